@@ -1,0 +1,64 @@
+"""When a live save stops copying and suspends the guest: pure functions of numbers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+
+class Decision(enum.Enum):
+    """What a policy answers (libxc's XGS_POLICY_*)."""
+
+    CONTINUE = "continue"
+    STOP_AND_COPY = "stop-and-copy"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class PrecopyStats:
+    """What a policy is told before each pass but the first.
+
+    ``iteration``: passes completed; ``dirty_count``: pfns the next pass would have to send;
+    ``nr_pfns``: of the guest; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
+    ``last_bytes`` and ``last_seconds``: of the pass just done.
+    """
+
+    iteration: int
+    dirty_count: int
+    nr_pfns: int
+    pages_sent: int = 0
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    last_bytes: int = 0
+    last_seconds: float = 0.0
+
+    @property
+    def bytes_per_second(self) -> Optional[float]:
+        """The last pass's rate, or None if it was too short to tell."""
+        return self.last_bytes / self.last_seconds if self.last_seconds > 0 else None
+
+
+Policy = Callable[[PrecopyStats], Decision]
+
+
+@dataclass(frozen=True)
+class SimplePolicy:
+    """Stops below ``target_dirty`` pages or after ``max_iterations`` live passes.
+
+    The defaults are libxenguest's (simple_precopy_policy: 5 passes, 50 pages).
+    """
+
+    max_iterations: int = 5
+    target_dirty: int = 50
+
+    def __post_init__(self) -> None:
+        if self.max_iterations < 1:
+            raise ValueError("max_iterations must be at least 1")
+        if self.target_dirty < 0:
+            raise ValueError("target_dirty must not be negative")
+
+    def __call__(self, stats: PrecopyStats) -> Decision:
+        if stats.dirty_count < self.target_dirty or stats.iteration >= self.max_iterations:
+            return Decision.STOP_AND_COPY
+        return Decision.CONTINUE
