@@ -1,0 +1,1 @@
+"""Tests of the stream: format, records, reader, verify."""
