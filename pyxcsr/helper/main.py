@@ -1,0 +1,52 @@
+"""The entry point ``pyxcsr-save-helper``. Keeps its imports few: it runs while a guest's user waits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Optional
+
+from pyxcsr.errors import UsageError
+from pyxcsr.helper.arguments import RESTORE, SAVE, USAGE
+from pyxcsr.helper.stderr import complain, print_traceback
+
+EXIT_USAGE = 2
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Runs the helper with ``argv`` (default: the process's); returns the exit status.
+
+    0: libxl was told the result, good or bad; 1: it could not be told; 2: wrong arguments.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(words)
+    except UsageError as error:
+        complain(f"{error}\n{USAGE}")
+        return EXIT_USAGE
+    except OSError as error:
+        complain(f"stdin or stdout is not usable ({error}): libxl starts this program with pipes there")
+        return 1
+    except BaseException as error:  # never a silent death
+        print_traceback(error)
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    mode = words[0] if words else ""
+    if mode == SAVE:
+        from pyxcsr.helper.saving import run_save
+
+        return run_save(words[1:], os.environ)
+    if mode == RESTORE:
+        from pyxcsr.helper.restoring import run_restore
+
+        return run_restore(words, os.environ, sys.argv[0])
+    if mode in ("-h", "--help"):
+        complain(USAGE)
+        return 0
+    raise UsageError(f"{mode!r} is not a mode of this program" if mode else "no arguments")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Which of save()'s progress reports are worth a message to libxl."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Optional, Protocol
+
+
+class ProgressLike(Protocol):
+    """The fields of pyxcsr.report.Progress that are shown."""
+
+    @property
+    def phase(self) -> str: ...
+
+    @property
+    def iteration(self) -> int: ...
+
+    @property
+    def pages_done(self) -> int: ...
+
+    @property
+    def pages_total(self) -> int: ...
+
+
+SECONDS_BETWEEN = 0.1
+"""xl prints a line for each percentage; more than ten a second help nobody."""
+
+
+class ProgressThrottle:
+    """A progress callback for save(): sends the start and the end of each pass, and ten a second between.
+
+    ``send(doing_what, done, total)`` is Channel.progress.
+    """
+
+    def __init__(
+        self, send: Callable[[str, int, int], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._send = send
+        self._clock = clock
+        self._sent: Optional[tuple[str, int]] = None
+        self._sent_at = 0.0
+        self._pass: Optional[tuple[str, int]] = None
+
+    def __call__(self, progress: ProgressLike) -> None:
+        """Takes one report. Raises what ``send`` raises."""
+        what = _text(progress)
+        if what is None:
+            return
+        this_pass = (progress.phase, progress.iteration)
+        ends = 0 < progress.pages_total <= progress.pages_done
+        now = self._clock()
+        state = (what, progress.pages_done)
+        if self._sent == state:
+            return
+        if this_pass == self._pass and not ends and now - self._sent_at < SECONDS_BETWEEN:
+            return
+        self._pass = this_pass
+        self._sent = state
+        self._sent_at = now
+        self._send(what, progress.pages_done, progress.pages_total)
+
+
+def _text(progress: ProgressLike) -> Optional[str]:
+    if progress.phase == "pass":
+        return f"live pass {progress.iteration}"
+    if progress.phase == "final":
+        return "pass with the guest suspended"
+    return None  # setup, suspend, tail and done have no pages to count

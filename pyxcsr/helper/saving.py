@@ -1,0 +1,176 @@
+"""The save side: libxl's arguments in, the domain's stream out, the result to libxl."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Callable, Optional
+
+from pyxcsr.errors import Cancelled, NotSupported, OutputError, SuspendError, UsageError
+from pyxcsr.helper.abort import Abort
+from pyxcsr.helper.arguments import (
+    STREAM_TYPES,
+    XCFLAGS_DEBUG,
+    XCFLAGS_LIVE,
+    SaveArguments,
+    parse_save,
+)
+from pyxcsr.helper.outcome import errno_of, is_expected, text_of
+from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_ERROR, XTL_INFO, Channel, ChannelClosed
+from pyxcsr.helper.settings import Settings, read_settings
+from pyxcsr.helper.stderr import complain, print_traceback
+
+if TYPE_CHECKING:
+    from pyxcsr.report import SaveReport
+
+    from pyxcsr.policy import SimplePolicy
+
+EXIT_REPORTED = 0
+EXIT_UNREPORTED = 1
+"""libxl takes any exit status but 0 as the helper's own failure: used only when it could not be told."""
+
+
+def run_save(words: list[str], environ: Mapping[str, str]) -> int:
+    """Does what follows ``--save-domain``; returns the exit status.
+
+    Raises UsageError for arguments that make no sense and OSError if stdin or stdout is closed: nothing can
+    be told to libxl then. Everything else is told to libxl.
+    """
+    arguments = parse_save(words)
+    stream_error = _check_stream_fd(arguments.stream_fd)  # before new fds can take its number
+    channel = Channel.take_over_stdio(arguments.cbflags)
+    abort = Abort(channel.peer_gone)
+    try:
+        abort.catch_signals()
+        if stream_error is not None:
+            raise stream_error
+        _refuse_unsupported(arguments, channel)
+        _save_domain(arguments, read_settings(environ), channel, abort)
+    except BaseException as error:  # whatever it is, libxl has to hear of it
+        return _report_failure(channel, abort, error)
+    return _report_success(channel)
+
+
+def _check_stream_fd(fd: int) -> Optional[OutputError]:
+    """What is wrong with the stream's fd, if anything."""
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    except OSError as error:
+        return OutputError(f"STREAM_FD {fd}: {error.strerror}", errno=error.errno, offset=0)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        return OutputError(f"STREAM_FD {fd} is open for reading only", errno=errno.EBADF, offset=0)
+    return None
+
+
+def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
+    """Raises NotSupported or UsageError for what cannot be done, before the guest is touched."""
+    domid = arguments.domid
+    if arguments.stream_type != 0:
+        kind = STREAM_TYPES.get(arguments.stream_type, "unknown")
+        raise NotSupported(
+            f"domain {domid}: checkpointed streams (type {arguments.stream_type}, {kind}) are not yet "
+            "supported by pyxcsr; unset LIBXL_SAVE_HELPER to use Xen's own helper", domid=domid,
+        )
+    if arguments.xcflags & XCFLAGS_DEBUG:
+        raise NotSupported(
+            f"domain {domid}: the debug (verify) pass is not yet supported by pyxcsr; "
+            "leave --debug out, or unset LIBXL_SAVE_HELPER", domid=domid,
+        )
+    unknown = arguments.xcflags & ~(XCFLAGS_LIVE | XCFLAGS_DEBUG)
+    if unknown:
+        raise NotSupported(f"domain {domid}: XCFLAGS {unknown:#x} are not known to pyxcsr", domid=domid)
+    if not channel.has_callback(SUSPEND):
+        raise UsageError(f"libxl offers no suspend callback (CBFLAGS {arguments.cbflags}): "
+                         f"domain {domid} cannot be saved", domid=domid)
+
+
+def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort) -> None:
+    channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
+    # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
+    from pyxcsr.save import save
+
+    from pyxcsr.helper.progress import ProgressThrottle
+    from pyxcsr.hypervisor import open_hypervisor
+
+    with open_hypervisor(settings.backend) as hv:
+        domid = arguments.domid
+        suspend: Callable[[], None] = SuspendThroughLibxl(channel, domid)
+        if settings.stub_guest is not None:
+            from pyxcsr.helper.stubguest import create_guest, suspend_in_step
+
+            domid = create_guest(hv, settings.stub_guest)
+            suspend = suspend_in_step(hv, domid, suspend)
+        report = save(
+            hv, domid, arguments.stream_fd,
+            live=arguments.live,
+            policy=_policy(settings),
+            suspend=suspend,
+            progress=ProgressThrottle(channel.progress),
+            cancel=abort,
+        )
+    channel.log(XTL_INFO, summary(report))
+
+
+def _policy(settings: Settings) -> SimplePolicy:
+    from pyxcsr.policy import SimplePolicy
+
+    default = SimplePolicy()
+    iterations, dirty = settings.max_iterations, settings.target_dirty
+    return SimplePolicy(
+        max_iterations=default.max_iterations if iterations is None else iterations,
+        target_dirty=default.target_dirty if dirty is None else dirty,
+    )
+
+
+class SuspendThroughLibxl:
+    """save()'s ``suspend``: asks libxl, which also brings the guest back if the save fails afterwards.
+
+    It has no ``resume`` on purpose: a guest that libxl suspended is libxl's to resume.
+    """
+
+    def __init__(self, channel: Channel, domid: int) -> None:
+        self._channel = channel
+        self._domid = domid
+
+    def __call__(self) -> None:
+        """Raises SuspendError if libxl answers that it failed, ChannelClosed if it does not answer."""
+        if self._channel.suspend() == 0:
+            raise SuspendError(
+                f"libxl did not get domain {self._domid} to suspend; its own messages say why",
+                domid=self._domid,
+            )
+
+
+def summary(report: SaveReport) -> str:
+    """One line of figures for xl's log."""
+    return (
+        f"domain {report.domid}: {len(report.passes)} passes, {report.pages} pages, "
+        f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
+    )
+
+
+def _report_success(channel: Channel) -> int:
+    try:
+        channel.complete(0, 0)
+    except ChannelClosed as error:
+        complain(f"the stream is complete, but libxl cannot be told: {error}")
+        return EXIT_UNREPORTED
+    return EXIT_REPORTED
+
+
+def _report_failure(channel: Channel, abort: Abort, error: BaseException) -> int:
+    text = text_of(error)
+    if isinstance(error, Cancelled) and abort.cause is not None:
+        text = f"{text} ({abort.cause})"
+    if not is_expected(error):
+        print_traceback(error)
+    number = errno_of(error)
+    try:
+        channel.log(XTL_ERROR, text, errno=number)
+        channel.complete(-1, number)
+    except ChannelClosed as closed:
+        complain(f"{text}; libxl cannot be told: {closed}")
+        return EXIT_UNREPORTED
+    return EXIT_REPORTED

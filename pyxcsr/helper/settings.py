@@ -1,0 +1,47 @@
+"""What the environment says: libxl's messages have no place for a policy, so it comes from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+from pyxcsr.errors import UsageError
+
+
+class Settings(NamedTuple):
+    """The helper's settings. ``max_iterations`` and ``target_dirty``: None means the policy's default.
+
+    ``stub_guest`` is only ever set where ``backend`` is "stub".
+    """
+
+    backend: str
+    max_iterations: Optional[int]
+    target_dirty: Optional[int]
+    stub_guest: Optional[str]
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Reads PYXCSR_* variables. Raises UsageError that names the variable; an empty one counts as unset."""
+    backend = environ.get("PYXCSR_BACKEND") or "xen"
+    if backend not in ("xen", "stub"):
+        raise UsageError(f"PYXCSR_BACKEND is {backend!r}, not xen or stub")
+    stub_guest = environ.get("PYXCSR_STUB_GUEST") or None
+    if stub_guest and backend != "stub":
+        raise UsageError("PYXCSR_STUB_GUEST needs PYXCSR_BACKEND=stub; unset it to save a real guest")
+    if backend == "stub" and not stub_guest:
+        raise UsageError("PYXCSR_BACKEND=stub needs a guest: PYXCSR_STUB_GUEST=pv64:mem=16M, for example")
+    return Settings(
+        backend=backend,
+        max_iterations=_count(environ, "PYXCSR_MAX_ITERATIONS", least=1),
+        target_dirty=_count(environ, "PYXCSR_TARGET_DIRTY", least=0),
+        stub_guest=stub_guest,
+    )
+
+
+def _count(environ: Mapping[str, str], name: str, *, least: int) -> Optional[int]:
+    word = environ.get(name, "")
+    if not word:
+        return None
+    if not (word.isascii() and word.isdigit()) or len(word) > 9 or int(word) < least:
+        raise UsageError(f"{name} is {word!r}, not a number from {least} to 999999999")
+    return int(word)
