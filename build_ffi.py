@@ -1,0 +1,208 @@
+"""Builds the cffi modules pyxcsr._stub and pyxcsr._xen: the same C core, linked with a stub hypervisor
+or with the real libxenctrl.
+
+``PYXCSR_BACKENDS`` (a comma-separated list of ``xen`` and ``stub``) says which are wanted; what is asked
+for is required. Unset, the stub is built always and ``_xen`` where libxenctrl can be linked with.
+``PYXCSR_WERROR=1`` makes compiler warnings errors.
+
+setuptools knows these commands through [tool.setuptools.cmdclass]; extension modules are declared here
+and not in pyproject.toml because setuptools understands them there only since 74.1, and a dom0 without
+network builds with what its distribution has (Debian 12: 66.1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+from setuptools import Extension
+from setuptools.command.build import build as _build
+from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.command.egg_info import egg_info as _egg_info
+from setuptools.errors import SetupError
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel as _bdist_wheel
+
+HERE = Path(__file__).resolve().parent
+BACKENDS = ("xen", "stub")
+XEN_LIBRARIES = ("xenctrl", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
+XEN_PACKAGES = ("xencontrol", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
+MACROS = [("_GNU_SOURCE", "1"), ("Py_LIMITED_API", "0x03090000")]
+FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    # a prototype that differs from its cdef would otherwise be a mere warning
+    "-Werror=incompatible-pointer-types",
+    "-Werror=implicit-function-declaration",
+]
+PRELUDE = """
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wcast-function-type"
+"""
+
+
+def cdef_text(header: Path) -> str:
+    """A header's declarations for cffi: without includes and guards, with integer macros."""
+    keep = re.compile(r"#define \w+ -?(0x[0-9a-fA-F]+|\d+)u?$")
+    lines = header.read_text().splitlines()
+    return "\n".join(x for x in lines if not x.lstrip().startswith("#") or keep.match(x.strip()))
+
+
+def compiler() -> list[str]:
+    """The C compiler, as distutils would choose it."""
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def pkg_config(option: str) -> list[str]:
+    """What pkg-config says of Xen's libraries; nothing where there is no pkg-config."""
+    tool = shutil.which(os.environ.get("PKG_CONFIG", "pkg-config"))
+    if not tool:
+        return []
+    run = subprocess.run([tool, option, *XEN_PACKAGES], capture_output=True, text=True, check=False)
+    return shlex.split(run.stdout) if run.returncode == 0 else []
+
+
+def have_xen() -> Optional[str]:
+    """None if a program that uses libxenctrl compiles and links; else what the compiler said."""
+    text = "#include <xenctrl.h>\n#include <xenguest.h>\n#include <xenforeignmemory.h>\n#include <xenstore.h>\n"
+    text += "int main(void) { return !xc_interface_open(0, 0, 0) + !xs_open(0); }\n"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(text)
+        command = [*compiler(), *pkg_config("--cflags"), str(source), "-o", str(source.with_suffix(""))]
+        command += [*pkg_config("--libs"), *(f"-l{x}" for x in XEN_LIBRARIES)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return f"{command[0]}: {error}"
+    return None if run.returncode == 0 else run.stderr
+
+
+def wanted() -> list[str]:
+    """The backends to build; raises SetupError if one that was asked for cannot be."""
+    asked = os.environ.get("PYXCSR_BACKENDS")
+    if asked is None:
+        return ["stub", *(["xen"] if have_xen() is None else [])]
+    names = [x.strip() for x in asked.split(",") if x.strip()]
+    unknown = sorted(set(names) - set(BACKENDS))
+    if unknown or not names:
+        raise SetupError(f"PYXCSR_BACKENDS={asked!r}: use xen, stub, or both with a comma between")
+    problem = have_xen() if "xen" in names else None
+    if problem is not None:
+        raise SetupError(
+            "PYXCSR_BACKENDS asks for xen, but libxenctrl cannot be compiled and linked with.\n"
+            "Install its headers: libxen-dev on Debian and Ubuntu, xen-devel on Fedora and openSUSE.\n"
+            f"The compiler said:\n{problem}"
+        )
+    return [x for x in BACKENDS if x in names]
+
+
+def c_files(folder: str) -> list[str]:
+    """The C sources right in a folder, as paths relative to the project."""
+    return sorted(str(x.relative_to(HERE)) for x in (HERE / folder).glob("*.c"))
+
+
+def dependencies() -> list[str]:
+    """What the modules are made from besides their C files: also what a source distribution must hold."""
+    found = [x for x in (HERE / "csrc").rglob("*") if x.is_file() and x.suffix != ".c"]
+    return ["build_ffi.py", *sorted(str(x.relative_to(HERE)) for x in found)]
+
+
+def extension(name: str, real_headers: bool) -> Extension:
+    """The extension module of one backend."""
+    stub = name == "stub"
+    flags = [*FLAGS, *(["-Werror"] if os.environ.get("PYXCSR_WERROR") == "1" else [])]
+    include = ["csrc", *(["csrc/stub"] if stub else []), *([] if real_headers else ["csrc/abi"])]
+    return Extension(
+        f"pyxcsr._{name}",
+        sources=c_files("csrc") + (c_files("csrc/stub") if stub else []),
+        include_dirs=include,
+        define_macros=MACROS,
+        extra_compile_args=flags + (pkg_config("--cflags") if real_headers else []),
+        extra_link_args=[] if stub else pkg_config("--libs"),
+        libraries=["pthread"] if stub else list(XEN_LIBRARIES),
+        depends=dependencies(),
+        py_limited_api=True,
+    )
+
+
+def extensions() -> list[Extension]:
+    """All modules to build here. Xen's own headers are used wherever they are, for the stub too."""
+    names = wanted()
+    real = "xen" in names or (os.environ.get("PYXCSR_ABI_HEADERS") != "1" and have_xen() is None)
+    return [extension(name, real) for name in names]
+
+
+def emit(name: str, path: Path) -> None:
+    """Writes the module's cffi glue."""
+    from cffi import FFI  # here, so that metadata can be asked for without it
+
+    ffi = FFI()
+    headers = ["xcsr_api.h"]
+    ffi.cdef(cdef_text(HERE / "csrc/xcsr_api.h"))
+    if name == "stub":
+        headers.append("stub_api.h")
+        ffi.cdef(cdef_text(HERE / "csrc/stub/stub_api.h"))
+        ffi.cdef((HERE / "csrc/stub/stub_callback.cdef").read_text())
+    ffi.set_source(f"pyxcsr._{name}", PRELUDE + "".join(f'#include "{x}"\n' for x in headers))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ffi.emit_c_code(str(path))
+
+
+class _WithModules:
+    """Gives any command that is the first to run the extension modules."""
+
+    distribution: Any
+
+    def initialize_options(self) -> None:
+        if not self.distribution.ext_modules:
+            self.distribution.ext_modules = extensions()
+        super().initialize_options()  # type: ignore[misc]
+
+
+class Build(_WithModules, _build):
+    """build, with modules to build."""
+
+
+class EggInfo(_WithModules, _egg_info):
+    """egg_info: also what lists the files of a source distribution."""
+
+
+class BdistWheel(_WithModules, _bdist_wheel):
+    """bdist_wheel, for the stable ABI."""
+
+    def finalize_options(self) -> None:
+        self.py_limited_api = "cp39"
+        super().finalize_options()
+
+
+class BuildExt(_WithModules, _build_ext):
+    """build_ext with one object folder a module: the same sources, compiled differently."""
+
+    def build_extension(self, ext: Extension) -> None:
+        name = ext.name.rpartition("._")[2]
+        shared = self.build_temp
+        self.build_temp = os.path.join(shared, name)
+        glue = Path(self.build_temp, f"{name}_glue.c")
+        emit(name, glue)
+        ext.sources = [str(glue), *ext.sources]
+        try:
+            super().build_extension(ext)
+        finally:
+            ext.sources = ext.sources[1:]
+            self.build_temp = shared

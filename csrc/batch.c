@@ -1,0 +1,259 @@
+/* One batch: dirty pfns -> frames -> types -> mapping -> tables re-expressed -> one PAGE_DATA record.
+ *
+ * The guest may run and change everything between two steps. While it runs, a page that cannot be
+ * sent is entered without data and deferred; once it is suspended nothing may move, and the same
+ * finding is an error that names the place. */
+#include "save.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define RECORD_PAGE_DATA 1u
+#define TYPE_BROKEN 0xdu
+#define TYPE_XTAB 0xfu
+#define TYPE_SHIFT 60
+
+void batch_drop(xcsr_save *s)
+{
+    struct batch *b = &s->batch;
+    if (b->map)
+        xenforeignmemory_unmap(s->h->fmem, b->map, b->nr_mapped);
+    b->map = NULL;
+    b->writing = false;
+}
+
+/* Enters pfns[i] without data, to be looked at again. */
+static int defer(xcsr_save *s, uint32_t i, uint32_t type)
+{
+    struct batch *b = &s->batch;
+    b->page[i] = NULL;
+    b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
+    if (deferred_add(&s->deferred, b->pfns[i]))
+        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)b->pfns[i]);
+    return 0;
+}
+
+static int page_error(xcsr_save *s, uint32_t i, uint32_t type, int err, const char *what)
+{
+    xcsr_error *e = &s->h->error;
+    e->pfn = s->batch.pfns[i];
+    e->mfn = s->batch.frame_at[i];
+    e->type = type;
+    return xcsr_fail(e, XCSR_E_PAGE, err, "page", "pfn %#llx (mfn %#llx, type %#x): %s", (unsigned long long)e->pfn,
+                     (unsigned long long)e->mfn, type, what);
+}
+
+/* Not sendable now: deferred while the guest runs, an error once it is suspended. */
+static int defer_or_fail(xcsr_save *s, uint32_t i, int err, const char *what)
+{
+    if (s->suspended)
+        return page_error(s, i, 0, err, what);
+    s->batch.result.nr_deferred++;
+    return defer(s, i, TYPE_XTAB);
+}
+
+static int take_frame(xcsr_save *s, uint32_t i)
+{
+    struct batch *b = &s->batch;
+    uint64_t pfn = b->pfns[i];
+    uint64_t mfn = s->p2m ? xcsr_load(&s->p2m->entries[pfn]) : pfn;
+    b->frame_at[i] = mfn;
+    if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
+        b->result.nr_holes++;
+        return defer(s, i, TYPE_XTAB);
+    }
+    /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
+     * stream, and no pfn gets another's memory. */
+    if (s->p2m && xcsr_load(&s->h->m2p[mfn]) != pfn)
+        return defer_or_fail(s, i, ERANGE, "the m2p gives this frame to another pfn");
+    b->frames[b->nr_frames] = mfn;
+    b->slot[b->nr_frames++] = (uint16_t)i;
+    return 0;
+}
+
+static int take_frames(xcsr_save *s)
+{
+    s->batch.nr_frames = 0;
+    for (uint32_t i = 0; i < s->batch.nr; i++) {
+        int rc = take_frame(s, i);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int take_type(xcsr_save *s, uint32_t k)
+{
+    struct batch *b = &s->batch;
+    uint32_t i = b->slot[k];
+    uint32_t type = (uint32_t)((b->types[k] & XEN_DOMCTL_PFINFO_LTAB_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT);
+    if (type == TYPE_XTAB || type == TYPE_BROKEN)
+        return defer(s, i, type);
+    if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
+        return page_error(s, i, type, EINVAL, "Xen reports a page type that this release does not know");
+    b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
+    b->mapped[b->nr_mapped] = b->frames[k];
+    b->mapped_slot[b->nr_mapped++] = (uint16_t)i;
+    deferred_remove(&s->deferred, b->pfns[i]);
+    return 0;
+}
+
+static int query_types(xcsr_save *s)
+{
+    struct batch *b = &s->batch;
+    b->nr_mapped = 0;
+    if (!b->nr_frames)
+        return 0;
+    memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
+    if (xc_get_pfn_type_batch(s->h->xch, s->domid, b->nr_frames, b->types))
+        return xcsr_fail_call(s->h, errno, "xc_get_pfn_type_batch", "cannot ask the types of %u frames of domain %u",
+                              b->nr_frames, s->domid);
+    for (uint32_t k = 0; k < b->nr_frames; k++) {
+        int rc = take_type(s, k);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int map_pages(xcsr_save *s)
+{
+    struct batch *b = &s->batch;
+    if (!b->nr_mapped)
+        return 0;
+    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
+    b->map = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
+    if (!b->map)
+        return xcsr_fail_call(s->h, errno, "xenforeignmemory_map", "cannot map %u frames of domain %u", b->nr_mapped,
+                              s->domid);
+    for (uint32_t k = 0; k < b->nr_mapped; k++) {
+        uint32_t i = b->mapped_slot[k];
+        int rc = 0;
+        if (b->errs[k])
+            rc = defer_or_fail(s, i, abs(b->errs[k]), "Xen does not let it be mapped");
+        else
+            b->page[i] = (const char *)b->map + (size_t)k * XCSR_PAGE;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int table_error(xcsr_save *s, uint32_t i, uint32_t level, uint32_t slot, uint64_t mfn, int rc)
+{
+    xcsr_error *e = &s->h->error;
+    e->pfn = s->batch.pfns[i];
+    e->mfn = mfn;
+    e->level = level;
+    e->index = slot;
+    return xcsr_fail(e, XCSR_E_PTE, rc == -E2BIG ? E2BIG : ERANGE, "normalise_page",
+                     "entry %u of the level %u page table at pfn %#llx %s mfn %#llx", slot, level,
+                     (unsigned long long)e->pfn, rc == -E2BIG ? "maps a superpage at" : "names a frame that is not the guest's:",
+                     (unsigned long long)mfn);
+}
+
+/* The guest's table is copied first: what was checked is what is sent. */
+static int normalise_page(xcsr_save *s, uint32_t i, char *copy)
+{
+    uint32_t level = (uint32_t)(s->batch.entries[i] >> TYPE_SHIFT) & 7, slot = 0;
+    uint64_t mfn = 0;
+    memcpy(copy, s->batch.page[i], XCSR_PAGE);
+    int rc = xcsr_normalise(s->p2m, level, (uint64_t *)(void *)copy, &slot, &mfn);
+    if (rc == -E2BIG || (rc && s->suspended))
+        return table_error(s, i, level, slot, mfn, rc);
+    if (rc)
+        return defer_or_fail(s, i, ERANGE, "");
+    s->batch.page[i] = copy;
+    s->batch.result.nr_tables++;
+    return 0;
+}
+
+static int normalise_pages(xcsr_save *s)
+{
+    char *copy = s->batch.arena;
+    if (!s->p2m)
+        return 0;
+    for (uint32_t i = 0; i < s->batch.nr; i++) {
+        if (!s->batch.page[i] || !((s->batch.entries[i] >> TYPE_SHIFT) & 7))
+            continue;
+        int rc = normalise_page(s, i, copy);
+        if (rc)
+            return rc;
+        copy += XCSR_PAGE;
+    }
+    return 0;
+}
+
+static void gather_page(struct batch *b, const char *page)
+{
+    struct iovec *last = &b->iov[b->nr_iov - 1];
+    if (b->nr_iov > 2 && (char *)last->iov_base + last->iov_len == page) {
+        last->iov_len += XCSR_PAGE;
+        return;
+    }
+    b->iov[b->nr_iov].iov_base = (void *)(uintptr_t)page;
+    b->iov[b->nr_iov++].iov_len = XCSR_PAGE;
+}
+
+static void gather(struct batch *b)
+{
+    b->iov[0] = (struct iovec){&b->head, sizeof b->head};
+    b->iov[1] = (struct iovec){b->entries, b->nr * sizeof *b->entries};
+    b->nr_iov = 2;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        if (!b->page[i])
+            continue;
+        gather_page(b, b->page[i]);
+        b->result.nr_pages++;
+    }
+    b->head.type = RECORD_PAGE_DATA;
+    b->head.length = 8 + b->nr * 8 + b->result.nr_pages * XCSR_PAGE;
+    b->head.count = b->nr;
+    b->head.reserved = 0;
+    b->result.nr_pfns = b->nr;
+    b->result.octets = 8 + b->head.length;
+}
+
+static int build(xcsr_save *s)
+{
+    struct batch *b = &s->batch;
+    memset(&b->result, 0, sizeof b->result);
+    memset(b->page, 0, sizeof b->page);
+    b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
+    b->result.next_pfn = s->cursor;
+    b->result.done = s->cursor >= s->nr_pfns;
+    if (!b->nr)
+        return 0;
+    int rc = take_frames(s);
+    if (!rc)
+        rc = query_types(s);
+    if (!rc)
+        rc = map_pages(s);
+    if (!rc)
+        rc = normalise_pages(s);
+    if (!rc)
+        gather(b);
+    return rc;
+}
+
+int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out)
+{
+    struct batch *b = &s->batch;
+    int rc;
+    XCSR_ENTER(s->h);
+    if (b->writing) {
+        rc = xcsr_sink_flush(sink);
+    } else {
+        rc = build(s);
+        b->writing = !rc && b->nr;
+        if (b->writing)
+            rc = sink_writev(sink, b->iov, b->nr_iov);
+    }
+    if (rc == XCSR_AGAIN)
+        return rc;
+    if (rc && b->writing)
+        s->h->error = *xcsr_sink_error(sink);
+    batch_drop(s);
+    *out = b->result;
+    return rc;
+}

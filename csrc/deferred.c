@@ -1,0 +1,45 @@
+#include "deferred.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int deferred_init(deferred_set *d, uint64_t nr_pfns)
+{
+    d->nr_chunks = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    d->count = 0;
+    d->chunks = calloc(d->nr_chunks, sizeof *d->chunks);
+    return d->chunks ? 0 : -ENOMEM;
+}
+
+void deferred_free(deferred_set *d)
+{
+    if (d->chunks)
+        for (uint64_t i = 0; i < d->nr_chunks; i++)
+            free(d->chunks[i]);
+    free(d->chunks);
+    d->chunks = NULL;
+}
+
+int deferred_add(deferred_set *d, uint64_t pfn)
+{
+    uint64_t **chunk = &d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    uint64_t *word, bit = 1ull << pfn % 64;
+    if (!*chunk)
+        *chunk = calloc(DEFERRED_CHUNK_WORDS, sizeof **chunk);
+    if (!*chunk)
+        return -ENOMEM;
+    word = &(*chunk)[pfn % DEFERRED_CHUNK_BITS / 64];
+    d->count += !(*word & bit);
+    *word |= bit;
+    return 0;
+}
+
+void deferred_remove(deferred_set *d, uint64_t pfn)
+{
+    uint64_t *chunk = d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    if (!chunk)
+        return;
+    uint64_t *word = &chunk[pfn % DEFERRED_CHUNK_BITS / 64], bit = 1ull << pfn % 64;
+    d->count -= !!(*word & bit);
+    *word &= ~bit;
+}

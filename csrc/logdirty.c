@@ -1,0 +1,111 @@
+/* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
+#include "save.h"
+
+static int shadow(xcsr_save *s, unsigned int op)
+{
+    return xc_shadow_control(s->h->xch, s->domid, op, NULL, 0);
+}
+
+int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
+{
+    XCSR_ENTER(s->h);
+    *retried = 0;
+    int rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    int first = errno;
+    if (rc < 0 && first != EOPNOTSUPP && first != EPERM && first != EACCES && first != ESRCH) {
+        /* left on by a saver that was killed, or used to track a frame buffer: start afresh */
+        *retried = 1;
+        rc = shadow(s, XEN_DOMCTL_SHADOW_OP_OFF);
+        if (rc >= 0)
+            rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    }
+    if (rc < 0)
+        return xcsr_fail_call(s->h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
+                              "cannot track the writes of domain %u", s->domid);
+    s->logdirty_on = true;
+    return 0;
+}
+
+int xcsr_logdirty_stop(xcsr_save *s)
+{
+    if (!s->logdirty_on)
+        return 0;
+    if (shadow(s, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
+        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_OFF",
+                              "log-dirty mode of domain %u stays on", s->domid);
+    s->logdirty_on = false;
+    return 0;
+}
+
+int xcsr_logdirty_disable(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    return xcsr_logdirty_stop(s);
+}
+
+int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
+{
+    XCSR_ENTER(s->h);
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    xc_shadow_op_stats_t stats = {0, 0};
+    (void)bitmap;
+    long long rc = xc_logdirty_control(s->h->xch, s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN, HYPERCALL_BUFFER(bitmap),
+                                       s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, &stats);
+    if (rc < 0)
+        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_CLEAN", "cannot read domain %u's dirty bitmap", s->domid);
+    if ((unsigned long long)rc != s->nr_pfns)
+        return xcsr_fail_call(s->h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
+                              (unsigned long long)s->nr_pfns);
+    *dirty = xcsr_count_dirty(s);
+    return 0;
+}
+
+int xcsr_mark_all(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    xcsr_bitmap_fill(s->bitmap, s->nr_pfns);
+    return 0;
+}
+
+uint64_t xcsr_count_dirty(const xcsr_save *s)
+{
+    uint64_t full = s->nr_pfns / 64, tail = s->nr_pfns % 64;
+    uint64_t n = xcsr_bitmap_count(s->bitmap, full);
+    if (tail) /* Xen may leave anything beyond the last pfn */
+        n += (uint64_t)__builtin_popcountll(s->bitmap[full] & ((1ull << tail) - 1));
+    return n;
+}
+
+/* The bits of word that have a frame now; a hole that is still one was sent as such already. */
+static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)
+{
+    uint64_t out = 0;
+    if (!s->p2m)
+        return word;
+    for (; word; word &= word - 1) {
+        unsigned int bit = (unsigned int)__builtin_ctzll(word);
+        if (xcsr_load(&s->p2m->entries[first_pfn + bit]) < s->h->nr_mfns)
+            out |= 1ull << bit;
+    }
+    return out;
+}
+
+int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
+{
+    XCSR_ENTER(s->h);
+    *merged = 0;
+    for (uint64_t c = 0; c < s->deferred.nr_chunks; c++) {
+        const uint64_t *chunk = s->deferred.chunks[c];
+        if (!chunk)
+            continue;
+        for (uint64_t w = 0; w < DEFERRED_CHUNK_WORDS; w++) {
+            if (!chunk[w])
+                continue;
+            uint64_t at = c * DEFERRED_CHUNK_WORDS + w;
+            uint64_t add = present(s, chunk[w], at * 64) & ~s->bitmap[at];
+            s->bitmap[at] |= add;
+            *merged += (uint64_t)__builtin_popcountll(add);
+        }
+    }
+    return 0;
+}

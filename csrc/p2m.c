@@ -1,0 +1,81 @@
+/* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
+#include "xcsr.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static int map_leaves(xcsr_p2m *p, uint32_t domid)
+{
+    xcsr *h = p->h;
+    int rc = xcsr_m2p_need(h);
+    if (rc)
+        return rc;
+    p->entries = xenforeignmemory_map(h->fmem, domid, PROT_READ, p->nr_leaves, (xen_pfn_t *)p->leaf_mfns, NULL);
+    return p->entries ? 0
+                      : xcsr_fail_call(h, errno, "xenforeignmemory_map", "cannot map the p2m of domain %u (%llu frames)",
+                                       domid, (unsigned long long)p->nr_leaves);
+}
+
+int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
+                 xcsr_p2m **out)
+{
+    XCSR_ENTER(h);
+    *out = NULL;
+    if (!nr_pfns || nr_leaves != (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF)
+        return xcsr_fail(&h->error, XCSR_E_P2M, EINVAL, "xcsr_p2m_map", "%llu leaves cannot hold %llu pfns",
+                         (unsigned long long)nr_leaves, (unsigned long long)nr_pfns);
+    xcsr_p2m *p = calloc(1, sizeof *p);
+    if (p)
+        p->leaf_mfns = malloc(nr_leaves * sizeof *leaf_mfns);
+    if (!p || !p->leaf_mfns) {
+        free(p);
+        return xcsr_fail_call(h, ENOMEM, "malloc", "no memory for a p2m of %llu frames", (unsigned long long)nr_leaves);
+    }
+    p->h = h;
+    p->nr_pfns = nr_pfns;
+    p->nr_leaves = nr_leaves;
+    memcpy(p->leaf_mfns, leaf_mfns, nr_leaves * sizeof *leaf_mfns);
+    int rc = map_leaves(p, domid);
+    if (rc) {
+        free(p->leaf_mfns);
+        free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void xcsr_p2m_unmap(xcsr_p2m *p)
+{
+    if (!p)
+        return;
+    xenforeignmemory_unmap(p->h->fmem, (void *)(uintptr_t)p->entries, p->nr_leaves);
+    free(p->leaf_mfns);
+    free(p);
+}
+
+int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
+{
+    XCSR_ENTER(p->h);
+    for (uint64_t i = 0; i < p->nr_leaves; i++) {
+        pfns[i] = xcsr_lookup_pfn(p, p->leaf_mfns[i]);
+        if (pfns[i] != XCSR_INVALID)
+            continue;
+        p->h->error.index = (uint32_t)i;
+        p->h->error.mfn = p->leaf_mfns[i];
+        return xcsr_fail(&p->h->error, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu is mfn %#llx, which the p2m does not name as the guest's",
+                         (unsigned long long)i, (unsigned long long)p->leaf_mfns[i]);
+    }
+    return 0;
+}
+
+uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn)
+{
+    return pfn < p->nr_pfns ? xcsr_load(&p->entries[pfn]) : XCSR_INVALID;
+}
+
+int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn)
+{
+    *pfn = xcsr_lookup_pfn(p, mfn);
+    return *pfn == XCSR_INVALID ? -ERANGE : 0;
+}

@@ -1,0 +1,93 @@
+/* One save's memory: made once, before the guest is touched. */
+#include "save.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static int alloc_bitmap(xcsr_save *s)
+{
+    uint64_t pages = (s->nr_words * sizeof(uint64_t) + XCSR_PAGE - 1) / XCSR_PAGE;
+    if (pages > INT32_MAX)
+        return -EOVERFLOW;
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    bitmap = xc_hypercall_buffer_alloc_pages(s->h->xch, bitmap, (int)pages);
+    s->bitmap = bitmap;
+    s->bitmap_pages = (int)pages;
+    return bitmap ? 0 : -ENOMEM;
+}
+
+static void free_bitmap(xcsr_save *s)
+{
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    bitmap = s->bitmap;
+    if (bitmap)
+        xc_hypercall_buffer_free_pages(s->h->xch, bitmap, s->bitmap_pages);
+    s->bitmap = NULL;
+}
+
+static int alloc_arena(xcsr_save *s)
+{
+    void *at = mmap(NULL, XCSR_BATCH * XCSR_PAGE, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->batch.arena = at == MAP_FAILED ? NULL : at;
+    return s->batch.arena ? 0 : -ENOMEM;
+}
+
+static void release(xcsr_save *s)
+{
+    batch_drop(s);
+    free_bitmap(s);
+    deferred_free(&s->deferred);
+    if (s->batch.arena)
+        munmap(s->batch.arena, XCSR_BATCH * XCSR_PAGE);
+    free(s);
+}
+
+int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out)
+{
+    XCSR_ENTER(h);
+    *out = NULL;
+    if (!nr_pfns || (p2m && p2m->nr_pfns != nr_pfns))
+        return xcsr_fail_call(h, EINVAL, "xcsr_save_new", "a save of %llu pfns", (unsigned long long)nr_pfns);
+    xcsr_save *s = calloc(1, sizeof *s);
+    if (!s)
+        return xcsr_fail_call(h, ENOMEM, "calloc", "no memory for a save");
+    s->h = h;
+    s->domid = domid;
+    s->nr_pfns = nr_pfns;
+    s->nr_words = nr_pfns / 64 + !!(nr_pfns % 64);
+    s->p2m = p2m;
+    int rc = alloc_bitmap(s);
+    if (!rc)
+        rc = deferred_init(&s->deferred, nr_pfns);
+    if (!rc)
+        rc = alloc_arena(s);
+    if (rc) {
+        release(s);
+        return xcsr_fail_call(h, -rc, "xcsr_save_new", "no memory to track %llu pfns", (unsigned long long)nr_pfns);
+    }
+    *out = s;
+    return 0;
+}
+
+void xcsr_save_free(xcsr_save *s)
+{
+    if (!s)
+        return;
+    xcsr_logdirty_stop(s);
+    release(s);
+}
+
+int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
+{
+    XCSR_ENTER(s->h);
+    batch_drop(s);
+    s->cursor = 0;
+    s->suspended = suspended;
+    return 0;
+}
+
+uint64_t xcsr_count_deferred(const xcsr_save *s)
+{
+    return s->deferred.count;
+}

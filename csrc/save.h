@@ -1,0 +1,51 @@
+/* Internal: what a save holds. */
+#ifndef XCSR_SAVE_H
+#define XCSR_SAVE_H
+
+#include "deferred.h"
+#include "sink.h"
+#include "xcsr.h"
+
+struct batch_head { /* the record's header and PAGE_DATA's own: 16 octets */
+    uint32_t type, length, count, reserved;
+};
+
+struct batch { /* one record on its way out; preallocated, used again and again */
+    bool writing;          /* built, and not yet written whole */
+    uint32_t nr;           /* pfns in it */
+    uint32_t nr_frames;    /* of them with a frame; frames, types, slot and errs go by these */
+    uint32_t nr_mapped;    /* frames mapped at map, in the order of mapped[] */
+    void *map;
+    struct batch_head head;
+    uint64_t pfns[XCSR_BATCH];
+    uint64_t entries[XCSR_BATCH]; /* type << 60 | pfn */
+    xen_pfn_t frames[XCSR_BATCH];
+    xen_pfn_t types[XCSR_BATCH]; /* Xen answers in place */
+    xen_pfn_t mapped[XCSR_BATCH];
+    uint16_t slot[XCSR_BATCH];       /* of frames[]: the index in pfns[] */
+    uint16_t mapped_slot[XCSR_BATCH];
+    int errs[XCSR_BATCH];
+    uint64_t frame_at[XCSR_BATCH]; /* of pfns[]: the mfn, for messages */
+    const char *page[XCSR_BATCH];  /* of pfns[]: its data, or NULL */
+    struct iovec iov[XCSR_BATCH + 2];
+    uint32_t nr_iov;
+    char *arena; /* XCSR_BATCH pages for tables re-expressed in pfns */
+    xcsr_batch_result result;
+};
+
+struct xcsr_save {
+    xcsr *h;
+    uint32_t domid;
+    bool logdirty_on, suspended;
+    uint64_t nr_pfns, nr_words, cursor;
+    xcsr_p2m *p2m; /* not owned; NULL: pfn == gfn */
+    xc_hypercall_buffer_t bitmap_buf;
+    uint64_t *bitmap;
+    int bitmap_pages;
+    deferred_set deferred;
+    struct batch batch;
+};
+
+void batch_drop(xcsr_save *s); /* unmaps what a batch has mapped; harmless when there is none */
+
+#endif

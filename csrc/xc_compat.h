@@ -1,0 +1,20 @@
+/* The only place that knows Xen's releases, and the exported functions that no public header
+ * declares. Supported: libxenctrl 4.16 and later (xc_logdirty_control, xc_cpu_policy_*). */
+#ifndef XC_COMPAT_H
+#define XC_COMPAT_H
+
+#include <xenctrl.h>
+#include <xenforeignmemory.h>
+#include <xenguest.h>
+#include <xenstore.h>
+#include <xentoollog.h>
+
+/* 4.16 made the domctl interface version 0x14 (xen/domctl.h). */
+#if XEN_DOMCTL_INTERFACE_VERSION < 0x14
+#error "pyxcsr needs the libraries of Xen 4.16 or later"
+#endif
+
+/* libxc: in-place; in: mfns, out: types in XEN_DOMCTL_PFINFO_LTAB_MASK; at most 1024. */
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *arr);
+
+#endif

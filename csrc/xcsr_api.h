@@ -1,0 +1,164 @@
+/* What Python may call. This text is both the C header and, without its lines that start with '#',
+ * cffi's cdef: the two cannot drift apart.
+ *
+ * Every function that can fail returns 0 or -errno; the handle then holds the facts (xcsr_error_of).
+ * XCSR_AGAIN is not a failure: the output would block, call again (after looking at signals).
+ * A handle belongs to the process that opened it and to one thread at a time: other use is refused
+ * with -XCSR_OTHER_PROCESS and -XCSR_OTHER_THREAD (no errnos, so that they cannot be mistaken for
+ * Xen's answer; the handle's error record is then not the caller's and is left alone).
+ */
+#ifndef XCSR_API_H
+#define XCSR_API_H
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct xcsr xcsr;           /* an open hypervisor: libxenctrl, foreign memory, xenstore */
+typedef struct xcsr_p2m xcsr_p2m;   /* a guest's p2m, its leaf frames mapped read-only */
+typedef struct xcsr_save xcsr_save; /* one save: bitmap, deferred pages, batch buffers */
+typedef struct xcsr_sink xcsr_sink; /* where the stream goes */
+
+#define XCSR_AGAIN 1
+#define XCSR_OTHER_PROCESS 10001
+#define XCSR_OTHER_THREAD 10002
+#define XCSR_BATCH 1024
+
+/* What kind of failure the handle describes: it decides which exception Python raises. */
+enum xcsr_error_kind {
+    XCSR_E_NONE,
+    XCSR_E_CALL,   /* a libxenctrl, libxenforeignmemory or libxenstore call failed */
+    XCSR_E_OUTPUT, /* writing the stream failed */
+    XCSR_E_PTE,    /* a page table entry cannot be expressed in pfns: level, index, pfn, mfn */
+    XCSR_E_PAGE,   /* a page cannot be sent: pfn, mfn, type */
+    XCSR_E_P2M     /* a p2m frame is not the guest's: index, mfn */
+};
+
+typedef struct xcsr_error {
+    uint32_t kind; /* enum xcsr_error_kind */
+    int32_t err;   /* positive errno */
+    uint64_t pfn, mfn;
+    uint32_t level, index, type;
+    char op[48];
+    char text[464];
+} xcsr_error;
+
+/* ---- handle.c ---------------------------------------------------------------------------------
+ * xcsr_open: *out is the handle, owned by the caller until xcsr_close; on failure *out is NULL and
+ * *why describes it. xcsr_close takes NULL; in a forked child it frees memory only. */
+int xcsr_open(xcsr **out, xcsr_error *why);
+void xcsr_close(xcsr *h);
+const xcsr_error *xcsr_error_of(const xcsr *h);
+
+/* ---- domain.c --------------------------------------------------------------------------------- */
+typedef struct xcsr_domain {
+    uint32_t domid;
+    uint32_t hvm, paused, shutdown, shutdown_reason, dying;
+    uint32_t max_vcpu_id, nr_online_vcpus;
+    uint64_t tot_pages, max_pages, shared_info_mfn;
+} xcsr_domain;
+
+typedef struct xcsr_tsc {
+    uint32_t mode, khz;
+    uint64_t nsec;
+    uint32_t incarnation, reserved;
+} xcsr_tsc;
+
+int xcsr_xen_version(xcsr *h, uint32_t *major, uint32_t *minor);
+int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out); /* -ESRCH: no such domain */
+int xcsr_domain_list(xcsr *h, uint32_t first, uint32_t max, xcsr_domain *out, uint32_t *nr);
+int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *octets);
+int xcsr_domain_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr);
+int xcsr_domain_pause(xcsr *h, uint32_t domid);
+int xcsr_domain_unpause(xcsr *h, uint32_t domid);
+int xcsr_domain_destroy(xcsr *h, uint32_t domid);
+int xcsr_domain_resume(xcsr *h, uint32_t domid); /* the cooperative resume, xenstored told too */
+int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
+
+/* ---- vcpu.c -----------------------------------------------------------------------------------
+ * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
+ * -ENOBUFS: too small, *len says what is needed. */
+int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
+int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+
+/* ---- policy.c: both blobs in wire form, lengths as above ------------------------------------- */
+int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, void *msrs, size_t *msrs_len);
+
+/* ---- xenstore.c -------------------------------------------------------------------------------
+ * read: *len is capacity, then size; -ENOENT: no such node. swap: writes only if the node holds
+ * what is expected, in one transaction; *done says whether. */
+int xcsr_xenstore_read(xcsr *h, const char *path, void *buf, size_t *len);
+int xcsr_xenstore_write(xcsr *h, const char *path, const void *data, size_t len);
+int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t expected_len,
+                       const void *data, size_t len, uint32_t *done);
+
+/* ---- foreign.c --------------------------------------------------------------------------------
+ * map: read-only, all or nothing; released by xcsr_unmap with the same count. */
+int xcsr_map(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void **out);
+int xcsr_unmap(xcsr *h, void *addr, uint64_t nr);
+int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void *out);
+uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
+
+/* ---- m2p.c and p2m.c --------------------------------------------------------------------------
+ * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame.
+ * xcsr_p2m_map maps the leaves, 512 entries each; the guest goes on writing them. */
+int xcsr_nr_mfns(xcsr *h, uint64_t *nr);
+int xcsr_m2p_get(xcsr *h, uint64_t mfn, uint64_t *pfn);
+int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
+                 xcsr_p2m **out);
+void xcsr_p2m_unmap(xcsr_p2m *p);
+int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
+uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
+int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
+
+/* ---- sink.c -----------------------------------------------------------------------------------
+ * The caller keeps fd open, and keeps data alive until the write is over. Writes return XCSR_AGAIN
+ * when the output has taken nothing for wait_ms; xcsr_sink_flush goes on from there. */
+int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
+void xcsr_sink_close(xcsr_sink *s);
+int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
+int xcsr_sink_flush(xcsr_sink *s);
+uint64_t xcsr_sink_offset(const xcsr_sink *s); /* octets accepted so far */
+const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
+
+/* ---- save.c, logdirty.c, batch.c --------------------------------------------------------------
+ * p2m may be NULL (pfn == gfn, no page tables: HVM); it must outlive the save. */
+typedef struct xcsr_batch_result {
+    uint32_t done;     /* 1: the pass is over; the counts below are still of this call */
+    uint32_t nr_pfns;  /* entries in the record, 0: no record written */
+    uint32_t nr_pages; /* of them with data */
+    uint32_t nr_holes; /* p2m entry names no frame */
+    uint32_t nr_deferred; /* sent without data though the guest has a page: come again */
+    uint32_t nr_tables;   /* page tables re-expressed in pfns */
+    uint64_t octets;      /* of the record */
+    uint64_t next_pfn;    /* where the scan stands */
+} xcsr_batch_result;
+
+int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
+void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and log-dirty mode if on */
+int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
+int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
+int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
+int xcsr_mark_all(xcsr_save *s);
+/* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. */
+int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
+uint64_t xcsr_count_dirty(const xcsr_save *s);
+uint64_t xcsr_count_deferred(const xcsr_save *s); /* without data in the stream now, holes included */
+int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
+/* The next at most XCSR_BATCH dirty pfns: types, map, normalise, write. One call, one record. */
+int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out);
+
+/* ---- bitmap.c: pure, exported for tests ------------------------------------------------------- */
+uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);
+/* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor. */
+uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns,
+                          uint32_t max);
+void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
+
+/* ---- normalise.c: pure, exported for tests ----------------------------------------------------
+ * table: 512 entries, replaced in place by pfns. 0; -EAGAIN an entry's frame is not in the p2m;
+ * -E2BIG a superpage; *slot names the entry, *mfn its frame. */
+int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn);
+
+#endif

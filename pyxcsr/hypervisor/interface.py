@@ -1,0 +1,247 @@
+"""What a saver needs of a hypervisor: plain facts and Protocols, no cffi."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Optional, Protocol
+
+SHUTDOWN_NAMES = {0: "poweroff", 1: "reboot", 2: "suspend", 3: "crash", 4: "watchdog", 5: "soft reset"}
+SHUTDOWN_SUSPEND = 2
+"""xen/include/public/sched.h."""
+
+
+@dataclass(frozen=True)
+class DomainInfo:
+    """What Xen tells of a domain (xc_domaininfo_t).
+
+    ``paused``: by the toolstack, not by itself; ``shutdown_reason``: a SHUTDOWN_* code, or None while it
+    has not shut down; ``tot_pages``, ``max_pages``: pages it has and may have; ``max_vcpu_id``: last index.
+    """
+
+    domid: int
+    hvm: bool
+    paused: bool
+    dying: bool
+    shutdown_reason: Optional[int]
+    tot_pages: int
+    max_pages: int
+    max_vcpu_id: int
+    nr_online_vcpus: int
+    shared_info_mfn: int
+
+    @property
+    def shutdown(self) -> bool:
+        """True once the domain has shut down, for whatever reason; suspended is one."""
+        return self.shutdown_reason is not None
+
+    @property
+    def suspended(self) -> bool:
+        """True if it is shut down with reason suspend: its memory and vcpus hold still."""
+        return self.shutdown_reason == SHUTDOWN_SUSPEND
+
+    @property
+    def crashed(self) -> bool:
+        """True if it shut down with reason crash."""
+        return self.shutdown_reason == 3
+
+
+@dataclass(frozen=True)
+class TscInfo:
+    """xc_domain_get_tsc_info: mode, rate in kHz, elapsed nanoseconds, incarnation."""
+
+    mode: int
+    khz: int
+    nsec: int
+    incarnation: int
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one call of :meth:`SaveHandle.batch` did. ``done``: the pass is over."""
+
+    done: bool
+    nr_pfns: int
+    nr_pages: int
+    nr_holes: int
+    nr_deferred: int
+    nr_tables: int
+    octets: int
+    next_pfn: int
+
+
+Again = Callable[[], None]
+"""Called whenever the output has taken nothing for a while; may raise to give up (cancel)."""
+
+
+class SinkHandle(Protocol):
+    """Where the stream goes: an open file descriptor that the caller keeps open."""
+
+    @property
+    def offset(self) -> int:
+        """Octets written so far."""
+
+    def write(self, data: bytes, again: Again) -> None:
+        """Writes all of it. Raises OutputError, or what ``again`` raises."""
+
+    def close(self) -> None:
+        """Forgets the descriptor, without closing it."""
+
+
+class MappedFrames(Protocol):
+    """Frames of a guest, mapped read-only; a context manager that unmaps."""
+
+    def __enter__(self) -> MappedFrames: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def load64(self, offset: int) -> int:
+        """One atomic 64-bit read, straight from the guest: never cached. ``offset``: octets, 8-aligned."""
+
+    def copy(self) -> bytes:
+        """The frames as they are now."""
+
+    def close(self) -> None:
+        """Unmaps; harmless when done before."""
+
+
+class P2mHandle(Protocol):
+    """A guest's p2m, its leaves mapped read-only for as long as it is open."""
+
+    nr_pfns: int
+
+    def leaf_pfns(self) -> Sequence[int]:
+        """The leaves' own pfns, each checked against m2p and p2m. Raises P2mError (index, mfn)."""
+
+    def entry(self, pfn: int) -> int:
+        """The p2m entry, raw, read now; all ones beyond the end."""
+
+    def pfn_of(self, mfn: int) -> Optional[int]:
+        """The pfn of a frame if the p2m names it as the guest's, else None."""
+
+    def close(self) -> None:
+        """Unmaps; harmless when done before."""
+
+
+class SaveHandle(Protocol):
+    """One save's dirty bitmap, deferred pages and batch buffers."""
+
+    def logdirty_enable(self) -> bool:
+        """Log-dirty mode on; True if it had to be switched off first. Raises LogDirtyUnsupported."""
+
+    def logdirty_disable(self) -> None:
+        """Log-dirty mode off, if this save switched it on."""
+
+    def logdirty_clean(self, final: bool) -> int:
+        """Fetches and clears Xen's dirty bitmap; returns how many pfns it names."""
+
+    def mark_all(self) -> None:
+        """Marks every pfn for sending."""
+
+    def merge_deferred(self) -> int:
+        """Marks the deferred pfns that have a frame now; returns how many that adds."""
+
+    def count_deferred(self) -> int:
+        """Pfns whose last entry in the stream has no data, holes included."""
+
+    def pass_begin(self, suspended: bool) -> None:
+        """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
+
+    def batch(self, sink: SinkHandle, again: Again) -> BatchResult:
+        """Sends the next at most 1024 marked pfns as one PAGE_DATA record."""
+
+    def close(self) -> None:
+        """Log-dirty off if still on, mappings and memory gone; harmless when done before."""
+
+
+class Hypervisor(Protocol):
+    """An open hypervisor: a thin, typed face of libxenctrl. A context manager.
+
+    Every method raises HypervisorError or a subclass when the call behind it fails. It is used by one
+    thread at a time, in the process that opened it; anything else raises UsageError.
+    """
+
+    backend: str
+
+    def __enter__(self) -> Hypervisor: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def close(self) -> None:
+        """Closes all that is open."""
+
+    def xen_version(self) -> tuple[int, int]:
+        """The running Xen's major and minor version."""
+
+    def domains(self) -> list[DomainInfo]:
+        """All domains."""
+
+    def domain_info(self, domid: int) -> DomainInfo:
+        """One domain. Raises DomainNotFound."""
+
+    def domain_width(self, domid: int) -> int:
+        """A PV guest's word size in octets: 4 or 8."""
+
+    def domain_nr_gpfns(self, domid: int) -> int:
+        """One past the last gfn that Xen knows of (for a PV guest: what the guest claims)."""
+
+    def domain_pause(self, domid: int) -> None:
+        """Pauses (counted by Xen)."""
+
+    def domain_unpause(self, domid: int) -> None:
+        """Takes one pause back."""
+
+    def domain_destroy(self, domid: int) -> None:
+        """Destroys the domain."""
+
+    def domain_resume(self, domid: int) -> None:
+        """Lets a suspended domain go on where it was; its suspend call returns as cancelled."""
+
+    def domain_tsc(self, domid: int) -> TscInfo:
+        """The domain's time stamp counter."""
+
+    def vcpu_online(self, domid: int, vcpu: int) -> bool:
+        """Whether the vcpu exists and is up."""
+
+    def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
+        """vcpu_guest_context (x86_64), as Xen gives it: with mfns."""
+
+    def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
+        """xen_domctl_ext_vcpucontext; empty if there is none."""
+
+    def vcpu_xsave(self, domid: int, vcpu: int) -> bytes:
+        """The xsave area with xcr0 and xcr0_accum; empty if there is none."""
+
+    def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
+        """xen_domctl_vcpu_msr_t[]; empty if there are none."""
+
+    def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
+        """CPUID leaves and MSRs as the stream's records hold them."""
+
+    def xenstore_read(self, path: str) -> Optional[bytes]:
+        """A node's value, or None if there is no such node."""
+
+    def xenstore_write(self, path: str, value: bytes) -> None:
+        """Writes a node."""
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes) -> bool:
+        """Writes a node if it holds ``expected``, in one transaction; tells whether it did."""
+
+    def nr_mfns(self) -> int:
+        """One past the machine's last frame. Maps the m2p at first use."""
+
+    def m2p(self, mfn: int) -> int:
+        """The m2p entry of a frame, raw. Raises P2mError for a frame beyond the machine."""
+
+    def map_frames(self, domid: int, mfns: Sequence[int]) -> MappedFrames:
+        """Maps frames read-only: all, or HypervisorError."""
+
+    def read_frames(self, domid: int, mfns: Sequence[int]) -> bytes:
+        """A copy of the frames as they are now."""
+
+    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2mHandle:
+        """Maps a p2m's leaves, 512 entries each."""
+
+    def new_save(self, domid: int, nr_pfns: int, p2m: Optional[P2mHandle]) -> SaveHandle:
+        """What a save needs. ``p2m`` None: pfn == gfn (HVM)."""
+
+    def open_sink(self, fd: int) -> SinkHandle:
+        """Prepares a descriptor for writing a stream. Raises OutputError if it is not writable."""
