@@ -1,0 +1,265 @@
+/*
+ * What the files of the stub hypervisor share. Everything here is called with the machine's
+ * lock held unless it says otherwise, and returns 0 or -errno unless it says otherwise.
+ */
+#ifndef XCSR_STUB_INTERNAL_H
+#define XCSR_STUB_INTERNAL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xenctrl.h>
+#include <xenguest.h>
+#include <xenforeignmemory.h>
+#include <xenstore.h>
+
+#include "stub_api.h"
+
+#define ST_PAGE_SHIFT  12
+#define ST_PAGE_SIZE   (1UL << ST_PAGE_SHIFT)
+#define ST_ENTRIES     512UL            /* entries of a page table, of a p2m page */
+#define ST_NONE        (~0UL)           /* no pfn, no mfn; also the p2m and m2p entry that says so */
+#define ST_M2P_SHARED  (~1UL)           /* m2p entry of a frame shared between Xen and a guest */
+#define ST_MAX_VCPUS   64
+#define ST_MAX_MSRS    8
+#define ST_MAX_XSAVE   8192
+
+#define ST_PTE_PRESENT  0x001UL
+#define ST_PTE_RW       0x002UL
+#define ST_PTE_USER     0x004UL
+#define ST_PTE_ACCESSED 0x020UL
+#define ST_PTE_DIRTY    0x040UL
+#define ST_PTE_PSE      0x080UL
+#define ST_PTE_NX       (1UL << 63)
+#define ST_PTE_FRAME    0x000ffffffffff000UL
+
+#define ST_XEN_SLOT_FIRST 256UL         /* of an L4 table: Xen's own part of the address space */
+#define ST_XEN_SLOT_LAST  271UL
+
+/* ---- rng.c: a deterministic generator, and a hash of numbers ---- */
+struct st_rng { uint64_t state; };
+uint64_t st_hash(uint64_t a, uint64_t b);
+uint64_t st_random(struct st_rng *rng);
+uint64_t st_below(struct st_rng *rng, uint64_t limit);
+uint64_t st_permute(uint64_t value, uint64_t limit, uint64_t seed);
+
+/* ---- machine.c: frames ---- */
+enum st_kind { ST_FREE = 0, ST_XEN, ST_DATA, ST_TABLE, ST_P2M, ST_SPECIAL };
+
+struct st_frame {
+    uint64_t pfn;           /* valid unless free or Xen's */
+    uint32_t mem_index;     /* place in the owner's list of pfns with memory */
+    uint16_t owner;
+    uint8_t kind;           /* enum st_kind */
+    uint8_t level : 4;      /* 1 to 4: validated as a page table of that level */
+    uint8_t pinned : 1;
+};
+
+struct st_machine {
+    bool up, shadow;
+    int fd;
+    unsigned order;
+    uint64_t seed, nr_frames;
+    uint64_t m2p_first, m2p_chunks;     /* where the m2p's own frames begin; 2 MiB each */
+    uint64_t pool_first, pool_frames, pool_next;
+    uint8_t *window;                    /* the whole machine memory */
+    uint64_t *m2p;
+    struct st_frame *frames;
+    uint64_t *freed, nr_freed, cap_freed;
+    uint64_t foreign[16];               /* frames of domain 0, for PTEs that refer to them */
+    uint32_t next_domid;
+    struct st_domain *domains;          /* by ascending domid */
+};
+extern struct st_machine st;
+
+void st_lock(void);
+void st_unlock(void);
+int st_machine_ready(void);
+void *st_page(uint64_t mfn);
+int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
+void st_frame_free(uint64_t mfn);
+void st_machine_idle(void);
+uint32_t st_frame_type(uint64_t mfn);
+/* Keeps the text for stub_error() and returns -error. */
+int st_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- domain.c ---- */
+struct st_transient { uint64_t table_pfn, index, old; };
+
+struct st_vcpu {
+    bool online;
+    vcpu_guest_context_t context;
+    struct xen_domctl_ext_vcpucontext ext;
+    uint64_t xfeature_mask;
+    uint32_t xsave_size;
+    uint32_t nr_msrs;
+    uint8_t *xsave;                     /* ST_MAX_XSAVE octets */
+    struct xen_domctl_vcpu_msr msrs[ST_MAX_MSRS];
+};
+
+enum st_suspend_step { ST_STEP_NONE = 0, ST_STEP_ASKED, ST_STEP_ACKED };
+
+struct st_domain {
+    struct st_domain *next;
+    stub_guest_config config;
+    uint32_t id;
+    bool built, dying, shutdown, logdirty;
+    int shutdown_reason;
+    unsigned pause_count;
+    xen_domain_handle_t handle;
+
+    uint64_t nr_pfns;                   /* covered by the p2m */
+    uint64_t *truth;                    /* pfn -> mfn, 0: no memory */
+    uint64_t *mem;                      /* pfns with memory, in no order */
+    uint64_t nr_mem, max_pages;
+    int64_t tot_pages_bias;             /* added to what is reported, for tests */
+
+    uint64_t shared_info_mfn, fixmap_l1_pfn;
+    uint64_t start_info_pfn, store_pfn, console_pfn;
+    uint64_t kernel_l4, user_l4, p2m_l4, user_l2;
+    uint64_t *leaf;                     /* pfn of each p2m page */
+    uint64_t nr_leaves, missing_leaf, missing_l1;
+    uint64_t fll;                       /* tree: the list of lists, ST_NONE: no tree */
+    uint64_t p2m_vaddr;
+
+    uint64_t *bitmap;                   /* log-dirty, by pfn */
+    uint64_t dirty_count, fault_count;
+
+    struct st_rng rng;
+    uint64_t hot_first;
+    struct st_transient transient[8];
+    unsigned nr_transient;
+    uint64_t ticks, writes, pt_updates;
+    enum st_suspend_step step;
+    uint32_t polls;
+
+    struct st_vcpu *vcpu;
+    pthread_t writer;
+    bool has_writer, stop_writer;
+};
+
+struct st_domain *st_domain_find(uint32_t domid);
+/* The domain a call is about, or NULL with *error = -ESRCH (-EINVAL for domain 0). */
+struct st_domain *st_domain_get(uint32_t domid, int *error);
+bool st_domain_running(const struct st_domain *d);
+int st_domain_new(const stub_guest_config *config, struct st_domain **result);
+void st_domain_kill(struct st_domain *d);
+void st_domain_reap(void);
+void st_domain_free_all(void);
+int st_domain_shut_down(struct st_domain *d, int reason);
+int st_domain_resume(struct st_domain *d, int fast);
+
+/* ---- memory.c: pages of a domain ---- */
+static inline bool st_has_memory(const struct st_domain *d, uint64_t pfn)
+{
+    return pfn < d->nr_pfns && d->truth[pfn];
+}
+void *st_guest_page(const struct st_domain *d, uint64_t pfn);
+int st_add_memory(struct st_domain *d, uint64_t pfn);
+int st_remove_memory(struct st_domain *d, uint64_t pfn);
+int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn);
+void st_fill_data(struct st_domain *d, uint64_t pfn);
+void st_write_word(struct st_domain *d, uint64_t pfn, uint64_t offset, uint64_t value);
+int st_pick_data(struct st_domain *d, uint64_t *pfn);
+
+/* ---- pagetable.c ---- */
+uint64_t st_pte(const struct st_domain *d, uint64_t pfn, uint64_t flags);
+int st_new_table(struct st_domain *d, unsigned level, uint64_t *pfn);
+int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte);
+/* The table of that level that translates vaddr, by pfn; ST_NONE where there is none. */
+uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, unsigned level);
+unsigned st_slot(uint64_t vaddr, unsigned level);
+void st_set_xen_slots(struct st_domain *d, uint64_t l4);
+int st_direct_map(struct st_domain *d, uint64_t pfn);
+void st_direct_unmap(struct st_domain *d, uint64_t pfn);
+void st_set_level(struct st_domain *d, uint64_t pfn, unsigned level, bool pinned);
+int st_expected_page(const struct st_domain *d, uint64_t pfn, uint64_t *page);
+
+/* ---- p2m.c: the guest's own p2m ---- */
+int st_p2m_build(struct st_domain *d);
+int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value);
+int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr);
+int st_p2m_replace_leaf(struct st_domain *d, uint64_t index);
+void st_p2m_generation(struct st_domain *d, uint64_t by);
+
+/* ---- guest_build.c ---- */
+int st_guest_build(struct st_domain *d);
+shared_info_t *st_shared_info(const struct st_domain *d);
+start_info_t *st_start_info(const struct st_domain *d);
+
+/* ---- guest_run.c ---- */
+void st_guests_tick(void);
+void st_guest_tick(struct st_domain *d);
+void st_guest_poll(struct st_domain *d);
+void st_guest_before_suspend(struct st_domain *d);
+void st_guest_after_resume(struct st_domain *d);
+int st_writer_start(struct st_domain *d);
+void st_writer_stop(struct st_domain *d);     /* lets go of the lock for a moment */
+
+/* ---- logdirty.c ---- */
+void st_mark_dirty(struct st_domain *d, uint64_t pfn);
+
+/* ---- vcpu.c ---- */
+int st_vcpus_build(struct st_domain *d);
+void st_vcpus_free(struct st_domain *d);
+
+/* ---- foreign.c ---- */
+uint64_t st_mappings_of(uint32_t domid);
+void st_mappings_drop(void);
+
+/* ---- buffers.c ---- */
+bool st_buffer_holds(const void *address, uint64_t length);
+
+/* ---- xenstore.c ---- */
+int st_store_set(const char *path, const char *value);
+/* NULL if there is no such node. */
+const char *st_store_get(const char *path);
+void st_store_remove(const char *prefix);
+void st_store_clear(void);
+
+/* ---- fault.c: the way into and out of every call ---- */
+#define ST_FUNCTIONS(X)                                                                      \
+    X(xc_interface_open) X(xc_interface_close) X(xc_version) X(xc_domctl)                    \
+    X(xc_domain_getinfolist) X(xc_domain_get_guest_width) X(xc_domain_nr_gpfns)              \
+    X(xc_domain_get_tsc_info) X(xc_domain_pause) X(xc_domain_unpause) X(xc_domain_resume)    \
+    X(xc_domain_destroy) X(xc_domain_shutdown) X(xc_maximum_ram_page)                        \
+    X(xc_machphys_mfn_list) X(xc_get_pfn_type_batch) X(xc_shadow_control)                    \
+    X(xc_logdirty_control) X(xc_vcpu_getinfo) X(xc_vcpu_getcontext) X(xc_cpu_policy_init)    \
+    X(xc_cpu_policy_destroy) X(xc_cpu_policy_get_size) X(xc_cpu_policy_get_domain)           \
+    X(xc_cpu_policy_serialise) X(xc__hypercall_buffer_alloc) X(xc__hypercall_buffer_free)    \
+    X(xc__hypercall_buffer_alloc_pages) X(xc__hypercall_buffer_free_pages)                   \
+    X(xenforeignmemory_open) X(xenforeignmemory_close) X(xenforeignmemory_map)               \
+    X(xenforeignmemory_unmap) X(xs_open) X(xs_close) X(xs_read) X(xs_write)                  \
+    X(xs_transaction_start) X(xs_transaction_end) X(xs_resume_domain)
+
+#define ST_FUNCTION_ID(name) ST_FN_##name,
+enum st_function { ST_FUNCTIONS(ST_FUNCTION_ID) ST_NR_FUNCTIONS };
+
+/*
+ * st_begin: counts the call, asks the rules and the hook, then takes the lock and lets the guests
+ * run. Returns 0 with the lock held, or -errno without it. The variant _quiet lets no guest run.
+ */
+int st_begin(enum st_function function);
+int st_begin_quiet(enum st_function function);
+/* After st_begin() of xenforeignmemory_map: the error a rule has for that page, or 0. */
+int st_page_fault(uint64_t page);
+/* Lets go of the lock. result < 0: sets errno, tells the logger, returns -1. Else returns result. */
+long long st_end(enum st_function function, xc_interface *xch, long long result);
+/* The same for a call whose st_begin() failed: no lock is held. */
+long long st_refused(enum st_function function, xc_interface *xch, int error);
+void st_faults_reset(void);
+
+/* ---- interface.c: libxenctrl's handle ---- */
+bool st_xch_valid(const xc_interface *xch);
+void st_log_error(xc_interface *xch, const char *function, int error);
+/* st_begin() for calls with a handle: -EBADF for a handle that is not open. */
+int st_begin_xc(enum st_function function, xc_interface *xch);
+
+/* Open things, for stub_get_usage. */
+extern stub_usage st_usage;
+
+#endif

@@ -1,0 +1,103 @@
+/* Pages of a domain: which pfn has which frame, what it is used for, what is in it. */
+#include "internal.h"
+
+void *st_guest_page(const struct st_domain *d, uint64_t pfn)
+{
+    return st_page(d->truth[pfn]);
+}
+
+int st_add_memory(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t mfn;
+    int rc = st_frame_alloc((uint16_t)d->id, ST_DATA, pfn, &mfn);
+
+    if (rc)
+        return rc;
+    d->truth[pfn] = mfn;
+    st.frames[mfn].mem_index = (uint32_t)d->nr_mem;
+    d->mem[d->nr_mem++] = pfn;
+    return 0;
+}
+
+int st_remove_memory(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t mfn, last;
+
+    if (!st_has_memory(d, pfn))
+        return st_error(ENOENT, "pfn %#lx has no memory", (unsigned long)pfn);
+    mfn = d->truth[pfn];
+    last = d->mem[--d->nr_mem];
+    d->mem[st.frames[mfn].mem_index] = last;
+    st.frames[d->truth[last]].mem_index = st.frames[mfn].mem_index;
+    d->truth[pfn] = 0;
+    st_frame_free(mfn);
+    return 0;
+}
+
+static bool is_data(const struct st_domain *d, uint64_t pfn)
+{
+    return st.frames[d->truth[pfn]].kind == ST_DATA;
+}
+
+/* Some data page, evenly at random; falls back to a scan where few are left. */
+static int any_data(struct st_domain *d, uint64_t *pfn)
+{
+    uint64_t start;
+
+    if (!d->nr_mem)
+        return -ENOMEM;
+    for (unsigned attempt = 0; attempt < 16; attempt++) {
+        *pfn = d->mem[st_below(&d->rng, d->nr_mem)];
+        if (is_data(d, *pfn))
+            return 0;
+    }
+    start = st_below(&d->rng, d->nr_mem);
+    for (uint64_t i = 0; i < d->nr_mem; i++) {
+        *pfn = d->mem[(start + i) % d->nr_mem];
+        if (is_data(d, *pfn))
+            return 0;
+    }
+    return -ENOMEM;
+}
+
+/* The data page the guest writes to next: any, or one of its hot ones. */
+int st_pick_data(struct st_domain *d, uint64_t *pfn)
+{
+    uint64_t hot = d->config.hot;
+
+    if (!hot || hot >= d->nr_mem)
+        return any_data(d, pfn);
+    for (unsigned attempt = 0; attempt < 16; attempt++) {
+        *pfn = d->mem[(d->hot_first + st_below(&d->rng, hot)) % d->nr_mem];
+        if (is_data(d, *pfn))
+            return 0;
+    }
+    return any_data(d, pfn);
+}
+
+/* Puts a data page to another use. Its content stays until its new owner writes it. */
+int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn)
+{
+    if (any_data(d, pfn))
+        return st_error(ENOMEM, "the guest has no data page left to use for its tables");
+    st.frames[d->truth[*pfn]].kind = (uint8_t)kind;
+    return 0;
+}
+
+/* Every 256 octets a number that no other page of any guest has there. */
+void st_fill_data(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t *page = st_guest_page(d, pfn);
+    uint64_t mark = st_hash(d->config.seed ^ ((uint64_t)d->id << 48), pfn);
+
+    for (unsigned i = 0; i < ST_ENTRIES; i += 32)
+        page[i] = mark + i;
+}
+
+void st_write_word(struct st_domain *d, uint64_t pfn, uint64_t offset, uint64_t value)
+{
+    uint8_t *page = st_guest_page(d, pfn);
+
+    __atomic_store_n((uint64_t *)(void *)(page + offset), value, __ATOMIC_RELAXED);
+    st_mark_dirty(d, pfn);
+}

@@ -1,0 +1,244 @@
+/*
+ * The guest's own p2m list, as Linux keeps it: pages of 512 mfns, mapped in a row at p2m_vaddr
+ * and, if asked for, hung into the three-level tree. Pages, and whole L1 tables of pages, that
+ * would hold invalid entries only are shared.
+ */
+#include "internal.h"
+
+static const uint64_t leaf_flags = ST_PTE_PRESENT | ST_PTE_ACCESSED | ST_PTE_DIRTY | ST_PTE_NX;
+
+static bool leaf_has_memory(const struct st_domain *d, uint64_t index)
+{
+    for (uint64_t pfn = index * ST_ENTRIES; pfn < (index + 1) * ST_ENTRIES; pfn++)
+        if (st_has_memory(d, pfn))
+            return true;
+    return false;
+}
+
+static int new_leaf(struct st_domain *d, uint64_t *pfn)
+{
+    int rc = st_take_data(d, ST_P2M, pfn);
+
+    if (rc)
+        return rc;
+    memset(st_guest_page(d, *pfn), 0xff, ST_PAGE_SIZE);
+    st_mark_dirty(d, *pfn);
+    return 0;
+}
+
+static int missing_leaf(struct st_domain *d, uint64_t *pfn)
+{
+    int rc = 0;
+
+    if (d->missing_leaf == ST_NONE)
+        rc = new_leaf(d, &d->missing_leaf);
+    *pfn = d->missing_leaf;
+    return rc;
+}
+
+static int make_leaves(struct st_domain *d)
+{
+    for (uint64_t i = 0; i < d->nr_leaves; i++) {
+        bool share = d->config.share_invalid && !leaf_has_memory(d, i);
+        int rc = share ? missing_leaf(d, &d->leaf[i]) : new_leaf(d, &d->leaf[i]);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static void fill_leaves(struct st_domain *d)
+{
+    for (uint64_t i = 0; i < d->nr_mem; i++) {
+        uint64_t pfn = d->mem[i];
+        uint64_t *leaf = st_guest_page(d, d->leaf[pfn / ST_ENTRIES]);
+
+        leaf[pfn % ST_ENTRIES] = d->truth[pfn];
+    }
+}
+
+/* The L1 table that maps the shared page 512 times over, for stretches of 1 GiB without memory. */
+static int make_missing_l1(struct st_domain *d)
+{
+    int rc;
+
+    if (d->missing_l1 != ST_NONE)
+        return 0;
+    rc = st_new_table(d, 1, &d->missing_l1);
+    if (rc)
+        return rc;
+    for (unsigned slot = 0; slot < ST_ENTRIES; slot++)
+        st_write_word(d, d->missing_l1, slot * sizeof(uint64_t), st_pte(d, d->missing_leaf, leaf_flags));
+    return 0;
+}
+
+static bool whole_table_missing(const struct st_domain *d, uint64_t vaddr, uint64_t first)
+{
+    if (d->missing_leaf == ST_NONE || st_slot(vaddr, 1) || first + ST_ENTRIES > d->nr_leaves)
+        return false;
+    for (uint64_t i = first; i < first + ST_ENTRIES; i++)
+        if (d->leaf[i] != d->missing_leaf)
+            return false;
+    return true;
+}
+
+static int map_missing_table(struct st_domain *d, uint64_t l4, uint64_t vaddr)
+{
+    uint64_t l2, own_l1;
+    int rc = make_missing_l1(d);
+
+    if (rc)
+        return rc;
+    l2 = st_find_table(d, l4, vaddr, 2);
+    if (l2 == ST_NONE) {
+        /* Let st_map() make the upper levels, and take the L1 table it made away again. */
+        rc = st_map(d, l4, vaddr, 0);
+        if (rc)
+            return rc;
+        l2 = st_find_table(d, l4, vaddr, 2);
+        own_l1 = st_find_table(d, l4, vaddr, 1);
+        st_set_level(d, own_l1, 0, false);
+    }
+    st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t),
+                  st_pte(d, d->missing_l1, leaf_flags & ~ST_PTE_NX));
+    return 0;
+}
+
+int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr)
+{
+    uint64_t i = 0;
+
+    while (i < d->nr_leaves) {
+        uint64_t at = vaddr + (i << ST_PAGE_SHIFT);
+        bool missing = whole_table_missing(d, at, i);
+        int rc = missing ? map_missing_table(d, l4, at) : st_map(d, l4, at, st_pte(d, d->leaf[i], leaf_flags));
+
+        if (rc)
+            return rc;
+        i += missing ? ST_ENTRIES : 1;
+    }
+    return 0;
+}
+
+static int make_tree(struct st_domain *d)
+{
+    int rc = new_leaf(d, &d->fll);
+    uint64_t *fll, list = 0;
+
+    if (rc)
+        return rc;
+    fll = st_guest_page(d, d->fll);
+    for (uint64_t i = 0; i < d->nr_leaves; i++) {
+        if (i % ST_ENTRIES == 0) {
+            rc = new_leaf(d, &list);
+            if (rc)
+                return rc;
+            fll[i / ST_ENTRIES] = d->truth[list];
+        }
+        ((uint64_t *)st_guest_page(d, list))[i % ST_ENTRIES] = d->truth[d->leaf[i]];
+    }
+    return 0;
+}
+
+int st_p2m_build(struct st_domain *d)
+{
+    int rc = make_leaves(d);
+
+    if (!rc && d->config.p2m_kind != STUB_P2M_TREE)
+        rc = st_p2m_map(d, d->p2m_l4, d->p2m_vaddr);
+    if (!rc && d->config.p2m_kind != STUB_P2M_LINEAR)
+        rc = make_tree(d);
+    if (!rc)
+        fill_leaves(d);
+    return rc;
+}
+
+void st_p2m_generation(struct st_domain *d, uint64_t by)
+{
+    shared_info_t *info = st_shared_info(d);
+
+    __atomic_store_n(&info->arch.p2m_generation, info->arch.p2m_generation + by, __ATOMIC_SEQ_CST);
+}
+
+static void set_tree_entry(struct st_domain *d, uint64_t index)
+{
+    const uint64_t *fll;
+    uint64_t list;
+
+    if (d->fll == ST_NONE)
+        return;
+    fll = st_guest_page(d, d->fll);
+    list = st.frames[fll[index / ST_ENTRIES]].pfn;
+    st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), d->truth[d->leaf[index]]);
+}
+
+/* Gives this p2m_vaddr an L1 table of its own, a copy of the shared one. */
+static int unshare_l1(struct st_domain *d, uint64_t vaddr)
+{
+    uint64_t l2, copy;
+    int rc;
+
+    if (d->missing_l1 == ST_NONE || st_find_table(d, d->p2m_l4, vaddr, 1) != d->missing_l1)
+        return 0;
+    rc = st_new_table(d, 1, &copy);
+    if (rc)
+        return rc;
+    memcpy(st_guest_page(d, copy), st_guest_page(d, d->missing_l1), ST_PAGE_SIZE);
+    l2 = st_find_table(d, d->p2m_l4, vaddr, 2);
+    st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t), st_pte(d, copy, leaf_flags & ~ST_PTE_NX));
+    return 0;
+}
+
+static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
+{
+    uint64_t vaddr = d->p2m_vaddr + (index << ST_PAGE_SHIFT);
+    int rc = 0;
+
+    d->leaf[index] = leaf;
+    if (d->config.p2m_kind != STUB_P2M_TREE) {
+        rc = unshare_l1(d, vaddr);
+        if (!rc)
+            rc = st_map(d, d->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
+    }
+    set_tree_entry(d, index);
+    return rc;
+}
+
+/* A change of the p2m's structure: the generation is odd while it is made. */
+int st_p2m_replace_leaf(struct st_domain *d, uint64_t index)
+{
+    uint64_t old, leaf;
+    int rc;
+
+    if (index >= d->nr_leaves)
+        return st_error(EINVAL, "the p2m has %lu pages", (unsigned long)d->nr_leaves);
+    rc = new_leaf(d, &leaf);
+    if (rc)
+        return rc;
+    old = d->leaf[index];
+    memcpy(st_guest_page(d, leaf), st_guest_page(d, old), ST_PAGE_SIZE);
+    st_p2m_generation(d, 1);
+    rc = install_leaf(d, index, leaf);
+    st_p2m_generation(d, 1);
+    if (old != d->missing_leaf)
+        st_set_level(d, old, 0, false);
+    return rc;
+}
+
+int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value)
+{
+    uint64_t index = pfn / ST_ENTRIES;
+    int rc;
+
+    if (pfn >= d->nr_pfns)
+        return st_error(EINVAL, "pfn %#lx is beyond the p2m's end %#lx", (unsigned long)pfn,
+                        (unsigned long)d->nr_pfns);
+    if (d->leaf[index] == d->missing_leaf) {
+        rc = st_p2m_replace_leaf(d, index);
+        if (rc)
+            return rc;
+    }
+    st_write_word(d, d->leaf[index], pfn % ST_ENTRIES * sizeof(uint64_t), value);
+    return 0;
+}
