@@ -1,0 +1,181 @@
+"""A libxc stream as an iterator of typed records.
+
+The reader takes what a receiver would take: it insists on what it needs to find its way (headers, record
+lengths), and leaves rules about contents and order to ``verify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.frames import PAGE_SHIFT
+from pyxcsr.stream import format as fmt
+from pyxcsr.stream import sniff
+from pyxcsr.stream.format import DomainType, RecordType, record_name
+from pyxcsr.stream.records import DomainHeader, ImageHeader, Record, decode
+from pyxcsr.stream.source import Input, Source
+
+IMAGE_HEADER_NAME = "image header"
+DOMAIN_HEADER_NAME = "domain header"
+
+
+class RawRecord(NamedTuple):
+    """A record whose body has not been looked at. ``offset`` is that of its header."""
+
+    offset: int
+    code: int
+    body: memoryview
+    padding: memoryview
+
+    @property
+    def name(self) -> str:
+        """The record type's name."""
+        return record_name(self.code)
+
+    @property
+    def size(self) -> int:
+        """Octets that the whole record takes in the stream."""
+        return fmt.RECORD_HEADER.size + len(self.body) + len(self.padding)
+
+
+class StreamReader:
+    """Reads a stream from a file descriptor or binary file object, which may be a pipe.
+
+    Iterating gives typed records (``pyxcsr.stream.records``), END the last; each has ``.offset``. What
+    follows END is not read, so a stream within another can be read too. Memory is bounded by one record, and
+    by what has really arrived of it. Raises NotAStream, StreamTruncated, StreamError, each with offset and
+    record; after such an error the reader raises it again, since it has lost its place.
+    """
+
+    def __init__(self, source: Input) -> None:
+        self._source = Source(source)
+        self._image: ImageHeader | None = None
+        self._domain: DomainHeader | None = None
+        self._ended = False
+        self._failure: StreamError | None = None
+
+    @property
+    def offset(self) -> int:
+        """Octets read so far."""
+        return self._source.offset
+
+    @property
+    def image_header(self) -> ImageHeader:
+        """The image header, read when first asked for. Raises NotAStream, StreamTruncated."""
+        if self._image is None:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._image = self._read_image_header()
+            except StreamError as failure:
+                self._failure = failure
+                raise
+        return self._image
+
+    @property
+    def domain_header(self) -> DomainHeader:
+        """The domain header, read when first asked for. Raises StreamError if no such guest can be read."""
+        _ = self.image_header
+        if self._domain is None:
+            body = self._exactly(fmt.DOMAIN_HEADER.size, fmt.IMAGE_HEADER.size, DOMAIN_HEADER_NAME)
+            self._domain = DomainHeader.decode(body)
+        self._check_domain(self._domain)
+        return self._domain
+
+    def raw_records(self) -> Iterator[RawRecord]:
+        """Records as they stand, bodies unread; for programs that look at the framing."""
+        _ = self.domain_header
+        while not self._ended:
+            record = self._checked_record()
+            self._ended = record.code == RecordType.END
+            yield record
+
+    def __iter__(self) -> Iterator[Record]:
+        for raw in self.raw_records():
+            yield decode(raw.code, raw.body, raw.offset)
+
+    def count_rest(self) -> int:
+        """Reads to the end of the input; how many octets followed what has been read."""
+        start = self.offset
+        while len(self._source.read(1 << 20)):
+            pass
+        return self.offset - start
+
+    def _read_image_header(self) -> ImageHeader:
+        head = bytes(self._source.read(fmt.IMAGE_HEADER.size))
+        marker = fmt.IMAGE_MARKER.to_bytes(8, "big")
+        if not head or head[:8] != marker[: len(head)]:
+            raise NotAStream(sniff.describe(head), offset=0, record=IMAGE_HEADER_NAME)
+        if len(head) < fmt.IMAGE_HEADER.size:
+            raise self._truncated(0, IMAGE_HEADER_NAME, fmt.IMAGE_HEADER.size, len(head))
+        _, image_id, version, options, reserved1, reserved2 = fmt.IMAGE_HEADER.unpack(head)
+        problem = sniff.describe_header(image_id, version, options)
+        if problem is not None:
+            raise NotAStream(problem, offset=0, record=IMAGE_HEADER_NAME)
+        return ImageHeader(version, options, reserved1 << 32 | reserved2)
+
+    @staticmethod
+    def _check_domain(header: DomainHeader) -> None:
+        offset = fmt.IMAGE_HEADER.size
+        if header.type not in (DomainType.PV, DomainType.HVM):
+            raise StreamError(
+                f"domain type 0x{header.type:x} is neither x86 PV (1) nor x86 HVM (2)",
+                offset=offset,
+                record=DOMAIN_HEADER_NAME,
+            )
+        if header.page_shift != PAGE_SHIFT:
+            raise StreamError(
+                f"page shift {header.page_shift}: x86 pages have {PAGE_SHIFT}",
+                offset=offset,
+                record=DOMAIN_HEADER_NAME,
+            )
+
+    def _checked_record(self) -> RawRecord:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._next_record()
+        except StreamError as failure:
+            self._failure = failure
+            raise
+
+    def _next_record(self) -> RawRecord:
+        offset = self.offset
+        head = self._source.read(fmt.RECORD_HEADER.size)
+        if not len(head):
+            raise StreamTruncated(
+                f"the stream ends at octet {offset} without an END record: it is not complete",
+                offset=offset,
+                record=None,
+                wanted=fmt.RECORD_HEADER.size,
+                got=0,
+            )
+        if len(head) < fmt.RECORD_HEADER.size:
+            raise self._truncated(offset, "record header", fmt.RECORD_HEADER.size, len(head))
+        code, length = fmt.RECORD_HEADER.unpack(head)
+        if length > fmt.RECORD_LENGTH_MAX:
+            raise StreamError(
+                f"length {length} is above the limit of {fmt.RECORD_LENGTH_MAX} octets",
+                offset=offset,
+                record=record_name(code),
+                length=length,
+            )
+        whole = self._exactly(length + fmt.padding_of(length), offset, record_name(code))
+        return RawRecord(offset, code, whole[:length], whole[length:])
+
+    def _exactly(self, wanted: int, offset: int, record: str) -> memoryview:
+        got = self._source.read(wanted)
+        if len(got) < wanted:
+            raise self._truncated(offset, record, wanted, len(got))
+        return got
+
+    def _truncated(self, offset: int, record: str, wanted: int, got: int) -> StreamTruncated:
+        return StreamTruncated(
+            f"the stream ends at octet {self.offset}: {got} of {wanted} octets are there",
+            offset=offset,
+            record=record,
+            wanted=wanted,
+            got=got,
+        )

@@ -1,0 +1,70 @@
+"""Octets of a stream, from a descriptor or a file object: in bounded steps, never more than asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Union
+
+from pyxcsr.errors import UsageError
+
+READ_STEP = 8 << 20
+"""Octets allocated at most before any of them has arrived; an ordinary PAGE_DATA record fits in."""
+
+Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
+
+
+class Source:
+    """Counted reads. ``offset`` is the number of octets read so far; the input need not be seekable.
+
+    A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it.
+    """
+
+    def __init__(self, file: Input) -> None:
+        self.offset = 0
+        self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
+
+    def read(self, wanted: int) -> memoryview:
+        """``wanted`` octets, or fewer where the input ends. Raises OSError, UsageError (non-blocking)."""
+        pieces: list[bytearray] = []
+        left = wanted
+        while left:
+            step = min(left, READ_STEP)
+            piece = self._step(step)
+            pieces.append(piece)
+            left -= len(piece)
+            if len(piece) < step:
+                break
+        self.offset += wanted - left
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return memoryview(whole).toreadonly()
+
+    def _step(self, wanted: int) -> bytearray:
+        buffer = bytearray(wanted)
+        filled = 0
+        with memoryview(buffer) as view:
+            while filled < wanted:
+                got = self._file.readinto(view[filled:])  # type: ignore[union-attr]
+                if got is None:
+                    raise UsageError("the input is in non-blocking mode and has nothing to read now")
+                if got == 0:
+                    break
+                filled += got
+        del buffer[filled:]
+        return buffer
+
+
+@contextmanager
+def open_input(name: str) -> Iterator[int]:
+    """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here."""
+    if name == "-":
+        yield sys.stdin.fileno()
+        return
+    fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        yield fd
+    finally:
+        os.close(fd)

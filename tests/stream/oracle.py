@@ -1,0 +1,42 @@
+"""Xen's own verify-stream-v2 as a judge of streams (Debian package xen-utils-4.17)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "xen-utils-4.17"
+
+
+def find_verifier() -> tuple[Path, Path] | None:
+    """(program, directory of the Python package xen.migration), or None if they are not installed."""
+    for program in sorted(Path("/usr/lib").glob("xen-*/bin/verify-stream-v2"), reverse=True):
+        library = program.parent.parent / "lib" / "python"
+        if (library / "xen" / "migration" / "libxc.py").exists():
+            return program, library
+    return None
+
+
+def accepts(path: str | os.PathLike[str], *, container: str = "libxc") -> tuple[bool, str]:
+    """Whether verify-stream-v2 accepts the file, and all it said. Skips the test where it is not installed.
+
+    ``container`` is what the file is: libxc, libxl or xl.
+    """
+    found = find_verifier()
+    if found is None:
+        pytest.skip(f"verify-stream-v2 is not installed: apt-get install {PACKAGE}")
+    program, library = found
+    done = subprocess.run(
+        [sys.executable, str(program), "-v", "-f", container, "-i", os.fspath(path)],
+        env={**os.environ, "PYTHONPATH": str(library)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout
