@@ -8,7 +8,11 @@ from typing import Callable, Optional
 
 
 class Decision(enum.Enum):
-    """What a policy answers (libxc's XGS_POLICY_*)."""
+    """What a policy answers (libxc's XGS_POLICY_*).
+
+    STOP_AND_COPY to a known dirty count: these pages are sent while the guest still runs, then it is
+    suspended, so that only what it writes meanwhile is left for the pause.
+    """
 
     CONTINUE = "continue"
     STOP_AND_COPY = "stop-and-copy"
@@ -17,15 +21,16 @@ class Decision(enum.Enum):
 
 @dataclass(frozen=True)
 class PrecopyStats:
-    """What a policy is told before each pass but the first.
+    """What a policy is told. It is asked twice after each live pass: at once, and with the dirty count.
 
-    ``iteration``: passes completed; ``dirty_count``: pfns the next pass would have to send;
+    ``iteration``: passes completed; ``dirty_count``: pfns the next pass would have to send, or None
+    while that is not known (asking Xen for it also clears it, so it must then be sent);
     ``nr_pfns``: of the guest; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
     ``last_bytes`` and ``last_seconds``: of the pass just done.
     """
 
     iteration: int
-    dirty_count: int
+    dirty_count: Optional[int]
     nr_pfns: int
     pages_sent: int = 0
     bytes_sent: int = 0
@@ -59,6 +64,5 @@ class SimplePolicy:
             raise ValueError("target_dirty must not be negative")
 
     def __call__(self, stats: PrecopyStats) -> Decision:
-        if stats.dirty_count < self.target_dirty or stats.iteration >= self.max_iterations:
-            return Decision.STOP_AND_COPY
-        return Decision.CONTINUE
+        few = stats.dirty_count is not None and stats.dirty_count < self.target_dirty
+        return Decision.STOP_AND_COPY if few or stats.iteration >= self.max_iterations else Decision.CONTINUE

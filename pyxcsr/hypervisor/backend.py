@@ -1,0 +1,434 @@
+"""libxenctrl through cffi: with stub.py, the only file that touches cdata.
+
+``Backend`` is generic over the module it was given: ``pyxcsr._xen`` or ``pyxcsr._stub``. Their objects
+never mix, because every handle is made by and holds on to its own backend.
+"""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from array import array
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from ..errors import DomainNotFound, OutputError, UsageError
+from ..frames import PAGE_SIZE
+from . import faults
+from .interface import Again, BatchResult, DomainInfo, P2mHandle, SaveHandle, SinkHandle, TscInfo
+
+SINK_WAIT_MS = 50
+"""How long the output may take nothing before signals and cancellation are looked at."""
+
+BLOB_ROOM = 16384
+"""First guess for vcpu blobs; Xen says if it needs more."""
+
+
+class Backend:
+    """An open hypervisor. See :class:`pyxcsr.hypervisor.interface.Hypervisor` for the contract."""
+
+    def __init__(self, module: Any, name: str) -> None:
+        self.backend = name
+        self._ffi = module.ffi
+        self._lib = module.lib
+        self._handle: Any = None
+        out, why = self._ffi.new("xcsr **"), self._ffi.new("xcsr_error *")
+        rc = self._lib.xcsr_open(out, why)
+        if rc:
+            raise self._exception(why, {"backend": name})
+        self._handle = out[0]
+        self._children: dict[int, Any] = {}  # what must be released before the handle, in order of making
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            warnings.warn("a hypervisor was left open", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def close(self) -> None:
+        if self._handle is None:
+            return
+        for child in reversed(list(self._children.values())):
+            child.close()
+        handle, self._handle = self._handle, None
+        self._lib.xcsr_close(handle)
+
+    def _adopt(self, child: Any) -> None:
+        self._children[id(child)] = child
+
+    def _disown(self, child: Any) -> None:
+        self._children.pop(id(child), None)
+
+    # -- errors
+
+    def _exception(self, record: Any, facts: dict[str, Any]) -> Exception:
+        numbers = {x: int(getattr(record, x)) for x in ("pfn", "mfn", "level", "index", "type")}
+        text, op = self._text(record.text), self._text(record.op)
+        return faults.exception(record.kind, record.err, op, text, numbers, facts)
+
+    def _text(self, chars: Any) -> str:
+        raw: bytes = self._ffi.string(chars)  # ours: always ends with NUL
+        return raw.decode(errors="replace")
+
+    def _check(self, rc: int, **facts: Any) -> None:
+        """Returns if ``rc`` is 0; otherwise raises what the handle's error record describes."""
+        if rc == 0:
+            return
+        if -rc in (faults.OTHER_PROCESS, faults.OTHER_THREAD):
+            raise faults.misuse(rc)
+        raise self._exception(self._lib.xcsr_error_of(self._h), facts)
+
+    @property
+    def _h(self) -> Any:
+        if self._handle is None:
+            raise UsageError("this hypervisor has been closed")
+        return self._handle
+
+    def _call(self, function: Callable[..., int], *args: Any, **facts: Any) -> None:
+        self._check(function(self._h, *args), **facts)
+
+    def _number(self, function: Callable[..., int], kind: str, *args: Any, **facts: Any) -> int:
+        """Calls a function whose last argument receives one number."""
+        out = self._ffi.new(kind)
+        self._call(function, *args, out, **facts)
+        return int(out[0])
+
+    # -- domains
+
+    def xen_version(self) -> tuple[int, int]:
+        major, minor = self._ffi.new("uint32_t *"), self._ffi.new("uint32_t *")
+        self._call(self._lib.xcsr_xen_version, major, minor)
+        return int(major[0]), int(minor[0])
+
+    def _domain(self, c: Any) -> DomainInfo:
+        return DomainInfo(
+            domid=c.domid,
+            hvm=bool(c.hvm),
+            paused=bool(c.paused),
+            dying=bool(c.dying),
+            shutdown_reason=c.shutdown_reason if c.shutdown else None,
+            tot_pages=c.tot_pages,
+            max_pages=c.max_pages,
+            max_vcpu_id=c.max_vcpu_id,
+            nr_online_vcpus=c.nr_online_vcpus,
+            shared_info_mfn=c.shared_info_mfn,
+        )
+
+    def domains(self) -> list[DomainInfo]:
+        room = 64
+        out, nr = self._ffi.new("xcsr_domain[]", room), self._ffi.new("uint32_t *")
+        found: list[DomainInfo] = []
+        while True:
+            first = found[-1].domid + 1 if found else 0
+            self._call(self._lib.xcsr_domain_list, first, room, out, nr)
+            found += [self._domain(out[i]) for i in range(nr[0])]
+            if nr[0] < room:
+                return found
+
+    def domain_info(self, domid: int) -> DomainInfo:
+        if not 0 <= domid < 0x7FF0:  # DOMID_FIRST_RESERVED
+            raise DomainNotFound(f"{domid} is not a domain id", op="domain_info", errno=errno.ESRCH, domid=domid)
+        out = self._ffi.new("xcsr_domain *")
+        self._call(self._lib.xcsr_domain_info, domid, out, domid=domid)
+        return self._domain(out)
+
+    def domain_width(self, domid: int) -> int:
+        return self._number(self._lib.xcsr_domain_width, "uint32_t *", domid, domid=domid)
+
+    def domain_nr_gpfns(self, domid: int) -> int:
+        return self._number(self._lib.xcsr_domain_nr_gpfns, "uint64_t *", domid, domid=domid)
+
+    def domain_pause(self, domid: int) -> None:
+        self._call(self._lib.xcsr_domain_pause, domid, domid=domid)
+
+    def domain_unpause(self, domid: int) -> None:
+        self._call(self._lib.xcsr_domain_unpause, domid, domid=domid)
+
+    def domain_destroy(self, domid: int) -> None:
+        self._call(self._lib.xcsr_domain_destroy, domid, domid=domid)
+
+    def domain_resume(self, domid: int) -> None:
+        self._call(self._lib.xcsr_domain_resume, domid, domid=domid)
+
+    def domain_tsc(self, domid: int) -> TscInfo:
+        out = self._ffi.new("xcsr_tsc *")
+        self._call(self._lib.xcsr_domain_tsc, domid, out, domid=domid)
+        return TscInfo(mode=out.mode, khz=out.khz, nsec=out.nsec, incarnation=out.incarnation)
+
+    # -- vcpus and policy
+
+    def _blob(self, function: Callable[..., int], *args: Any, **facts: Any) -> bytes:
+        """Calls a function that fills a buffer; once more with the size it asks for."""
+        room = BLOB_ROOM
+        for _ in range(2):
+            buffer, length = self._ffi.new("char[]", room), self._ffi.new("size_t *", room)
+            rc = function(self._h, *args, buffer, length)
+            if rc != -errno.ENOBUFS:
+                break
+            room = length[0]
+        self._check(rc, **facts)
+        return bytes(self._ffi.buffer(buffer, length[0]))
+
+    def vcpu_online(self, domid: int, vcpu: int) -> bool:
+        return bool(self._number(self._lib.xcsr_vcpu_online, "uint32_t *", domid, vcpu, domid=domid, vcpu=vcpu))
+
+    def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_basic, domid, vcpu, domid=domid, vcpu=vcpu)
+
+    def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_extended, domid, vcpu, domid=domid, vcpu=vcpu)
+
+    def vcpu_xsave(self, domid: int, vcpu: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_xsave, domid, vcpu, domid=domid, vcpu=vcpu)
+
+    def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_msrs, domid, vcpu, domid=domid, vcpu=vcpu)
+
+    def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
+        rooms = [BLOB_ROOM, BLOB_ROOM]
+        for _ in range(2):
+            buffers = [self._ffi.new("char[]", x) for x in rooms]
+            lengths = [self._ffi.new("size_t *", x) for x in rooms]
+            rc = self._lib.xcsr_cpu_policy(self._h, domid, buffers[0], lengths[0], buffers[1], lengths[1])
+            if rc != -errno.ENOBUFS:
+                break
+            rooms = [x[0] for x in lengths]
+        self._check(rc, domid=domid)
+        leaves, msrs = (bytes(self._ffi.buffer(b, n[0])) for b, n in zip(buffers, lengths))
+        return leaves, msrs
+
+    # -- xenstore
+
+    def xenstore_read(self, path: str) -> Optional[bytes]:
+        buffer, length = self._ffi.new("char[]", BLOB_ROOM), self._ffi.new("size_t *", BLOB_ROOM)
+        rc = self._lib.xcsr_xenstore_read(self._h, path.encode(), buffer, length)
+        if rc == -errno.ENOENT:
+            return None
+        self._check(rc, path=path)
+        return bytes(self._ffi.buffer(buffer, length[0]))
+
+    def xenstore_write(self, path: str, value: bytes) -> None:
+        self._call(self._lib.xcsr_xenstore_write, path.encode(), value, len(value), path=path)
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes) -> bool:
+        args = (path.encode(), expected, len(expected), new, len(new))
+        return bool(self._number(self._lib.xcsr_xenstore_swap, "uint32_t *", *args, path=path))
+
+    # -- memory
+
+    def nr_mfns(self) -> int:
+        return self._number(self._lib.xcsr_nr_mfns, "uint64_t *")
+
+    def m2p(self, mfn: int) -> int:
+        return self._number(self._lib.xcsr_m2p_get, "uint64_t *", mfn)
+
+    def _frames(self, mfns: Sequence[int]) -> Any:
+        return self._ffi.from_buffer("uint64_t[]", mfns if isinstance(mfns, array) else array("Q", mfns))
+
+    def map_frames(self, domid: int, mfns: Sequence[int]) -> Mapping:
+        out = self._ffi.new("void **")
+        self._call(self._lib.xcsr_map, domid, len(mfns), self._frames(mfns), out, domid=domid)
+        return Mapping(self, out[0], len(mfns))
+
+    def read_frames(self, domid: int, mfns: Sequence[int]) -> bytes:
+        out = bytearray(len(mfns) * PAGE_SIZE)
+        into = self._ffi.from_buffer("char[]", out, require_writable=True)
+        self._call(self._lib.xcsr_read_frames, domid, len(mfns), self._frames(mfns), into, domid=domid)
+        return bytes(out)
+
+    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2m:
+        out = self._ffi.new("xcsr_p2m **")
+        leaves = self._frames(leaf_mfns)
+        self._call(self._lib.xcsr_p2m_map, domid, nr_pfns, len(leaf_mfns), leaves, out, domid=domid)
+        return P2m(self, out[0], nr_pfns, len(leaf_mfns), domid)
+
+    # -- saving
+
+    def new_save(self, domid: int, nr_pfns: int, p2m: Optional[P2mHandle]) -> SaveHandle:
+        out = self._ffi.new("xcsr_save **")
+        cdata = self._ffi.NULL
+        if p2m is not None:
+            if not isinstance(p2m, P2m) or p2m._backend is not self:
+                raise UsageError("this p2m belongs to another hypervisor handle")
+            cdata = p2m._cdata
+        self._call(self._lib.xcsr_save_new, domid, nr_pfns, cdata, out, domid=domid)
+        return Save(self, out[0], domid)
+
+    def open_sink(self, fd: int) -> SinkHandle:
+        return Sink(self, fd)
+
+
+class Mapping:
+    """Frames of a guest, mapped until closed."""
+
+    def __init__(self, backend: Backend, at: Any, nr: int) -> None:
+        self._backend, self._at, self._nr = backend, at, nr
+        backend._adopt(self)
+
+    def __enter__(self) -> Mapping:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def load64(self, offset: int) -> int:
+        if offset % 8 or not 0 <= offset < self._nr * PAGE_SIZE:
+            raise UsageError(f"offset {offset} is not one of a 64-bit word in {self._nr} frames")
+        char = self._backend._ffi.cast("char *", self._live())
+        return int(self._backend._lib.xcsr_load64(char + offset))
+
+    def copy(self) -> bytes:
+        return bytes(self._backend._ffi.buffer(self._live(), self._nr * PAGE_SIZE))
+
+    def _live(self) -> Any:
+        if self._at is None:
+            raise UsageError("these frames are not mapped any more")
+        return self._at
+
+    def close(self) -> None:
+        if self._at is not None:
+            at, self._at = self._at, None
+            self._backend._disown(self)
+            self._backend._call(self._backend._lib.xcsr_unmap, at, self._nr)
+
+
+class P2m:
+    """A guest's p2m, mapped until closed."""
+
+    def __init__(self, backend: Backend, cdata: Any, nr_pfns: int, nr_leaves: int, domid: int) -> None:
+        self._backend, self._cdata, self._domid = backend, cdata, domid
+        self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
+        backend._adopt(self)
+
+    def _live(self) -> Any:
+        if self._cdata is None:
+            raise UsageError("this p2m is not mapped any more")
+        return self._cdata
+
+    def leaf_pfns(self) -> Sequence[int]:
+        out = array("Q", bytes(8 * self._nr_leaves))
+        into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
+        self._backend._check(self._backend._lib.xcsr_p2m_leaf_pfns(self._live(), into), domid=self._domid)
+        return out
+
+    def entry(self, pfn: int) -> int:
+        return int(self._backend._lib.xcsr_p2m_entry(self._live(), pfn))
+
+    def pfn_of(self, mfn: int) -> Optional[int]:
+        out = self._backend._ffi.new("uint64_t *")
+        rc = self._backend._lib.xcsr_p2m_pfn_of(self._live(), mfn, out)
+        return int(out[0]) if rc == 0 else None
+
+    def close(self) -> None:
+        if self._cdata is not None:
+            cdata, self._cdata = self._cdata, None
+            self._backend._disown(self)
+            self._backend._lib.xcsr_p2m_unmap(cdata)
+
+
+class Sink:
+    """The stream's way out."""
+
+    def __init__(self, backend: Backend, fd: int) -> None:
+        self._backend = backend
+        self._cdata: Any = None
+        out, why = backend._ffi.new("xcsr_sink **"), backend._ffi.new("xcsr_error *")
+        if backend._lib.xcsr_sink_open(fd, SINK_WAIT_MS, out, why):
+            text = backend._text(why.text)
+            raise OutputError(f"cannot write the stream: {text}", errno=why.err, offset=0)
+        self._cdata = out[0]
+        backend._adopt(self)
+
+    def _live(self) -> Any:
+        if self._cdata is None:
+            raise UsageError("this output has been closed")
+        return self._cdata
+
+    @property
+    def offset(self) -> int:
+        return int(self._backend._lib.xcsr_sink_offset(self._live()))
+
+    def write(self, data: bytes, again: Again) -> None:
+        lib, sink = self._backend._lib, self._live()
+        pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last octet is out
+        rc = lib.xcsr_sink_write(sink, pinned, len(data))
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_sink_flush(sink)
+        if rc:
+            raise self._backend._exception(lib.xcsr_sink_error(sink), {"offset": self.offset})
+
+    def close(self) -> None:
+        if self._cdata is not None:
+            cdata, self._cdata = self._cdata, None
+            self._backend._disown(self)
+            self._backend._lib.xcsr_sink_close(cdata)
+
+
+class Save:
+    """One save's state in C."""
+
+    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
+        self._backend, self._cdata, self._domid = backend, cdata, domid
+        self._result = backend._ffi.new("xcsr_batch_result *")
+        backend._adopt(self)
+
+    def _live(self) -> Any:
+        if self._cdata is None:
+            raise UsageError("this save is over")
+        return self._cdata
+
+    def _call(self, function: Callable[..., int], *args: Any) -> None:
+        self._backend._check(function(self._live(), *args), domid=self._domid)
+
+    def logdirty_enable(self) -> bool:
+        retried = self._backend._ffi.new("uint32_t *")
+        self._call(self._backend._lib.xcsr_logdirty_enable, retried)
+        return bool(retried[0])
+
+    def logdirty_disable(self) -> None:
+        self._call(self._backend._lib.xcsr_logdirty_disable)
+
+    def logdirty_clean(self, final: bool) -> int:
+        dirty = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_logdirty_clean, final, dirty)
+        return int(dirty[0])
+
+    def mark_all(self) -> None:
+        self._call(self._backend._lib.xcsr_mark_all)
+
+    def merge_deferred(self) -> int:
+        merged = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_merge_deferred, merged)
+        return int(merged[0])
+
+    def count_deferred(self) -> int:
+        return int(self._backend._lib.xcsr_count_deferred(self._live()))
+
+    def pass_begin(self, suspended: bool) -> None:
+        self._call(self._backend._lib.xcsr_pass_begin, suspended)
+
+    def batch(self, sink: SinkHandle, again: Again) -> BatchResult:
+        if not isinstance(sink, Sink) or sink._backend is not self._backend:
+            raise UsageError("this output belongs to another hypervisor handle")
+        lib, out = self._backend._lib, self._result
+        rc = lib.xcsr_batch(self._live(), sink._live(), out)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_batch(self._live(), sink._live(), out)
+        if rc:
+            self._backend._check(rc, domid=self._domid, offset=sink.offset)
+        return BatchResult(
+            bool(out.done), out.nr_pfns, out.nr_pages, out.nr_holes, out.nr_deferred, out.nr_tables, out.octets, out.next_pfn
+        )
+
+    def close(self) -> None:
+        if self._cdata is not None:
+            cdata, self._cdata = self._cdata, None
+            self._backend._disown(self)
+            self._backend._lib.xcsr_save_free(cdata)

@@ -1,0 +1,79 @@
+"""The one place where C's error records become exceptions."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from ..errors import (
+    DomainNotFound,
+    HypervisorError,
+    LogDirtyUnsupported,
+    OutputError,
+    P2mError,
+    PageError,
+    PageTableError,
+    PrivilegeError,
+    UsageError,
+    VersionMismatch,
+    XcsrError,
+)
+
+OTHER_PROCESS = 10001
+OTHER_THREAD = 10002
+
+E_OUTPUT, E_PTE, E_PAGE, E_P2M = 2, 3, 4, 5  # enum xcsr_error_kind; a test compares them
+
+OPENING = ("xc_interface_open", "xenforeignmemory_open", "xs_open")
+ENABLE = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
+
+NO_LOGDIRTY = (
+    "this hypervisor cannot track the guest's writes (Xen is built without shadow paging, as Debian's is, "
+    "which PV guests need for it), so the guest cannot be saved live; a non-live save (--no-live) works"
+)
+PASSTHROUGH = "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked"
+VERSION = (
+    "libxenctrl's release is not the running hypervisor's, which refuses its requests; "
+    "install or build pyxcsr against the libxenctrl of the running Xen (see `xl info`)"
+)
+PRIVILEGE = "pyxcsr must run as root in dom0, with /dev/xen/privcmd and /dev/xen/hypercall present"
+
+
+def misuse(rc: int) -> UsageError:
+    """The exception for a handle used where it must not be."""
+    if rc == -OTHER_PROCESS:
+        return UsageError("this hypervisor handle was opened in another process; open one of your own after a fork")
+    return UsageError("this hypervisor handle is in use by another thread; open one handle a thread")
+
+
+def _call_error(op: str, code: int, text: str, facts: dict[str, Any]) -> HypervisorError:
+    message = f"{op}: {text}: {os.strerror(code)}"
+    kind: type[HypervisorError] = HypervisorError
+    if op == ENABLE and code in (errno.EOPNOTSUPP, errno.ENOSYS):
+        kind, message = LogDirtyUnsupported, f"{message}; {NO_LOGDIRTY}"
+    elif op == ENABLE and code == errno.EINVAL:
+        kind, message = LogDirtyUnsupported, f"{message}; {PASSTHROUGH}"
+    elif code == errno.ESRCH:
+        kind = DomainNotFound
+    elif code == errno.EACCES and op not in OPENING:
+        kind, message = VersionMismatch, f"{message}; {VERSION}"
+    elif op in OPENING or (code == errno.EPERM and op != "xenforeignmemory_map"):
+        kind, message = PrivilegeError, f"{message}; {PRIVILEGE}"
+    return kind(message, op=op, errno=code, **facts)
+
+
+def exception(kind: int, code: int, op: str, text: str, record: dict[str, int], facts: dict[str, Any]) -> XcsrError:
+    """The exception for an error record: ``record`` holds its pfn, mfn, level, index, type."""
+    if kind == E_OUTPUT:
+        advice = "; the reader has gone" if code == errno.EPIPE else ""
+        return OutputError(f"cannot write the stream {text}: {os.strerror(code)}{advice}", errno=code, **facts)
+    if kind == E_PTE:
+        names = ("level", "index", "pfn", "mfn")
+        return PageTableError(text, errno=code, **{x: record[x] for x in names}, **facts)
+    if kind == E_PAGE:
+        names = ("pfn", "mfn", "type")
+        return PageError(f"{text}: {os.strerror(code)}", errno=code, **{x: record[x] for x in names}, **facts)
+    if kind == E_P2M:
+        return P2mError(text, errno=code, field="p2m", value=record["mfn"], index=record["index"], mfn=record["mfn"], **facts)
+    return _call_error(op, code, text, facts)

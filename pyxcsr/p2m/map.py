@@ -1,0 +1,71 @@
+"""Finding and mapping a PV guest's p2m so that walk, leaves and generation belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..errors import P2mChanged, P2mError
+from ..hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from .frame_list import read_tree
+from .generation import check_same, read_even
+from .pagetable import Leaves, Walk
+from .shared_info import P2mHead, SharedInfo
+
+ATTEMPTS = 16
+"""How often a walk that a change of the p2m has overtaken is begun anew."""
+
+HOLES = 4 << 20
+"""Pfns that a guest may have besides its memory's: holes as in a PC's first 16 GiB (e820_host)."""
+
+
+class MappedP2m(NamedTuple):
+    """A mapped p2m: the handle, its leaves' pfns, and the generation it was taken at."""
+
+    handle: P2mHandle
+    leaf_pfns: Sequence[int]
+    generation: int
+
+
+def pfn_limit(info: DomainInfo) -> int:
+    """How many pfns a domain may claim: by what Xen lets it own, with room for holes and hotplug."""
+    return 8 * max(info.max_pages, info.tot_pages) + HOLES
+
+
+def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:
+    """The frames of the guest's p2m, by the list if there is one, else by the tree."""
+    limit = pfn_limit(info)
+    if head.is_list:
+        return Walk(hv, info.domid, limit).leaves(head.cr3, head.vaddr, head.nr_pfns)
+    return read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
+
+
+def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
+    leaves = find_leaves(hv, info, shared.head())
+    handle = hv.map_p2m(info.domid, leaves.nr_pfns, leaves.mfns)
+    try:
+        pfns = handle.leaf_pfns()
+        check_same(shared, generation)
+    except BaseException:
+        handle.close()
+        raise
+    return MappedP2m(handle, pfns, generation)
+
+
+def map_p2m(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callable[[], None]) -> MappedP2m:
+    """Maps the p2m: read an even generation, walk, read the same generation again; else once more.
+
+    Raises P2mError if the guest's fields or tables are wrong, P2mChanged if they never hold still.
+    """
+    last: P2mError | None = None
+    for _ in range(ATTEMPTS):
+        generation = read_even(shared, not info.suspended, cancel)
+        try:
+            return _map(hv, info, shared, generation)
+        except P2mError as error:
+            if shared.generation() == generation and not isinstance(error, P2mChanged):
+                raise  # nothing moved: the tables really are wrong
+            last = error
+        cancel()
+    assert last is not None  # ATTEMPTS > 0
+    raise last

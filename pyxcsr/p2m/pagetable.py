@@ -1,0 +1,156 @@
+"""The walk from p2m_cr3 and p2m_vaddr to the frames that hold a 64-bit guest's p2m list.
+
+The geometry is data and the loop is one. Whole tables are copied, then checked, then used: the guest may be
+running. Indices are kept absolute (counted from virtual address 0), so that a list that does not start at the
+first slot of a table, or spans several, needs no special case.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..errors import HypervisorError, P2mError
+from ..frames import PAGE_SHIFT, PAGE_SIZE
+from ..hypervisor.interface import Hypervisor
+
+PRESENT = 0x001
+SUPERPAGE = 0x080
+FRAME = 0x000FFFFFFFFFF000
+
+PER_TABLE = 512
+PER_LEAF = 512
+"""p2m entries in a frame: 8 octets each (64-bit guests)."""
+
+XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
+"""Addresses that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
+
+MAX_NR_PFNS = 1 << 32
+"""What X86_PV_P2M_FRAMES can express."""
+
+
+class Level(NamedTuple):
+    """One level of page tables: its number, and what part of an address selects its entry."""
+
+    number: int
+    shift: int
+
+
+LEVELS = (Level(4, 39), Level(3, 30), Level(2, 21), Level(1, 12))
+
+
+class Leaves(NamedTuple):
+    """What a walk finds: the count of pfns after trimming, and one mfn for each 512 of them."""
+
+    nr_pfns: int
+    mfns: Sequence[int]
+
+
+def check_range(vaddr: int, nr_pfns: int) -> int:
+    """The last address of a list of ``nr_pfns`` entries at ``vaddr``. Raises P2mError if it cannot be there."""
+    if not 0 < nr_pfns <= MAX_NR_PFNS:
+        raise P2mError(
+            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn); 1 to {MAX_NR_PFNS:#x} can be saved",
+            field="max_pfn", value=nr_pfns,
+        )
+    frames = -(-nr_pfns // PER_LEAF)
+    end = vaddr + frames * PAGE_SIZE - 1
+    canonical = end >> 47 in (0, 0x1FFFF) and vaddr >> 47 == end >> 47
+    if vaddr % PAGE_SIZE or not canonical or (vaddr <= XEN_HOLE[1] and end >= XEN_HOLE[0]):
+        raise P2mError(
+            f"a p2m list of {frames} frames cannot be at p2m_vaddr {vaddr:#x}: not page-aligned, not canonical, "
+            "or within Xen's own range", field="p2m_vaddr", value=vaddr, vaddr=vaddr,
+        )
+    return end
+
+
+class Walk:
+    """One walk; ``limit``: how many pfns the guest may have at most, whatever it claims."""
+
+    def __init__(self, hv: Hypervisor, domid: int, limit: int) -> None:
+        self._hv, self._domid, self._limit = hv, domid, limit
+        self._nr_mfns = hv.nr_mfns()
+
+    def leaves(self, cr3: int, vaddr: int, nr_pfns: int) -> Leaves:
+        """Walks all four levels. Raises P2mError naming level, index, vaddr and mfn."""
+        end = check_range(vaddr, nr_pfns)
+        tables: Sequence[int] = [self._top(cr3)]
+        for level in LEVELS:
+            first, last = vaddr >> level.shift, end >> level.shift
+            base = first - first % PER_TABLE  # of the first table's first entry
+            entries = self._read(tables, level)[first - base : last - base + 1]
+            if level.number == 2:
+                entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
+                end = check_range(vaddr, nr_pfns)
+            tables = self._frames(entries, level, first)
+        return Leaves(nr_pfns, tables)
+
+    def _top(self, cr3: int) -> int:
+        mfn = cr3 >> PAGE_SHIFT
+        if not 0 < mfn < self._nr_mfns:
+            raise P2mError(
+                f"p2m_cr3 {cr3:#x} is not a frame of this machine ({self._nr_mfns:#x} frames)",
+                field="p2m_cr3", value=cr3, mfn=mfn, max_mfn=self._nr_mfns - 1,
+            )
+        return mfn
+
+    def _read(self, mfns: Sequence[int], level: Level) -> array[int]:
+        words = array("Q")
+        try:
+            words.frombytes(self._hv.read_frames(self._domid, mfns))
+        except HypervisorError as error:
+            raise P2mError(
+                f"the level {level.number} tables of the p2m list cannot be read: {error}",
+                field="p2m_cr3", value=mfns[0], level=level.number, mfn=mfns[0], errno=error.errno,
+            ) from error
+        return words
+
+    def _frames(self, entries: Sequence[int], level: Level, first: int) -> array[int]:
+        """The frames that entries name. ``first``: the absolute index of the first of them."""
+        mfns = array("Q", ((e & FRAME) >> PAGE_SHIFT for e in entries))
+        for i, (entry, mfn) in enumerate(zip(entries, mfns)):
+            bad = not entry & PRESENT or not 0 < mfn < self._nr_mfns or (level.number > 1 and entry & SUPERPAGE)
+            if bad:
+                raise self._bad_entry(entry, mfn, level, first + i)
+        return mfns
+
+    def _bad_entry(self, entry: int, mfn: int, level: Level, index: int) -> P2mError:
+        vaddr = (index << level.shift) & 0xFFFFFFFFFFFFFFFF
+        return P2mError(
+            f"entry {index % PER_TABLE} of a level {level.number} table of the p2m list, for address {vaddr:#x}, is "
+            f"{entry:#x}: not a present 4 KiB entry of a frame of this machine",
+            field="p2m_cr3", value=entry, level=level.number, index=index % PER_TABLE, vaddr=vaddr, mfn=mfn,
+            max_mfn=self._nr_mfns - 1,
+        )
+
+    def _trim(self, entries: Sequence[int], vaddr: int, nr_pfns: int) -> tuple[Sequence[int], int]:
+        """Cuts the list's end where the guest has only reserved room for memory it may get later.
+
+        A guest that can grow maps the rest of the list with one shared table again and again. Such repeated
+        entries at the end are dropped if that table holds no frame at all; each is worth 2^18 pfns.
+        """
+        shift = LEVELS[2].shift
+        kept = len(entries)
+        while kept > 1 and entries[kept - 1] == entries[-1] and entries[kept - 2] == entries[-1]:
+            kept -= 1
+        if kept < len(entries) and entries[-1] & PRESENT and self._holds_nothing(entries[-1], vaddr):
+            kept -= 1
+        else:
+            kept = len(entries)
+        if kept < len(entries):
+            nr_pfns = ((((vaddr >> shift) + kept) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if kept else 0
+        if not 0 < nr_pfns <= self._limit:
+            raise P2mError(
+                f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have "
+                f"1 to {self._limit:#x}", field="max_pfn", value=nr_pfns, limit=self._limit,
+            )
+        return entries[:kept], nr_pfns
+
+    def _holds_nothing(self, entry: int, vaddr: int) -> bool:
+        """True if no p2m entry reached through this level 2 entry names a frame."""
+        level2, level1 = LEVELS[2], LEVELS[3]
+        table = self._frames([entry], level2, vaddr >> level2.shift)
+        leaves = self._frames(self._read(table, level1), level1, 0)
+        distinct = sorted(set(leaves))
+        return all(x >= self._nr_mfns for x in self._read(distinct, level1))
