@@ -6,11 +6,7 @@ import time
 from typing import Callable, NoReturn, Optional, Protocol
 
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
-
-SHUTDOWN_SUSPEND = 2
-"""Shutdown code of a guest that suspended itself (SHUTDOWN_suspend, xen/include/public/sched.h)."""
-
-SHUTDOWN_NAMES = {0: "poweroff", 1: "reboot", 2: "suspend", 3: "crash", 4: "watchdog", 5: "soft reset"}
+from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, DomainInfo
 
 REQUEST = b"suspend"
 WITHDRAWN = b""
@@ -24,26 +20,10 @@ _BUSY_SECONDS = 1.0
 _SLOW_POLL = 0.01
 
 
-class DomainState(Protocol):
-    """The facts about a domain that are needed here (a part of the hypervisor's DomainInfo)."""
-
-    @property
-    def paused(self) -> bool: ...
-
-    @property
-    def shutdown(self) -> bool: ...
-
-    @property
-    def shutdown_reason(self) -> Optional[int]: ...
-
-    @property
-    def dying(self) -> bool: ...
-
-
 class DomainControl(Protocol):
     """The part of a Hypervisor that is needed here."""
 
-    def domain_info(self, domid: int, /) -> DomainState:
+    def domain_info(self, domid: int, /) -> DomainInfo:
         """The domain's state. Raises DomainNotFound."""
 
     def domain_resume(self, domid: int, /) -> None:
@@ -233,18 +213,18 @@ class XenstoreSuspend:
         info = self._info()
         if info.dying:
             raise DomainDying(f"domain {self._domid} is being destroyed", domid=self._domid)
-        if not info.shutdown:
-            return False
         reason = info.shutdown_reason
-        if reason != SHUTDOWN_SUSPEND:
-            name = "unknown" if reason is None else SHUTDOWN_NAMES.get(reason, "unknown")
+        if reason is None:
+            return False
+        if not info.suspended:
+            name = SHUTDOWN_NAMES.get(reason, "unknown")
             raise SuspendError(
                 f"domain {self._domid} has shut down, not suspended: {name} (code {reason})",
                 domid=self._domid, reason=reason,
             )
         return True
 
-    def _info(self) -> DomainState:
+    def _info(self) -> DomainInfo:
         try:
             return self._hv.domain_info(self._domid)
         except DomainNotFound as error:

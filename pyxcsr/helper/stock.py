@@ -1,5 +1,5 @@
-# ruff: noqa: PTH
-# (pathlib takes longer to import than everything here)
+# ruff: noqa: PTH110, PTH113, PTH118, PTH121, PTH123, PTH208
+# pathlib takes longer to import than everything else here.
 """Finding Xen's own libxl-save-helper and becoming it, for what this release leaves to it (restore)."""
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def find_stock_helper(environ: Mapping[str, str], program: str, root: str = "/")
     if chosen:
         if not _usable(chosen, program):
             raise StockHelperError(
-                f"PYXCSR_STOCK_HELPER is {chosen!r}, which is not another executable program", errno=errno.ENOENT
+                f"PYXCSR_STOCK_HELPER is {chosen!r}, which is not another executable program",
+                errno=errno.ENOENT,
             )
         return chosen
     release = running_release(root)

@@ -1,0 +1,224 @@
+"""A libxl for tests: starts the helper over pipes as libxl does and speaks its protocol.
+
+Decodes messages with its own few lines of struct, not with the helper's, so that a mistake there shows here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import pyxcsr.errors
+
+HERE = Path(__file__).parent
+PACKAGE_PARENT = Path(pyxcsr.errors.__file__).parents[1]
+PROGRAM = [sys.executable, "-m", "pyxcsr.helper.main"]
+WITH_FAKE_CORE = [sys.executable, str(HERE / "fake_core.py")]
+
+SUSPEND, COMPLETE = 3, 10
+SUSPEND_BIT = 1 << SUSPEND
+CBFLAGS = 136  # what libxl 4.17 and 4.20 pass: suspend, switch_qemu_logdirty
+
+NAMES = {
+    1: "log",
+    2: "progress",
+    3: "suspend",
+    7: "switch_qemu_logdirty",
+    9: "restore_results",
+    10: "complete",
+}
+
+
+class Message(NamedTuple):
+    """A decoded message."""
+
+    name: str
+    fields: tuple[object, ...]
+
+
+class ProtocolError(Exception):
+    """The helper sent something that libxl would not understand."""
+
+
+def decode(body: bytes) -> Message:
+    """Decodes what follows the length, and insists on every octet of it."""
+    (number,) = struct.unpack_from("=H", body)
+    if number not in NAMES:
+        raise ProtocolError(f"message number {number}: {body!r}")
+    rest = body[2:]
+    fields: list[object] = []
+    for kind in {1: "IISS", 2: "SSQQ", 3: "", 7: "II", 9: "QQ", 10: "ii"}[number]:
+        if kind == "S":
+            (size,) = struct.unpack_from("=I", rest)
+            text = rest[4 : 4 + size]
+            if size == 0 or len(text) != size or text.index(0) != size - 1:
+                raise ProtocolError(f"bad string in {body!r}")
+            fields.append(text[:-1].decode())
+            rest = rest[4 + size :]
+        else:
+            fields.append(struct.unpack_from("=" + kind, rest)[0])
+            rest = rest[struct.calcsize("=" + kind) :]
+    if rest:
+        raise ProtocolError(f"{len(rest)} octets too many in {body!r}")
+    return Message(NAMES[number], tuple(fields))
+
+
+class FakeLibxl:
+    """One run of the helper. A context manager: whatever is left of the process is killed at the end."""
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        *,
+        program: list[str] = WITH_FAKE_CORE,
+        arguments: list[str] | None = None,
+        mode: str = "--save-domain",
+        xcflags: int = 1,
+        cbflags: int = CBFLAGS,
+        stream_type: int = 0,
+        domid: int = 7,
+        env: dict[str, str] | None = None,
+        read_stream: bool = True,
+    ) -> None:
+        stream_out, stream_in = os.pipe()
+        self.stream_fd = stream_out
+        self.stream = bytearray()
+        if arguments is None:
+            arguments = [mode, str(stream_in), "-1", str(domid), str(xcflags), str(cbflags),
+                         str(stream_type)]
+        self._stderr_path = tmp_path / "stderr"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYXCSR_")}
+        environ.update(PYTHONPATH=str(PACKAGE_PARENT), FAKE_RECORD=str(tmp_path / "record"), **(env or {}))
+        with self._stderr_path.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [*program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                pass_fds=[stream_in], env=environ, cwd=tmp_path, bufsize=0,
+            )
+        os.close(stream_in)
+        self.messages: list[Message] = []
+        self._reader = threading.Thread(target=self._read_stream, daemon=True)
+        if read_stream:
+            self.start_reading()
+
+    def __enter__(self) -> FakeLibxl:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.close_pipes()
+        self.finish_reading()
+        os.close(self.stream_fd)
+
+    def start_reading(self) -> None:
+        """Begins to take the stream."""
+        self._reader.start()
+
+    def finish_reading(self) -> None:
+        """Waits for the stream's end."""
+        if self._reader.is_alive():
+            self._reader.join(10)
+            assert not self._reader.is_alive(), "the stream does not end"
+
+    def next_message(self, timeout: float = 20.0) -> Message:
+        """The next message. Raises ProtocolError at EOF and TimeoutError."""
+        (length,) = struct.unpack("=H", self._take(2, timeout))
+        message = decode(self._take(length, timeout))
+        self.messages.append(message)
+        return message
+
+    def next_named(self, name: str, timeout: float = 20.0) -> Message:
+        """The next message of that name; others are noted and passed over."""
+        while True:
+            message = self.next_message(timeout)
+            if message.name == name:
+                return message
+
+    def at_end(self) -> bool:
+        """True if the helper has closed its stdout without a further octet."""
+        assert self.process.stdout is not None
+        return not self.process.stdout.read(1)
+
+    def answer(self, value: int) -> None:
+        """Answers the message that waits for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(struct.pack("=i", value))
+
+    def serve(self, *, suspend: int = 1) -> int:
+        """Plays libxl to the end; returns the exit status."""
+        while True:
+            message = self.next_message()
+            if message.name == "suspend":
+                self.answer(suspend)
+            elif message.name == "complete":
+                return self.finish()
+
+    def finish(self) -> int:
+        """Takes ``complete``, which has just come, to its end: answer, EOF, exit."""
+        self.answer(0)
+        assert self.at_end(), "something follows complete"
+        return self.exit_status()
+
+    def exit_status(self) -> int:
+        """Waits for the exit, and the stream's end."""
+        status = self.process.wait(20)
+        self.finish_reading()
+        return status
+
+    def terminate(self) -> float:
+        """SIGTERM, as libxl's abort; returns the time."""
+        self.process.send_signal(signal.SIGTERM)
+        return time.monotonic()
+
+    def close_pipes(self) -> None:
+        """What libxl's death looks like to the helper."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+
+    @property
+    def stderr(self) -> str:
+        """What the helper wrote to stderr so far."""
+        return self._stderr_path.read_text()
+
+    @property
+    def completed(self) -> tuple[object, ...]:
+        """(retval, errno) of the complete message, which must have come once, as the last."""
+        found = [message for message in self.messages if message.name == "complete"]
+        assert len(found) == 1
+        assert self.messages[-1] is found[0]
+        return found[0].fields
+
+    def logged(self, level: int) -> list[str]:
+        """The texts logged at that level."""
+        return [str(m.fields[3]) for m in self.messages if m.name == "log" and m.fields[0] == level]
+
+    def _take(self, size: int, timeout: float) -> bytes:
+        assert self.process.stdout is not None
+        data = b""
+        end = time.monotonic() + timeout
+        while len(data) < size:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise TimeoutError(f"no message within {timeout} s; stderr: {self.stderr}")
+            piece = os.read(self.process.stdout.fileno(), size - len(data))
+            if not piece:
+                raise ProtocolError(f"EOF; stderr: {self.stderr}")
+            data += piece
+        return data
+
+    def _read_stream(self) -> None:
+        while piece := os.read(self.stream_fd, 1 << 16):
+            self.stream += piece

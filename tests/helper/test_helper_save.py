@@ -1,0 +1,374 @@
+"""The real program, run as libxl runs it, on a fake core: what goes over the pipes in every case."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from fake_libxl import (
+    CBFLAGS,
+    PACKAGE_PARENT,
+    PROGRAM,
+    SUSPEND_BIT,
+    WITH_FAKE_CORE,
+    FakeLibxl,
+    Message,
+    ProtocolError,
+    decode,
+)
+
+STREAM_SIZE = 256 * 4096
+
+
+def record(tmp_path: Path) -> dict[str, object]:
+    return json.loads((tmp_path / "record").read_text())
+
+
+def fake(tmp_path: Path, what: str = "good", **more: object) -> FakeLibxl:
+    env = {"FAKE_SAVE": what, **more.pop("env", {})}
+    return FakeLibxl(tmp_path, env=env, **more)
+
+
+def test_success(tmp_path: Path) -> None:
+    with fake(tmp_path) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert [m for m in libxl.messages if m.name != "log"] == [
+            Message("progress", ("pyxcsr", "live pass 0", 0, 256)),
+            Message("progress", ("pyxcsr", "live pass 0", 256, 256)),
+            Message("progress", ("pyxcsr", "live pass 1", 0, 256)),
+            Message("progress", ("pyxcsr", "live pass 1", 256, 256)),
+            Message("suspend", ()),
+            Message("progress", ("pyxcsr", "pass with the guest suspended", 256, 256)),
+            Message("complete", (0, 0)),
+        ]
+        assert len(libxl.stream) == STREAM_SIZE
+        assert libxl.logged(8) == []
+        assert libxl.logged(5) == ["domain 7: 3 passes, 768 pages, 1.0 MiB in 1.50 s, paused 0.250 s"]
+        assert libxl.stderr == ""
+    assert record(tmp_path) == {
+        "backend": "xen", "domid": 7, "live": True, "iterations": 5, "dirty": 50, "has_resume": False,
+        "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True,
+    }
+
+
+def test_not_live(tmp_path: Path) -> None:
+    with fake(tmp_path, xcflags=0, domid=0x7FEF) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+    assert record(tmp_path)["live"] is False
+    assert record(tmp_path)["domid"] == 0x7FEF
+
+
+def test_policy_from_the_environment(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"PYXCSR_MAX_ITERATIONS": "12", "PYXCSR_TARGET_DIRTY": "0"}) as libxl:
+        assert libxl.serve() == 0
+    assert (record(tmp_path)["iterations"], record(tmp_path)["dirty"]) == (12, 0)
+
+
+@pytest.mark.parametrize("answer", [-1, 2])
+def test_any_answer_but_0_means_suspended(tmp_path: Path, answer: int) -> None:
+    with fake(tmp_path) as libxl:
+        libxl.serve(suspend=answer)
+        assert libxl.completed == (0, 0)
+
+
+def test_suspend_refused(tmp_path: Path) -> None:
+    with fake(tmp_path) as libxl:
+        assert libxl.serve(suspend=0) == 0
+        assert libxl.completed == (-1, errno.EIO)
+        assert "did not get domain 7 to suspend" in libxl.logged(8)[0]
+        assert len(libxl.stream) < STREAM_SIZE
+    assert record(tmp_path)["cleaned_up"]
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "number"),
+    [
+        ("not-supported", "domain 7 is HVM", errno.EOPNOTSUPP),
+        ("eacces", "another release", errno.EACCES),
+        ("no-log-dirty", "no shadow", errno.EOPNOTSUPP),
+        ("p2m", "generation count changed", errno.EAGAIN),
+        ("output", "no space", errno.ENOSPC),
+        ("dying", "dying", errno.ESRCH),
+        ("plain", "something", errno.EIO),
+        ("no-backend", "no Xen here", errno.ENODEV),
+        ("lines", "one two three", errno.EIO),
+        ("memory", "out of memory", errno.ENOMEM),
+    ],
+)
+def test_errors_of_save(tmp_path: Path, what: str, text: str, number: int) -> None:
+    with fake(tmp_path, what) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, number)
+        (logged,) = [m for m in libxl.messages if m.name == "log" and m.fields[0] == 8]
+        assert text in str(logged.fields[3])
+        assert logged.fields[1:3] == (number, "pyxcsr")
+        assert libxl.stderr == ""
+        assert all(m.name != "suspend" for m in libxl.messages)
+
+
+def test_a_long_text_is_cut(tmp_path: Path) -> None:
+    with fake(tmp_path, "long") as libxl:
+        assert libxl.serve() == 0
+        (text,) = libxl.logged(8)
+        assert text.endswith("é...")
+        assert 8000 < len(text.encode()) <= 8192
+
+
+@pytest.mark.parametrize(
+    ("what", "name"), [("bug", "KeyError"), ("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt")]
+)
+def test_an_unexpected_exception(tmp_path: Path, what: str, name: str) -> None:
+    with fake(tmp_path, what) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EIO)
+        assert name in libxl.logged(8)[0]
+        assert "Traceback" in libxl.stderr
+        assert "fake_save" in libxl.stderr
+
+
+def test_stray_output_stays_out_of_the_protocol(tmp_path: Path) -> None:
+    with fake(tmp_path, "stray") as libxl:
+        assert libxl.serve() == 0  # every octet is decoded on the way
+        assert libxl.completed == (0, 0)
+        for text in ("stray print", "stray write", "stray sys.__stdout__", "stray child"):
+            assert text in libxl.stderr
+
+
+def test_progress_is_throttled(tmp_path: Path) -> None:
+    with fake(tmp_path, "chatty") as libxl:
+        libxl.serve()
+        first = [m for m in libxl.messages if m.name == "progress" and m.fields[1] == "live pass 0"]
+        assert 4 <= len(first) <= 9  # 0.55 s, the start and the end
+    assert int(str(record(tmp_path)["reports"])) > 1000
+
+
+REFUSED = [
+    ({"stream_type": 1}, {}, errno.EOPNOTSUPP, "Remus"),
+    ({"stream_type": 2}, {}, errno.EOPNOTSUPP, "COLO"),
+    ({"stream_type": 9}, {}, errno.EOPNOTSUPP, "unknown"),
+    ({"xcflags": 3}, {}, errno.EOPNOTSUPP, "debug"),
+    ({"xcflags": 2}, {}, errno.EOPNOTSUPP, "debug"),
+    ({"xcflags": 5}, {}, errno.EOPNOTSUPP, "0x4"),
+    ({"cbflags": CBFLAGS & ~SUSPEND_BIT}, {}, errno.EINVAL, "no suspend callback"),
+    ({}, {"PYXCSR_MAX_ITERATIONS": "0"}, errno.EINVAL, "PYXCSR_MAX_ITERATIONS"),
+    ({}, {"PYXCSR_MAX_ITERATIONS": "five"}, errno.EINVAL, "PYXCSR_MAX_ITERATIONS"),
+    ({}, {"PYXCSR_TARGET_DIRTY": "-1"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
+    ({}, {"PYXCSR_TARGET_DIRTY": "1e3"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
+    ({}, {"PYXCSR_BACKEND": "kvm"}, errno.EINVAL, "PYXCSR_BACKEND"),
+    ({}, {"PYXCSR_BACKEND": "stub"}, errno.EINVAL, "PYXCSR_STUB_GUEST"),
+    ({}, {"PYXCSR_STUB_GUEST": "pv64:mem=16M"}, errno.EINVAL, "PYXCSR_BACKEND=stub"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "env", "number", "text"), REFUSED)
+def test_refused_before_anything_is_touched(
+    tmp_path: Path, arguments: dict[str, int], env: dict[str, str], number: int, text: str
+) -> None:
+    with fake(tmp_path, env=env, **arguments) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, number)
+        assert text in libxl.logged(8)[0]
+        assert libxl.stream == b""
+    assert record(tmp_path) == {"core_was_loaded": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("", "no arguments"),
+        ("--sav-domain", "'--sav-domain'"),
+        ("--save-domain", "6 arguments"),
+        ("--save-domain 9 -1 7 1 136", "not 5"),
+        ("--save-domain 9 -1 7 1 136 0 0", "not 7"),
+        ("--save-domain x -1 7 1 136 0", "STREAM_FD is 'x'"),
+        ("--save-domain 1 -1 7 1 136 0", "STREAM_FD 1"),
+        ("--save-domain 9 -2 7 1 136 0", "BACK_FD"),
+        ("--save-domain 9 -1 0x7 1 136 0", "DOMID is '0x7'"),
+        ("--save-domain 9 -1 32752 1 136 0", "DOMID is 32752"),
+        ("--save-domain 9 -1 7 -1 136 0", "XCFLAGS"),
+        ("--save-domain 9 -1 7 1 4294967296 0", "CBFLAGS"),
+        (f"--save-domain 9 -1 7 1 136 {'9' * 5000}", "STREAM_TYPE"),
+        ("--save-domain 9 -1 7 1 136 \N{SUPERSCRIPT TWO}", "STREAM_TYPE"),
+    ],
+)
+def test_bad_arguments(tmp_path: Path, words: str, text: str) -> None:
+    with FakeLibxl(tmp_path, program=PROGRAM, arguments=words.split()) as libxl:
+        assert libxl.at_end(), "nothing may be written to stdout"
+        assert libxl.exit_status() == 2
+        assert text in libxl.stderr
+        assert "usage:" in libxl.stderr
+        assert "Traceback" not in libxl.stderr
+
+
+def test_a_stream_fd_that_is_not_open(tmp_path: Path) -> None:
+    """3 is free: it would be one of the private copies of stdin and stdout were it checked after them."""
+    program = ["sh", "-c", 'exec 3>&-; exec "$@"', "sh", *WITH_FAKE_CORE]
+    words = ["--save-domain", "3", "-1", "7", "1", "136", "0"]
+    with FakeLibxl(tmp_path, program=program, arguments=words) as libxl:
+        libxl.serve()
+        assert libxl.completed == (-1, errno.EBADF)
+        assert "STREAM_FD 3" in libxl.logged(8)[0]
+
+
+def test_a_stream_fd_that_cannot_be_written(tmp_path: Path) -> None:
+    program = ["sh", "-c", 'exec 9</dev/zero; exec "$@"', "sh", *WITH_FAKE_CORE]
+    words = ["--save-domain", "9", "-1", "7", "1", "136", "0"]
+    with FakeLibxl(tmp_path, program=program, arguments=words) as libxl:
+        libxl.serve()
+        assert libxl.completed == (-1, errno.EBADF)
+        assert "reading only" in libxl.logged(8)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_abort_while_the_stream_is_stalled(tmp_path: Path, number: signal.Signals) -> None:
+    with fake(tmp_path, "stall", read_stream=False) as libxl:
+        libxl.next_named("log")
+        time.sleep(0.3)  # the pipe is full by now
+        start = time.monotonic()
+        libxl.process.send_signal(number)
+        libxl.next_named("complete")
+        assert time.monotonic() - start < 1.0
+        libxl.start_reading()
+        assert libxl.finish() == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+        assert libxl.logged(8) == [f"cancelled ({number.name})"]
+    assert record(tmp_path)["cleaned_up"]
+
+
+def test_sigterm_while_memory_is_copied(tmp_path: Path) -> None:
+    with fake(tmp_path, "idle") as libxl:
+        libxl.next_named("progress")
+        start = libxl.terminate()
+        libxl.terminate()  # libxl may say it twice
+        assert libxl.serve() == 0
+        assert time.monotonic() - start < 2.0
+        assert libxl.completed == (-1, errno.ECANCELED)
+
+
+def test_sigterm_while_libxl_suspends_the_guest(tmp_path: Path) -> None:
+    """The answer has to be awaited: libxl is in the middle of it, and sends it to whoever reads."""
+    with fake(tmp_path) as libxl:
+        libxl.next_named("suspend")
+        libxl.terminate()
+        with pytest.raises(TimeoutError):
+            libxl.next_message(timeout=0.5)
+        libxl.answer(1)
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+        assert len(libxl.stream) < STREAM_SIZE
+
+
+def test_sigterm_after_the_stream_is_complete(tmp_path: Path) -> None:
+    with fake(tmp_path) as libxl:
+        libxl.next_named("suspend")
+        libxl.answer(1)
+        libxl.next_named("complete")
+        libxl.terminate()
+        time.sleep(0.1)
+        assert libxl.finish() == 0
+        assert libxl.completed == (0, 0)
+
+
+def test_sigterm_blocked_by_the_parent(tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        libxl = fake(tmp_path, "idle")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with libxl:
+        libxl.next_named("progress")
+        libxl.terminate()
+        libxl.serve()
+        assert libxl.completed == (-1, errno.ECANCELED)
+
+
+def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        libxl = fake(tmp_path, "idle")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with libxl:
+        libxl.next_named("progress")
+        libxl.process.send_signal(signal.SIGHUP)
+        with pytest.raises(TimeoutError):
+            libxl.next_message(timeout=0.3)
+
+
+def test_the_stream_s_reader_goes_away(tmp_path: Path) -> None:
+    with fake(tmp_path, "stall", read_stream=False) as libxl:
+        libxl.next_named("log")
+        reader = libxl.stream_fd
+        libxl.stream_fd = os.dup(libxl.process.stdin.fileno())
+        os.close(reader)
+        libxl.next_named("complete")
+        libxl.answer(0)
+        assert libxl.process.wait(10) == 0
+        assert libxl.completed == (-1, errno.EPIPE)
+
+
+@pytest.mark.parametrize("what", ["idle", "stall"])
+def test_libxl_goes_away_while_memory_is_copied(tmp_path: Path, what: str) -> None:
+    with fake(tmp_path, what) as libxl:
+        libxl.next_named("log")
+        time.sleep(0.2)
+        libxl.close_pipes()
+        assert libxl.exit_status() == 1
+        assert "cancelled (libxl is gone); libxl cannot be told" in libxl.stderr
+        assert "Traceback" not in libxl.stderr
+    assert record(tmp_path)["cleaned_up"]
+
+
+def test_libxl_goes_away_instead_of_suspending(tmp_path: Path) -> None:
+    with fake(tmp_path) as libxl:
+        libxl.next_named("suspend")
+        libxl.close_pipes()
+        assert libxl.exit_status() == 1
+        assert "closed the pipe instead of answering" in libxl.stderr
+    assert record(tmp_path)["cleaned_up"]
+
+
+def test_libxl_goes_away_instead_of_taking_the_result(tmp_path: Path) -> None:
+    with fake(tmp_path) as libxl:
+        libxl.next_named("suspend")
+        libxl.answer(1)
+        libxl.next_named("complete")
+        libxl.close_pipes()
+        assert libxl.exit_status() == 1
+        assert "the stream is complete, but libxl cannot be told" in libxl.stderr
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "<&- >&-"])
+def test_stdin_or_stdout_closed(tmp_path: Path, redirection: str) -> None:
+    script = f'exec "$@" --save-domain 9 -1 7 1 136 0 9>stream {redirection}'
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT), "FAKE_RECORD": str(tmp_path / "record")}
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *WITH_FAKE_CORE], cwd=tmp_path, env=env, capture_output=True, text=True,
+        timeout=20, check=False,
+    )
+    assert done.returncode == 1
+    assert "not usable" in done.stderr
+    assert (tmp_path / "stream").read_bytes() == b""
+
+
+def test_without_a_stderr(tmp_path: Path) -> None:
+    """A closed fd 2 must not become the place of anything that matters."""
+    program = ["sh", "-c", 'exec "$@" 2>&-', "sh", *WITH_FAKE_CORE]
+    with fake(tmp_path, "stray", program=program) as libxl:
+        libxl.serve()
+        assert libxl.completed == (0, 0)
+        assert len(libxl.stream) == STREAM_SIZE
+
+
+def test_the_fake_libxl_notices_stray_octets() -> None:
+    """That this suite can fail: what a stray print would look like is not a message."""
+    with pytest.raises(ProtocolError):
+        decode(b"stray print\n")
