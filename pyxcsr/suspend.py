@@ -71,7 +71,7 @@ class XenstoreSuspend:
         self._poll = poll
         self._cancel = cancel
         self._path = f"/local/domain/{domid}/control/shutdown"
-        self._suspended = False
+        self._ours = False  # the request is out: if the domain suspends, it is because of it
         self.seconds_to_acknowledge: Optional[float] = None
         self.seconds_to_suspend: Optional[float] = None
 
@@ -82,7 +82,7 @@ class XenstoreSuspend:
         cannot be asked, or shut down for another reason), DomainDying, Cancelled, and what the hypervisor's
         methods raise.
         """
-        self._suspended = False
+        self._ours = False
         self.seconds_to_acknowledge = self.seconds_to_suspend = None
         if self._is_suspended():
             return
@@ -90,23 +90,24 @@ class XenstoreSuspend:
         start = time.monotonic()
         try:
             self._hv.xenstore_write(self._path, REQUEST)
+            self._ours = True
             self._wait(start)
         except (Cancelled, SuspendTimeout):
             raise  # these come with the request dealt with
         except BaseException as error:
             self._settle_after(error)
             raise
-        self._suspended = True
 
     def resume(self) -> bool:
-        """Lets the domain go on if this object suspended it; returns whether it did.
+        """Lets the domain go on if this object's request suspended it; returns whether it did.
 
-        For after a save, failed or complete. A second call does nothing. Raises the hypervisor's errors.
+        For after a save, failed or complete, and after a SuspendTimeout whose guest acknowledged: it may
+        suspend any time. A second call does nothing. Raises like the call itself.
         """
-        if not self._suspended:
+        if not self._ours or not self._is_suspended():
             return False
         self._hv.domain_resume(self._domid)
-        self._suspended = False
+        self._ours = False
         return True
 
     def _check_may_ask(self) -> None:
@@ -149,11 +150,18 @@ class XenstoreSuspend:
             # It suspended between two looks, or without an acknowledgement: the request must not be there
             # when it is resumed, or it would suspend at once again.
             self.seconds_to_acknowledge = self.seconds_to_suspend
-            self._withdraw()
+            self._take_back()
+
+    def _take_back(self) -> bool:
+        """Empties the node if it still holds the request; returns whether it did."""
+        return self._hv.xenstore_compare_and_write(self._path, REQUEST, WITHDRAWN)
 
     def _withdraw(self) -> bool:
-        """Takes the request back if the guest has not acknowledged it; returns whether it was taken back."""
-        return self._hv.xenstore_compare_and_write(self._path, REQUEST, WITHDRAWN)
+        """Takes the request back, after which the domain is none of ours; False if it was acknowledged."""
+        if not self._take_back():
+            return False
+        self._ours = False
+        return True
 
     def _give_up_unanswered(self, start: float) -> None:
         """At the end of the time to acknowledge. Returns if the guest acknowledged at the last moment."""
@@ -196,6 +204,7 @@ class XenstoreSuspend:
                 return "it acknowledged but has not suspended yet: should it do so, resume it by hand"
             time.sleep(self._poll)
         self._hv.domain_resume(self._domid)
+        self._ours = False
         return "it had acknowledged, and was resumed when it had suspended"
 
     def _settle_after(self, error: BaseException) -> None:

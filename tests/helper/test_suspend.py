@@ -194,6 +194,25 @@ def test_acknowledged_but_never_suspended(guest: Guest) -> None:
     assert guest.now == pytest.approx(6.0, abs=0.02), "one timeout and the same again"
 
 
+def test_resume_of_a_guest_that_suspended_after_all(guest: Guest) -> None:
+    guest.script = [(1.0, guest.acknowledge), (7.0, guest.shut_down)]
+    suspend = XenstoreSuspend(guest, 5, timeout=3.0)
+    with pytest.raises(SuspendTimeout):
+        suspend()
+    assert suspend.resume() is False, "it still runs"
+    guest.sleep(2.0)
+    assert suspend.resume() is True
+    assert guest.log[-1] == "resumed"
+
+
+def test_no_resume_of_a_guest_that_somebody_else_suspended_later(guest: Guest) -> None:
+    suspend = XenstoreSuspend(guest, 5, timeout=3.0)
+    with pytest.raises(SuspendTimeout):
+        suspend()
+    guest.shut_down()
+    assert suspend.resume() is False
+
+
 @pytest.mark.parametrize(
     ("reason", "name"),
     [(POWEROFF, "poweroff"), (1, "reboot"), (CRASH, "crash"), (4, "watchdog"), (9, "unknown")],
