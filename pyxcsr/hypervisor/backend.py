@@ -12,10 +12,10 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from ..errors import DomainNotFound, OutputError, UsageError
-from ..frames import PAGE_SIZE
-from . import faults
-from .interface import Again, BatchResult, DomainInfo, P2mHandle, SaveHandle, SinkHandle, TscInfo
+from pyxcsr.errors import DomainNotFound, OutputError, UsageError
+from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.hypervisor import faults
+from pyxcsr.hypervisor.interface import Again, BatchResult, DomainInfo, P2mHandle, SaveHandle, SinkHandle, TscInfo
 
 SINK_WAIT_MS = 50
 """How long the output may take nothing before signals and cancellation are looked at."""

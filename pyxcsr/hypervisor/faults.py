@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Any
 
-from ..errors import (
+from pyxcsr.errors import (
     DomainNotFound,
     HypervisorError,
     LogDirtyUnsupported,

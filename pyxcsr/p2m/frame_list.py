@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from ..errors import HypervisorError, P2mError
-from ..frames import INVALID_MFN
-from ..hypervisor.interface import Hypervisor
-from .pagetable import PER_LEAF, Leaves
+from pyxcsr.errors import HypervisorError, P2mError
+from pyxcsr.frames import INVALID_MFN
+from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.p2m.pagetable import PER_LEAF, Leaves
 
 PER_FRAME = 512
 """Frame numbers in a frame of a 64-bit guest's tree."""

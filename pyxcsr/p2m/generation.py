@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..errors import P2mChanged, P2mError
-from .shared_info import SharedInfo
+from pyxcsr.errors import P2mChanged, P2mError
+from pyxcsr.p2m.shared_info import SharedInfo
 
 SETTLE_SECONDS = 1.0
 """How long a running guest may take over one change of its p2m."""

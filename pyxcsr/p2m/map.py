@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..errors import P2mChanged, P2mError
-from ..hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
-from .frame_list import read_tree
-from .generation import check_same, read_even
-from .pagetable import Leaves, Walk
-from .shared_info import P2mHead, SharedInfo
+from pyxcsr.errors import P2mChanged, P2mError
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.p2m.frame_list import read_tree
+from pyxcsr.p2m.generation import check_same, read_even
+from pyxcsr.p2m.pagetable import Leaves, Walk
+from pyxcsr.p2m.shared_info import P2mHead, SharedInfo
 
 ATTEMPTS = 16
 """How often a walk that a change of the p2m has overtaken is begun anew."""

@@ -11,9 +11,9 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import HypervisorError, P2mError
-from ..frames import PAGE_SHIFT, PAGE_SIZE
-from ..hypervisor.interface import Hypervisor
+from pyxcsr.errors import HypervisorError, P2mError
+from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
+from pyxcsr.hypervisor.interface import Hypervisor
 
 PRESENT = 0x001
 SUPERPAGE = 0x080

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..frames import PAGE_SIZE
-from ..hypervisor.interface import Hypervisor, MappedFrames
+from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.hypervisor.interface import Hypervisor, MappedFrames
 
 ARCH = 3088
 """Offset of shared_info.arch: after 32 vcpu_info, the event channel bits and the wall clock."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Optional
 
-from ..errors import GuestStateError
-from ..frames import PAGE_SHIFT
-from ..hypervisor.interface import P2mHandle
+from pyxcsr.errors import GuestStateError
+from pyxcsr.frames import PAGE_SHIFT
+from pyxcsr.hypervisor.interface import P2mHandle
 
 SIZE = 5168
 RDX = 616

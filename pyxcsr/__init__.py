@@ -1,0 +1,96 @@
+"""pyxcsr saves and live-migrates Xen guests.
+
+>>> import pyxcsr
+>>> with pyxcsr.open_hypervisor("stub") as hv, open("/dev/null", "wb") as out:
+...     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="16M"))
+...     report = pyxcsr.save(hv, domid, out)
+>>> report.nr_pfns
+4096
+
+The names below are the public interface; they are loaded when first used, because programs that a guest waits
+for (the save helper) need few of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pyxcsr.errors import (
+        BackendUnavailable,
+        Cancelled,
+        DomainDying,
+        DomainNotFound,
+        GuestStateError,
+        HypervisorError,
+        LogDirtyUnsupported,
+        NotAStream,
+        NotSupported,
+        OutputError,
+        P2mChanged,
+        P2mError,
+        PageError,
+        PageTableError,
+        PrivilegeError,
+        StreamError,
+        StreamTruncated,
+        SuspendError,
+        SuspendTimeout,
+        UsageError,
+        VersionMismatch,
+        XcsrError,
+    )
+    from pyxcsr.frames import PageType
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+    from pyxcsr.hypervisor.open import open_hypervisor
+    from pyxcsr.hypervisor.stub import StubGuest
+    from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
+    from pyxcsr.report import PassReport, Progress, SaveReport
+    from pyxcsr.save import save
+    from pyxcsr.stream.reader import StreamReader
+    from pyxcsr.stream.verify import verify
+    from pyxcsr.suspend import XenstoreSuspend
+
+_ERRORS = (
+    "BackendUnavailable", "Cancelled", "DomainDying", "DomainNotFound", "GuestStateError", "HypervisorError",
+    "LogDirtyUnsupported", "NotAStream", "NotSupported", "OutputError", "P2mChanged", "P2mError", "PageError",
+    "PageTableError", "PrivilegeError", "StreamError", "StreamTruncated", "SuspendError", "SuspendTimeout",
+    "UsageError", "VersionMismatch", "XcsrError",
+)
+
+_WHERE = {
+    **dict.fromkeys(_ERRORS, "errors"),
+    "PageType": "frames",
+    "DomainInfo": "hypervisor.interface",
+    "Hypervisor": "hypervisor.interface",
+    "open_hypervisor": "hypervisor.open",
+    "StubGuest": "hypervisor.stub",
+    "Decision": "policy",
+    "PrecopyStats": "policy",
+    "SimplePolicy": "policy",
+    "PassReport": "report",
+    "Progress": "report",
+    "SaveReport": "report",
+    "save": "save",
+    "StreamReader": "stream.reader",
+    "verify": "stream.verify",
+    "XenstoreSuspend": "suspend",
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{where}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,137 @@
+"""Saves a domain, live or not, into a complete libxc migration stream (version 3)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyxcsr.cli.output import stream_output
+from pyxcsr.cli.show import progress_line, summary
+from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.errors import Cancelled, DomainNotFound, UsageError, XcsrError
+from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
+from pyxcsr.policy import SimplePolicy
+from pyxcsr.report import SaveReport
+from pyxcsr.save import save
+from pyxcsr.suspend import XenstoreSuspend
+
+STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add = parser.add_argument
+    add("domain", metavar="DOMAIN", help=f"id or name of the domain; {STUB_GUESTS}")
+    add("file", metavar="FILE", help="where the stream goes; - is standard output")
+    add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
+    add("--live", action=argparse.BooleanOptionalAction, default=True,
+        help="copy while the guest runs and pause it only for the rest (default), or suspend it first")
+    add("--max-iterations", type=int, default=5, metavar="N", help="live passes at most (5)")
+    add("--target-dirty", type=int, default=50, metavar="N", help="suspend below so many dirty pages (50)")
+    add("--suspend-timeout", type=float, default=60.0, metavar="SECONDS", help="for the guest to answer (60)")
+    add("--then", choices=("resume", "pause", "destroy"), default="resume",
+        help="what becomes of the guest after a complete save (default: resume)")
+    add("--force", action="store_true", help="replace FILE if it exists")
+    add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
+    add("--progress", action=argparse.BooleanOptionalAction, default=None,
+        help="show progress on standard error (default: if that is a terminal)")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Returns the exit status."""
+    policy = _policy(args)
+    cancel = CancelBySignal()
+    try:
+        with open_hypervisor(args.backend) as hv, cancel.installed():
+            domid = find_domain(hv, args.domain)
+            with _then(hv, domid, args) as suspend, stream_output(args.file, args.force) as fd:
+                report = _save(hv, domid, fd, args, policy, suspend, cancel)
+            _print(report, args)
+    except Cancelled as error:
+        print(f"pyxcsr: {error}", file=sys.stderr)
+        return 128 + cancel.number if cancel.number else 1
+    return 0
+
+
+def _policy(args: argparse.Namespace) -> SimplePolicy:
+    if args.suspend_timeout <= 0:
+        raise UsageError("--suspend-timeout must be more than 0")
+    try:
+        return SimplePolicy(args.max_iterations, args.target_dirty)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def find_domain(hv: Backend, name: str) -> int:
+    """The id of a domain given by id or name; on the stub the guest described is made."""
+    if isinstance(hv, StubBackend):
+        from pyxcsr.hypervisor.stub import StubGuest
+
+        return hv.stub.create(StubGuest.parse(name))
+    if name.isdigit():
+        return int(name)
+    for domain in hv.domains():
+        if hv.xenstore_read(f"/local/domain/{domain.domid}/name") == name.encode():
+            return domain.domid
+    raise DomainNotFound(f"there is no domain named {name!r} (see `xl list`)", op="name", errno=3, name=name)
+
+
+def _save(
+    hv: Backend, domid: int, fd: int, args: argparse.Namespace, policy: SimplePolicy, suspend: XenstoreSuspend,
+    cancel: CancelBySignal,
+) -> SaveReport:
+    line = None if args.quiet else progress_line(args.progress)
+    try:
+        return save(hv, domid, fd, live=args.live, policy=policy, suspend=suspend, progress=line, cancel=cancel)
+    finally:
+        if line:
+            line.done()
+
+
+@contextmanager
+def _then(hv: Backend, domid: int, args: argparse.Namespace) -> Iterator[XenstoreSuspend]:
+    """After a save, and after the file has its name, the guest goes on, stays, or goes.
+
+    If the file could not be kept, although the save itself went well, the guest goes on running.
+    """
+    if domid == 0:
+        raise UsageError("domain 0 cannot be saved")
+    suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout)
+    try:
+        yield suspend
+    except BaseException:
+        suspend.resume()
+        raise
+    if args.then == "destroy":
+        _destroy(hv, domid)
+        return
+    if args.then == "pause":
+        hv.domain_pause(domid)
+    suspend.resume()
+
+
+def _destroy(hv: Backend, domid: int) -> None:
+    """With xl where there is one: it also removes the guest's devices and xenstore nodes."""
+    xl = shutil.which("xl") if hv.backend == "xen" else None
+    if xl is None:
+        hv.domain_destroy(domid)
+        return
+    done = subprocess.run([xl, "destroy", str(domid)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
+
+
+def _print(report: SaveReport, args: argparse.Namespace) -> None:
+    out = sys.stderr if args.file == "-" else sys.stdout
+    if args.json:
+        print(json.dumps({**report.to_dict(), "file": os.fspath(args.file)}, indent=2), file=out)
+    elif not args.quiet:
+        print(summary(report), file=out)

@@ -1,0 +1,34 @@
+"""SIGINT, SIGTERM and SIGHUP as a wish to cancel, so that a save ends in good order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Optional
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class CancelBySignal:
+    """True when called once one of the signals has come; ``number`` is the first of them."""
+
+    def __init__(self) -> None:
+        self.number: Optional[int] = None
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        self.number = self.number or number
+
+    @contextmanager
+    def installed(self) -> Iterator[CancelBySignal]:
+        """While this lasts the signals only set the wish."""
+        before = {x: signal.signal(x, self._note) for x in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

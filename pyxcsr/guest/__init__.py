@@ -1,0 +1,1 @@
+"""What saving a guest means, by its type: the save-ops table."""

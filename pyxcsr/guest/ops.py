@@ -1,0 +1,69 @@
+"""The contract of the save ops: one final class for each guest type implements all of them.
+
+Ops *yield records*; only the saver writes them. They are called from one thread, in this order:
+
+    setup, static_data, start_of_stream,
+    start_of_checkpoint, { check_iteration, pages, check_iteration } ..., end_of_checkpoint,
+    cleanup
+
+Names are libxc's (struct xc_sr_save_ops). ``pfn_to_gfn`` and ``normalise_page``, which libxc has among them, are
+done in C for a whole batch at a time; the p2m that they need is ``p2m``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Optional, Protocol
+
+from pyxcsr.hypervisor.interface import P2mHandle
+from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.records import Record
+
+
+class SaveOps(Protocol):
+    """One guest's save, by its type. Whoever makes one calls ``cleanup`` in the end, whatever happened."""
+
+    domain_type: DomainType
+    """What the domain header says."""
+
+    @property
+    def nr_pfns(self) -> int:
+        """How many pfns there are to save. Valid after ``setup``; a count."""
+
+    @property
+    def p2m(self) -> Optional[P2mHandle]:
+        """The guest's p2m, owned by the ops; None where pfn == gfn. Valid from ``setup`` to ``cleanup``."""
+
+    @property
+    def p2m_generation(self) -> int:
+        """The generation that the p2m was taken at; 0 where there is none."""
+
+    def setup(self) -> None:
+        """Learns about the guest and maps what is needed for the whole save.
+
+        Called once, first, the guest running or suspended. On failure nothing has been written; what has been
+        mapped is released by ``cleanup``.
+        """
+
+    def static_data(self) -> Iterator[Record]:
+        """What does not depend on the guest's state. Called once, after the headers."""
+
+    def start_of_stream(self) -> Iterator[Record]:
+        """What must come before any page. Called once."""
+
+    def start_of_checkpoint(self) -> Iterator[Record]:
+        """What must come before each checkpoint's pages. A plain save is one checkpoint."""
+
+    def check_iteration(self) -> Iterator[Record]:
+        """Is what ``setup`` learned still true? Called before each pass and again after it.
+
+        The suspended pass is included, and so is the only pass of a non-live save. To *cancel* it raises
+        (P2mChanged): the save ends, the guest goes on running. To *handle* a change it brings the ops up to date
+        (``p2m``, ``nr_pfns``) and yields the records that tell the receiver. No op of this release handles one.
+        """
+
+    def end_of_checkpoint(self) -> Iterator[Record]:
+        """The guest's state besides its memory. The guest is suspended."""
+
+    def cleanup(self) -> None:
+        """Releases everything. Called once, last, on every way out; must not fail if ``setup`` failed half-way."""

@@ -1,0 +1,126 @@
+"""Saving 64-bit PV guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Optional, final
+
+from pyxcsr.errors import NotSupported, P2mError
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.p2m.generation import check_same
+from pyxcsr.p2m.map import MappedP2m, map_p2m
+from pyxcsr.p2m.shared_info import SharedInfo
+from pyxcsr.p2m.vcpu_context import normalise_context
+from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.records import (
+    CpuidPolicy,
+    MsrPolicy,
+    P2mFrames,
+    PvInfo,
+    Record,
+    TscInfo,
+    VcpuBasic,
+    VcpuExtended,
+    VcpuMsrs,
+    VcpuXsave,
+)
+from pyxcsr.stream.records import SharedInfo as SharedInfoRecord
+
+WIDTH, LEVELS = 8, 4
+
+
+@final
+class PvSaveOps:
+    """See :class:`pyxcsr.guest.ops.SaveOps` for the contract of each method."""
+
+    domain_type = DomainType.PV
+
+    def __init__(self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None]) -> None:
+        self._hv, self._info, self._cancel = hv, info, cancel
+        self._domid = info.domid
+        self._shared: Optional[SharedInfo] = None
+        self._mapped: Optional[MappedP2m] = None
+
+    @property
+    def nr_pfns(self) -> int:
+        return self._taken.handle.nr_pfns
+
+    @property
+    def p2m(self) -> P2mHandle:
+        return self._taken.handle
+
+    @property
+    def p2m_generation(self) -> int:
+        return self._taken.generation
+
+    @property
+    def _taken(self) -> MappedP2m:
+        if self._mapped is None:
+            raise P2mError("the p2m has not been mapped", field="p2m", value=None)
+        return self._mapped
+
+    def setup(self) -> None:
+        width = self._hv.domain_width(self._domid)
+        if width != WIDTH:
+            raise NotSupported(
+                f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones", domid=self._domid
+            )
+        if not 0 < self._info.shared_info_mfn < self._hv.nr_mfns():
+            mfn = self._info.shared_info_mfn
+            raise P2mError(f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn)
+        self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
+        self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
+
+    def static_data(self) -> Iterator[Record]:
+        yield PvInfo(WIDTH, LEVELS)
+        leaves, msrs = self._hv.cpu_policy(self._domid)
+        if leaves:
+            yield CpuidPolicy(leaves)
+        if msrs:
+            yield MsrPolicy(msrs)
+
+    def start_of_stream(self) -> Iterator[Record]:
+        yield P2mFrames(0, self.nr_pfns - 1, self._taken.leaf_pfns)
+
+    def start_of_checkpoint(self) -> Iterator[Record]:
+        """Nothing: a PV guest's checkpoint begins with its pages."""
+        return iter(())
+
+    def check_iteration(self) -> Iterator[Record]:
+        check_same(self._page, self._taken.generation)
+        return iter(())
+
+    @property
+    def _page(self) -> SharedInfo:
+        if self._shared is None:
+            raise P2mError("shared_info has not been mapped", field="shared_info", value=None)
+        return self._shared
+
+    def end_of_checkpoint(self) -> Iterator[Record]:
+        tsc = self._hv.domain_tsc(self._domid)
+        yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
+        yield SharedInfoRecord(self._page.page())
+        for vcpu in range(self._info.max_vcpu_id + 1):
+            if self._hv.vcpu_online(self._domid, vcpu):
+                yield from self._vcpu(vcpu)
+
+    def _vcpu(self, vcpu: int) -> Iterator[Record]:
+        hv, domid = self._hv, self._domid
+        yield VcpuBasic(vcpu, normalise_context(hv.vcpu_basic(domid, vcpu), vcpu, self.p2m))
+        extended = hv.vcpu_extended(domid, vcpu)
+        if extended:
+            yield VcpuExtended(vcpu, extended)
+        xsave = hv.vcpu_xsave(domid, vcpu)
+        if xsave:
+            yield VcpuXsave(vcpu, xsave)
+        msrs = hv.vcpu_msrs(domid, vcpu)
+        if msrs:
+            yield VcpuMsrs(vcpu, msrs)
+
+    def cleanup(self) -> None:
+        with ExitStack() as stack:  # the second is released even if the first fails
+            if self._shared is not None:
+                stack.callback(self._shared.close)
+            if self._mapped is not None:
+                stack.callback(self._mapped.handle.close)

@@ -1,0 +1,58 @@
+"""Opening a hypervisor by name. There is no automatic choice: what is asked for is opened, or it fails."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Union
+
+from pyxcsr.errors import BackendUnavailable, UsageError
+from pyxcsr.hypervisor.backend import Backend
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.stub import Stub
+
+BACKENDS = ("xen", "stub")
+
+HOW_TO_GET_XEN = (
+    "to save guests of a Xen host, install Xen's development files there (libxen-dev on Debian and Ubuntu, "
+    "xen-devel on Fedora and openSUSE) and install pyxcsr again with PYXCSR_BACKENDS=xen,stub; "
+    "without Xen, try the built-in stub hypervisor: --backend stub, or open_hypervisor('stub')"
+)
+
+
+class StubBackend(Backend):
+    """The stub hypervisor: the same calls, and ``stub``, by which its machine and guests are controlled."""
+
+    def __init__(self, module: Any) -> None:
+        from pyxcsr.hypervisor.stub import Stub
+
+        super().__init__(module, "stub")
+        self.stub: Stub = Stub(module.ffi, module.lib)
+
+
+def _module(name: str) -> Any:
+    full = f"pyxcsr._{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+        advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
+        raise BackendUnavailable(f"pyxcsr was built without the {name} backend; {advice}", backend=name) from error
+    except ImportError as error:  # a library is missing, or of another release
+        raise BackendUnavailable(
+            f"the {name} backend cannot be loaded: {error}; it was built for another release of Xen than is "
+            f"installed here, so build it here: {HOW_TO_GET_XEN}", backend=name,
+        ) from error
+
+
+def open_hypervisor(backend: str = "xen") -> Union[Backend, StubBackend]:
+    """Opens ``"xen"`` (the real one, through libxenctrl; needs root in dom0) or ``"stub"``.
+
+    Raises BackendUnavailable if that backend was not built or cannot be loaded, PrivilegeError if it cannot be
+    opened here, UsageError for another name.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"{backend!r} is not a backend; there are {' and '.join(BACKENDS)}")
+    module = _module(backend)
+    return StubBackend(module) if backend == "stub" else Backend(module, "xen")

@@ -1,0 +1,87 @@
+"""What a save tells: while it runs (Progress) and when it has succeeded (SaveReport)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a save stands.
+
+    ``phase``: "setup", "pass" (guest running), "suspend", "final" (guest suspended), "tail" or "done";
+    ``iteration``: of the pass, from 0; ``pages_done`` of ``pages_total``: pfns of this pass looked at and to
+    look at; ``bytes_written``, ``seconds``: since the save began; ``dirty_count``: what this pass set out with.
+    """
+
+    phase: str
+    iteration: int
+    pages_done: int
+    pages_total: int
+    bytes_written: int
+    dirty_count: int
+    seconds: float
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass
+class PassReport:
+    """One pass: ``dirty`` pfns it set out with, ``pages`` sent with data, ``holes`` without memory,
+    ``deferred`` to come back to, ``tables`` of the pages that are page tables, ``bytes`` written."""
+
+    iteration: int
+    suspended: bool
+    dirty: int
+    pages: int = 0
+    holes: int = 0
+    deferred: int = 0
+    tables: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def pages_per_second(self) -> Optional[float]:
+        """The pass's rate, or None if it was too short to tell."""
+        return self.pages / self.seconds if self.seconds > 0 else None
+
+
+@dataclass
+class SaveReport:
+    """A save that has succeeded.
+
+    ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
+    ``seconds_paused``: from then until the stream's last octet was written; ``logdirty_retried``: log-dirty
+    mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``warnings``: what
+    could not be tidied up afterwards (the image is complete all the same).
+    """
+
+    domid: int
+    live: bool
+    nr_pfns: int
+    nr_vcpus: int
+    p2m_generation: int
+    logdirty_retried: bool = False
+    passes: list[PassReport] = field(default_factory=list)
+    bytes: int = 0
+    seconds: float = 0.0
+    seconds_suspending: float = 0.0
+    seconds_paused: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def pages(self) -> int:
+        """Pages sent with data, in all passes."""
+        return sum(x.pages for x in self.passes)
+
+    @property
+    def deferred_at_end(self) -> int:
+        """Pages of a suspended guest that could not be sent: always 0, or the save would have failed."""
+        return self.passes[-1].deferred if self.passes else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the fields, with the totals."""
+        return {**asdict(self), "pages": self.pages, "deferred_at_end": self.deferred_at_end}

@@ -1,0 +1,313 @@
+"""The save algorithm: from a running guest to a complete libxc migration stream.
+
+It is handed an open hypervisor and an open output, and knows neither libxenctrl nor files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Optional, Protocol, Union
+
+from pyxcsr.errors import Cancelled, DomainDying, HypervisorError, NotSupported, SuspendError, UsageError
+from pyxcsr.guest.ops import SaveOps
+from pyxcsr.guest.table import save_ops
+from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, BatchResult, DomainInfo, Hypervisor, SaveHandle, SinkHandle
+from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
+from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
+from pyxcsr.stream.records import End, Record, StaticDataEnd, domain_header, frame, image_header
+from pyxcsr.suspend import XenstoreSuspend
+
+Suspend = Callable[[], None]
+Cancel = Callable[[], bool]
+
+
+class HasFileno(Protocol):
+    """An open file, pipe or socket object."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+def save(
+    hv: Hypervisor,
+    domid: int,
+    out: Union[int, HasFileno],
+    *,
+    live: bool = True,
+    policy: Optional[Policy] = None,
+    suspend: Optional[Suspend] = None,
+    progress: Optional[ProgressCallback] = None,
+    cancel: Optional[Cancel] = None,
+) -> SaveReport:
+    """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
+
+    ``live``: copy while the guest runs, suspend it only for the last pass; else suspend first.
+    ``policy``: when to stop copying (:class:`SimplePolicy` with libxenguest's numbers by default).
+    ``suspend``: suspends the domain and returns, or raises; by default through xenstore. If it has a method
+    ``resume``, that is called when the save fails after it suspended the domain.
+    ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
+    ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
+
+    On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
+    is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
+    before and ``suspend`` can resume it. Raises XcsrError: DomainNotFound, DomainDying, NotSupported,
+    LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError, GuestStateError, SuspendError, OutputError,
+    Cancelled, HypervisorError.
+    """
+    return _Saver(hv, domid, live, policy or SimplePolicy(), suspend, progress, cancel).run(out)
+
+
+class _Saver:
+    """One save."""
+
+    def __init__(
+        self, hv: Hypervisor, domid: int, live: bool, policy: Policy, suspend: Optional[Suspend],
+        progress: Optional[ProgressCallback], cancel: Optional[Cancel],
+    ) -> None:
+        self._hv, self._domid, self._live, self._policy = hv, domid, live, policy
+        self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
+        self._progress, self._cancel = progress, cancel
+        self._began = time.monotonic()
+        self._shown = 0.0
+        self._suspended_at: Optional[float] = None
+        self._ops: SaveOps
+        self._save: SaveHandle
+        self._sink: SinkHandle
+        self._report: SaveReport
+
+    # -- the way through
+
+    def run(self, out: Union[int, HasFileno]) -> SaveReport:
+        info = self._check_domain(self._hv.domain_info(self._domid))
+        with ExitStack() as stack:
+            self._sink = self._hv.open_sink(_descriptor(out))
+            self._release_by(stack, self._sink.close)
+            self._ops = save_ops(self._hv, info, self._poll)
+            self._release_by(stack, self._ops.cleanup)
+            self._tell("setup")
+            self._ops.setup()
+            self._report = self._new_report(info)
+            self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
+            self._release_by(stack, self._save.close)
+            with self._guest_goes_on_if_this_fails(info):
+                self._stream(info)
+        self._report.seconds = time.monotonic() - self._began
+        return self._report
+
+    def _release_by(self, stack: ExitStack, release: Callable[[], None]) -> None:
+        """Has the stack call ``release``. Should that fail, it does not hide an earlier error, nor undo a success."""
+
+        def at_exit(kind: object, error: Optional[BaseException], trace: object) -> None:
+            try:
+                release()
+            except Exception as problem:
+                if error is not None:
+                    _note(error, f"besides: {problem}")
+                else:
+                    self._report.warnings.append(str(problem))
+
+        stack.push(at_exit)
+
+    def _new_report(self, info: DomainInfo) -> SaveReport:
+        return SaveReport(
+            domid=self._domid, live=self._live, nr_pfns=self._ops.nr_pfns, nr_vcpus=info.nr_online_vcpus,
+            p2m_generation=self._ops.p2m_generation,
+        )
+
+    def _stream(self, info: DomainInfo) -> None:
+        major, minor = self._hv.xen_version()
+        self._put(image_header() + domain_header(self._ops.domain_type, major, minor))
+        self._write(self._ops.static_data())
+        self._write([StaticDataEnd()])
+        self._write(self._ops.start_of_stream())
+        self._write(self._ops.start_of_checkpoint())
+        with self._logdirty():
+            if self._live:
+                self._precopy()
+            self._suspend_guest(info)
+            self._last_pass()
+            self._tell("tail")
+            # Gathered, so that a paused guest waits for one write and not for several a vcpu.
+            self._put(b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()]))
+            now = time.monotonic()
+        self._report.bytes = self._sink.offset
+        self._report.seconds_paused = now - (self._suspended_at or now)
+        self._tell("done")
+
+    def _check_domain(self, info: DomainInfo) -> DomainInfo:
+        if info.dying:
+            raise DomainDying(f"domain {info.domid} is being destroyed", domid=info.domid)
+        if info.shutdown and not info.suspended:
+            how = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
+            raise DomainDying(f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid)
+        if info.suspended and self._live:
+            raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
+        return info
+
+    # -- memory
+
+    @contextmanager
+    def _logdirty(self) -> Iterator[None]:
+        """Log-dirty mode around a live save."""
+        if self._live:
+            self._report.logdirty_retried = self._save.logdirty_enable()
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._logdirty_off()
+            except Exception as problem:
+                _note(error, f"besides: {problem}")
+            raise
+        self._logdirty_off()
+
+    def _logdirty_off(self) -> None:
+        """Tried twice: a guest whose writes are tracked for ever is a slow guest."""
+        try:
+            self._save.logdirty_disable()
+        except HypervisorError:
+            self._save.logdirty_disable()
+
+    def _precopy(self) -> None:
+        """Copies until the policy says that the rest may be copied while the guest is suspended."""
+        self._save.mark_all()
+        dirty, decision = self._ops.nr_pfns, Decision.CONTINUE
+        while True:
+            self._pass("pass", dirty, suspended=False)
+            if decision is not Decision.CONTINUE or self._ask(None) is not Decision.CONTINUE:
+                return
+            dirty = self._save.logdirty_clean(final=False) + self._save.merge_deferred()
+            decision = self._ask(dirty)
+
+    def _ask(self, dirty: Optional[int]) -> Decision:
+        passes = self._report.passes
+        stats = PrecopyStats(
+            iteration=len(passes), dirty_count=dirty, nr_pfns=self._ops.nr_pfns, pages_sent=self._report.pages,
+            bytes_sent=self._sink.offset, seconds=time.monotonic() - self._began, last_bytes=passes[-1].bytes,
+            last_seconds=passes[-1].seconds,
+        )
+        decision = self._policy(stats)
+        if decision is Decision.ABORT:
+            raise Cancelled(
+                f"the policy ended the save of domain {self._domid} after {stats.iteration} passes, with "
+                f"{'an unknown number of' if dirty is None else dirty} pages dirty", domid=self._domid,
+            )
+        return decision
+
+    def _last_pass(self) -> None:
+        if self._live:
+            dirty = self._save.logdirty_clean(final=True) + self._save.merge_deferred()
+        else:
+            self._save.mark_all()
+            dirty = self._ops.nr_pfns
+        self._pass("final", dirty, suspended=True)
+
+    def _pass(self, phase: str, dirty: int, *, suspended: bool) -> None:
+        done = PassReport(len(self._report.passes), suspended, dirty)
+        began, offset, looked_at = time.monotonic(), self._sink.offset, 0
+        self._write(self._ops.check_iteration())
+        self._save.pass_begin(suspended)
+        more = dirty > 0
+        while more:
+            self._poll()
+            batch = self._save.batch(self._sink, self._poll)
+            _add(done, batch)
+            looked_at += batch.nr_pfns
+            self._tell(phase, done, looked_at, often=True)
+            more = not batch.done
+        self._write(self._ops.check_iteration())
+        done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
+        self._report.passes.append(done)
+        self._tell(phase, done, looked_at)
+
+    # -- the guest
+
+    def _suspend_guest(self, info: DomainInfo) -> None:
+        self._tell("suspend")
+        asked = time.monotonic()
+        if not info.suspended:
+            self._suspend()
+        self._suspended_at = time.monotonic()
+        self._report.seconds_suspending = self._suspended_at - asked
+        now = self._hv.domain_info(self._domid)
+        if now.dying:
+            raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
+        if not now.suspended:
+            raise SuspendError(
+                f"domain {self._domid} has not been suspended", domid=self._domid, reason=now.shutdown_reason
+            )
+
+    @contextmanager
+    def _guest_goes_on_if_this_fails(self, before: DomainInfo) -> Iterator[None]:
+        """Resumes a guest that was running before, if ``suspend`` knows how; the first error is the one raised."""
+        try:
+            yield
+        except BaseException as error:
+            resume: Optional[Callable[[], None]] = getattr(self._suspend, "resume", None)
+            if resume is not None and not before.suspended:
+                self._resume(resume, error)
+            raise
+
+    def _resume(self, resume: Callable[[], None], error: BaseException) -> None:
+        problem: Optional[Exception] = None
+        for _ in range(2):  # a guest left suspended is lost to its users: once more is worth it
+            try:
+                if self._hv.domain_info(self._domid).suspended:
+                    resume()
+                return
+            except Exception as again:
+                problem = again
+        _note(error, f"besides, domain {self._domid} may still be suspended: {problem} (try `xl unpause` or resume it)")
+
+    # -- output, progress, cancellation
+
+    def _write(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._put(frame(record))
+
+    def _put(self, data: bytes) -> None:
+        self._sink.write(data, self._poll)
+
+    def _poll(self) -> None:
+        if self._cancel is not None and self._cancel():
+            raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
+
+    def _tell(self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
+        now = time.monotonic()
+        if self._progress is None or (often and now - self._shown < 0.1):
+            return
+        self._shown = now
+        dirty = done.dirty if done else 0
+        iteration = done.iteration if done else len(self._report.passes) if hasattr(self, "_report") else 0
+        self._progress(Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began))
+
+
+def _add(done: PassReport, batch: BatchResult) -> None:
+    done.pages += batch.nr_pages
+    done.holes += batch.nr_holes
+    done.deferred += batch.nr_deferred
+    done.tables += batch.nr_tables
+
+
+def _descriptor(out: Union[int, HasFileno]) -> int:
+    if isinstance(out, int):
+        return out
+    flush: Any = getattr(out, "flush", None)
+    if flush is not None:
+        flush()  # what Python still holds must come first
+    try:
+        return out.fileno()
+    except (AttributeError, OSError) as error:
+        raise NotSupported(
+            f"a stream is written to a file descriptor; {type(out).__name__} has none"
+        ) from error
+
+
+def _note(error: BaseException, text: str) -> None:
+    """Adds to an error what went wrong besides, on every Python."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}; {text}", *error.args[1:])
