@@ -31,13 +31,13 @@ from setuptools.errors import SetupError
 try:
     from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
 except ImportError:  # setuptools before 70.1
-    from wheel.bdist_wheel import bdist_wheel as _bdist_wheel
+    from wheel.bdist_wheel import bdist_wheel as _bdist_wheel  # type: ignore[no-redef]
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("xen", "stub")
 XEN_LIBRARIES = ("xenctrl", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 XEN_PACKAGES = ("xencontrol", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
-MACROS = [("_GNU_SOURCE", "1"), ("Py_LIMITED_API", "0x03090000")]
+MACROS: list[tuple[str, Optional[str]]] = [("_GNU_SOURCE", "1"), ("Py_LIMITED_API", "0x03090000")]
 FLAGS = [
     "-std=gnu11",
     "-O2",

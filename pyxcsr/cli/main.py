@@ -22,23 +22,27 @@ COMMANDS = {
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
+    """The parser. Only the wanted command's module is loaded: a guest may be waiting."""
     parser = argparse.ArgumentParser(
         prog="pyxcsr", description="Saves Xen guests into libxc migration streams, and checks such streams."
     )
     parser.add_argument("--version", action="version", version=f"pyxcsr {pyxcsr.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        module = importlib.import_module(f"pyxcsr.cli.{name}")
-        command = commands.add_parser(name, help=text, description=module.__doc__)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command = commands.add_parser(name, help=text)
+        if name == wanted:
+            module = importlib.import_module(f"pyxcsr.cli.{name}")
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The program. Returns the exit status: 0 done, 1 failed, 2 cannot be done as asked, 128 + n by signal n."""
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

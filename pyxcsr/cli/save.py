@@ -52,8 +52,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         with open_hypervisor(args.backend) as hv, cancel.installed():
             domid = find_domain(hv, args.domain)
-            with _then(hv, domid, args) as suspend, stream_output(args.file, args.force) as fd:
+            suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)
+            with _guest_goes_on_if_this_fails(suspend), stream_output(args.file, args.force) as fd:
                 report = _save(hv, domid, fd, args, policy, suspend, cancel)
+                _continue(hv, domid, args.then, suspend)
+            if args.then == "destroy":
+                _destroy(hv, domid)
             _print(report, args)
     except Cancelled as error:
         print(f"pyxcsr: {error}", file=sys.stderr)
@@ -77,6 +81,8 @@ def find_domain(hv: Backend, name: str) -> int:
 
         return hv.stub.create(StubGuest.parse(name))
     if name.isdigit():
+        if int(name) == 0:
+            raise UsageError("domain 0 cannot be saved")
         return int(name)
     for domain in hv.domains():
         if hv.xenstore_read(f"/local/domain/{domain.domid}/name") == name.encode():
@@ -97,25 +103,24 @@ def _save(
 
 
 @contextmanager
-def _then(hv: Backend, domid: int, args: argparse.Namespace) -> Iterator[XenstoreSuspend]:
-    """After a save, and after the file has its name, the guest goes on, stays, or goes.
-
-    If the file could not be kept, although the save itself went well, the guest goes on running.
-    """
-    if domid == 0:
-        raise UsageError("domain 0 cannot be saved")
-    suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout)
+def _guest_goes_on_if_this_fails(suspend: XenstoreSuspend) -> Iterator[None]:
+    """For what comes after the save: a file that could not be kept must not cost a guest."""
     try:
-        yield suspend
+        yield
     except BaseException:
         suspend.resume()
         raise
-    if args.then == "destroy":
-        _destroy(hv, domid)
-        return
-    if args.then == "pause":
+
+
+def _continue(hv: Backend, domid: int, then: str, suspend: XenstoreSuspend) -> None:
+    """The guest goes on as soon as its image is complete: it need not wait for the disk.
+
+    A guest that is to be destroyed waits, suspended, until the file is known to be safe.
+    """
+    if then == "pause":
         hv.domain_pause(domid)
-    suspend.resume()
+    if then != "destroy":
+        suspend.resume()
 
 
 def _destroy(hv: Backend, domid: int) -> None:

@@ -63,17 +63,20 @@ def _call_error(op: str, code: int, text: str, facts: dict[str, Any]) -> Hypervi
     return kind(message, op=op, errno=code, **facts)
 
 
+def _some(record: dict[str, int], *names: str) -> dict[str, int]:
+    return {x: record[x] for x in names}
+
+
 def exception(kind: int, code: int, op: str, text: str, record: dict[str, int], facts: dict[str, Any]) -> XcsrError:
     """The exception for an error record: ``record`` holds its pfn, mfn, level, index, type."""
     if kind == E_OUTPUT:
         advice = "; the reader has gone" if code == errno.EPIPE else ""
         return OutputError(f"cannot write the stream {text}: {os.strerror(code)}{advice}", errno=code, **facts)
     if kind == E_PTE:
-        names = ("level", "index", "pfn", "mfn")
-        return PageTableError(text, errno=code, **{x: record[x] for x in names}, **facts)
+        return PageTableError(text, errno=code, **_some(record, "level", "index", "pfn", "mfn"), **facts)
     if kind == E_PAGE:
-        names = ("pfn", "mfn", "type")
-        return PageError(f"{text}: {os.strerror(code)}", errno=code, **{x: record[x] for x in names}, **facts)
+        return PageError(f"{text}: {os.strerror(code)}", errno=code, **_some(record, "pfn", "mfn", "type"), **facts)
     if kind == E_P2M:
-        return P2mError(text, errno=code, field="p2m", value=record["mfn"], index=record["index"], mfn=record["mfn"], **facts)
+        where = _some(record, "index", "mfn")
+        return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)
     return _call_error(op, code, text, facts)

@@ -79,7 +79,7 @@ class Walk:
         for level in LEVELS:
             first, last = vaddr >> level.shift, end >> level.shift
             base = first - first % PER_TABLE  # of the first table's first entry
-            entries = self._read(tables, level)[first - base : last - base + 1]
+            entries: Sequence[int] = self._read(tables, level)[first - base : last - base + 1]
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
                 end = check_range(vaddr, nr_pfns)
