@@ -1,0 +1,82 @@
+"""``pyxcsr verify FILE|-``: is the stream well formed, and is the guest in it whole? Needs no Xen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from pyxcsr.errors import NotAStream, UsageError
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.source import open_input
+from pyxcsr.stream.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    import argparse
+
+OK, COMPLAINTS, UNREADABLE = 0, 1, 2
+
+SHOWN = 50
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Reads a libxc migration stream and reports every breach of the format, and everything that the "
+        "guest's memory lacks. Exit status: 0 all well, 1 complaints, 2 it cannot be read as a stream at all."
+    )
+    parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--max-complaints",
+        type=int,
+        default=SHOWN,
+        metavar="N",
+        help=f"print at most N complaints and count the rest (default {SHOWN})",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; the exit status."""
+    if args.max_complaints < 0:
+        return _unreadable(args, "--max-complaints must not be negative")
+    try:
+        with open_input(args.file) as fd:
+            report = verify(StreamReader(fd))
+    except (NotAStream, UsageError) as error:
+        return _unreadable(args, str(error))
+    except OSError as error:
+        return _unreadable(args, error.strerror or str(error))
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(args.file, report, args.max_complaints)
+    return OK if report.ok else COMPLAINTS
+
+
+def _unreadable(args: argparse.Namespace, text: str) -> int:
+    if args.json:
+        print(json.dumps({"ok": False, "error": text}, indent=2))
+    print(f"pyxcsr verify: {args.file}: {text}", file=sys.stderr)
+    return UNREADABLE
+
+
+def _print(name: str, report: VerifyReport, shown: int) -> None:
+    for complaint in report.complaints[:shown]:
+        print(complaint)
+    hidden = len(report.complaints) - shown
+    if hidden > 0 or report.dropped:
+        print(f"... and {max(hidden, 0) + report.dropped} more complaints")
+    print(_summary(name, report))
+
+
+def _summary(name: str, report: VerifyReport) -> str:
+    found = len(report.complaints) + report.dropped
+    verdict = "ok" if report.ok else f"{found} complaint{'s' if found != 1 else ''}"
+    text = (
+        f"{name}: {verdict}; {report.guest or 'unknown'} guest, version {report.version}, "
+        f"{report.records} records, {report.octets} octets, {report.pages} pages with data"
+    )
+    if not report.memory_checked:
+        return text + "; what is missing from the memory could not be checked"
+    return text + f", {report.nr_pfns - report.nr_unsent} of {report.nr_pfns} pfns sent"

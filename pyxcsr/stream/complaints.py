@@ -1,0 +1,87 @@
+"""What verify has to say about a stream, and the list of its rules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+RULES = {
+    "truncated": "the stream goes on up to its END record",
+    "record-limit": "no record is longer than 128 MiB",
+    "padding": "padding after a body is zero",
+    "after-end": "nothing follows END",
+    "image-reserved": "reserved fields and option bits of the image header are zero",
+    "domain-header": "the domain is x86 PV or x86 HVM, with pages of 4096 octets",
+    "domain-reserved": "the reserved field of the domain header is zero",
+    "unknown-record": "every record type is one that version 2 or 3 defines",
+    "forbidden-record": "no record that belongs to checkpointed streams or was withdrawn",
+    "wrong-guest": "PV records only in PV streams, HVM records only in HVM streams",
+    "wrong-version": "no version 3 record in a version 2 stream",
+    "once": "records that describe the whole guest come once",
+    "order": "static part, STATIC_DATA_END, p2m, pages, then the rest; a p2m frame list ahead of its pages",
+    "missing-record": "every record that a receiver needs is there",
+    "length": "a body is as long as its type and its counts say",
+    "reserved": "reserved fields of bodies are zero",
+    "empty-record": "records without content are left out",
+    "pv-info": "guest width and levels are (8, 4) or (4, 3)",
+    "p2m-frames": "P2M_FRAMES covers the p2m from pfn 0 on without a gap",
+    "page-type": "page types are known",
+    "page-type-guest": "page types are such as this kind of guest can have",
+    "pfn-bound": "pfns are within the guest's p2m (PV) or address space (HVM)",
+    "duplicate-pfn": "a pfn comes once in a PAGE_DATA record",
+    "vcpu-id": "vcpu ids are such as Xen can have",
+    "vcpu-duplicate": "a vcpu's record of one type comes once",
+    "vcpu-size": "vcpu blobs have the size of what they hold",
+    "vcpu-basic": "a vcpu of which there is anything has a BASIC record",
+    "gdt": "a GDT has no entry in Xen's part",
+    "tsc": "the TSC mode is one that Xen has",
+    "hvm-param": "an HVM parameter comes once",
+    "never-sent": "every pfn of the p2m was sent at least once",
+    "scattered": "pfns are not so far apart that nothing could keep track of them",
+    "superpage": "no page table entry above level 1 maps a superpage",
+    "table-bound": "page tables refer only to pfns that the p2m covers by then",
+    "table-target": "page tables refer only to pfns that were last sent with data",
+    "p2m-frame": "the frames of the p2m were last sent as ordinary pages with data",
+    "cr3": "a vcpu's page table base is a table of the top level that was sent",
+    "gdt-frame": "the frames of a GDT were last sent as ordinary pages with data",
+    "start-info": "start_info was last sent as an ordinary page with data",
+}
+"""Name of a rule -> what it demands."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One breach of a rule. ``offset`` is that of the record's header; ``record`` is its name, if any."""
+
+    offset: int
+    record: str | None
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        where = f"offset 0x{self.offset:x}"
+        if self.record is not None:
+            where += f" {self.record}"
+        return f"{where}: {self.text} [{self.rule}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Complaints:
+    """Collects complaints, ``limit`` of them at most; ``dropped`` counts those beyond."""
+
+    def __init__(self, limit: int) -> None:
+        self.kept: list[Complaint] = []
+        self.dropped = 0
+        self._limit = limit
+
+    def add(self, rule: str, text: str, *, offset: int, record: str | None) -> None:
+        """Notes a breach of ``rule``, which must be one of RULES."""
+        if rule not in RULES:
+            raise KeyError(rule)
+        if len(self.kept) < self._limit:
+            self.kept.append(Complaint(offset, record, rule, text))
+        else:
+            self.dropped += 1

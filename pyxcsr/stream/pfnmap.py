@@ -1,0 +1,108 @@
+"""What the stream last said about each pfn: one octet a pfn, allocated only where something was said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pyxcsr.frames import PageType
+
+CHUNK = 4096
+SENT = 0x80
+"""Set in the octet of every pfn that was sent; the low half is the type."""
+
+_SENT_OF_TYPE = bytes(SENT | kind & 0xF for kind in range(256))
+_UNSENT = bytes(CHUNK)
+_GAPS = re.compile(b"\0+")
+HAS_DATA = bytes(SENT | int(kind) for kind in PageType if kind.has_data)
+_SLACK = 64 << 20
+_OCTETS_PER_ENTRY = 8
+
+
+class PfnMap:
+    """pfn -> last type. Memory: an octet for each pfn of a guest whose pfns are dense, as they are.
+
+    ``highest`` is the highest pfn sent, -1 before any.
+    """
+
+    def __init__(self) -> None:
+        self.highest = -1
+        self._chunks: dict[int, bytearray] = {}
+        self._entries = 0
+
+    def __getitem__(self, pfn: int) -> int:
+        """SENT | type, or 0 if the pfn was never sent."""
+        chunk = self._chunks.get(pfn // CHUNK)
+        return 0 if chunk is None else chunk[pfn % CHUNK]
+
+    @property
+    def scattered(self) -> bool:
+        """True if the pfns are so far apart that keeping track of them would take more than they do.
+
+        No guest is like that; a made-up stream can be, and would otherwise take memory at will.
+        """
+        return len(self._chunks) * CHUNK > _SLACK + self._entries * _OCTETS_PER_ENTRY
+
+    def set(self, pfns: Sequence[int], types: bytes) -> None:
+        """Notes the type of each pfn; ``pfns`` is not empty."""
+        first = pfns[0]
+        self._entries += len(pfns)
+        highest = max(pfns)
+        self.highest = max(self.highest, highest)
+        if pfns[-1] - first == len(pfns) - 1 and list(pfns) == list(range(first, first + len(pfns))):
+            self._set_run(first, types.translate(_SENT_OF_TYPE))
+            return
+        for pfn, kind in zip(pfns, types):
+            self._chunk(pfn // CHUNK)[pfn % CHUNK] = SENT | kind
+
+    def run(self, first: int, count: int) -> bytes:
+        """The octets of ``count`` pfns from ``first`` on."""
+        parts = []
+        while count:
+            within = first % CHUNK
+            here = min(count, CHUNK - within)
+            chunk = self._chunks.get(first // CHUNK)
+            parts.append((_UNSENT if chunk is None else chunk)[within : within + here])
+            first += here
+            count -= here
+        return b"".join(parts)
+
+    def unsent(self, nr_pfns: int) -> Iterator[tuple[int, int]]:
+        """(first, last) of each range below ``nr_pfns`` that was never sent, in order."""
+        start = end = 0
+        for gap_start, gap_end in self._gaps(nr_pfns):
+            if gap_start == end and end > start:
+                end = gap_end
+                continue
+            if end > start:
+                yield start, end - 1
+            start, end = gap_start, gap_end
+        if end > start:
+            yield start, end - 1
+
+    def _gaps(self, nr_pfns: int) -> Iterator[tuple[int, int]]:
+        """Like ``unsent``, but cut at chunks, and with exclusive ends."""
+        at = 0
+        for index in sorted(index for index in self._chunks if index * CHUNK < nr_pfns):
+            base = index * CHUNK
+            if base > at:
+                yield at, base
+            for gap in _GAPS.finditer(self._chunks[index], 0, min(CHUNK, nr_pfns - base)):
+                yield base + gap.start(), base + gap.end()
+            at = base + CHUNK
+        if at < nr_pfns:
+            yield at, nr_pfns
+
+    def _chunk(self, index: int) -> bytearray:
+        chunk = self._chunks.get(index)
+        if chunk is None:
+            chunk = self._chunks[index] = bytearray(CHUNK)
+        return chunk
+
+    def _set_run(self, first: int, marks: bytes) -> None:
+        done = 0
+        while done < len(marks):
+            within = (first + done) % CHUNK
+            here = min(len(marks) - done, CHUNK - within)
+            self._chunk((first + done) // CHUNK)[within : within + here] = marks[done : done + here]
+            done += here
