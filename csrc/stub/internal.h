@@ -37,6 +37,11 @@
 #define ST_PTE_NX       (1UL << 63)
 #define ST_PTE_FRAME    0x000ffffffffff000UL
 
+#define ST_USER_PTE     (ST_PTE_PRESENT | ST_PTE_RW | ST_PTE_USER | ST_PTE_ACCESSED)
+
+#define ST_FIXMAP    0xffffffffff5fd000UL   /* where the kernel sees shared_info */
+#define ST_USER_BASE 0x400000UL             /* where the one process begins */
+
 #define ST_XEN_SLOT_FIRST 256UL         /* of an L4 table: Xen's own part of the address space */
 #define ST_XEN_SLOT_LAST  271UL
 
@@ -116,6 +121,8 @@ struct st_domain {
     uint64_t *truth;                    /* pfn -> mfn, 0: no memory */
     uint64_t *mem;                      /* pfns with memory, in no order */
     uint64_t nr_mem, max_pages;
+    bool hvm;                           /* what is reported, for tests of refusals */
+    unsigned width;
     int64_t tot_pages_bias;             /* added to what is reported, for tests */
 
     uint64_t shared_info_mfn, fixmap_l1_pfn;

@@ -1,0 +1,635 @@
+/* The control panel's side of guests: making them, their state, pages and raw fields. */
+#include "internal.h"
+
+/* With the lock: the guest, or an error that says there is none. */
+static struct st_domain *guest(uint32_t domid, int *rc)
+{
+    struct st_domain *d = st_domain_find(domid);
+
+    *rc = d ? 0 : st_error(ESRCH, "there is no guest %u", domid);
+    return d;
+}
+
+static struct st_domain *guest_with(uint32_t domid, uint64_t pfn, int *rc)
+{
+    struct st_domain *d = guest(domid, rc);
+
+    if (!d)
+        return NULL;
+    if (!st_has_memory(d, pfn)) {
+        *rc = st_error(ENOENT, "pfn %#lx of guest %u has no memory", (unsigned long)pfn, domid);
+        return NULL;
+    }
+    return d;
+}
+
+int stub_create(const stub_guest_config *config)
+{
+    struct st_domain *d = NULL;
+    int rc;
+
+    st_lock();
+    rc = st_machine_ready();
+    rc = rc ? rc : st_domain_new(config, &d);
+    rc = rc ? rc : (int)d->id;
+    st_unlock();
+    return rc;
+}
+
+int stub_destroy(uint32_t domid)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        st_domain_kill(d);
+    st_unlock();
+    return rc;
+}
+
+int stub_domids(uint32_t *domids, uint32_t max)
+{
+    int count = 0;
+
+    st_lock();
+    for (const struct st_domain *d = st.domains; d; d = d->next, count++)
+        if ((uint32_t)count < max)
+            domids[count] = d->id;
+    st_unlock();
+    return count;
+}
+
+static uint64_t count_dirty(const struct st_domain *d)
+{
+    uint64_t count = 0;
+
+    for (uint64_t word = 0; d->logdirty && word < (d->nr_pfns + 63) / 64; word++)
+        count += (uint64_t)__builtin_popcountl(d->bitmap[word]);
+    return count;
+}
+
+static void fill_state(const struct st_domain *d, stub_domain_state *s)
+{
+    *s = (stub_domain_state){
+        .nr_pfns = d->nr_pfns, .tot_pages = d->nr_mem, .max_pages = d->max_pages,
+        .ticks = d->ticks, .writes = d->writes, .pt_updates = d->pt_updates, .dirty = count_dirty(d),
+        .start_info_pfn = d->start_info_pfn, .store_pfn = d->store_pfn, .console_pfn = d->console_pfn,
+        .shared_info_mfn = d->shared_info_mfn, .kernel_l4_pfn = d->kernel_l4,
+        .user_l4_pfn = d->user_l4, .nr_leaves = d->nr_leaves, .missing_leaf_pfn = d->missing_leaf,
+        .shutdown_reason = (uint32_t)d->shutdown_reason, .shutdown = d->shutdown,
+        .paused = d->pause_count > 0, .dying = d->dying, .logdirty = d->logdirty,
+        .running = st_domain_running(d),
+    };
+}
+
+int stub_state(uint32_t domid, stub_domain_state *state)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        fill_state(d, state);
+    st_unlock();
+    return rc;
+}
+
+/* ---- memory: the truth ---- */
+
+int stub_mfn(uint32_t domid, uint64_t pfn, uint64_t *mfn)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest_with(domid, pfn, &rc);
+    if (d)
+        *mfn = d->truth[pfn];
+    st_unlock();
+    return rc;
+}
+
+int64_t stub_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
+{
+    const struct st_domain *d;
+    int64_t count = 0;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d) {
+        count = (int64_t)d->nr_mem;
+        memcpy(pfns, d->mem, (d->nr_mem < max ? d->nr_mem : max) * sizeof(*pfns));
+    }
+    st_unlock();
+    return d ? count : rc;
+}
+
+int64_t stub_pfns_of_type(uint32_t domid, uint32_t type, uint64_t *pfns, uint64_t max)
+{
+    const struct st_domain *d;
+    uint64_t count = 0;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    for (uint64_t i = 0; d && i < d->nr_mem; i++) {
+        if (st_frame_type(d->truth[d->mem[i]]) != type)
+            continue;
+        if (count < max)
+            pfns[count] = d->mem[i];
+        count++;
+    }
+    st_unlock();
+    return d ? (int64_t)count : rc;
+}
+
+int64_t stub_leaf_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
+{
+    const struct st_domain *d;
+    int64_t count = 0;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d) {
+        count = (int64_t)d->nr_leaves;
+        memcpy(pfns, d->leaf, (d->nr_leaves < max ? d->nr_leaves : max) * sizeof(*pfns));
+    }
+    st_unlock();
+    return d ? count : rc;
+}
+
+int stub_read_page(uint32_t domid, uint64_t pfn, void *page)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest_with(domid, pfn, &rc);
+    if (d)
+        memcpy(page, st_guest_page(d, pfn), ST_PAGE_SIZE);
+    st_unlock();
+    return rc;
+}
+
+int stub_expected_pages(uint32_t domid, const uint64_t *pfns, uint64_t nr, void *pages, uint32_t *types)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    for (uint64_t i = 0; d && !rc && i < nr; i++) {
+        rc = st_expected_page(d, pfns[i], (uint64_t *)pages + i * ST_ENTRIES);
+        if (!rc)
+            types[i] = st_frame_type(d->truth[pfns[i]]);
+    }
+    st_unlock();
+    return rc;
+}
+
+int stub_expected_page(uint32_t domid, uint64_t pfn, void *page, uint32_t *type)
+{
+    return stub_expected_pages(domid, &pfn, 1, page, type);
+}
+
+/* ---- memory: what the guest does ---- */
+
+int stub_write_page(uint32_t domid, uint64_t pfn, uint64_t offset, const void *data, uint64_t length)
+{
+    struct st_domain *d;
+    int rc;
+
+    if (offset > ST_PAGE_SIZE || length > ST_PAGE_SIZE - offset)
+        return st_error(EINVAL, "%lu octets at %lu do not lie in a page", (unsigned long)length,
+                        (unsigned long)offset);
+    st_lock();
+    d = guest_with(domid, pfn, &rc);
+    if (d) {
+        memcpy((uint8_t *)st_guest_page(d, pfn) + offset, data, length);
+        st_mark_dirty(d, pfn);
+    }
+    st_unlock();
+    return rc;
+}
+
+int stub_tick(uint32_t domid, uint32_t times)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    for (uint32_t i = 0; d && i < times; i++)
+        st_guest_tick(d);
+    st_unlock();
+    return rc;
+}
+
+int stub_bump_generation(uint32_t domid, uint64_t by)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        st_p2m_generation(d, by);
+    st_unlock();
+    return rc;
+}
+
+/* A second kernel L4 table that says the same as the first. */
+static int copy_root(struct st_domain *d, uint64_t *l4)
+{
+    int rc = st_new_table(d, 4, l4);
+
+    if (rc)
+        return rc;
+    memcpy(st_guest_page(d, *l4), st_guest_page(d, d->kernel_l4), ST_PAGE_SIZE);
+    st_set_level(d, *l4, 4, true);
+    return 0;
+}
+
+static int move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
+{
+    struct arch_shared_info *arch = &st_shared_info(d)->arch;
+    uint64_t l4 = d->p2m_l4;
+    int rc;
+
+    if (d->config.p2m_kind == STUB_P2M_TREE)
+        return st_error(EINVAL, "the guest has no linear p2m to move");
+    if (vaddr & (ST_PAGE_SIZE - 1) || vaddr < HYPERVISOR_VIRT_END)
+        return st_error(EINVAL, "a p2m cannot be at %#lx", (unsigned long)vaddr);
+    rc = new_root ? copy_root(d, &l4) : 0;
+    rc = rc ? rc : st_p2m_map(d, l4, vaddr);
+    if (rc)
+        return rc;
+    st_p2m_generation(d, 1);
+    d->p2m_l4 = l4;
+    d->p2m_vaddr = vaddr;
+    arch->p2m_vaddr = vaddr;
+    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[l4]);
+    st_p2m_generation(d, 1);
+    return 0;
+}
+
+int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = move_p2m(d, vaddr, new_root);
+    st_unlock();
+    return rc;
+}
+
+int stub_replace_leaf(uint32_t domid, uint64_t index)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = st_p2m_replace_leaf(d, index);
+    st_unlock();
+    return rc;
+}
+
+static int balloon_out(struct st_domain *d, uint64_t pfn)
+{
+    int rc;
+
+    if (st.frames[d->truth[pfn]].kind != ST_DATA)
+        return st_error(EBUSY, "pfn %#lx is in use by the guest's kernel", (unsigned long)pfn);
+    st_direct_unmap(d, pfn);
+    rc = st_p2m_set(d, pfn, ST_NONE);
+    return rc ? rc : st_remove_memory(d, pfn);
+}
+
+int stub_balloon_out(uint32_t domid, uint64_t pfn)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest_with(domid, pfn, &rc);
+    if (d)
+        rc = balloon_out(d, pfn);
+    st_unlock();
+    return rc;
+}
+
+static int balloon_in(struct st_domain *d, uint64_t pfn)
+{
+    int rc;
+
+    if (pfn >= d->nr_pfns || d->truth[pfn])
+        return st_error(EINVAL, "pfn %#lx has memory already, or is beyond the p2m's end", (unsigned long)pfn);
+    if (d->nr_mem >= d->max_pages)
+        return st_error(ENOMEM, "guest %u owns as many pages as it may (%lu)", d->id,
+                        (unsigned long)d->max_pages);
+    rc = st_add_memory(d, pfn);
+    if (rc)
+        return rc;
+    st_fill_data(d, pfn);
+    st_mark_dirty(d, pfn);
+    rc = st_p2m_set(d, pfn, d->truth[pfn]);
+    return rc ? rc : st_direct_map(d, pfn);
+}
+
+int stub_balloon_in(uint32_t domid, uint64_t pfn)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = balloon_in(d, pfn);
+    st_unlock();
+    return rc;
+}
+
+/* ---- raw values ---- */
+
+int stub_write_pte(uint32_t domid, uint64_t table_pfn, uint32_t index, uint64_t value, uint64_t *old)
+{
+    struct st_domain *d;
+    int rc;
+
+    if (index >= ST_ENTRIES)
+        return st_error(EINVAL, "a table has no entry %u", index);
+    st_lock();
+    d = guest_with(domid, table_pfn, &rc);
+    if (d) {
+        *old = ((const uint64_t *)st_guest_page(d, table_pfn))[index];
+        st_write_word(d, table_pfn, index * sizeof(uint64_t), value);
+    }
+    st_unlock();
+    return rc;
+}
+
+static int write_p2m(struct st_domain *d, uint64_t pfn, uint64_t value, uint64_t *old)
+{
+    const uint64_t *leaf;
+
+    if (pfn >= d->nr_pfns)
+        return st_error(EINVAL, "pfn %#lx is beyond the p2m's end", (unsigned long)pfn);
+    leaf = st_guest_page(d, d->leaf[pfn / ST_ENTRIES]);
+    *old = leaf[pfn % ST_ENTRIES];
+    return st_p2m_set(d, pfn, value);
+}
+
+int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = write_p2m(d, pfn, value, old);
+    st_unlock();
+    return rc;
+}
+
+int stub_set_type(uint32_t domid, uint64_t pfn, uint32_t type)
+{
+    uint32_t level = (type & XEN_DOMCTL_PFINFO_LTABTYPE_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT;
+    struct st_domain *d;
+    int rc;
+
+    if (level > 4 || type & ~XEN_DOMCTL_PFINFO_LTAB_MASK)
+        return st_error(EINVAL, "%#x is no type of a page with data", type);
+    st_lock();
+    d = guest_with(domid, pfn, &rc);
+    if (d)
+        st_set_level(d, pfn, level, (type & XEN_DOMCTL_PFINFO_LPINTAB) != 0);
+    st_unlock();
+    return rc;
+}
+
+struct field {
+    const char *name;
+    size_t offset, size;
+};
+
+#define ARCH_FIELD(name) { #name, offsetof(shared_info_t, arch.name), sizeof(uint64_t) }
+static const struct field shared_info_fields[] = {
+    ARCH_FIELD(max_pfn), ARCH_FIELD(pfn_to_mfn_frame_list_list), ARCH_FIELD(nmi_reason),
+    ARCH_FIELD(p2m_cr3), ARCH_FIELD(p2m_vaddr), ARCH_FIELD(p2m_generation),
+    { "evtchn_pending", offsetof(shared_info_t, evtchn_pending), sizeof(uint64_t) },
+    { "wc_sec", offsetof(shared_info_t, wc_sec), sizeof(uint32_t) },
+    { NULL, 0, 0 },
+};
+
+#define CONTEXT_FIELD(name, member) \
+    { name, offsetof(struct st_vcpu, context.member), sizeof(((struct st_vcpu *)0)->context.member) }
+#define VCPU_FIELD(member) \
+    { #member, offsetof(struct st_vcpu, member), sizeof(((struct st_vcpu *)0)->member) }
+static const struct field vcpu_fields[] = {
+    CONTEXT_FIELD("flags", flags), CONTEXT_FIELD("rax", user_regs.rax), CONTEXT_FIELD("rdx", user_regs.rdx),
+    CONTEXT_FIELD("rip", user_regs.rip), CONTEXT_FIELD("cr1", ctrlreg[1]), CONTEXT_FIELD("cr3", ctrlreg[3]),
+    CONTEXT_FIELD("gdt_ents", gdt_ents), CONTEXT_FIELD("gdt_frame0", gdt_frames[0]),
+    CONTEXT_FIELD("gdt_frame1", gdt_frames[1]), CONTEXT_FIELD("gdt_frame2", gdt_frames[2]),
+    { "ext_size", offsetof(struct st_vcpu, ext.size), sizeof(uint32_t) },
+    VCPU_FIELD(online), VCPU_FIELD(xfeature_mask), VCPU_FIELD(xsave_size), VCPU_FIELD(nr_msrs),
+    { NULL, 0, 0 },
+};
+
+static const struct field *find_field(const struct field *f, const char *name)
+{
+    while (f->name && strcmp(f->name, name) != 0)
+        f++;
+    if (f->name)
+        return f;
+    st_error(ENOENT, "there is no field %s", name);
+    return NULL;
+}
+
+static uint64_t get_field(const struct field *f, const void *object)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, (const uint8_t *)object + f->offset, f->size);
+    return value;
+}
+
+static void set_field(const struct field *f, void *object, uint64_t value)
+{
+    uint8_t *at = (uint8_t *)object + f->offset;
+
+    if (f->size == sizeof(uint64_t))
+        __atomic_store_n((uint64_t *)(void *)at, value, __ATOMIC_SEQ_CST);
+    else
+        memcpy(at, &value, f->size);
+}
+
+int stub_get_shared_info(uint32_t domid, const char *field, uint64_t *value)
+{
+    const struct field *f = find_field(shared_info_fields, field);
+    const struct st_domain *d;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        *value = get_field(f, st_shared_info(d));
+    st_unlock();
+    return rc;
+}
+
+int stub_set_shared_info(uint32_t domid, const char *field, uint64_t value)
+{
+    const struct field *f = find_field(shared_info_fields, field);
+    struct st_domain *d;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        set_field(f, st_shared_info(d), value);
+    st_unlock();
+    return rc;
+}
+
+static struct st_vcpu *vcpu_of(struct st_domain *d, uint32_t vcpu, int *rc)
+{
+    if (d && vcpu < d->config.vcpus)
+        return &d->vcpu[vcpu];
+    if (d)
+        *rc = st_error(ESRCH, "guest %u has no vcpu %u", d->id, vcpu);
+    return NULL;
+}
+
+int stub_get_vcpu(uint32_t domid, uint32_t vcpu, const char *field, uint64_t *value)
+{
+    const struct field *f = find_field(vcpu_fields, field);
+    const struct st_vcpu *v;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    v = vcpu_of(guest(domid, &rc), vcpu, &rc);
+    if (v)
+        *value = get_field(f, v);
+    st_unlock();
+    return rc;
+}
+
+static int check_vcpu_value(const struct field *f, uint64_t value)
+{
+    if (strcmp(f->name, "xsave_size") == 0 && value > ST_MAX_XSAVE)
+        return st_error(EINVAL, "at most %d octets of XSAVE state", ST_MAX_XSAVE);
+    if (strcmp(f->name, "nr_msrs") == 0 && value > ST_MAX_MSRS)
+        return st_error(EINVAL, "at most %d MSRs", ST_MAX_MSRS);
+    if (strcmp(f->name, "online") == 0 && value > 1)
+        return st_error(EINVAL, "online is 0 or 1");
+    return 0;
+}
+
+int stub_set_vcpu(uint32_t domid, uint32_t vcpu, const char *field, uint64_t value)
+{
+    const struct field *f = find_field(vcpu_fields, field);
+    struct st_vcpu *v;
+    int rc = f ? check_vcpu_value(f, value) : -ENOENT;
+
+    if (rc)
+        return rc;
+    st_lock();
+    v = vcpu_of(guest(domid, &rc), vcpu, &rc);
+    if (v)
+        set_field(f, v, value);
+    st_unlock();
+    return rc;
+}
+
+static int set_domain_field(struct st_domain *d, const char *field, uint64_t value)
+{
+    if (strcmp(field, "max_pages") == 0)
+        d->max_pages = value;
+    else if (strcmp(field, "tot_pages") == 0)
+        d->tot_pages_bias = (int64_t)(value - d->nr_mem);
+    else if (strcmp(field, "dying") == 0)
+        d->dying = value != 0;
+    else if (strcmp(field, "hvm") == 0)
+        d->hvm = value != 0;
+    else if (strcmp(field, "width") == 0)
+        d->width = (unsigned)value;
+    else
+        return st_error(ENOENT, "there is no field %s", field);
+    return 0;
+}
+
+int stub_set_domain(uint32_t domid, const char *field, uint64_t value)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = set_domain_field(d, field, value);
+    st_unlock();
+    return rc;
+}
+
+int stub_shut_down(uint32_t domid, int reason)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d && reason == SHUTDOWN_suspend && !d->shutdown)
+        st_guest_before_suspend(d);
+    if (d)
+        rc = st_domain_shut_down(d, reason);
+    st_unlock();
+    return rc;
+}
+
+int stub_set_suspend(uint32_t domid, stub_suspend_kind kind, uint32_t ack_polls, uint32_t suspend_polls)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d) {
+        d->config.suspend = kind;
+        d->config.ack_polls = ack_polls;
+        d->config.suspend_polls = suspend_polls;
+    }
+    st_unlock();
+    return rc;
+}
+
+int stub_set_writes(uint32_t domid, uint32_t writes, uint32_t pt_updates)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d) {
+        d->config.writes = writes;
+        d->config.pt_updates = pt_updates;
+    }
+    st_unlock();
+    return rc;
+}

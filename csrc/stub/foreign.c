@@ -1,0 +1,322 @@
+/*
+ * Foreign mappings and page types. A mapping is made of the memfd itself, page by page or run by
+ * run, so that the guest's writes show in it; pages that could not be mapped fault. err[] holds
+ * negative errno values, as Linux's privcmd gives them.
+ */
+#include "internal.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#define MAX_TYPES 1024U                 /* frames in one type query */
+
+struct xenforeignmemory_handle {
+    struct xenforeignmemory_handle *next;
+};
+
+struct mapping {
+    struct mapping *next;
+    uint8_t *address;
+    size_t pages;
+    uint32_t domid;
+};
+
+static struct xenforeignmemory_handle *handles;
+static struct mapping *mappings;
+
+static bool handle_valid(const struct xenforeignmemory_handle *handle)
+{
+    for (const struct xenforeignmemory_handle *h = handles; h; h = h->next)
+        if (h == handle)
+            return true;
+    return false;
+}
+
+xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger, unsigned open_flags)
+{
+    struct xenforeignmemory_handle *handle;
+    int rc = st_begin_quiet(ST_FN_xenforeignmemory_open);
+
+    (void)logger;
+    (void)open_flags;
+    if (rc) {
+        st_refused(ST_FN_xenforeignmemory_open, NULL, rc);
+        return NULL;
+    }
+    handle = calloc(1, sizeof(*handle));
+    if (handle) {
+        handle->next = handles;
+        handles = handle;
+        st_usage.fmem_handles++;
+    }
+    st_end(ST_FN_xenforeignmemory_open, NULL, handle ? 0 : -ENOMEM);
+    return handle;
+}
+
+static int drop_handle(xenforeignmemory_handle *handle)
+{
+    struct xenforeignmemory_handle **link = &handles;
+
+    while (*link && *link != handle)
+        link = &(*link)->next;
+    if (!*link)
+        return -EBADF;
+    *link = handle->next;
+    free(handle);
+    st_usage.fmem_handles--;
+    return 0;
+}
+
+/* Real ones close even if they report an error; so does this one. */
+int xenforeignmemory_close(xenforeignmemory_handle *fmem)
+{
+    int rc = st_begin_quiet(ST_FN_xenforeignmemory_close);
+
+    if (rc) {
+        st_lock();
+        drop_handle(fmem);
+        st_unlock();
+        return (int)st_refused(ST_FN_xenforeignmemory_close, NULL, rc);
+    }
+    return (int)st_end(ST_FN_xenforeignmemory_close, NULL, drop_handle(fmem));
+}
+
+/* Whether that frame may be mapped on behalf of that domain. */
+static int check_frame(uint32_t domid, uint64_t mfn, bool writable)
+{
+    const struct st_frame *frame;
+
+    if (domid != DOMID_XEN && domid != 0 && !st_domain_find(domid))
+        return -ESRCH;
+    if (mfn >= st.nr_frames)
+        return -EINVAL;
+    frame = &st.frames[mfn];
+    if (frame->kind == ST_FREE || frame->owner != domid)
+        return -EINVAL;
+    if (writable && (domid == DOMID_XEN || frame->level))
+        return domid == DOMID_XEN ? -EPERM : -EINVAL;
+    return 0;
+}
+
+static int place(uint8_t *address, int prot, uint64_t mfn, uint64_t count)
+{
+    void *at = mmap(address, count << ST_PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, st.fd,
+                    (off_t)(mfn << ST_PAGE_SHIFT));
+
+    return at == MAP_FAILED ? -ENOMEM : 0;
+}
+
+static void note_writable(uint32_t domid, uint64_t mfn)
+{
+    struct st_domain *d = st_domain_find(domid);
+
+    if (d && st.frames[mfn].kind != ST_XEN)
+        st_mark_dirty(d, st.frames[mfn].pfn);
+}
+
+struct request {
+    uint32_t domid;
+    int prot;
+    size_t pages;
+    const xen_pfn_t *arr;
+    int *err;
+};
+
+/* Fills err[]; returns the first error, or 0. */
+static int check_frames(const struct request *r)
+{
+    int first = 0;
+
+    for (size_t i = 0; i < r->pages; i++) {
+        int rc = st_page_fault(i);
+
+        r->err[i] = rc ? rc : check_frame(r->domid, r->arr[i], (r->prot & PROT_WRITE) != 0);
+        if (r->err[i] && !first)
+            first = r->err[i];
+    }
+    return first;
+}
+
+static size_t run_length(const struct request *r, size_t at)
+{
+    size_t length = 1;
+
+    while (at + length < r->pages && !r->err[at + length] && r->arr[at + length] == r->arr[at] + length)
+        length++;
+    return length;
+}
+
+static int place_frames(const struct request *r, uint8_t *address)
+{
+    size_t i = 0;
+
+    while (i < r->pages) {
+        size_t length = r->err[i] ? 1 : run_length(r, i);
+
+        if (!r->err[i]) {
+            int rc = place(address + (i << ST_PAGE_SHIFT), r->prot, r->arr[i], length);
+
+            if (rc)
+                return rc;
+        }
+        for (size_t k = i; k < i + length && r->prot & PROT_WRITE; k++)
+            if (!r->err[k])
+                note_writable(r->domid, r->arr[k]);
+        i += length;
+    }
+    return 0;
+}
+
+static int remember(uint8_t *address, const struct request *r)
+{
+    struct mapping *m = malloc(sizeof(*m));
+
+    if (!m)
+        return -ENOMEM;
+    *m = (struct mapping){ mappings, address, r->pages, r->domid };
+    mappings = m;
+    st_usage.mappings++;
+    st_usage.mapped_pages += r->pages;
+    return 0;
+}
+
+static int map_frames(const struct request *r, bool partial, uint8_t **result)
+{
+    int rc = check_frames(r);
+    uint8_t *address;
+
+    if (rc && !partial)
+        return rc;
+    address = mmap(NULL, r->pages << ST_PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (address == MAP_FAILED)
+        return -ENOMEM;
+    rc = place_frames(r, address);
+    rc = rc ? rc : remember(address, r);
+    if (rc) {
+        munmap(address, r->pages << ST_PAGE_SHIFT);
+        return rc;
+    }
+    *result = address;
+    return 0;
+}
+
+static int map_checked(xenforeignmemory_handle *fmem, struct request *r, uint8_t **result)
+{
+    bool partial = r->err != NULL;
+    int rc;
+
+    if (!handle_valid(fmem))
+        return -EBADF;
+    if (!r->pages || r->prot & ~(PROT_READ | PROT_WRITE))
+        return -EINVAL;
+    if (!partial)
+        r->err = calloc(r->pages, sizeof(*r->err));
+    if (!r->err)
+        return -ENOMEM;
+    rc = map_frames(r, partial, result);
+    if (!partial)
+        free(r->err);
+    return rc;
+}
+
+void *xenforeignmemory_map(xenforeignmemory_handle *fmem, uint32_t dom, int prot, size_t pages,
+                           const xen_pfn_t arr[], int err[])
+{
+    struct request r = { dom, prot, pages, arr, err };
+    uint8_t *result = NULL;
+    int rc = st_begin(ST_FN_xenforeignmemory_map);
+
+    if (rc) {
+        st_refused(ST_FN_xenforeignmemory_map, NULL, rc);
+        return NULL;
+    }
+    rc = map_checked(fmem, &r, &result);
+    st_end(ST_FN_xenforeignmemory_map, NULL, rc);
+    return result;
+}
+
+static void forget(struct mapping **link)
+{
+    struct mapping *m = *link;
+
+    munmap(m->address, m->pages << ST_PAGE_SHIFT);
+    st_usage.mappings--;
+    st_usage.mapped_pages -= m->pages;
+    *link = m->next;
+    free(m);
+}
+
+/* Stricter than a munmap(): what is unmapped is exactly what was mapped. */
+static int unmap_frames(xenforeignmemory_handle *fmem, const void *address, size_t pages)
+{
+    struct mapping **link = &mappings;
+
+    if (!handle_valid(fmem))
+        return -EBADF;
+    while (*link && (*link)->address != address)
+        link = &(*link)->next;
+    if (!*link || (*link)->pages != pages)
+        return -EINVAL;
+    forget(link);
+    st_domain_reap();
+    st_machine_idle();
+    return 0;
+}
+
+int xenforeignmemory_unmap(xenforeignmemory_handle *fmem, void *addr, size_t pages)
+{
+    int rc = st_begin(ST_FN_xenforeignmemory_unmap);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xenforeignmemory_unmap, NULL, rc);
+    return (int)st_end(ST_FN_xenforeignmemory_unmap, NULL, unmap_frames(fmem, addr, pages));
+}
+
+uint64_t st_mappings_of(uint32_t domid)
+{
+    uint64_t count = 0;
+
+    for (const struct mapping *m = mappings; m; m = m->next)
+        count += m->domid == domid;
+    return count;
+}
+
+void st_mappings_drop(void)
+{
+    while (mappings)
+        forget(&mappings);
+}
+
+/* ---- page types ---- */
+
+static uint32_t type_for(uint32_t domid, uint64_t mfn)
+{
+    if (mfn >= st.nr_frames || st.frames[mfn].owner != domid)
+        return XEN_DOMCTL_PFINFO_XTAB;
+    return st_frame_type(mfn);
+}
+
+static int query_types(uint32_t domid, unsigned num, xen_pfn_t *arr)
+{
+    int rc = 0;
+
+    if (!st_domain_get(domid, &rc))
+        return rc;
+    if (num > MAX_TYPES)
+        return -E2BIG;
+    for (unsigned i = 0; i < num; i++)
+        arr[i] = type_for(domid, arr[i]);
+    return 0;
+}
+
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
+
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr)
+{
+    int rc = st_begin_xc(ST_FN_xc_get_pfn_type_batch, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_get_pfn_type_batch, xch, rc);
+    return (int)st_end(ST_FN_xc_get_pfn_type_batch, xch, query_types(domid, num, arr));
+}

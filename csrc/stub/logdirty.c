@@ -1,0 +1,118 @@
+/* Log-dirty mode: which pfns were written since the bitmap was last cleaned. */
+#include "internal.h"
+
+/* Xen finds the pfn through the m2p. */
+void st_mark_dirty(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t word;
+
+    if (!d->logdirty || !st_has_memory(d, pfn))
+        return;
+    pfn = st.m2p[d->truth[pfn]];
+    if (pfn >= d->nr_pfns)
+        return;
+    word = 1UL << (pfn % 64);
+    if (d->bitmap[pfn / 64] & word)
+        return;
+    d->bitmap[pfn / 64] |= word;
+    d->dirty_count++;
+    d->fault_count++;
+}
+
+static void clean(struct st_domain *d)
+{
+    memset(d->bitmap, 0, (d->nr_pfns + 63) / 64 * 8);
+    d->dirty_count = d->fault_count = 0;
+}
+
+static int enable(struct st_domain *d)
+{
+    if (!st.shadow)
+        return -EOPNOTSUPP;
+    if (d->logdirty)
+        return -EINVAL;
+    clean(d);
+    d->logdirty = true;
+    return 0;
+}
+
+static int control(uint32_t domid, unsigned op, unsigned mode)
+{
+    int rc = 0;
+    struct st_domain *d = st_domain_get(domid, &rc);
+
+    if (!d)
+        return rc;
+    if (d->dying)
+        return op == XEN_DOMCTL_SHADOW_OP_OFF ? 0 : -EINVAL;
+    switch (op) {
+    case XEN_DOMCTL_SHADOW_OP_ENABLE:
+        return mode == XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY ? enable(d) : -EINVAL;
+    case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
+        return enable(d);
+    case XEN_DOMCTL_SHADOW_OP_OFF:
+        d->logdirty = false;
+        return st.shadow ? 0 : -EINVAL;
+    default:
+        return -EINVAL;
+    }
+}
+
+int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned int sop, unsigned int *mb,
+                      unsigned int mode)
+{
+    int rc = st_begin_xc(ST_FN_xc_shadow_control, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_shadow_control, xch, rc);
+    if (mb)
+        *mb = 0;
+    return (int)st_end(ST_FN_xc_shadow_control, xch, control(domid, sop, mode));
+}
+
+/* Whole octets are written; what is past the bitmap's end, in the last octet too, is zero. */
+static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
+{
+    uint64_t octets = (pages + 7) / 8, have = (d->nr_pfns + 7) / 8;
+
+    memset(out, 0, octets);
+    memcpy(out, d->bitmap, have < octets ? have : octets);
+    if (pages % 8)
+        out[octets - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
+}
+
+static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffer_t *buffer,
+                           unsigned long pages, unsigned mode, xc_shadow_op_stats_t *stats)
+{
+    int rc = 0;
+    struct st_domain *d = st_domain_get(domid, &rc);
+
+    if (!d)
+        return rc;
+    if (op != XEN_DOMCTL_SHADOW_OP_CLEAN && op != XEN_DOMCTL_SHADOW_OP_PEEK)
+        return -EINVAL;
+    if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL || !d->logdirty || d->dying)
+        return -EINVAL;
+    if (buffer && !st_buffer_holds(buffer->hbuf, (pages + 7) / 8))
+        return -EFAULT;
+    if (buffer)
+        copy_bitmap(d, buffer->hbuf, pages);
+    if (stats) {
+        stats->dirty_count = (uint32_t)(d->dirty_count < UINT32_MAX ? d->dirty_count : UINT32_MAX);
+        stats->fault_count = (uint32_t)(d->fault_count < UINT32_MAX ? d->fault_count : UINT32_MAX);
+    }
+    if (op == XEN_DOMCTL_SHADOW_OP_CLEAN)
+        clean(d);
+    return (long long)pages;
+}
+
+long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int sop,
+                              xc_hypercall_buffer_t *dirty_bitmap, unsigned long pages,
+                              unsigned int mode, xc_shadow_op_stats_t *stats)
+{
+    int rc = st_begin_xc(ST_FN_xc_logdirty_control, xch);
+
+    if (rc)
+        return st_refused(ST_FN_xc_logdirty_control, xch, rc);
+    return st_end(ST_FN_xc_logdirty_control, xch, bitmap_op(domid, sop, dirty_bitmap, pages, mode, stats));
+}

@@ -1,0 +1,133 @@
+/* CPUID and MSR policy: a guest's is smaller than what Xen says a policy may need. */
+#include "internal.h"
+
+#define MAX_LEAVES 40U
+#define MAX_MSRS   5U
+
+struct xc_cpu_policy {
+    uint32_t nr_leaves, nr_msrs;
+    xen_cpuid_leaf_t leaves[MAX_LEAVES];
+    xen_msr_entry_t msrs[MAX_MSRS];
+};
+
+static const uint32_t plain_leaves[] = { 0x0, 0x1, 0x2, 0x5, 0x6, 0x9, 0xa };
+static const uint32_t extended_leaves[] = { 0x80000000, 0x80000001, 0x80000002, 0x80000003, 0x80000004,
+                                            0x80000006, 0x80000007, 0x80000008, 0x80000021 };
+static const struct { uint32_t leaf, subleaves; } deep_leaves[] = {
+    { 0x4, 4 }, { 0x7, 2 }, { 0xb, 2 }, { 0xd, 3 },
+};
+static const uint32_t msr_indices[] = { 0xce, 0x10a };
+
+xc_cpu_policy_t *xc_cpu_policy_init(void)
+{
+    xc_cpu_policy_t *policy;
+    int rc = st_begin_quiet(ST_FN_xc_cpu_policy_init);
+
+    if (rc) {
+        st_refused(ST_FN_xc_cpu_policy_init, NULL, rc);
+        return NULL;
+    }
+    policy = calloc(1, sizeof(*policy));
+    st_usage.cpu_policies += policy != NULL;
+    st_end(ST_FN_xc_cpu_policy_init, NULL, policy ? 0 : -ENOMEM);
+    return policy;
+}
+
+void xc_cpu_policy_destroy(xc_cpu_policy_t *policy)
+{
+    int rc = st_begin_quiet(ST_FN_xc_cpu_policy_destroy);
+
+    if (rc)
+        st_lock();
+    if (policy)
+        st_usage.cpu_policies--;
+    free(policy);
+    st_end(ST_FN_xc_cpu_policy_destroy, NULL, 0);
+}
+
+int xc_cpu_policy_get_size(xc_interface *xch, uint32_t *nr_leaves, uint32_t *nr_msrs)
+{
+    int rc = st_begin_xc(ST_FN_xc_cpu_policy_get_size, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_cpu_policy_get_size, xch, rc);
+    *nr_leaves = MAX_LEAVES;
+    *nr_msrs = MAX_MSRS;
+    return (int)st_end(ST_FN_xc_cpu_policy_get_size, xch, 0);
+}
+
+static void add_leaf(struct xc_cpu_policy *p, uint64_t seed, uint32_t leaf, uint32_t subleaf)
+{
+    uint64_t ab = st_hash(seed, (uint64_t)leaf << 32 | subleaf), cd = st_hash(ab, seed);
+
+    p->leaves[p->nr_leaves++] = (xen_cpuid_leaf_t){
+        .leaf = leaf, .subleaf = subleaf, .a = (uint32_t)ab, .b = (uint32_t)(ab >> 32),
+        .c = (uint32_t)cd, .d = (uint32_t)(cd >> 32),
+    };
+}
+
+static int compare_leaves(const void *a, const void *b)
+{
+    const xen_cpuid_leaf_t *x = a, *y = b;
+
+    if (x->leaf != y->leaf)
+        return x->leaf < y->leaf ? -1 : 1;
+    return x->subleaf < y->subleaf ? -1 : x->subleaf > y->subleaf;
+}
+
+static void fill_policy(struct xc_cpu_policy *p, uint64_t seed)
+{
+    p->nr_leaves = p->nr_msrs = 0;
+    for (unsigned i = 0; i < sizeof(plain_leaves) / sizeof(plain_leaves[0]); i++)
+        add_leaf(p, seed, plain_leaves[i], XEN_CPUID_NO_SUBLEAF);
+    for (unsigned i = 0; i < sizeof(deep_leaves) / sizeof(deep_leaves[0]); i++)
+        for (uint32_t sub = 0; sub < deep_leaves[i].subleaves; sub++)
+            add_leaf(p, seed, deep_leaves[i].leaf, sub);
+    for (unsigned i = 0; i < sizeof(extended_leaves) / sizeof(extended_leaves[0]); i++)
+        add_leaf(p, seed, extended_leaves[i], XEN_CPUID_NO_SUBLEAF);
+    qsort(p->leaves, p->nr_leaves, sizeof(p->leaves[0]), compare_leaves);
+    for (unsigned i = 0; i < sizeof(msr_indices) / sizeof(msr_indices[0]); i++)
+        p->msrs[p->nr_msrs++] = (xen_msr_entry_t){ .idx = msr_indices[i], .val = st_hash(seed, msr_indices[i]) };
+}
+
+int xc_cpu_policy_get_domain(xc_interface *xch, uint32_t domid, xc_cpu_policy_t *policy)
+{
+    const struct st_domain *d;
+    int rc = st_begin_xc(ST_FN_xc_cpu_policy_get_domain, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_cpu_policy_get_domain, xch, rc);
+    d = st_domain_get(domid, &rc);
+    if (d)
+        fill_policy(policy, d->config.seed);
+    return (int)st_end(ST_FN_xc_cpu_policy_get_domain, xch, rc);
+}
+
+static int serialise(const struct xc_cpu_policy *p, xen_cpuid_leaf_t *leaves, uint32_t *nr_leaves,
+                     xen_msr_entry_t *msrs, uint32_t *nr_msrs)
+{
+    if (leaves) {
+        if (*nr_leaves < p->nr_leaves)
+            return -ENOBUFS;
+        memcpy(leaves, p->leaves, p->nr_leaves * sizeof(*leaves));
+        *nr_leaves = p->nr_leaves;
+    }
+    if (msrs) {
+        if (*nr_msrs < p->nr_msrs)
+            return -ENOBUFS;
+        memcpy(msrs, p->msrs, p->nr_msrs * sizeof(*msrs));
+        *nr_msrs = p->nr_msrs;
+    }
+    return 0;
+}
+
+int xc_cpu_policy_serialise(xc_interface *xch, const xc_cpu_policy_t *policy, xen_cpuid_leaf_t *leaves,
+                            uint32_t *nr_leaves, xen_msr_entry_t *msrs, uint32_t *nr_msrs)
+{
+    int rc = st_begin_xc(ST_FN_xc_cpu_policy_serialise, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_cpu_policy_serialise, xch, rc);
+    return (int)st_end(ST_FN_xc_cpu_policy_serialise, xch,
+                       serialise(policy, leaves, nr_leaves, msrs, nr_msrs));
+}

@@ -1,0 +1,240 @@
+/* vcpus: their contexts as the guest and Xen left them, and the domctls that read them. */
+#include "internal.h"
+
+#define MAX_MSRS_REPORTED 10            /* what Xen says may be needed, before it counts */
+
+static void build_registers(struct st_domain *d, uint32_t v)
+{
+    vcpu_guest_context_t *c = &d->vcpu[v].context;
+    uint64_t salt = st_hash(d->config.seed, 0x76637075 + v);
+
+    for (unsigned i = 0; i < sizeof(c->fpu_ctxt.x); i++)
+        c->fpu_ctxt.x[i] = (char)st_hash(salt, i);
+    c->flags = VGCF_i387_valid | VGCF_in_kernel | (d->vcpu[v].online ? VGCF_online : 0);
+    c->user_regs.rax = salt;
+    c->user_regs.rip = 0xffffffff81001000UL + v * 16;
+    c->user_regs.rsp = 0xffff888000010000UL + v * ST_PAGE_SIZE;
+    c->user_regs.rflags = 0x246;
+    c->user_regs.cs = 0xe033;
+    c->user_regs.ss = 0xe02b;
+    c->ctrlreg[0] = 0x80050033;
+    c->ctrlreg[4] = 0x2660;
+    c->kernel_ss = 0xe02b;
+    c->kernel_sp = c->user_regs.rsp;
+    c->fs_base = salt >> 17;
+    c->gs_base_kernel = 0xffff888000020000UL;
+    for (unsigned i = 0; i < 256; i++)
+        c->trap_ctxt[i] = (struct trap_info){ .vector = (uint8_t)i, .cs = 0xe033,
+                                              .address = 0xffffffff81800000UL + i * 16 };
+}
+
+/* One, two or three GDT frames, by vcpu, so that more than Linux's one page is exercised. */
+static int build_gdt(struct st_domain *d, uint32_t v)
+{
+    vcpu_guest_context_t *c = &d->vcpu[v].context;
+
+    c->gdt_ents = 16 + ST_ENTRIES * (v % 3);
+    for (unsigned i = 0; i <= v % 3; i++) {
+        uint64_t pfn;
+        int rc = st_take_data(d, ST_SPECIAL, &pfn);
+
+        if (rc)
+            return rc;
+        memset(st_guest_page(d, pfn), (int)(0x40 + v), ST_PAGE_SIZE);
+        c->gdt_frames[i] = d->truth[pfn];
+    }
+    return 0;
+}
+
+static void build_ext(struct st_domain *d, uint32_t v)
+{
+    struct xen_domctl_ext_vcpucontext *e = &d->vcpu[v].ext;
+
+    e->vcpu = v;
+    e->size = sizeof(*e);
+    e->syscall32_callback_eip = 0xffffffff81801000UL + v;
+    e->sysenter_callback_eip = 0xffffffff81802000UL + v;
+    e->syscall32_callback_cs = e->sysenter_callback_cs = 0xe033;
+    e->sysenter_disables_events = 1;
+    e->vmce.caps = 0x1000000;
+}
+
+static int build_xsave(struct st_domain *d, uint32_t v)
+{
+    struct st_vcpu *vcpu = &d->vcpu[v];
+
+    vcpu->xsave = calloc(1, ST_MAX_XSAVE);
+    if (!vcpu->xsave)
+        return -ENOMEM;
+    for (unsigned i = 0; i < ST_MAX_XSAVE; i++)
+        vcpu->xsave[i] = (uint8_t)st_hash(d->config.seed + v, i);
+    vcpu->xsave_size = d->config.xsave;
+    vcpu->xfeature_mask = d->config.xsave ? 7 : 0;
+    return 0;
+}
+
+static void build_msrs(struct st_domain *d, uint32_t v)
+{
+    struct st_vcpu *vcpu = &d->vcpu[v];
+
+    vcpu->nr_msrs = d->config.msrs;
+    for (uint32_t i = 0; i < d->config.msrs; i++)
+        vcpu->msrs[i] = (struct xen_domctl_vcpu_msr){ .index = 0xc0011019 + i,
+                                                      .value = st_hash(d->config.seed + v, i) };
+}
+
+int st_vcpus_build(struct st_domain *d)
+{
+    d->vcpu = calloc(d->config.vcpus, sizeof(*d->vcpu));
+    if (!d->vcpu)
+        return -ENOMEM;
+    for (uint32_t v = 0; v < d->config.vcpus; v++) {
+        int rc;
+
+        d->vcpu[v].online = !(d->config.offline_vcpus >> v & 1);
+        build_registers(d, v);
+        build_ext(d, v);
+        build_msrs(d, v);
+        rc = build_xsave(d, v);
+        rc = rc ? rc : build_gdt(d, v);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+void st_vcpus_free(struct st_domain *d)
+{
+    for (uint32_t v = 0; d->vcpu && v < d->config.vcpus; v++)
+        free(d->vcpu[v].xsave);
+    free(d->vcpu);
+}
+
+static struct st_vcpu *find_vcpu(uint32_t domid, uint32_t vcpu, int *error)
+{
+    struct st_domain *d = st_domain_get(domid, error);
+
+    if (!d)
+        return NULL;
+    if (vcpu >= d->config.vcpus) {
+        *error = -ESRCH;
+        return NULL;
+    }
+    return &d->vcpu[vcpu];
+}
+
+static void fill_vcpu_info(const struct st_domain *d, uint32_t vcpu, xc_vcpuinfo_t *info)
+{
+    memset(info, 0, sizeof(*info));
+    info->vcpu = vcpu;
+    info->online = d->vcpu[vcpu].online;
+    info->blocked = !info->online;
+    info->running = info->online && st_domain_running(d);
+    info->cpu_time = d->ticks * 1000000;
+    info->cpu = vcpu;
+}
+
+int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_t *info)
+{
+    int rc = st_begin_xc(ST_FN_xc_vcpu_getinfo, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_vcpu_getinfo, xch, rc);
+    if (find_vcpu(domid, vcpu, &rc))
+        fill_vcpu_info(st_domain_find(domid), vcpu, info);
+    return (int)st_end(ST_FN_xc_vcpu_getinfo, xch, rc);
+}
+
+int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt)
+{
+    const struct st_vcpu *v;
+    int rc = st_begin_xc(ST_FN_xc_vcpu_getcontext, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_vcpu_getcontext, xch, rc);
+    v = find_vcpu(domid, vcpu, &rc);
+    if (v && !v->online)
+        rc = -ENODATA;
+    if (v && !rc) {
+        memset(ctxt, 0, sizeof(*ctxt));
+        ctxt->c = v->context;
+    }
+    return (int)st_end(ST_FN_xc_vcpu_getcontext, xch, rc);
+}
+
+static int get_ext(struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_vcpu *v = find_vcpu(op->domain, op->u.ext_vcpucontext.vcpu, &rc);
+
+    if (v)
+        op->u.ext_vcpucontext = v->ext;
+    return rc;
+}
+
+static int get_xsave(struct xen_domctl *op)
+{
+    struct xen_domctl_vcpuextstate *s = &op->u.vcpuextstate;
+    int rc = 0;
+    const struct st_vcpu *v = find_vcpu(op->domain, s->vcpu, &rc);
+
+    if (!v)
+        return rc;
+    if ((!s->size && !s->xfeature_mask) || !s->buffer.p) {
+        s->size = v->xsave_size;
+        s->xfeature_mask = v->xfeature_mask;
+        return 0;
+    }
+    if (s->size != v->xsave_size || s->xfeature_mask != v->xfeature_mask)
+        return -EINVAL;
+    if (!st_buffer_holds(s->buffer.p, s->size))
+        return -EFAULT;
+    memcpy(s->buffer.p, v->xsave, s->size);
+    return 0;
+}
+
+static int get_msrs(struct xen_domctl *op)
+{
+    struct xen_domctl_vcpu_msrs *m = &op->u.vcpu_msrs;
+    uint32_t room = m->msr_count;
+    int rc = 0;
+    const struct st_vcpu *v = find_vcpu(op->domain, m->vcpu, &rc);
+
+    if (!v)
+        return rc;
+    if (!m->msrs.p) {
+        m->msr_count = MAX_MSRS_REPORTED;
+        return 0;
+    }
+    m->msr_count = v->nr_msrs;
+    if (room < v->nr_msrs)
+        return -ENOBUFS;
+    if (!st_buffer_holds(m->msrs.p, v->nr_msrs * sizeof(v->msrs[0])))
+        return -EFAULT;
+    memcpy(m->msrs.p, v->msrs, v->nr_msrs * sizeof(v->msrs[0]));
+    return 0;
+}
+
+static int do_domctl(struct xen_domctl *op)
+{
+    switch (op->cmd) {
+    case XEN_DOMCTL_get_ext_vcpucontext:
+        return get_ext(op);
+    case XEN_DOMCTL_getvcpuextstate:
+        return get_xsave(op);
+    case XEN_DOMCTL_get_vcpu_msrs:
+        return get_msrs(op);
+    default:
+        return -ENOSYS;
+    }
+}
+
+int xc_domctl(xc_interface *xch, struct xen_domctl *domctl)
+{
+    int rc = st_begin_xc(ST_FN_xc_domctl, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domctl, xch, rc);
+    domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    return (int)st_end(ST_FN_xc_domctl, xch, do_domctl(domctl));
+}
