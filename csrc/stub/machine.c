@@ -5,7 +5,6 @@
  */
 #include "internal.h"
 
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -137,11 +136,27 @@ static int claim_foreign_frames(void)
     return 0;
 }
 
+static int map_machine_again(void)
+{
+    memset(st.m2p, 0xff, m2p_octets());
+    return madvise(st.frames, st.nr_frames * sizeof(*st.frames), MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
+/* A machine that hands out the same frames again can keep the memory behind them. */
+static bool same_memory(const stub_machine_config *config)
+{
+    return st.up && st.nr_frames == config->frames && st.seed == config->seed
+           && st.order == config->extent_order;
+}
+
 static int machine_up(const stub_machine_config *config)
 {
     uint64_t m2p_frames = (config->frames * sizeof(uint64_t)) >> ST_PAGE_SHIFT;
+    bool again = same_memory(config);
     int rc;
 
+    if (!again)
+        machine_down();
     st.shadow = config->shadow;
     st.order = config->extent_order;
     st.seed = config->seed;
@@ -151,7 +166,8 @@ static int machine_up(const stub_machine_config *config)
     st.pool_first = st.m2p_first + st.m2p_chunks * CHUNK_FRAMES;
     st.pool_frames = (st.nr_frames - st.pool_first) >> st.order << st.order;
     st.next_domid = 1;
-    rc = map_machine();
+    st.nr_freed = st.pool_next = 0;
+    rc = again ? map_machine_again() : map_machine();
     if (rc)
         return rc;
     claim_for_xen(0, st.pool_first);
@@ -195,7 +211,6 @@ static int reset_locked(const stub_machine_config *config)
     st_domain_free_all();
     st_store_clear();
     st_faults_reset();
-    machine_down();
     rc = machine_up(config);
     if (rc) {
         machine_down();
@@ -275,19 +290,16 @@ void st_frame_free(uint64_t mfn)
     remember_freed(mfn);
 }
 
-/* With no domain and no mapping left, gives the pool's memory back to the system. */
+/*
+ * With no domain and no mapping left, frames are handed out from the beginning again: the same
+ * ones, of which the system has memory already.
+ */
 void st_machine_idle(void)
 {
-    uint64_t kept = sizeof(st.foreign) / sizeof(st.foreign[0]);
-
-    if (!st.up || st.domains || st_usage.mappings || st.order)
-        return;
-    if (fallocate(st.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(st.pool_first << ST_PAGE_SHIFT),
-                  (off_t)((st.nr_frames - st.pool_first) << ST_PAGE_SHIFT)) < 0)
+    if (!st.up || st.domains || st_usage.mappings)
         return;
     st.nr_freed = 0;
-    st.pool_next = kept;
+    st.pool_next = sizeof(st.foreign) / sizeof(st.foreign[0]);
 }
 
 uint32_t st_frame_type(uint64_t mfn)

@@ -84,13 +84,13 @@ int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn)
     return 0;
 }
 
-/* Every 256 octets a number that no other page of any guest has there. */
+/* Every word is one that no other page of any guest has, and no other place of this page. */
 void st_fill_data(struct st_domain *d, uint64_t pfn)
 {
     uint64_t *page = st_guest_page(d, pfn);
     uint64_t mark = st_hash(d->config.seed ^ ((uint64_t)d->id << 48), pfn);
 
-    for (unsigned i = 0; i < ST_ENTRIES; i += 32)
+    for (unsigned i = 0; i < ST_ENTRIES; i++)
         page[i] = mark + i;
 }
 
