@@ -71,6 +71,8 @@ static int check_config(const stub_guest_config *c)
 
     if (c->pages < MIN_PAGES || c->pages > c->span || c->span > MAX_SPAN || c->spare > MAX_SPAN)
         return st_error(EINVAL, "pages: at least %lu, at most the span of pfns", MIN_PAGES);
+    if (c->max_pages < c->pages)
+        return st_error(EINVAL, "max_pages: at least the guest's %lu pages", (unsigned long)c->pages);
     if (!(c->holes >= 0 && c->holes < 1))
         return st_error(EINVAL, "holes: a share from 0 to below 1");
     if (c->p2m_kind > STUB_P2M_TREE || c->suspend > STUB_SUSPEND_ACK_ONLY)

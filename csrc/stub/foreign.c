@@ -167,6 +167,16 @@ static int place_frames(const struct request *r, uint8_t *address)
     return 0;
 }
 
+static void account(const struct mapping *m, int64_t sign)
+{
+    if (m->domid == DOMID_XEN) {
+        st_usage.xen_mappings += (uint64_t)sign;
+        return;
+    }
+    st_usage.mappings += (uint64_t)sign;
+    st_usage.mapped_pages += (uint64_t)(sign * (int64_t)m->pages);
+}
+
 static int remember(uint8_t *address, const struct request *r)
 {
     struct mapping *m = malloc(sizeof(*m));
@@ -175,8 +185,7 @@ static int remember(uint8_t *address, const struct request *r)
         return -ENOMEM;
     *m = (struct mapping){ mappings, address, r->pages, r->domid };
     mappings = m;
-    st_usage.mappings++;
-    st_usage.mapped_pages += r->pages;
+    account(m, 1);
     return 0;
 }
 
@@ -241,8 +250,7 @@ static void forget(struct mapping **link)
     struct mapping *m = *link;
 
     munmap(m->address, m->pages << ST_PAGE_SHIFT);
-    st_usage.mappings--;
-    st_usage.mapped_pages -= m->pages;
+    account(m, -1);
     *link = m->next;
     free(m);
 }

@@ -235,7 +235,7 @@ int st_guest_build(struct st_domain *d)
 {
     int rc = add_memory(d);
 
-    d->max_pages = d->config.pages;
+    d->max_pages = d->config.max_pages;
     rc = rc ? rc : take_specials(d);
     rc = rc ? rc : st_vcpus_build(d);
     rc = rc ? rc : make_shared_info(d);

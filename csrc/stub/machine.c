@@ -205,8 +205,9 @@ static int reset_locked(const stub_machine_config *config)
 
     if (rc)
         return rc;
-    if (st_usage.mappings && !config->force)
-        return st_error(EBUSY, "%lu foreign mappings are still alive", (unsigned long)st_usage.mappings);
+    if (st_usage.mappings + st_usage.xen_mappings && !config->force)
+        return st_error(EBUSY, "%lu foreign mappings are still alive",
+                        (unsigned long)(st_usage.mappings + st_usage.xen_mappings));
     st_mappings_drop();
     st_domain_free_all();
     st_store_clear();

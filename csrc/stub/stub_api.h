@@ -38,6 +38,7 @@ typedef enum {
 typedef struct {
     uint64_t pages;             /* pfns with memory, before holes */
     uint64_t span;              /* pfns over which that memory is spread, >= pages */
+    uint64_t max_pages;         /* pages it may own, as Xen says; at least pages */
     uint64_t spare;             /* pfns without memory that the p2m covers beyond the span */
     double holes;               /* share of the pages that is ballooned out, 0 to below 1 */
     uint64_t p2m_vaddr;         /* page aligned, kernel half, outside Xen's hole */
@@ -90,8 +91,9 @@ typedef struct {
 } stub_frame_info;
 
 typedef struct {
-    uint64_t mappings;          /* foreign mappings alive */
+    uint64_t mappings;          /* foreign mappings of guests' frames that are alive */
     uint64_t mapped_pages;
+    uint64_t xen_mappings;      /* of Xen's own frames: the m2p */
     uint64_t xc_handles;
     uint64_t fmem_handles;
     uint64_t xs_handles;

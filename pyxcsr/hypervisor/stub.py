@@ -24,6 +24,7 @@ An int other than 0 that it returns is the errno with which that call fails.
 """
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot"}
 _TREES = ("no", "both", "only")
 _WRITERS = ("calls", "thread", "none")
 _SUSPENDS = ("ok", "ignore", "crash", "poweroff", "ack-only")
@@ -65,6 +66,7 @@ class StubGuest:
     kind: str = "pv64"
     mem: int = 256 << 20
     span: int = 0
+    max_mem: int = 0
     spare_p2m: int = 0
     holes: float = 0.0
     p2m_vaddr: int = 0xFFFFC90000000000
@@ -76,7 +78,7 @@ class StubGuest:
     msrs: int = 2
     xsave: int = 832
     seed: int = 0
-    writes: int = 16
+    writes: int = 8
     pt_updates: int = 1
     hot: int = 0
     writer: str = "calls"
@@ -89,7 +91,7 @@ class StubGuest:
     def __post_init__(self) -> None:
         if self.kind != "pv64":
             raise UsageError(f"the stub has no {self.kind!r} guests, only pv64")
-        for name in ("mem", "span", "spare_p2m", "hot"):
+        for name in sorted(_SIZES):
             octets = getattr(self, name)
             if octets < 0 or octets % PAGE_SIZE:
                 raise UsageError(f"{name}: {octets} is not a multiple of {PAGE_SIZE}")
@@ -152,7 +154,6 @@ class StubGuest:
 
 _FIELDS = {field.name: field for field in dataclasses.fields(StubGuest)}
 _KEYS = [name for name in _FIELDS if name != "kind"]
-_SIZES = {"mem", "span", "spare_p2m", "hot"}
 
 
 def _number(name: str, value: Any, convert: Callable[[Any], Any]) -> Any:
@@ -287,6 +288,7 @@ class Stub:
         working = guest.writer != "none"
         config.pages = guest.mem // PAGE_SIZE
         config.span = max(guest.mem, guest.span) // PAGE_SIZE
+        config.max_pages = (guest.max_mem or max(guest.mem, guest.span)) // PAGE_SIZE
         config.spare = guest.spare_p2m // PAGE_SIZE
         config.hot = guest.hot // PAGE_SIZE
         config.rate = guest.rate if guest.writer == "thread" else 0
@@ -382,8 +384,11 @@ class Stub:
         return {name: int(getattr(usage, name)) for name, _ in self._ffi.typeof("stub_usage").fields}
 
     def leaks(self, handles: bool = False) -> dict[str, int]:
-        """What of :meth:`usage` is not zero. Handles, which an open hypervisor has, only if asked for."""
-        mine = {"xc_handles", "fmem_handles", "xs_handles"}
+        """What of :meth:`usage` is not zero.
+
+        What an open hypervisor has until it is closed (handles, a mapping of the m2p) only if asked for.
+        """
+        mine = {"xc_handles", "fmem_handles", "xs_handles", "xen_mappings"}
         return {name: n for name, n in self.usage().items() if n and (handles or name not in mine)}
 
     def store_read(self, path: str) -> Optional[str]:
