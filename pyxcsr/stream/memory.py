@@ -13,7 +13,7 @@ from pyxcsr.stream.pfnmap import HAS_DATA, SENT, PfnMap
 from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, octets
 from pyxcsr.stream.tables import TableTargets
 
-_SLICE = 1 << 16
+_SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
 _TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
@@ -58,7 +58,7 @@ class MemoryRules:
 
     @property
     def complete(self) -> bool:
-        """False if keeping track had to be given up."""
+        """False if it was not possible to keep track."""
         return not self._lost
 
     def pv_info(self, info: PvInfo) -> None:
@@ -189,6 +189,8 @@ class MemoryRules:
     def _check_table(self, pfn: int, table: TableTargets) -> None:
         for slot in table.superpages:
             self._complain("superpage", f"{_table_name(pfn, table)} slot {slot} maps a superpage")
+        if table.end <= self._bound:
+            return
         for run in table.runs():
             if run.pfn + run.length > self._bound:
                 inside = max(0, self._bound - run.pfn)
@@ -202,6 +204,8 @@ class MemoryRules:
 
     def finish(self, end: int, references: list[Reference]) -> None:
         """Looks for what is missing. ``end`` is END's offset, ``references`` are the vcpus' frames."""
+        if self._pv and not self.nr_pfns:
+            self._lost = True  # no valid P2M_FRAMES: nothing is known of what there should be
         if self._lost:
             return
         self._check_coverage(end)
@@ -243,15 +247,14 @@ class MemoryRules:
                 self._complain(reference.rule, text, RecordType.X86_PV_VCPU_BASIC)
 
     def _check_targets(self, pfn: int, table: TableTargets) -> None:
+        if self._map.all_have_data(table.singles(), table.longer_runs()):
+            return
         self._offset = table.offset
         for run in table.runs():
             count = min(run.length, self.nr_pfns - run.pfn)
             if count <= 0:
                 continue
-            states = self._map.run(run.pfn, count)
-            if not states.translate(None, HAS_DATA):
-                continue
-            for at, state in enumerate(states):
+            for at, state in enumerate(self._map.run(run.pfn, count)):
                 if state not in HAS_DATA:
                     self._complain(
                         "table-target",

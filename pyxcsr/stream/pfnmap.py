@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyxcsr.frames import PageType
 
@@ -66,6 +66,15 @@ class PfnMap:
             first += here
             count -= here
         return b"".join(parts)
+
+    def all_have_data(self, pfns: Iterable[int], runs: Iterable[tuple[int, int, int]]) -> bool:
+        """True if each of ``pfns`` and of ``runs`` (anything, first pfn, count) was last sent with data."""
+        chunks = self._chunks
+        for pfn in pfns:
+            chunk = chunks.get(pfn // CHUNK)
+            if chunk is None or chunk[pfn % CHUNK] not in HAS_DATA:
+                return False
+        return not any(self.run(first, count).translate(None, HAS_DATA) for _, first, count in runs)
 
     def unsent(self, nr_pfns: int) -> Iterator[tuple[int, int]]:
         """(first, last) of each range below ``nr_pfns`` that was never sent, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from operator import sub
 from typing import NamedTuple
 
 from pyxcsr.frames import PAGE_SHIFT
@@ -23,7 +24,12 @@ _PFN_BITS = 40
 _SLOT_BITS = 9
 _PFN_MASK = (1 << _PFN_BITS) - 1
 _SLOT_MASK = (1 << _SLOT_BITS) - 1
-_ONE_PAGE_ON = 1 << PAGE_SHIFT
+_PAGE = 1 << PAGE_SHIFT
+_FIRST_LONGER = 1 << (_PFN_BITS + _SLOT_BITS)
+_NEXT = (1 << _PFN_BITS) + 1
+"""From the packed form of a slot and a pfn to that of the next slot and the next pfn."""
+
+_FRAME_AND_PRESENT = FRAME_MASK | PRESENT
 
 
 class Run(NamedTuple):
@@ -35,33 +41,49 @@ class Run(NamedTuple):
 
 
 class TableTargets:
-    """The present entries of one page table. ``offset``: of the record that brought this version of it."""
+    """The present entries of one page table, as the guest's own slots have them.
 
-    __slots__ = ("_packed", "level", "offset", "superpages")
+    ``offset`` is that of the record that brought this version of the table; ``end`` is one more than the
+    highest pfn referred to, 0 if there is none; ``superpages`` are the slots that map one.
+    """
+
+    __slots__ = ("_packed", "end", "level", "offset", "superpages")
 
     def __init__(self, page: Buffer, level: int, top_level: int, offset: int) -> None:
         self.level = level
         self.offset = offset
         self.superpages: tuple[int, ...] = ()
         entries = words(page)
-        whole = _whole_run(entries)
-        if whole is not None and level == 1:
-            self._packed = whole
+        first = _first_of_whole(entries) if level == 1 else None
+        if first is not None:
+            self.end = first + ENTRIES
+            self._packed = array("Q", [_packed(0, first, ENTRIES)])
             return
-        slots = _guest_slots(level, top_level)
-        present = [(slot, entries[slot]) for slot in slots if entries[slot] & PRESENT]
+        present = [
+            (slot, entries[slot]) for slot in _guest_slots(level, top_level) if entries[slot] & PRESENT
+        ]
         if level > 1:
             self.superpages = tuple(slot for slot, entry in present if entry & PSE)
-        self._packed = _pack(present)
+        singles = [slot << _PFN_BITS | (entry & FRAME_MASK) >> PAGE_SHIFT for slot, entry in present]
+        self.end = max((single & _PFN_MASK for single in singles), default=-1) + 1
+        self._packed = _pack(singles)
 
     def runs(self) -> Iterator[Run]:
         """The references, slots ascending."""
         for packed in self._packed:
-            yield Run(
-                packed >> _PFN_BITS & _SLOT_MASK,
-                packed & _PFN_MASK,
-                (packed >> (_PFN_BITS + _SLOT_BITS)) + 1,
-            )
+            slot = packed >> _PFN_BITS & _SLOT_MASK
+            yield Run(slot, packed & _PFN_MASK, (packed >> (_PFN_BITS + _SLOT_BITS)) + 1)
+
+    def singles(self) -> list[int]:
+        """The pfns that single slots refer to."""
+        return [packed & _PFN_MASK for packed in self._packed if packed < _FIRST_LONGER]
+
+    def longer_runs(self) -> list[Run]:
+        """The references that are not in ``singles``."""
+        return [run for run in self.runs() if run.length > 1] if self._has_longer() else []
+
+    def _has_longer(self) -> bool:
+        return bool(self._packed) and max(self._packed) >= _FIRST_LONGER
 
 
 def _guest_slots(level: int, top_level: int) -> list[int]:
@@ -78,33 +100,38 @@ _PAE_TOP_SLOTS = list(range(PAE_TOP_ENTRIES))
 _L4_SLOTS = [slot for slot in range(ENTRIES) if slot not in XEN_L4_SLOTS]
 
 
-def _whole_run(entries: array[int]) -> array[int] | None:
-    """The packed form of an empty table, or of one in which all pfns follow one another; else None."""
+def _first_of_whole(entries: array[int]) -> int | None:
+    """The first pfn if all entries are present and refer to pfns that follow one another; else None."""
     first = entries[0]
-    if not first & PRESENT:
-        return array("Q") if not any(entries) else None
-    if entries[-1] - first != (ENTRIES - 1) * _ONE_PAGE_ON:
+    last = entries[-1]
+    if not first & last & PRESENT or (last & FRAME_MASK) - (first & FRAME_MASK) != (ENTRIES - 1) * _PAGE:
         return None
-    if entries != array("Q", range(first, first + ENTRIES * _ONE_PAGE_ON, _ONE_PAGE_ON)):
-        return None
-    return array("Q", [_packed(0, (first & FRAME_MASK) >> PAGE_SHIFT, ENTRIES)])
+    if entries != array("Q", range(first, first + ENTRIES * _PAGE, _PAGE)):
+        # the flags differ, as a rule in the accessed and dirty bits
+        first &= FRAME_MASK
+        wanted = list(range(first | PRESENT, (first | PRESENT) + ENTRIES * _PAGE, _PAGE))
+        if [entry & _FRAME_AND_PRESENT for entry in entries] != wanted:
+            return None
+    return (first & FRAME_MASK) >> PAGE_SHIFT
 
 
-def _packed(slot: int, pfn: int, count: int) -> int:
-    return (count - 1) << (_PFN_BITS + _SLOT_BITS) | slot << _PFN_BITS | pfn
+def _packed(slot: int, pfn: int, length: int) -> int:
+    return (length - 1) << (_PFN_BITS + _SLOT_BITS) | slot << _PFN_BITS | pfn
 
 
-def _pack(present: list[tuple[int, int]]) -> array[int]:
+def _pack(singles: list[int]) -> array[int]:
+    """References of one slot each, joined into runs where that makes them many fewer."""
+    following = list(map(sub, singles[1:], singles)).count(_NEXT)
+    if following * 4 <= len(singles):
+        return array("Q", singles)
     packed = array("Q")
-    start = start_pfn = count = 0
-    for slot, entry in present:
-        pfn = (entry & FRAME_MASK) >> PAGE_SHIFT
-        if count and slot == start + count and pfn == start_pfn + count:
-            count += 1
+    start = length = 0
+    for single in singles:
+        if length and single == start + length * _NEXT:
+            length += 1
             continue
-        if count:
-            packed.append(_packed(start, start_pfn, count))
-        start, start_pfn, count = slot, pfn, 1
-    if count:
-        packed.append(_packed(start, start_pfn, count))
+        if length:
+            packed.append((length - 1) << (_PFN_BITS + _SLOT_BITS) | start)
+        start, length = single, 1
+    packed.append((length - 1) << (_PFN_BITS + _SLOT_BITS) | start)
     return packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -40,3 +41,27 @@ def accepts(path: str | os.PathLike[str], *, container: str = "libxc") -> tuple[
         check=False,
     )
     return done.returncode == 0, done.stdout
+
+
+def accepts_octets(data: bytes) -> bool:
+    """Like ``accepts`` for a libxc stream in memory, in this process: quick enough for thousands of them."""
+    found = find_verifier()
+    if found is None:
+        pytest.skip(f"verify-stream-v2 is not installed: apt-get install {PACKAGE}")
+    if str(found[1]) not in sys.path:
+        sys.path.append(str(found[1]))
+    from xen.migration.libxc import VerifyLibxc  # type: ignore[import-not-found]
+
+    source = io.BytesIO(data)
+
+    def exactly(size: int) -> bytes:
+        got = source.read(size)
+        if len(got) != size:
+            raise OSError("Stream truncated")
+        return got
+
+    try:
+        VerifyLibxc(lambda _: None, exactly).verify()
+    except Exception:  # its own errors, and those it does not expect either: a stream that is not accepted
+        return False
+    return True
