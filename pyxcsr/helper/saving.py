@@ -23,9 +23,8 @@ from pyxcsr.helper.settings import Settings, read_settings
 from pyxcsr.helper.stderr import complain, print_traceback
 
 if TYPE_CHECKING:
-    from pyxcsr.report import SaveReport
-
     from pyxcsr.policy import SimplePolicy
+    from pyxcsr.report import SaveReport
 
 EXIT_REPORTED = 0
 EXIT_UNREPORTED = 1
@@ -89,10 +88,9 @@ def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
 def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort) -> None:
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
-    from pyxcsr.save import save
-
     from pyxcsr.helper.progress import ProgressThrottle
-    from pyxcsr.hypervisor import open_hypervisor
+    from pyxcsr.hypervisor.open import open_hypervisor
+    from pyxcsr.save import save
 
     with open_hypervisor(settings.backend) as hv:
         domid = arguments.domid

@@ -1,0 +1,35 @@
+"""A guest of the stub hypervisor inside the helper, so that the whole program can be tested without Xen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Union
+
+from pyxcsr.errors import UsageError
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub import StubGuest
+from pyxcsr.suspend import XenstoreSuspend
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.backend import Backend
+
+
+def create_guest(hv: Union[Backend, StubBackend], description: str) -> int:
+    """Creates the guest that PYXCSR_STUB_GUEST describes; returns its domid. Raises UsageError."""
+    if not isinstance(hv, StubBackend):
+        raise UsageError("PYXCSR_STUB_GUEST needs PYXCSR_BACKEND=stub")
+    return hv.stub.create(StubGuest.parse(description))
+
+
+def suspend_in_step(
+    hv: Union[Backend, StubBackend], domid: int, ask_libxl: Callable[[], None]
+) -> Callable[[], None]:
+    """A ``suspend`` that asks libxl, then does what libxl would have done to a guest it can reach.
+
+    Like the one for real guests it has no ``resume``: whether the guest goes on is libxl's affair.
+    """
+
+    def suspend() -> None:
+        ask_libxl()
+        XenstoreSuspend(hv, domid)()
+
+    return suspend
