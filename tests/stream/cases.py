@@ -656,8 +656,7 @@ def _entry(name: str, at: tuple[int, int], entry: int, rules: str, words: str) -
 
 _entry(
     "pte_beyond",
-    L1,
-    77,
+    (L1, 77),
     pte(0x999),
     "table-bound",
     "pfn 0x4 level 1 slot 77 refers to pfn 0x999, not below 0x18",
@@ -665,8 +664,7 @@ _entry(
 _entry("pte_to_the_end", (L1, 511), pte(24), "table-bound", "slot 511 refers to pfn 0x18, not below 0x18")
 _entry(
     "pte_to_hole",
-    L1,
-    77,
+    (L1, 77),
     pte(HOLE),
     "table-target",
     "level 1 slot 77 refers to pfn 0x8, which was last sent as XTAB",
