@@ -1,0 +1,140 @@
+"""The real program with the real core on the stub hypervisor, run as libxl runs it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from fake_libxl import PROGRAM, FakeLibxl
+
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.verify import verify
+
+GUEST = "pv64:mem=16M"
+
+
+def on_stub(tmp_path: Path, guest: str = GUEST, **more: object) -> FakeLibxl:
+    env = {"PYXCSR_BACKEND": "stub", "PYXCSR_STUB_GUEST": guest, **more.pop("env", {})}
+    return FakeLibxl(tmp_path, program=PROGRAM, env=env, **more)
+
+
+def problems_of(tmp_path: Path, stream: bytes) -> list[object]:
+    """What verify says about a stream."""
+    path = tmp_path / "stream"
+    path.write_bytes(stream)
+    with path.open("rb") as file:
+        return list(verify(StreamReader(file)).complaints)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_success(tmp_path: Path, live: bool) -> None:
+    with on_stub(tmp_path, xcflags=int(live)) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert problems_of(tmp_path, bytes(libxl.stream)) == []
+        names = [m.name for m in libxl.messages if m.name != "log"]
+        assert names.count("suspend") == 1
+        texts = [str(m.fields[1]) for m in libxl.messages if m.name == "progress"]
+        suspended_at = names.index("suspend")
+        assert all(text.startswith("live pass") for text in texts[:suspended_at])
+        assert set(texts[suspended_at:]) == {"pass with the guest suspended"}
+        assert bool(texts[:suspended_at]) is live
+        (summary,) = libxl.logged(5)
+        passes = re.match(r"domain \d+: (\d+) passes, \d+ pages, ", summary)
+        assert passes is not None
+        assert (int(passes[1]) > 1) is live
+        assert libxl.stderr == ""
+
+
+def test_policy_from_the_environment(tmp_path: Path) -> None:
+    env = {"PYXCSR_MAX_ITERATIONS": "2", "PYXCSR_TARGET_DIRTY": "0"}
+    with on_stub(tmp_path, env=env) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.logged(5)[0].split(": ")[1].startswith("3 passes"), "two live, and the last"
+
+
+def test_suspend_refused(tmp_path: Path) -> None:
+    with on_stub(tmp_path) as libxl:
+        assert libxl.serve(suspend=0) == 0
+        assert libxl.completed == (-1, errno.EIO)
+        assert problems_of(tmp_path, bytes(libxl.stream)), "an incomplete stream must not look complete"
+
+
+def test_a_guest_that_crashes_instead(tmp_path: Path) -> None:
+    with on_stub(tmp_path, GUEST + ",suspend=crash") as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed[0] == -1
+        assert "crash" in libxl.logged(8)[0]
+
+
+def test_a_guest_that_cannot_be_built(tmp_path: Path) -> None:
+    with on_stub(tmp_path, "pv64:mem=16Q") as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        assert "16Q" in libxl.logged(8)[0]
+
+
+def test_sigterm_while_the_stream_is_stalled(tmp_path: Path) -> None:
+    with on_stub(tmp_path, read_stream=False) as libxl:
+        libxl.next_named("log")
+        time.sleep(0.5)
+        start = libxl.terminate()
+        libxl.next_named("complete")
+        assert time.monotonic() - start < 1.0
+        libxl.start_reading()
+        assert libxl.finish() == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+        assert "SIGTERM" in libxl.logged(8)[0]
+
+
+def test_sigterm_while_stalled_with_the_guest_suspended(tmp_path: Path) -> None:
+    """A non-live save: the stream takes nothing once the guest is suspended."""
+    with on_stub(tmp_path, xcflags=0, read_stream=False) as libxl:
+        libxl.next_named("suspend")
+        libxl.answer(1)
+        time.sleep(0.5)
+        start = libxl.terminate()
+        libxl.next_named("complete")
+        assert time.monotonic() - start < 1.0
+        libxl.start_reading()
+        assert libxl.finish() == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.4])
+def test_sigterm_at_any_moment(tmp_path: Path, delay: float) -> None:
+    """Whatever it is doing, it ends well and tells the truth."""
+    with on_stub(tmp_path, "pv64:mem=64M") as libxl:
+        libxl.next_named("log")
+        time.sleep(delay)
+        libxl.terminate()
+        assert libxl.serve() == 0
+        complete = problems_of(tmp_path, bytes(libxl.stream)) == []
+        assert libxl.completed == ((0, 0) if complete else (-1, errno.ECANCELED))
+
+
+def test_the_stream_s_reader_goes_away(tmp_path: Path) -> None:
+    with on_stub(tmp_path, read_stream=False) as libxl:
+        libxl.next_named("log")
+        reader = libxl.stream_fd
+        libxl.stream_fd = os.dup(libxl.process.stdin.fileno())
+        os.close(reader)
+        libxl.next_named("complete")
+        libxl.answer(0)
+        assert libxl.process.wait(10) == 0
+        assert libxl.completed == (-1, errno.EPIPE)
+
+
+def test_libxl_goes_away(tmp_path: Path) -> None:
+    with on_stub(tmp_path, read_stream=False) as libxl:
+        libxl.next_named("log")
+        time.sleep(0.3)
+        libxl.close_pipes()
+        libxl.start_reading()
+        assert libxl.exit_status() == 1
+        assert "libxl cannot be told" in libxl.stderr
+        assert "Traceback" not in libxl.stderr
