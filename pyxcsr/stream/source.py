@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Union
@@ -61,7 +60,7 @@ class Source:
 def open_input(name: str) -> Iterator[int]:
     """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here."""
     if name == "-":
-        yield sys.stdin.fileno()
+        yield 0
         return
     fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:

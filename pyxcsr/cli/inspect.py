@@ -1,0 +1,98 @@
+"""``pyxcsr inspect FILE|-``: what is in a stream, record by record and in sum. Needs no Xen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pyxcsr.errors import StreamError, UsageError
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.source import open_input
+from pyxcsr.stream.survey import Line, Pass, Survey, survey
+
+if TYPE_CHECKING:
+    import argparse
+
+OK, DAMAGED, UNREADABLE = 0, 1, 2
+
+_PASSES_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Lists the records of a libxc migration stream with their offsets and sizes, and sums up pages, "
+        "passes, vcpus and the CPU policy. Exit status: 0 read to its END, 1 damaged on the way, 2 it cannot "
+        "be read as a stream at all."
+    )
+    parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="a line for each PAGE_DATA record, not one for each run of them"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; the exit status."""
+    lines: list[Line] = []
+    try:
+        with open_input(args.file) as fd:
+            show = lines.append if args.json else _print_line
+            sums = survey(StreamReader(fd), show, fold=not args.all)
+    except BrokenPipeError:
+        raise
+    except (StreamError, UsageError) as error:
+        return _unreadable(args.file, str(error))
+    except OSError as error:
+        return _unreadable(args.file, error.strerror or str(error))
+    if args.json:
+        print(json.dumps(_document(lines, sums), indent=2))
+    else:
+        _print_sums(sums)
+    for problem in sums.problems:
+        print(f"pyxcsr inspect: {args.file}: {problem}", file=sys.stderr)
+    return DAMAGED if sums.problems else OK
+
+
+def _unreadable(name: str, text: str) -> int:
+    print(f"pyxcsr inspect: {name}: {text}", file=sys.stderr)
+    return UNREADABLE
+
+
+def _document(lines: list[Line], sums: Survey) -> dict[str, Any]:
+    return {"records": [asdict(line) for line in lines], "summary": sums.to_dict()}
+
+
+def _print_line(line: Line) -> None:
+    name = line.name if line.count == 1 else f"{line.name} x {line.count}"
+    print(f"0x{line.offset:010x} {line.size:>12} {name:<24} {line.text}".rstrip())
+
+
+def _print_sums(sums: Survey) -> None:
+    print()
+    print(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
+    print(
+        f"{sums.records} records, {sums.octets} octets, "
+        + ("complete" if sums.complete else "without an END record")
+    )
+    types = ", ".join(f"{count} {name}" for name, count in sums.page_types.items())
+    print(f"{sums.nr_pfns} pfns; {sums.entries} entries, {sums.pages} with data: {types or 'none'}")
+    _print_passes(sums.passes, sums.nr_passes)
+    for vcpu, kinds in sorted(sums.vcpus.items()):
+        print(f"vcpu {vcpu}: " + ", ".join(f"{kind} {size}" for kind, size in kinds.items()))
+    if sums.cpuid_leaves:
+        print(f"CPUID policy: {sums.cpuid_leaves} leaves, {sums.cpuid_vendor or 'no vendor'}")
+    if sums.msr_policy:
+        print("MSR policy: " + ", ".join(f"{name} 0x{value:x}" for name, value in sums.msr_policy.items()))
+
+
+def _print_passes(passes: list[Pass], nr_passes: int) -> None:
+    for number, one in enumerate(passes[:_PASSES_SHOWN], 1):
+        print(
+            f"pass {number}: {one.entries} entries, {one.pages} with data, "
+            f"pfns 0x{one.first_pfn:x} to 0x{one.last_pfn:x}"
+        )
+    if nr_passes > _PASSES_SHOWN:
+        print(f"... and {nr_passes - _PASSES_SHOWN} more passes")

@@ -1,0 +1,162 @@
+"""Survey: lines and sums over known streams."""
+
+from __future__ import annotations
+
+import io
+from array import array
+
+import pytest
+
+from pyxcsr.errors import NotAStream, StreamError
+from pyxcsr.frames import PageType
+from pyxcsr.stream import format as fmt
+from pyxcsr.stream import records as rec
+from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.survey import Line, Survey, describe, msr_name, survey
+
+from . import build
+from .cases import insert_before
+
+
+def look(data: bytes, *, fold: bool = True) -> tuple[list[Line], Survey]:
+    lines: list[Line] = []
+    return lines, survey(StreamReader(io.BytesIO(data)), lines.append, fold=fold)
+
+
+def test_sums_of_a_pv_guest() -> None:
+    data = build.assemble(build.pv64())
+    _, sums = look(data)
+    assert (sums.version, sums.guest, sums.xen) == (3, "PV", "4.17")
+    assert (sums.records, sums.octets, sums.complete) == (len(build.pv64()), len(data), True)
+    assert (sums.entries, sums.pages, sums.nr_pfns) == (27, 26, 24)
+    assert sums.page_types == {
+        "NOTAB": 20, "L1TAB": 2, "L2TAB": 1, "L3TAB": 1, "L4TAB_PINNED": 2, "XTAB": 1
+    }  # fmt: skip
+    assert [(one.first_pfn, one.last_pfn, one.entries, one.pages) for one in sums.passes] == [
+        (0, 23, 24, 23),
+        (4, 13, 3, 3),
+    ]
+    assert sums.vcpus == {vcpu: {"BASIC": 5168, "EXTENDED": 64, "XSAVE": 592, "MSRS": 16} for vcpu in (0, 1)}
+    assert (sums.cpuid_leaves, sums.msr_policy) == (3, {"PLATFORM_INFO": 1 << 31})
+    assert sums.problems == []
+
+
+def test_sums_of_an_hvm_guest() -> None:
+    _, sums = look(build.assemble(build.hvm(), DomainType.HVM))
+    assert (sums.guest, sums.nr_pfns, sums.entries, sums.pages, sums.vcpus) == ("HVM", 8, 8, 7, {})
+
+
+def test_converted_from_legacy() -> None:
+    data = rec.image_header(2) + rec.domain_header(DomainType.HVM, 0, 1) + rec.frame(rec.End())
+    assert "legacy" in look(data)[1].xen
+
+
+def test_lines_cover_the_stream() -> None:
+    data = build.assemble(build.pv64())
+    for fold in (True, False):
+        lines, _ = look(data, fold=fold)
+        at = 40
+        for line in lines:
+            assert line.offset == at
+            at += line.size
+        assert at == len(data)
+        assert sum(line.count for line in lines) == len(build.pv64())
+    assert [line.name for line in lines] == [record.name for record in build.pv64()]
+
+
+def test_runs_of_page_data_are_one_line() -> None:
+    folded, _ = look(build.assemble(build.pv64()))
+    (line,) = [line for line in folded if line.name == "PAGE_DATA"]
+    assert line.count == 4
+    assert line.text.startswith("pfns 0x0 to 0x17: 20 NOTAB, 2 L1TAB,")
+    records = build.pv64()
+    records.insert(build.find(records, rec.PageData, 2)[0], build.p2m_frames(24))
+    lines, _ = look(build.assemble(records))
+    assert [line.count for line in lines if line.name == "PAGE_DATA"] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("pfns", "passes"),
+    [
+        ([[0, 1, 2], [3, 4]], [(0, 4, 5)]),
+        ([[0, 1, 2], [2, 3]], [(0, 2, 3), (2, 3, 2)]),
+        ([[0, 1, 0, 5, 5], [6]], [(0, 1, 2), (0, 5, 2), (5, 6, 2)]),
+        ([[5], [4], [3]], [(5, 5, 1), (4, 4, 1), (3, 3, 1)]),
+    ],
+)
+def test_passes(pfns: list[list[int]], passes: list[tuple[int, int, int]]) -> None:
+    records = [*(build.pages_of(some) for some in pfns), rec.End()]
+    _, sums = look(build.assemble(records))
+    assert [(one.first_pfn, one.last_pfn, one.entries) for one in sums.passes] == passes
+    assert sums.nr_passes == len(passes)
+
+
+def test_many_passes_are_counted() -> None:
+    entries = array("Q", [fmt.pack_entry(5, PageType.XTAB)] * 20000)
+    _, sums = look(build.assemble([rec.PageData(entries, b""), rec.End()]))
+    assert (sums.nr_passes, len(sums.passes), sums.entries, sums.pages) == (20000, 1000, 20000, 0)
+
+
+def test_damage_is_told_and_gone_past() -> None:
+    records = build.pv64()
+    insert_before(records, rec.End, rec.Unknown(0x42, b"abc"))
+    data = bytearray(build.assemble(records))
+    tsc = next(each.offset or 0 for each in StreamReader(io.BytesIO(data)) if isinstance(each, rec.TscInfo))
+    data[tsc + 4] = 17  # the padded size stays
+    lines, sums = look(bytes(data))
+    assert sums.problems == [f"offset 0x{tsc:x}: X86_TSC_INFO: 17 octets, must be 24"]
+    assert sums.complete
+    assert [line.text for line in lines if line.name == "X86_TSC_INFO"] == [
+        "malformed: X86_TSC_INFO: 17 octets, must be 24"
+    ]
+    assert [line.text for line in lines if line.name == "unknown 0x00000042"] == ["3 octets"]
+
+
+def test_truncated() -> None:
+    lines, sums = look(build.assemble(build.pv64())[:-8])
+    assert not sums.complete
+    assert "without an END record" in sums.problems[0]
+    assert lines[-1].name == "X86_PV_VCPU_MSRS"
+
+
+def test_truncated_within_the_pages() -> None:
+    lines, sums = look(build.assemble(build.pv64())[:60000])
+    assert (lines[-1].name, lines[-1].count) == ("PAGE_DATA", 1)
+    assert len(sums.problems) == 1
+
+
+def test_what_is_no_stream_is_raised() -> None:
+    with pytest.raises(NotAStream):
+        look(b"garbage")
+    with pytest.raises(StreamError):
+        look(rec.image_header() + rec.domain_header(7, 4, 17))
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (rec.PvInfo(8, 4), "64-bit guest, 4 levels of page tables"),
+        (rec.PvInfo(4, 3), "32-bit guest, 3 levels of page tables"),
+        (build.p2m_frames(1024), "pfns 0x0 to 0x3ff, 2 frames"),
+        (rec.VcpuXsave(3, b"\7" + bytes(15)), "vcpu 3, 16 octets, xcr0 0x7"),
+        (rec.VcpuXsave(3, b"\7"), "vcpu 3, 1 octets"),
+        (rec.VcpuMsrs(1, fmt.VCPU_MSR_ENTRY.pack(0xC000_0103, 0, 9)), "vcpu 1: TSC_AUX 0x9"),
+        (rec.TscInfo(1, 2, 3, 4), "mode 1, 2 kHz, 3 ns, incarnation 4"),
+        (
+            rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x756E6547, 0x6C65746E, 0x49656E69)),
+            "1 leaves, GenuineIntel",
+        ),
+        (rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x1B, 0x1B, 0x1B)), "1 leaves"),
+        (rec.HvmParams([(1, 0xFE)]), "1: 0xfe"),
+        (rec.HvmContext(b"abc"), "3 octets"),
+        (rec.StaticDataEnd(), ""),
+    ],
+)
+def test_descriptions(record: rec.Record, words: str) -> None:
+    assert describe(record) == words
+
+
+def test_msr_names() -> None:
+    assert msr_name(0xCE) == "PLATFORM_INFO"
+    assert msr_name(0x1234) == "0x1234"
