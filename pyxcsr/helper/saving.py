@@ -143,8 +143,9 @@ class SuspendThroughLibxl:
 
 def summary(report: SaveReport) -> str:
     """One line of figures for xl's log."""
+    passes = len(report.passes)
     return (
-        f"domain {report.domid}: {len(report.passes)} passes, {report.pages} pages, "
+        f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
     )
 

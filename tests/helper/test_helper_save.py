@@ -208,14 +208,15 @@ def test_bad_arguments(tmp_path: Path, words: str, text: str) -> None:
         assert "Traceback" not in libxl.stderr
 
 
-def test_a_stream_fd_that_is_not_open(tmp_path: Path) -> None:
-    """3 is free: it would be one of the private copies of stdin and stdout were it checked after them."""
-    program = ["sh", "-c", 'exec 3>&-; exec "$@"', "sh", *WITH_FAKE_CORE]
-    words = ["--save-domain", "3", "-1", "7", "1", "136", "0"]
+@pytest.mark.parametrize("fd", [3, 4])
+def test_a_stream_fd_that_is_not_open(tmp_path: Path, fd: int) -> None:
+    """It is free: it would be one of the private copies of stdin and stdout were it checked after them."""
+    program = ["sh", "-c", 'exec 3>&- 4>&-; exec "$@"', "sh", *WITH_FAKE_CORE]
+    words = ["--save-domain", str(fd), "-1", "7", "1", "136", "0"]
     with FakeLibxl(tmp_path, program=program, arguments=words) as libxl:
         libxl.serve()
         assert libxl.completed == (-1, errno.EBADF)
-        assert "STREAM_FD 3" in libxl.logged(8)[0]
+        assert libxl.logged(8) == [f"STREAM_FD {fd}: Bad file descriptor"]
 
 
 def test_a_stream_fd_that_cannot_be_written(tmp_path: Path) -> None:
