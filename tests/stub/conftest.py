@@ -1,0 +1,265 @@
+"""A module with the stub alone, without the project's core, so that its own functions can be called."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyxcsr.hypervisor.stub import Stub, StubDomain, StubGuest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LIBRARIES = """
+typedef unsigned long xen_pfn_t;
+typedef struct xc_interface_core xc_interface;
+typedef struct xenforeignmemory_handle xenforeignmemory_handle;
+typedef struct xc_cpu_policy xc_cpu_policy_t;
+struct xs_handle;
+typedef struct { void *hbuf; ...; } xc_hypercall_buffer_t;
+typedef struct { uint16_t domain; uint32_t flags; uint64_t tot_pages, max_pages, shared_info_frame;
+                 uint32_t nr_online_vcpus, max_vcpu_id; ...; } xc_domaininfo_t;
+typedef struct { uint32_t fault_count, dirty_count; ...; } xc_shadow_op_stats_t;
+typedef struct { uint8_t online, running; ...; } xc_vcpuinfo_t;
+typedef struct { uint32_t leaf, subleaf, a, b, c, d; } xen_cpuid_leaf_t;
+typedef struct { uint32_t idx, flags; uint64_t val; } xen_msr_entry_t;
+typedef struct { ...; } vcpu_guest_context_any_t;
+struct cpu_user_regs { uint64_t rax, rdx; ...; };
+typedef struct { struct cpu_user_regs user_regs; unsigned long gdt_frames[16], gdt_ents, ctrlreg[8]; ...; }
+    vcpu_guest_context_t;
+
+xc_interface *probe_open(void);
+const char *probe_message(void);
+int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_t vcpu, void *buffer, uint64_t *size,
+                 uint64_t *mask);
+
+int xc_interface_close(xc_interface *xch);
+int xc_version(xc_interface *xch, int cmd, void *arg);
+int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned int max, xc_domaininfo_t *info);
+int xc_domain_get_guest_width(xc_interface *xch, uint32_t domid, unsigned int *width);
+int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns);
+int xc_domain_get_tsc_info(xc_interface *xch, uint32_t domid, uint32_t *mode, uint64_t *nsec, uint32_t *khz,
+                           uint32_t *incarnation);
+int xc_domain_pause(xc_interface *xch, uint32_t domid);
+int xc_domain_unpause(xc_interface *xch, uint32_t domid);
+int xc_domain_resume(xc_interface *xch, uint32_t domid, int fast);
+int xc_domain_destroy(xc_interface *xch, uint32_t domid);
+int xc_domain_shutdown(xc_interface *xch, uint32_t domid, int reason);
+int xc_maximum_ram_page(xc_interface *xch, unsigned long *max_mfn);
+int xc_machphys_mfn_list(xc_interface *xch, unsigned long max, xen_pfn_t *list);
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
+int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned op, unsigned *mb, unsigned mode);
+long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int op, xc_hypercall_buffer_t *b,
+                              unsigned long pages, unsigned int mode, xc_shadow_op_stats_t *stats);
+int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_t *info);
+int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt);
+xc_cpu_policy_t *xc_cpu_policy_init(void);
+void xc_cpu_policy_destroy(xc_cpu_policy_t *policy);
+int xc_cpu_policy_get_size(xc_interface *xch, uint32_t *leaves, uint32_t *msrs);
+int xc_cpu_policy_get_domain(xc_interface *xch, uint32_t domid, xc_cpu_policy_t *policy);
+int xc_cpu_policy_serialise(xc_interface *xch, const xc_cpu_policy_t *policy, xen_cpuid_leaf_t *leaves,
+                            uint32_t *nr_leaves, xen_msr_entry_t *msrs, uint32_t *nr_msrs);
+void *xc__hypercall_buffer_alloc(xc_interface *xch, xc_hypercall_buffer_t *b, size_t size);
+void xc__hypercall_buffer_free(xc_interface *xch, xc_hypercall_buffer_t *b);
+void *xc__hypercall_buffer_alloc_pages(xc_interface *xch, xc_hypercall_buffer_t *b, int nr);
+void xc__hypercall_buffer_free_pages(xc_interface *xch, xc_hypercall_buffer_t *b, int nr);
+xenforeignmemory_handle *xenforeignmemory_open(void *logger, unsigned flags);
+int xenforeignmemory_close(xenforeignmemory_handle *fmem);
+void *xenforeignmemory_map(xenforeignmemory_handle *fmem, uint32_t dom, int prot, size_t pages,
+                           const xen_pfn_t *arr, int *err);
+int xenforeignmemory_unmap(xenforeignmemory_handle *fmem, void *addr, size_t pages);
+struct xs_handle *xs_open(unsigned long flags);
+void xs_close(struct xs_handle *h);
+void *xs_read(struct xs_handle *h, uint32_t t, const char *path, unsigned int *len);
+bool xs_write(struct xs_handle *h, uint32_t t, const char *path, const void *data, unsigned int len);
+uint32_t xs_transaction_start(struct xs_handle *h);
+bool xs_transaction_end(struct xs_handle *h, uint32_t t, bool abort);
+bool xs_resume_domain(struct xs_handle *h, unsigned int domid);
+void free(void *p);
+"""
+
+HELPERS = r"""
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xenctrl.h>
+#include <xenguest.h>
+#include <xenforeignmemory.h>
+#include <xenstore.h>
+#include "stub_api.h"
+
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
+
+static char last_message[256];
+
+static void keep(xentoollog_logger *l, xentoollog_level level, int e, const char *c, const char *f,
+                 va_list al)
+{
+    (void)l; (void)level; (void)e; (void)c;
+    vsnprintf(last_message, sizeof(last_message), f, al);
+}
+
+static xentoollog_logger logger = { .vmessage = keep };
+
+static xc_interface *probe_open(void)
+{
+    last_message[0] = 0;
+    return xc_interface_open(&logger, &logger, 0);
+}
+
+static const char *probe_message(void)
+{
+    return last_message;
+}
+
+/* size: in and out; buffer NULL asks for the size. What is read is copied out of a hypercall buffer. */
+static int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_t vcpu, void *buffer,
+                        uint64_t *size, uint64_t *mask)
+{
+    struct xen_domctl op;
+    DECLARE_HYPERCALL_BUFFER(uint64_t, room);
+    DECLARE_HYPERCALL_BUFFER(xen_domctl_vcpu_msr_t, msrs);
+    int rc;
+
+    memset(&op, 0, sizeof(op));
+    op.cmd = cmd;
+    op.domain = (domid_t)domid;
+    room = xc_hypercall_buffer_alloc(xch, room, 65536);
+    msrs = xc_hypercall_buffer_alloc(xch, msrs, 65536);
+    if (cmd == XEN_DOMCTL_getvcpuextstate) {
+        op.u.vcpuextstate.vcpu = vcpu;
+        op.u.vcpuextstate.size = *size;
+        op.u.vcpuextstate.xfeature_mask = *mask;
+        if (buffer)
+            set_xen_guest_handle(op.u.vcpuextstate.buffer, room);
+    } else if (cmd == XEN_DOMCTL_get_vcpu_msrs) {
+        op.u.vcpu_msrs.vcpu = vcpu;
+        op.u.vcpu_msrs.msr_count = (uint32_t)*size;
+        if (buffer)
+            set_xen_guest_handle(op.u.vcpu_msrs.msrs, msrs);
+    } else {
+        op.u.ext_vcpucontext.vcpu = vcpu;
+    }
+    rc = xc_domctl(xch, &op);
+    if (cmd == XEN_DOMCTL_getvcpuextstate) {
+        *size = op.u.vcpuextstate.size;
+        *mask = op.u.vcpuextstate.xfeature_mask;
+        if (buffer && !rc)
+            memcpy(buffer, room, *size);
+    } else if (cmd == XEN_DOMCTL_get_vcpu_msrs) {
+        *size = op.u.vcpu_msrs.msr_count;
+        if (buffer && !rc)
+            memcpy(buffer, msrs, *size * sizeof(*msrs));
+    } else {
+        *size = op.u.ext_vcpucontext.size;
+    }
+    int kept = errno;
+    xc_hypercall_buffer_free(xch, room);
+    xc_hypercall_buffer_free(xch, msrs);
+    errno = kept;
+    return rc;
+}
+"""
+
+
+def have_real_headers() -> bool:
+    """True where libxen-dev (or another distribution's) is installed."""
+    command = [os.environ.get("CC", "cc"), "-E", "-x", "c", "-"]
+    run = subprocess.run(command, input=b"#include <xenctrl.h>\n", capture_output=True, check=False)
+    return run.returncode == 0
+
+
+def declarations(header: Path) -> str:
+    return "\n".join(x for x in header.read_text().splitlines() if not x.startswith("#"))
+
+
+@pytest.fixture(scope="session")
+def probe_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled module; its ``lib`` has the libraries' functions and the control panel."""
+    cffi = pytest.importorskip("cffi")
+    folder = tmp_path_factory.mktemp("probe")
+    ffi = cffi.FFI()
+    ffi.cdef(declarations(ROOT / "csrc/stub/stub_api.h"))
+    ffi.cdef((ROOT / "csrc/stub/stub_callback.cdef").read_text())
+    ffi.cdef(LIBRARIES)
+    real = have_real_headers() and os.environ.get("PYXCSR_ABI_HEADERS") != "1"
+    ffi.set_source(
+        "_stub_probe", HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").glob("*.c")),
+        include_dirs=[str(ROOT / "csrc/stub"), *([] if real else [str(ROOT / "csrc/abi")])],
+        define_macros=[("_GNU_SOURCE", "1")],
+        extra_compile_args=["-std=gnu11", "-O1", "-fvisibility=hidden", "-Werror=incompatible-pointer-types"],
+        libraries=["pthread"],
+    )
+    built = ffi.compile(tmpdir=str(folder))
+    spec = importlib.util.spec_from_file_location("_stub_probe", built)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Probe:
+    """Open handles on the stub, and short names for what the tests do with them."""
+
+    def __init__(self, module: Any) -> None:
+        self.ffi, self.lib = module.ffi, module.lib
+        self.stub = Stub(self.ffi, self.lib)
+        self.stub.reset()
+        self.xch = self.lib.probe_open()
+        self.fmem = self.lib.xenforeignmemory_open(self.ffi.NULL, 0)
+        assert self.xch and self.fmem
+
+    def close(self) -> None:
+        assert self.lib.xc_interface_close(self.xch) == 0
+        assert self.lib.xenforeignmemory_close(self.fmem) == 0
+
+    @property
+    def errno(self) -> int:
+        return int(self.ffi.errno)
+
+    def guest(self, **values: Any) -> StubDomain:
+        """A small guest; it writes only if asked to."""
+        values.setdefault("mem", "8M")
+        values.setdefault("writer", "none")
+        return self.stub.guest(self.stub.create(StubGuest.pv64(**values)))
+
+    def info(self, domid: int) -> Any:
+        out = self.ffi.new("xc_domaininfo_t *")
+        assert self.lib.xc_domain_getinfolist(self.xch, domid, 1, out) == 1
+        return out
+
+    def map(self, domid: int, mfns: list[int], prot: int = 1, per_page: bool = True) -> tuple[Any, list[int]]:
+        """(address, err) of a foreign mapping; err is empty if per_page is false."""
+        err = self.ffi.new("int[]", len(mfns)) if per_page else self.ffi.NULL
+        address = self.lib.xenforeignmemory_map(
+            self.fmem, domid, prot, len(mfns), self.ffi.new("xen_pfn_t[]", mfns), err
+        )
+        return address, list(err) if per_page and address else []
+
+    def unmap(self, address: Any, pages: int) -> None:
+        assert self.lib.xenforeignmemory_unmap(self.fmem, address, pages) == 0
+
+    def types(self, domid: int, mfns: list[int]) -> list[int]:
+        array = self.ffi.new("xen_pfn_t[]", mfns)
+        assert self.lib.xc_get_pfn_type_batch(self.xch, domid, len(mfns), array) == 0
+        return [x >> 28 for x in array]
+
+
+@pytest.fixture
+def probe(probe_module: Any) -> Iterator[Probe]:
+    """Handles on a new machine; nothing may be left behind at the end."""
+    opened = Probe(probe_module)
+    yield opened
+    opened.stub.clear_failures()
+    for domid in opened.stub.domains:
+        opened.stub.destroy(domid)
+    opened.close()
+    leaks = opened.stub.leaks(handles=True)
+    opened.stub.reset(force=True)
+    assert leaks == {}

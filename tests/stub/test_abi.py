@@ -1,0 +1,205 @@
+"""Our own headers say what the installed ones say: sizes, offsets, numbers, types of functions."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, have_real_headers
+
+pytestmark = pytest.mark.toolchain
+
+HEADERS = ("xenctrl.h", "xenguest.h", "xenforeignmemory.h", "xenstore.h", "xentoollog.h")
+
+STRUCTS = {
+    "struct xen_domctl": "cmd interface_version domain u.pad",
+    "struct xen_domctl_ext_vcpucontext": (
+        "vcpu size syscall32_callback_eip sysenter_callback_eip syscall32_callback_cs "
+        "sysenter_callback_cs syscall32_disables_events sysenter_disables_events mcg_cap "
+        "vmce.caps"
+    ),
+    "struct xen_domctl_vcpuextstate": "vcpu xfeature_mask size buffer",
+    "struct xen_domctl_vcpu_msrs": "vcpu msr_count msrs",
+    "struct xen_domctl_vcpu_msr": "index reserved value",
+    "struct xen_domctl_cpu_policy": "nr_leaves nr_msrs leaves msrs err_leaf err_subleaf err_msr",
+    "struct xen_domctl_tsc_info": "tsc_mode gtsc_khz incarnation elapsed_nsec",
+    "struct xen_domctl_address_size": "size",
+    "xc_domaininfo_t": (
+        "domain flags tot_pages max_pages outstanding_pages shr_pages paged_pages "
+        "shared_info_frame cpu_time nr_online_vcpus max_vcpu_id ssidref handle cpupool "
+        "gpaddr_bits arch_config"
+    ),
+    "xc_vcpuinfo_t": "vcpu online blocked running cpu_time cpu",
+    "xc_shadow_op_stats_t": "fault_count dirty_count",
+    "xen_cpuid_leaf_t": "leaf subleaf a b c d",
+    "xen_msr_entry_t": "idx flags val",
+    "struct xc_hypercall_buffer": "hbuf param_shadow dir ubuf sz",
+    "xentoollog_logger": "vmessage progress destroy",
+    "vcpu_guest_context_t": (
+        "fpu_ctxt flags user_regs trap_ctxt ldt_base ldt_ents gdt_frames gdt_ents kernel_ss "
+        "kernel_sp ctrlreg debugreg event_callback_eip failsafe_callback_eip syscall_callback_eip "
+        "vm_assist fs_base gs_base_kernel gs_base_user"
+    ),
+    "vcpu_guest_context_x86_64_t": (
+        "fpu_ctxt flags user_regs gdt_frames gdt_ents ctrlreg vm_assist gs_base_user"
+    ),
+    "vcpu_guest_context_any_t": "c x64",
+    "struct cpu_user_regs": (
+        "r15 r12 rbp ebp rbx r11 r8 rax eax rcx rdx edx rsi rdi error_code entry_vector rip cs "
+        "saved_upcall_mask rflags rsp ss es ds fs gs"
+    ),
+    "trap_info_t": "vector flags cs address",
+    "shared_info_t": (
+        "vcpu_info evtchn_pending evtchn_mask wc_version wc_sec wc_nsec wc_sec_hi arch.max_pfn "
+        "arch.pfn_to_mfn_frame_list_list arch.nmi_reason arch.p2m_cr3 arch.p2m_vaddr "
+        "arch.p2m_generation"
+    ),
+    "shared_info_x86_64_t": "vcpu_info evtchn_pending evtchn_mask wc_sec arch.max_pfn arch.p2m_generation",
+    "shared_info_any_t": "x64 s",
+    "vcpu_info_t": "evtchn_upcall_pending evtchn_upcall_mask evtchn_pending_sel arch time",
+    "vcpu_time_info_t": "version tsc_timestamp system_time tsc_to_system_mul tsc_shift",
+    "start_info_t": (
+        "magic nr_pages shared_info flags store_mfn store_evtchn console.domU.mfn "
+        "console.domU.evtchn console.dom0.info_size pt_base nr_pt_frames mfn_list mod_start "
+        "mod_len cmd_line first_p2m_pfn nr_p2m_frames"
+    ),
+    "start_info_x86_64_t": "nr_pages store_mfn console.domU.mfn nr_p2m_frames",
+    "start_info_any_t": "x64 s",
+    "xen_pfn_t": "",
+    "domid_t": "",
+    "xen_domain_handle_t": "",
+    "xen_extraversion_t": "",
+    "xen_capabilities_info_t": "",
+    "xs_transaction_t": "",
+}
+
+NUMBERS = """
+XC_PAGE_SHIFT XC_PAGE_SIZE INVALID_MFN XC_OPENFLAG_DUMMY XC_OPENFLAG_NON_REENTRANT XTL_DEBUG XTL_VERBOSE
+XTL_DETAIL XTL_PROGRESS XTL_INFO XTL_NOTICE XTL_WARN XTL_ERROR XTL_CRITICAL XTL_NUM_LEVELS
+XEN_DOMCTL_INTERFACE_VERSION XEN_INVALID_MAX_VCPU_ID XEN_DOMINF_dying XEN_DOMINF_hvm_guest
+XEN_DOMINF_shutdown XEN_DOMINF_paused XEN_DOMINF_blocked XEN_DOMINF_running XEN_DOMINF_debugged
+XEN_DOMINF_xs_domain XEN_DOMINF_hap XEN_DOMINF_shutdownmask XEN_DOMINF_shutdownshift
+XEN_DOMCTL_PFINFO_LTAB_SHIFT XEN_DOMCTL_PFINFO_NOTAB XEN_DOMCTL_PFINFO_L1TAB XEN_DOMCTL_PFINFO_L2TAB
+XEN_DOMCTL_PFINFO_L3TAB XEN_DOMCTL_PFINFO_L4TAB XEN_DOMCTL_PFINFO_LTABTYPE_MASK
+XEN_DOMCTL_PFINFO_LPINTAB XEN_DOMCTL_PFINFO_XTAB XEN_DOMCTL_PFINFO_XALLOC XEN_DOMCTL_PFINFO_BROKEN
+XEN_DOMCTL_PFINFO_LTAB_MASK XEN_DOMCTL_SHADOW_OP_OFF XEN_DOMCTL_SHADOW_OP_ENABLE_TEST
+XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY XEN_DOMCTL_SHADOW_OP_CLEAN XEN_DOMCTL_SHADOW_OP_PEEK
+XEN_DOMCTL_SHADOW_OP_ENABLE XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL
+XEN_DOMCTL_get_address_size XEN_DOMCTL_set_address_size XEN_DOMCTL_get_ext_vcpucontext
+XEN_DOMCTL_set_ext_vcpucontext XEN_DOMCTL_getvcpuextstate XEN_DOMCTL_setvcpuextstate
+XEN_DOMCTL_get_vcpu_msrs XEN_DOMCTL_set_vcpu_msrs XEN_DOMCTL_get_cpu_policy XEN_DOMCTL_set_cpu_policy
+SHUTDOWN_poweroff SHUTDOWN_reboot SHUTDOWN_suspend SHUTDOWN_crash SHUTDOWN_watchdog SHUTDOWN_soft_reset
+SHUTDOWN_MAX DOMID_FIRST_RESERVED DOMID_SELF DOMID_IO DOMID_XEN DOMID_COW DOMID_INVALID DOMID_IDLE
+HYPERVISOR_VIRT_START HYPERVISOR_VIRT_END XEN_LEGACY_MAX_VCPUS FIRST_RESERVED_GDT_PAGE
+FIRST_RESERVED_GDT_BYTE FIRST_RESERVED_GDT_ENTRY XEN_CPUID_NO_SUBLEAF MAX_GUEST_CMDLINE
+SIF_VIRT_P2M_4TOOLS VGCF_i387_valid VGCF_in_kernel VGCF_failsafe_disables_events
+VGCF_syscall_disables_events VGCF_online VGCF_in_syscall XENVER_version XENVER_extraversion
+XENVER_capabilities XBT_NULL xen_pfn_to_cr3(0x12345) xen_cr3_to_pfn(0x12345678)
+"""
+
+FUNCTIONS = """
+xc_interface_open xc_interface_close xc_version xc_domctl xc_domain_getinfolist
+xc_domain_get_guest_width xc_domain_nr_gpfns xc_domain_get_tsc_info xc_domain_pause xc_domain_unpause
+xc_domain_destroy xc_domain_shutdown xc_domain_resume xc_maximum_ram_page xc_machphys_mfn_list
+xc_shadow_control xc_logdirty_control xc_vcpu_getinfo xc_vcpu_getcontext xc_cpu_policy_init
+xc_cpu_policy_destroy xc_cpu_policy_get_size xc_cpu_policy_get_domain xc_cpu_policy_serialise
+xc__hypercall_buffer_alloc xc__hypercall_buffer_free xc__hypercall_buffer_alloc_pages
+xc__hypercall_buffer_free_pages xenforeignmemory_open xenforeignmemory_close xenforeignmemory_map
+xenforeignmemory_unmap xs_open xs_close xs_read xs_write xs_transaction_start xs_transaction_end
+xs_resume_domain
+"""
+
+MACROS = """
+static int buffers(xc_interface *xch, xc_hypercall_buffer_t *given)
+{
+    DECLARE_HYPERCALL_BUFFER(uint64_t, mine);
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, shadow, given);
+    DECLARE_HYPERCALL_BUFFER_ARGUMENT(given);
+    struct xen_domctl op;
+
+    set_xen_guest_handle(op.u.vcpuextstate.buffer, HYPERCALL_BUFFER_NULL);
+    printf("null %d\\n", op.u.vcpuextstate.buffer.p == NULL);
+    mine = xc_hypercall_buffer_alloc_pages(xch, mine, 1);
+    xc_hypercall_buffer_free_pages(xch, mine, 1);
+    mine = xc_hypercall_buffer_alloc(xch, mine, 8);
+    set_xen_guest_handle(op.u.vcpuextstate.buffer, mine);
+    printf("own %d\\n", op.u.vcpuextstate.buffer.p == mine);
+    printf("shadow %d %d\\n", shadow == given->hbuf, HYPERCALL_BUFFER(shadow) == given);
+    printf("argument %d\\n", HYPERCALL_BUFFER(given) == given);
+    xc_hypercall_buffer_free(xch, mine);
+    return 0;
+}
+"""
+
+FAKES = """
+xc_hypercall_buffer_t XC__HYPERCALL_BUFFER_NAME(HYPERCALL_BUFFER_NULL);
+static uint64_t word;
+void *xc__hypercall_buffer_alloc(xc_interface *x, xc_hypercall_buffer_t *b, size_t n)
+{ (void)x; (void)n; return b->hbuf = &word; }
+void xc__hypercall_buffer_free(xc_interface *x, xc_hypercall_buffer_t *b) { (void)x; (void)b; }
+void *xc__hypercall_buffer_alloc_pages(xc_interface *x, xc_hypercall_buffer_t *b, int n)
+{ (void)x; (void)n; return b->hbuf = &word; }
+void xc__hypercall_buffer_free_pages(xc_interface *x, xc_hypercall_buffer_t *b, int n)
+{ (void)x; (void)b; (void)n; }
+"""
+
+
+def program() -> str:
+    lines = [f"#include <{x}>" for x in HEADERS]
+    lines = ["#include <stdio.h>", "#include <stddef.h>", *lines, FAKES, MACROS, "int main(void)", "{"]
+    lines += ["    xc_hypercall_buffer_t given = { .hbuf = &word };"]
+    for name, members in STRUCTS.items():
+        lines.append(f'    printf("sizeof {name} %zu\\n", sizeof({name}));')
+        for member in members.split():
+            lines.append(
+                f'    printf("{name} {member} %zu+%zu\\n", offsetof({name}, {member}), '
+                f"sizeof((({name} *)0)->{member}));"
+            )
+    lines += [f'    printf("{name} %lld\\n", (long long)({name}));' for name in NUMBERS.split()]
+    return "\n".join([*lines, "    return buffers(NULL, &given);", "}"])
+
+
+def compile_and_run(folder: Path, name: str, *flags: str) -> list[str]:
+    source, binary = folder / f"{name}.c", folder / name
+    source.write_text(program())
+    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-Wall", "-D_GNU_SOURCE", *flags]
+    command += [str(source), "-o", str(binary)]
+    subprocess.run(command, check=True, capture_output=True)
+    run = subprocess.run([str(binary)], check=True, capture_output=True, text=True)
+    return run.stdout.splitlines()
+
+
+def test_own_headers_compile(tmp_path: Path) -> None:
+    lines = compile_and_run(tmp_path, "own", "-Werror", f"-I{ROOT / 'csrc/abi'}")
+    assert "sizeof struct xen_domctl 144" in lines
+    assert lines[-4:] == ["null 1", "own 1", "shadow 1 1", "argument 1"]
+
+
+@pytest.mark.skipif(not have_real_headers(), reason="needs libxen-dev: there is nothing to compare with")
+def test_same_layouts_and_numbers(tmp_path: Path) -> None:
+    own = compile_and_run(tmp_path, "own", f"-I{ROOT / 'csrc/abi'}")
+    real = compile_and_run(tmp_path, "real", "-Wno-unused-variable")
+    assert len(own) > 250
+    assert own == real
+
+
+@pytest.mark.skipif(not have_real_headers(), reason="needs libxen-dev: there is nothing to compare with")
+def test_same_prototypes(tmp_path: Path) -> None:
+    """Our prototypes are declared again after the real ones: any difference is an error."""
+    names = ("xenctrl.h", "xenguest.h", "xenforeignmemory.h", "xenstore.h")
+    found = prototypes("\n".join((ROOT / "csrc/abi" / name).read_text() for name in names))
+    assert set(FUNCTIONS.split()) <= set(found)
+    source = tmp_path / "both.c"
+    source.write_text("\n".join([*(f"#include <{x}>" for x in HEADERS), *found.values()]))
+    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-c", str(source), "-o", os.devnull]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def prototypes(text: str) -> dict[str, str]:
+    """The function declarations of a header, by name: they begin a line, and no macro does."""
+    return {x[1]: x[0] for x in re.finditer(r"^[a-z][\w ]*[ *](x[cse]\w+)\([^;{]*\);$", text, re.M)}

@@ -1,0 +1,88 @@
+"""Guests described as data: text and fields, there and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from pyxcsr.errors import UsageError
+from pyxcsr.hypervisor.stub import StubGuest, format_size, parse_size
+
+
+def test_defaults() -> None:
+    assert StubGuest.parse("pv64") == StubGuest.pv64() == StubGuest()
+    assert StubGuest().describe() == "pv64"
+
+
+def test_text_and_fields_say_the_same() -> None:
+    text = "pv64:mem=1G,vcpus=4,offline_vcpus=1+3,holes=0.1,writer=thread,rate=20001,"
+    text += "p2m_vaddr=0xffffc90005000000"
+    guest = StubGuest.pv64(
+        mem=1 << 30, vcpus=4, offline_vcpus=(1, 3), holes=0.1, writer="thread", rate=20001,
+        p2m_vaddr=0xFFFFC90005000000,
+    )
+    assert StubGuest.parse(text) == guest
+    assert set(guest.describe()[5:].split(",")) == set(text[5:].split(","))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parse_undoes_describe(seed: int) -> None:
+    rng = random.Random(seed)
+    choices = {
+        "mem": [rng.randrange(1, 1 << 20) << 12], "span": [0, 1 << 36], "max_mem": [0, 1 << 30],
+        "spare_p2m": [0, 3 << 20], "holes": [0.0, rng.random()], "vcpus": [1, 7],
+        "p2m_vaddr": [0xFFFFC90000000000, 0xFFFFE00000001000], "tree": ["no", "both", "only"],
+        "share_invalid": [True, False], "fixmap": [True, False], "seed": [0, rng.getrandbits(60)],
+        "offline_vcpus": [(), (1,), (1, 2, 6)], "msrs": [0, 8], "xsave": [0, 832],
+        "writes": [0, 99], "pt_updates": [0, 5], "hot": [0, 1 << 22], "writer": ["calls", "thread", "none"],
+        "rate": [1, 20000], "suspend": ["ok", "ignore", "crash", "poweroff", "ack-only"], "ack_polls": [0, 9],
+        "suspend_polls": [0, 50], "name": ["", "web-1"],
+    }
+    assert set(choices) == {x.name for x in dataclasses.fields(StubGuest)} - {"kind"}
+    guest = StubGuest(**{name: rng.choice(values) for name, values in choices.items()})  # type: ignore[arg-type]
+    assert StubGuest.parse(guest.describe()) == guest
+
+
+def test_slow_suspend_is_a_number_of_polls() -> None:
+    assert StubGuest.parse("pv64:suspend=slow:40") == StubGuest(suspend="ok", suspend_polls=40)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hvm64:mem=1G", "describes no stub guest"),
+        ("pv64:memory=1G", "no 'memory'"),
+        ("pv64:mem", "not KEY=VALUE"),
+        ("pv64:mem=1G,mem=2G", "given twice"),
+        ("pv64:mem=lots", "not a size"),
+        ("pv64:mem=4097", "not a multiple"),
+        ("pv64:mem=-4096", "not a size"),
+        ("pv64:vcpus=two", "not a number"),
+        ("pv64:holes=some", "not a number"),
+        ("pv64:writer=fast", "none of calls, thread, none"),
+        ("pv64:suspend=never", "none of ok"),
+        ("pv64:suspend=slow:x", "slow:N"),
+        ("pv64:tree=maybe", "none of no"),
+        ("pv64:fixmap=perhaps", "neither yes nor no"),
+        ("pv64:seed=-1", "must not be negative"),
+        ("pv64:offline_vcpus=1+99", "0 to 63"),
+        ("pv64:kind=hvm", "no 'kind'"),
+        ("pv64:writer=thread,rate=0", "at least 1"),
+        ("pv64:name=" + 64 * "x", "63 octets"),
+    ],
+)
+def test_wrong_text(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        StubGuest.parse(text)
+    assert says in str(caught.value)
+
+
+SIZES = [("0", 0), ("4096", 4096), ("64K", 65536), ("3g", 3 << 30), ("2T", 2 << 40)]
+
+
+@pytest.mark.parametrize(("text", "octets"), SIZES)
+def test_sizes(text: str, octets: int) -> None:
+    assert parse_size(text) == octets
+    assert parse_size(format_size(octets)) == octets
