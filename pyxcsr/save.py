@@ -259,7 +259,10 @@ class _Saver:
                 return
             except Exception as again:
                 problem = again
-        _note(error, f"besides, domain {self._domid} may still be suspended: {problem} (try `xl unpause` or resume it)")
+        _note(
+            error, f"besides, domain {self._domid} may still be suspended: {problem}; let it go on with "
+            f"pyxcsr.open_hypervisor({self._hv.backend!r}).domain_resume({self._domid})",
+        )
 
     # -- output, progress, cancellation
 

@@ -1,0 +1,26 @@
+"""What all tests share: a stub hypervisor that is new for each test, and checked for leaks after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import pyxcsr
+from pyxcsr.hypervisor.open import StubBackend
+
+
+@pytest.fixture
+def hv() -> Iterator[StubBackend]:
+    """An open stub hypervisor. After the test nothing may be mapped, tracked or held."""
+    backend = pyxcsr.open_hypervisor("stub")
+    assert isinstance(backend, StubBackend)
+    backend.stub.reset()
+    with backend:
+        yield backend
+        domains = list(backend.stub.domains)
+        for domid in domains:
+            backend.stub.destroy(domid)
+    leaks = backend.stub.leaks()
+    backend.stub.reset()
+    assert leaks == {}, f"left behind: {leaks}"
