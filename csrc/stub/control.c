@@ -112,6 +112,14 @@ int stub_mfn(uint32_t domid, uint64_t pfn, uint64_t *mfn)
     return rc;
 }
 
+/* As many of the pfns as there is room for; returns how many there are. */
+static int64_t copy_pfns(uint64_t *to, uint64_t max, const uint64_t *from, uint64_t count)
+{
+    if (max)
+        memcpy(to, from, (count < max ? count : max) * sizeof(*to));
+    return (int64_t)count;
+}
+
 int64_t stub_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
 {
     const struct st_domain *d;
@@ -120,10 +128,8 @@ int64_t stub_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
 
     st_lock();
     d = guest(domid, &rc);
-    if (d) {
-        count = (int64_t)d->nr_mem;
-        memcpy(pfns, d->mem, (d->nr_mem < max ? d->nr_mem : max) * sizeof(*pfns));
-    }
+    if (d)
+        count = copy_pfns(pfns, max, d->mem, d->nr_mem);
     st_unlock();
     return d ? count : rc;
 }
@@ -155,10 +161,8 @@ int64_t stub_leaf_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
 
     st_lock();
     d = guest(domid, &rc);
-    if (d) {
-        count = (int64_t)d->nr_leaves;
-        memcpy(pfns, d->leaf, (d->nr_leaves < max ? d->nr_leaves : max) * sizeof(*pfns));
-    }
+    if (d)
+        count = copy_pfns(pfns, max, d->leaf, d->nr_leaves);
     st_unlock();
     return d ? count : rc;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import struct
 import subprocess
@@ -231,7 +232,11 @@ assert err == [0, -22]
 print("ready", flush=True)
 {FAULTS[what]}
 """
-    run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    options = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_sigbus=0"
+    run = subprocess.run(
+        [sys.executable, "-c", text], env={**os.environ, "ASAN_OPTIONS": options}, capture_output=True, text=True,
+        check=False,
+    )
     assert run.stdout == "ready\n", run.stderr
     assert -run.returncode in (signal.SIGSEGV, signal.SIGBUS)
 
