@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,11 @@ SIZES = [("0", 0), ("4096", 4096), ("64K", 65536), ("3g", 3 << 30), ("2T", 2 << 
 def test_sizes(text: str, octets: int) -> None:
     assert parse_size(text) == octets
     assert parse_size(format_size(octets)) == octets
+
+
+def test_documented_keys() -> None:
+    """docs/stub.md's table has each key, and no other."""
+    text = (Path(__file__).resolve().parents[2] / "docs/stub.md").read_text()
+    table = text.partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert keys == [x.name for x in dataclasses.fields(StubGuest) if x.name != "kind"]
