@@ -1,0 +1,126 @@
+"""The lab with real Xen as a fixture: images built once, each script one boot of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent.parent
+CHECKOUT = TESTS.parent
+LAB = TESTS / "xenlab"
+SCRIPTS = Path(__file__).resolve().parent / "dom0"
+IMAGES = Path(os.environ.get("XENLAB", "/var/tmp/xenlab"))
+TIME_OUT, NO_ANSWER = 124, 125  # statuses of tests/xenlab/run
+
+
+def why_not() -> Optional[str]:
+    """What this machine lacks for the lab, or None."""
+    if os.uname().machine != "x86_64":
+        return "the lab's Xen is built for x86-64"
+    if os.geteuid() != 0:
+        return "the lab needs root: it installs QEMU by apt and makes a root file system"
+    if not shutil.which("qemu-system-x86_64") and not shutil.which("apt-get"):
+        return "there is no QEMU and no apt to install it with"
+    return None
+
+
+def tool(name: str, *arguments: object, **environment: str) -> None:
+    """Runs one of the lab's tools; its output is shown, a failure is the test's failure."""
+    command = [str(LAB / name), *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}: status {done.returncode}", pytrace=False)
+
+
+def copy_tracked(to: Path) -> None:
+    """The checkout's tracked files, as they are in the working tree."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=CHECKOUT, stdout=subprocess.PIPE, check=True
+    )
+    for name in listed.stdout.decode().split("\0"):
+        source = CHECKOUT / name
+        if name and source.is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, to / name)
+
+
+class Lab:
+    """One release of Xen, ready to boot."""
+
+    def __init__(self, release: str, work: Path) -> None:
+        self.release = release
+        self.sources = work / "sources"
+        self.wheels = work / "wheels"
+        tool("build", "--release", release)
+        copy_tracked(self.sources)
+
+    def payload(self, to: Path) -> Path:
+        """The scripts and pyxcsr as a wheel, built with dom0's own tools but not under emulation."""
+        if not self.wheels.exists():
+            build = to.with_name("build")
+            shutil.copytree(self.sources, build)
+            tool("wheel", "--release", self.release, build, self.wheels, PYXCSR_BACKENDS="xen,stub")
+        shutil.copytree(SCRIPTS, to / SCRIPTS.relative_to(CHECKOUT))
+        for wheel in self.wheels.iterdir():
+            shutil.copy2(wheel, to)
+        return to
+
+    def boot(self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str) -> tuple[int, str]:
+        """Runs the script in dom0; its status, and all that was printed, which is shown too."""
+        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor,
+                   "--payload", str(payload), "--out", str(out), "--", str(SCRIPTS / script), *map(str, arguments)]
+        lines = []
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            encoding="utf-8", errors="replace",
+        ) as run:
+            assert run.stdout is not None
+            for line in run.stdout:
+                lines.append(line)
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        return run.returncode, "".join(lines)
+
+    def prove(
+        self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow", sources: bool = False
+    ) -> Path:
+        """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
+
+        The emulator itself hangs now and then; a boot that neither ended nor told of a failure is tried
+        once more, with a warning.
+        """
+        payload = self.sources if sources else self.payload(tmp_path / "payload")
+        for left in (1, 0):
+            out = tmp_path / f"out{left}"
+            status, text = self.boot(script, *arguments, payload=payload, out=out, hypervisor=hypervisor)
+            if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
+                break
+            warnings.warn(f"{script} on Xen {self.release}: the lab hung (status {status}); once more", stacklevel=2)
+        failed = [line for line in text.splitlines() if " FAIL " in line]
+        assert status == 0 and not failed, f"{script} on Xen {self.release}: status {status}\n" + "\n".join(failed)
+        assert " ok " in text and "failures: 0" in text, f"{script} did not run to its end"
+        return out
+
+
+_labs: dict[str, Lab] = {}
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The lab of the release that the test is parametrised with."""
+    reason = why_not()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"CI has to run this: {reason}", pytrace=False)
+    if reason:
+        pytest.skip(reason)
+    release: str = request.param
+    if release not in _labs:
+        _labs[release] = Lab(release, tmp_path_factory.mktemp("lab"))
+    return _labs[release]

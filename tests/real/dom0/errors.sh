@@ -1,0 +1,91 @@
+# Bad input and interruptions on real Xen: a clear message, no file that looks complete,
+# and a guest that goes on and can be saved live afterwards (so log-dirty was off).
+. /payload/tests/real/dom0/lib.sh
+install_pyxcsr
+start pulse
+s=/tmp/s; mkdir $s
+usable() { # the guest goes on, and a live save of it still works
+    goes_on && pyxcsr save --live "$g" /tmp/again.raw && verify-stream-v2 -i /tmp/again.raw && rm /tmp/again.raw
+}
+
+step "a name that no domain has" refused nosuch pyxcsr save nosuch $s/f
+step "an id that no domain has" refused 4242 pyxcsr save 4242 $s/f
+step "dom0 itself" refused 'domain 0|Domain-0|dom0' pyxcsr save 0 $s/f
+echo precious >$s/f
+step "FILE exists" refused 'exists.*|--force' pyxcsr save "$g" $s/f
+step "it is as it was" grep -qx precious $s/f
+step "--force" pyxcsr save --live --force "$g" $s/f
+step "that one is complete" pyxcsr verify $s/f
+rm $s/f
+step "not root" refused 'root|privilege|permission' setpriv --reuid=65534 --clear-groups pyxcsr save "$g" /dev/shm/f
+needed "a PVH guest, not yet started" xl create -p /lab/pvh.cfg
+step "it is refused, named" refused 'pvh|hvm' pyxcsr save pvh $s/f
+xl destroy pvh
+step "no file left" nothing_in $s
+
+xl pause "$g"
+step "a guest that does not suspend" refused 'suspend' pyxcsr save --live --suspend-timeout 3 "$g" $s/f
+cat /tmp/step
+step "no file left" nothing_in $s
+step "the request was withdrawn" [ -z "$(xenstore-read "/local/domain/$(domid)/control/shutdown")" ]
+step "the same, not live" refused 'suspend' pyxcsr save --no-live --suspend-timeout 3 "$g" $s/f
+step "no file left" nothing_in $s
+xl unpause "$g"
+step "the guest goes on and can be saved" usable
+
+mount -t tmpfs -o size=16m tmpfs $s
+step "disk full" refused 'no space' pyxcsr save --live "$g" $s/f
+step "no file left" nothing_in $s
+step "disk full, not live" refused 'no space' pyxcsr save --no-live "$g" $s/f
+step "no file left" nothing_in $s
+umount $s
+step "the guest goes on and can be saved" usable
+broken_pipe() { (set -o pipefail; pyxcsr save --live "$g" - | head -c 1000000 >/dev/null); }
+step "closed pipe" refused 'pipe' broken_pipe
+step "the guest goes on and can be saved" usable
+
+written() { # waits for a file being written in $s to pass 8 MiB
+    local i=0
+    while [ $i -lt 300 ]; do
+        [ "$(cat $s/* $s/.[!.]* 2>/dev/null | head -c 8388609 | wc -c)" -gt 8388608 ] && return
+        sleep 0.05; i=$((i + 1))
+    done
+    echo "nothing is being written"; return 1
+}
+killed() { # killed SIGNAL ARGUMENT... : a save is sent the signal in mid-pass and must fail soon
+    local signal=$1 pid status a; shift
+    env --default-signal=INT pyxcsr save "$@" & pid=$!
+    written || { kill -KILL $pid; return 1; }
+    kill "-$signal" $pid; a=$(ms)
+    wait $pid; status=$?
+    echo "SIG$signal: status $status after $(($(ms) - a)) ms"
+    [ $status -ne 0 ] && [ $(($(ms) - a)) -lt 5000 ]
+}
+for signal in TERM INT; do
+    step "SIG$signal in a live save" killed $signal --live "$g" $s/f
+    cat /tmp/step
+    step "no traceback" sh -c '! grep Traceback /tmp/step'
+    step "no file left" nothing_in $s
+    step "the guest goes on and can be saved" usable
+    step "SIG$signal in a save that is not live" killed $signal --no-live "$g" $s/f
+    cat /tmp/step
+    step "no file left" nothing_in $s
+    step "the guest goes on and can be saved" usable
+done
+stalled() { # SIGTERM while the guest is suspended and the output does not move
+    local pid reader status; rm -f /tmp/fifo; mkfifo /tmp/fifo
+    (exec 3</tmp/fifo; head -c 1000000 <&3 >/dev/null; sleep 60) & reader=$!
+    pyxcsr save --no-live "$g" - >/tmp/fifo & pid=$!
+    sleep 4
+    kill -TERM $pid; sleep 1; ! kill -0 $pid 2>/dev/null || { echo "still there after a second"; kill -KILL $pid; }
+    wait $pid; status=$?
+    kill $reader
+    echo "status $status"
+    [ $status -ne 0 ] && [ $status -ne 137 ]
+}
+step "SIGTERM while suspended with a stalled output" stalled
+step "the guest goes on and can be saved" usable
+step "SIGKILL in a live save" killed KILL --live "$g" $s/f
+step "what it left does not look complete" [ ! -e $s/f ]
+step "log-dirty was left on, yet the guest goes on and can be saved" usable
+finish

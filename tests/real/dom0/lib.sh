@@ -1,0 +1,114 @@
+# Sourced by the scripts here, which tests/xenlab/run starts in dom0: steps with a
+# verdict each, the guest and its heartbeat, installing pyxcsr from /payload.
+real=/payload/tests/real/dom0
+helper=$(command -v pyxcsr-save-helper)
+logs=/var/log/xen/console
+fails=0 g=pulse
+
+say() { printf '%7.2f %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
+ms() { echo $(($(date +%s%N) / 1000000)); }
+
+# step WHAT COMMAND... : one check with its time; what it printed is in /tmp/step
+step() {
+    local what=$1 a; shift
+    a=$(ms)
+    if "$@" >/tmp/step 2>&1; then say "ok   $what ($(($(ms) - a)) ms)"; return; fi
+    say "FAIL $what ($(($(ms) - a)) ms): $*"; tail -n 40 /tmp/step
+    fails=$((fails + 1)); return 1
+}
+# needed WHAT COMMAND... : a step without which the rest makes no sense
+needed() { step "$@" || finish; }
+
+# refused PATTERN COMMAND... : fails with a message like the pattern, and no Python traceback
+refused() {
+    local pattern=$1 status; shift
+    "$@" >/tmp/refused 2>&1; status=$?
+    sed 's/^/    /' /tmp/refused >&2
+    [ $status -ne 0 ] || { echo "succeeded, but should have failed"; return 1; }
+    [ $status -lt 124 ] || { echo "status $status"; return 1; }
+    ! grep -q Traceback /tmp/refused || { echo "a traceback is no message"; return 1; }
+    grep -qiE -- "$pattern" /tmp/refused || { echo "no message like: $pattern"; return 1; }
+}
+
+finish() {
+    dmesg | grep -E 'segfault|general protection|BUG:' && fails=$((fails + 1))
+    say "failures: $fails"
+    exit $((fails > 0))
+}
+
+# --- pyxcsr, from a wheel in the payload or from the sources there
+install_pyxcsr() {
+    local pip="pip install --quiet --no-index --break-system-packages --root-user-action=ignore"
+    if ls /payload/*.whl >/dev/null 2>&1; then
+        needed "install $(basename /payload/*.whl)" $pip /payload/*.whl
+    else
+        needed "build and install from the sources" \
+            env PYXCSR_BACKENDS=xen,stub $pip --no-build-isolation /payload
+    fi
+    cd /
+    helper=$(command -v pyxcsr-save-helper) || { say "FAIL no pyxcsr-save-helper"; fails=1; finish; }
+}
+
+# --- the guest: its heartbeat, in all logs of its name (`xl migrate` opens another)
+beats() { cat $logs/guest-"$g"*.log 2>/dev/null | grep -a 'PULSE n=.*bad='; }
+last_beat() { beats | sed 's/.*PULSE //' | sort -t= -k2 -n | tail -n 1; }
+field() { last_beat | tr ' ' '\n' | sed -n "s/^$1=//p"; }
+beat() { field n; }
+domid() { xl domid "$g"; }
+state() { xl list "$g" | awk 'NR == 2 {print $5}'; }
+
+# clean: not one corrupt page or wrong sum, and started once only
+clean() {
+    ! cat $logs/guest-"$g"*.log | grep -aE 'CORRUPT|bad=[1-9]' || return 1
+    [ "$(cat $logs/guest-"$g"*.log | grep -ac 'PULSE start')" -le 1 ] || { echo "the guest started anew"; return 1; }
+}
+# goes_on: three more heartbeats and two more sweeps over all its memory, all vcpus, all clean
+goes_on() {
+    local n sweeps want i=0
+    want=$(sed -n 's/.*pulse.workers=\([0-9]*\).*/\1/p' "/lab/$g.cfg")
+    n=$(beat) sweeps=$(field sweeps)
+    while [ $i -lt 120 ]; do
+        if [ "$(beat || true)" -ge $((${n:-0} + 3)) ] 2>/dev/null && [ "$(field sweeps)" -ge $((${sweeps:-0} + 2)) ] &&
+            [ "$(field vcpus)" = "$want" ]; then
+            clean; return
+        fi
+        sleep 0.5; i=$((i + 1))
+    done
+    echo "no heartbeat beyond n=${n:-none}, or sweeps stand at ${sweeps:-none}, or not ${want:-1} vcpus"
+    last_beat; xl list; return 1
+}
+start() { # start GUEST [SETTING...]
+    g=$1; shift
+    needed "xl create $g" xl create "/lab/$g.cfg" "$@"
+    needed "heartbeat" goes_on
+}
+# forget: the guest's logs so far, so that an older image of it may count from its own beat
+forget() { rm -f $logs/guest-"$g"*.log; kill -HUP "$(cat /run/xen/xenconsoled.pid)"; }
+
+# restore_raw RAW CONFIG: a raw libxc stream brought back by unmodified xl
+restore_raw() {
+    xlwrap wrap "$1" "$2" /tmp/wrapped.xl && env -u LIBXL_SAVE_HELPER xl restore /tmp/wrapped.xl
+    local status=$?
+    rm -f /tmp/wrapped.xl
+    return $status
+}
+gone() { ! xl domid "$g"; }
+nothing_in() { [ -z "$(ls -A "$1")" ] || { ls -lA "$1"; return 1; }; }
+
+# seen PATTERN COMMAND... : runs it, and a process like the pattern must be seen meanwhile
+seen() {
+    local pattern=$1 watcher status; shift
+    rm -f /tmp/seen
+    while :; do pgrep -af -- "$pattern" >/tmp/seen.now && cp /tmp/seen.now /tmp/seen; sleep 0.05; done &
+    watcher=$!
+    "$@"; status=$?
+    kill $watcher; wait $watcher 2>/dev/null
+    cat /tmp/seen 2>/dev/null || { echo "no process was seen like: $pattern"; return 1; }
+    return $status
+}
+# stands: the guest exists, and does not get on
+stands() {
+    local n; xl domid "$g" || return 1
+    sleep 2; n=$(beat); sleep 3
+    [ "$(beat)" = "$n" ] || { echo "it went on from $n to $(beat)"; return 1; }
+}

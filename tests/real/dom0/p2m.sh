@@ -1,0 +1,35 @@
+# The guest's p2m grows: a live save under way is cancelled with P2mChanged and leaves
+# nothing; the grown guest can be saved and restored.
+. /payload/tests/real/dom0/lib.sh
+install_pyxcsr
+start pulse
+needed "its configuration" xlwrap config "$(domid)" /tmp/c.json
+mkdir /tmp/s
+generation() { xcpeer info "$(domid)" | sed -n 's/.*p2m_generation //p'; }
+was=$(generation)
+needed "raise the guest's limit" xl mem-max "$g" 512
+growing() { # a save that would go on and on, and the guest's memory growing meanwhile
+    pyxcsr save --live --max-iterations 1000000 --target-dirty 0 "$g" /tmp/s/f & local pid=$! status
+    sleep 3
+    kill -0 $pid || return 1
+    xl mem-set "$g" 200
+    for _ in $(seq 300); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
+    ! kill -0 $pid 2>/dev/null || { echo "the save goes on and on"; kill $pid; }
+    wait $pid; status=$?
+    echo "status $status, p2m_generation $was, then $(generation)" >&2
+    return $status
+}
+step "a live save is cancelled" refused 'p2m generation' growing
+cat /tmp/refused
+step "p2m_generation did move" [ "$(generation)" != "$was" ]
+step "nothing left" nothing_in /tmp/s
+step "the guest goes on" goes_on
+for how in --live --no-live; do
+    needed "pyxcsr save $how of the grown guest" pyxcsr save $how --then destroy "$g" /tmp/s/f
+    step "verify-stream-v2 accepts it" verify-stream-v2 -i /tmp/s/f
+    step "pyxcsr verify accepts it" pyxcsr verify /tmp/s/f
+    needed "xl restore of it" restore_raw /tmp/s/f /tmp/c.json
+    step "the guest goes on, memory clean" goes_on
+    rm /tmp/s/f
+done
+finish

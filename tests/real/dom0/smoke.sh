@@ -1,0 +1,27 @@
+# The short proof: pyxcsr is built and installed in dom0, lists domains, and the guest
+# is saved by `pyxcsr save --live`, by `xl save` and by `xl migrate`, once each.
+. /payload/tests/real/dom0/lib.sh
+install_pyxcsr
+listed() { python3 -c "import pyxcsr; hv = pyxcsr.open_hypervisor('xen'); print(hv.domains())"; }
+needed "lists domains" listed
+cat /tmp/step
+start pulse
+needed "its configuration" xlwrap config "$(domid)" /tmp/c.json
+
+live() { pyxcsr save --live "$@" --json >/tmp/r.json && python3 "$real/report.py" live /tmp/r.json; }
+needed "pyxcsr save --live" live "$g" /tmp/a.raw
+cat /tmp/step
+step "verify-stream-v2 accepts it" verify-stream-v2 -i /tmp/a.raw
+step "pyxcsr verify accepts it" pyxcsr verify /tmp/a.raw
+step "the guest goes on" goes_on
+needed "pyxcsr save --live --then destroy" live --then destroy "$g" /tmp/b.raw
+needed "xl restore of it" restore_raw /tmp/b.raw /tmp/c.json
+step "the guest goes on, memory clean" goes_on
+
+needed "xl save through pyxcsr-save-helper" env LIBXL_SAVE_HELPER="$helper" xl save "$g" /tmp/c.xl
+needed "plain xl restore" xl restore /tmp/c.xl
+step "the guest goes on, memory clean" goes_on
+needed "xl migrate through it" env LIBXL_SAVE_HELPER="$helper" \
+    xl migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive'
+step "the guest goes on, memory clean" goes_on
+finish

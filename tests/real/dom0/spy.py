@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Stands between xl and a save helper, relays every message and notes when they passed.
+
+LIBXL_SAVE_HELPER names this program; SPY_HELPER the helper to run, SPY_OUT the file that
+gets a JSON object: seconds in all, to suspend, and from suspend's answer to `complete`;
+octets written; passes told of. The restore side is run without a look.
+"""
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+
+HEAD = struct.Struct("=HH")             # length of what follows the first field, number
+PROGRESS, SUSPEND, COMPLETE = 2, 3, 10
+ANSWERED = {3, 4, 5, 6, 7, 8, 10}
+
+
+def exactly(f, n):
+    data = f.read(n)
+    if len(data) != n:
+        raise EOFError
+    return data
+
+
+def octets(pid):
+    """What the process wrote so far."""
+    with open(f"/proc/{pid}/io") as f:
+        return int(dict(line.split(": ") for line in f)["wchar"])
+
+
+def doing_what(body):
+    """A progress message's second string."""
+    (n,) = struct.unpack_from("=I", body)
+    (m,) = struct.unpack_from("=I", body, 4 + n)
+    return body[8 + n:8 + n + m].rstrip(b"\0").decode()
+
+
+def relay(child):
+    """Relays until `complete`; returns the times of what passed, octets and kinds of progress."""
+    t = {"doing": set()}
+    while COMPLETE not in t:
+        length, number = HEAD.unpack(exactly(child.stdout, HEAD.size))
+        body = exactly(child.stdout, length + 2 - HEAD.size)
+        t[number] = time.monotonic()
+        if number == PROGRESS:
+            t["doing"].add(doing_what(body))
+        if number == COMPLETE:
+            t["octets"] = octets(child.pid)
+        os.write(1, HEAD.pack(length, number) + body)
+        if number in ANSWERED:
+            answer = os.read(0, 4)
+            t["suspended"] = time.monotonic() if number == SUSPEND else t.get("suspended")
+            child.stdin.write(answer)
+            child.stdin.flush()
+    return t
+
+
+helper = os.environ["SPY_HELPER"]
+if sys.argv[1] != "--save-domain":
+    os.execv(helper, [helper, *sys.argv[1:]])
+for n in sys.argv[2:4]:
+    if int(n) >= 0:
+        os.set_inheritable(int(n), True)
+started = time.monotonic()
+child = subprocess.Popen([helper, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+times = relay(child)
+with open(os.environ["SPY_OUT"], "w") as out:
+    json.dump({"seconds": times[COMPLETE] - started, "suspending": times["suspended"] - times[SUSPEND],
+               "paused": times[COMPLETE] - times["suspended"], "octets": times["octets"],
+               "passes": sum(text.startswith("Frames") for text in times["doing"]),
+               "doing": sorted(times["doing"])}, out)
+sys.exit(child.wait())

@@ -1,0 +1,121 @@
+"""A reader of libxc v3 streams that shares no code with pyxcsr, for what the lab compares.
+
+  streams.py count FILE       octets and pages with data, as JSON
+  streams.py same OURS THEIRS do two streams of one suspended guest restore the same guest?
+"""
+import json
+import struct
+import sys
+
+HEADERS = 24 + 16
+RECORD = struct.Struct("<II")
+END, PAGE_DATA, VCPU_BASIC, TSC_INFO = 0x0, 0x1, 0x4, 0x8
+NAMES = {0x0: "END", 0x2: "X86_PV_INFO", 0x3: "X86_PV_P2M_FRAMES", 0x4: "X86_PV_VCPU_BASIC",
+         0x5: "X86_PV_VCPU_EXTENDED", 0x6: "X86_PV_VCPU_XSAVE", 0x7: "SHARED_INFO", 0x8: "X86_TSC_INFO",
+         0xC: "X86_PV_VCPU_MSRS", 0x10: "STATIC_DATA_END", 0x11: "X86_CPUID_POLICY", 0x12: "X86_MSR_POLICY"}
+RDX = 8 + 512 + 8 + 12 * 8              # in VCPU_BASIC: ids, then fpu_ctxt, flags, user_regs up to rdx
+STORE, CONSOLE = 56, 72                 # in start_info
+NO_DATA = {0xF, 0xE, 0xD}               # XTAB, BROKEN, XALLOC
+
+
+def records(f):
+    """Yields (type, body) of each record."""
+    if len(f.read(HEADERS)) != HEADERS:
+        sys.exit("streams: no headers")
+    while True:
+        head = f.read(RECORD.size)
+        if len(head) != RECORD.size:
+            sys.exit("streams: ends without END")
+        kind, length = RECORD.unpack(head)
+        body = f.read(-(-length // 8) * 8)
+        yield kind, body[:length]
+        if kind == END:
+            return
+
+
+def pages(body):
+    """Yields (pfn, type, data or None) of a PAGE_DATA record."""
+    (count,) = struct.unpack_from("<I", body)
+    at = 8 + 8 * count
+    for entry in struct.unpack_from(f"<{count}Q", body, 8):
+        kind = entry >> 60
+        data = None
+        if kind not in NO_DATA:
+            data, at = body[at:at + 4096], at + 4096
+        yield entry & ((1 << 52) - 1), kind, data
+    if at != len(body):
+        sys.exit("streams: PAGE_DATA has another length than its pfns ask for")
+
+
+def count(path):
+    """What `count` prints."""
+    octets, with_data = HEADERS, 0
+    with open(path, "rb") as f:
+        for kind, body in records(f):
+            octets += RECORD.size + -(-len(body) // 8) * 8
+            if kind == PAGE_DATA:
+                with_data += sum(data is not None for _, _, data in pages(body))
+    return {"octets": octets, "pages": with_data}
+
+
+def image(path):
+    """The image's last word on each pfn, and the other records in their order."""
+    last, rest = {}, []
+    with open(path, "rb") as f:
+        for kind, body in records(f):
+            if kind != PAGE_DATA:
+                rest.append((kind, body))
+                continue
+            for pfn, page_type, data in pages(body):
+                last[pfn] = (page_type, data)
+    return last, rest
+
+
+def rings(last, rest):
+    """The pfns of the xenstore and console rings, from the start_info that vcpu 0's rdx names.
+
+    dom0's daemons write these two whenever they like, and their writes are not logged.
+    """
+    vcpu0 = next(body for kind, body in rest if kind == VCPU_BASIC and body[:4] == bytes(4))
+    (start_info,) = struct.unpack_from("<Q", vcpu0, RDX)
+    page = last[start_info][1]
+    return {struct.unpack_from("<Q", page, at)[0] for at in (STORE, CONSOLE)}
+
+
+def differing(x, y):
+    """Where two strings of octets differ, in words."""
+    where = [i for i in range(max(len(x), len(y))) if x[i:i + 1] != y[i:i + 1]]
+    return f"{len(x)} and {len(y)} octets, {len(where)} differ, the first at {where[:16]}"
+
+
+def same(ours, theirs):
+    """Prints each difference; returns their number."""
+    a, rest_a = image(ours)
+    b, rest_b = image(theirs)
+    shared = rings(a, rest_a)
+    bad = []
+    for pfn in sorted(a.keys() | b.keys()):
+        (type_a, x), (type_b, y) = a.get(pfn, (None, None)), b.get(pfn, (None, None))
+        if type_a != type_b or (x is None) != (y is None):
+            bad.append(f"pfn {pfn:#x}: type ours {type_a}, theirs {type_b}")
+        elif x != y and pfn not in shared:
+            bad.append(f"pfn {pfn:#x} of type {type_a}: {differing(x, y)}")
+    kinds_a, kinds_b = [k for k, _ in rest_a], [k for k, _ in rest_b]
+    if kinds_a != kinds_b:
+        bad.append(f"records: ours {kinds_a}, theirs {kinds_b}")
+    for (kind, x), (other, y) in zip(rest_a, rest_b):
+        if kind == other and x != y and kind != TSC_INFO:      # TSC_INFO holds the time of the save
+            bad.append(f"{NAMES.get(kind, kind)}: {differing(x, y)}")
+    print(f"{len(a)} pfns, {len(rest_a)} other records, {len(bad)} differences"
+          f" (not counted: the rings at {[hex(p) for p in sorted(shared)]})")
+    print("\n".join(bad[:40]))
+    return len(bad)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["count"] and len(sys.argv) == 3:
+        print(json.dumps(count(sys.argv[2])))
+    elif sys.argv[1:2] == ["same"] and len(sys.argv) == 4:
+        sys.exit(same(sys.argv[2], sys.argv[3]) > 0)
+    else:
+        sys.exit(__doc__)
