@@ -79,7 +79,9 @@ def pkg_config(option: str) -> list[str]:
 
 def have_xen() -> Optional[str]:
     """None if a program that uses libxenctrl compiles and links; else what the compiler said."""
-    text = "#include <xenctrl.h>\n#include <xenguest.h>\n#include <xenforeignmemory.h>\n#include <xenstore.h>\n"
+    text = (
+        "#include <xenctrl.h>\n#include <xenguest.h>\n#include <xenforeignmemory.h>\n#include <xenstore.h>\n"
+    )
     text += "int main(void) { return !xc_interface_open(0, 0, 0) + !xs_open(0); }\n"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")

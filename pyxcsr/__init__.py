@@ -55,10 +55,28 @@ if TYPE_CHECKING:
     from pyxcsr.suspend import XenstoreSuspend
 
 _ERRORS = (
-    "BackendUnavailable", "Cancelled", "DomainDying", "DomainNotFound", "GuestStateError", "HypervisorError",
-    "LogDirtyUnsupported", "NotAStream", "NotSupported", "OutputError", "P2mChanged", "P2mError", "PageError",
-    "PageTableError", "PrivilegeError", "StreamError", "StreamTruncated", "SuspendError", "SuspendTimeout",
-    "UsageError", "VersionMismatch", "XcsrError",
+    "BackendUnavailable",
+    "Cancelled",
+    "DomainDying",
+    "DomainNotFound",
+    "GuestStateError",
+    "HypervisorError",
+    "LogDirtyUnsupported",
+    "NotAStream",
+    "NotSupported",
+    "OutputError",
+    "P2mChanged",
+    "P2mError",
+    "PageError",
+    "PageTableError",
+    "PrivilegeError",
+    "StreamError",
+    "StreamTruncated",
+    "SuspendError",
+    "SuspendTimeout",
+    "UsageError",
+    "VersionMismatch",
+    "XcsrError",
 )
 
 _WHERE = {
@@ -80,7 +98,46 @@ _WHERE = {
     "XenstoreSuspend": "suspend",
 }
 
-__all__ = ["__version__", *sorted(_WHERE)]
+__all__ = [
+    "BackendUnavailable",
+    "Cancelled",
+    "Decision",
+    "DomainDying",
+    "DomainInfo",
+    "DomainNotFound",
+    "GuestStateError",
+    "Hypervisor",
+    "HypervisorError",
+    "LogDirtyUnsupported",
+    "NotAStream",
+    "NotSupported",
+    "OutputError",
+    "P2mChanged",
+    "P2mError",
+    "PageError",
+    "PageTableError",
+    "PageType",
+    "PassReport",
+    "PrecopyStats",
+    "PrivilegeError",
+    "Progress",
+    "SaveReport",
+    "SimplePolicy",
+    "StreamError",
+    "StreamReader",
+    "StreamTruncated",
+    "StubGuest",
+    "SuspendError",
+    "SuspendTimeout",
+    "UsageError",
+    "VersionMismatch",
+    "XcsrError",
+    "XenstoreSuspend",
+    "__version__",
+    "open_hypervisor",
+    "save",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,14 @@ from typing import Any, Optional, Protocol, Union
 from pyxcsr.errors import Cancelled, DomainDying, HypervisorError, NotSupported, SuspendError, UsageError
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
-from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, BatchResult, DomainInfo, Hypervisor, SaveHandle, SinkHandle
+from pyxcsr.hypervisor.interface import (
+    SHUTDOWN_NAMES,
+    BatchResult,
+    DomainInfo,
+    Hypervisor,
+    SaveHandle,
+    SinkHandle,
+)
 from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
 from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, domain_header, frame, image_header
@@ -63,8 +70,14 @@ class _Saver:
     """One save."""
 
     def __init__(
-        self, hv: Hypervisor, domid: int, live: bool, policy: Policy, suspend: Optional[Suspend],
-        progress: Optional[ProgressCallback], cancel: Optional[Cancel],
+        self,
+        hv: Hypervisor,
+        domid: int,
+        live: bool,
+        policy: Policy,
+        suspend: Optional[Suspend],
+        progress: Optional[ProgressCallback],
+        cancel: Optional[Cancel],
     ) -> None:
         self._hv, self._domid, self._live, self._policy = hv, domid, live, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
@@ -112,7 +125,10 @@ class _Saver:
 
     def _new_report(self, info: DomainInfo) -> SaveReport:
         return SaveReport(
-            domid=self._domid, live=self._live, nr_pfns=self._ops.nr_pfns, nr_vcpus=info.nr_online_vcpus,
+            domid=self._domid,
+            live=self._live,
+            nr_pfns=self._ops.nr_pfns,
+            nr_vcpus=info.nr_online_vcpus,
             p2m_generation=self._ops.p2m_generation,
         )
 
@@ -141,7 +157,9 @@ class _Saver:
             raise DomainDying(f"domain {info.domid} is being destroyed", domid=info.domid)
         if info.shutdown and not info.suspended:
             how = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
-            raise DomainDying(f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid)
+            raise DomainDying(
+                f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid
+            )
         if info.suspended and self._live:
             raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
         return info
@@ -184,15 +202,21 @@ class _Saver:
     def _ask(self, dirty: Optional[int]) -> Decision:
         passes = self._report.passes
         stats = PrecopyStats(
-            iteration=len(passes), dirty_count=dirty, nr_pfns=self._ops.nr_pfns, pages_sent=self._report.pages,
-            bytes_sent=self._sink.offset, seconds=time.monotonic() - self._began, last_bytes=passes[-1].bytes,
+            iteration=len(passes),
+            dirty_count=dirty,
+            nr_pfns=self._ops.nr_pfns,
+            pages_sent=self._report.pages,
+            bytes_sent=self._sink.offset,
+            seconds=time.monotonic() - self._began,
+            last_bytes=passes[-1].bytes,
             last_seconds=passes[-1].seconds,
         )
         decision = self._policy(stats)
         if decision is Decision.ABORT:
             raise Cancelled(
                 f"the policy ended the save of domain {self._domid} after {stats.iteration} passes, with "
-                f"{'an unknown number of' if dirty is None else dirty} pages dirty", domid=self._domid,
+                f"{'an unknown number of' if dirty is None else dirty} pages dirty",
+                domid=self._domid,
             )
         return decision
 
@@ -233,7 +257,9 @@ class _Saver:
         self._report.seconds_suspending = self._suspended_at - asked
         now = self._hv.domain_info(self._domid)
         if now.dying:
-            raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
+            raise DomainDying(
+                f"domain {self._domid} was destroyed while it was being saved", domid=self._domid
+            )
         if not now.suspended:
             raise SuspendError(
                 f"domain {self._domid} has not been suspended", domid=self._domid, reason=now.shutdown_reason
@@ -260,7 +286,8 @@ class _Saver:
             except Exception as again:
                 problem = again
         _note(
-            error, f"besides, domain {self._domid} may still be suspended: {problem}; let it go on with "
+            error,
+            f"besides, domain {self._domid} may still be suspended: {problem}; let it go on with "
             f"pyxcsr.open_hypervisor({self._hv.backend!r}).domain_resume({self._domid})",
         )
 
@@ -277,14 +304,18 @@ class _Saver:
         if self._cancel is not None and self._cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
 
-    def _tell(self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
+    def _tell(
+        self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False
+    ) -> None:
         now = time.monotonic()
         if self._progress is None or (often and now - self._shown < 0.1):
             return
         self._shown = now
         dirty = done.dirty if done else 0
         iteration = done.iteration if done else len(self._report.passes) if hasattr(self, "_report") else 0
-        self._progress(Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began))
+        self._progress(
+            Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began)
+        )
 
 
 def _add(done: PassReport, batch: BatchResult) -> None:

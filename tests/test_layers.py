@@ -35,7 +35,7 @@ def room(module: str) -> str:
     """The room of a module named relative to the package."""
     if module == "hypervisor.interface":
         return module
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def layer(name: str) -> int:
@@ -64,7 +64,10 @@ def imports(path: Path) -> set[str]:
                 found.update(x.name for x in node.names)
             elif node.module and node.module.startswith("pyxcsr."):
                 base = node.module[len("pyxcsr.") :]
-                found.update(f"{base}.{x.name}" if (ROOT / base / f"{x.name}.py").exists() else base for x in node.names)
+                found.update(
+                    f"{base}.{x.name}" if (ROOT / base / f"{x.name}.py").exists() else base
+                    for x in node.names
+                )
         elif isinstance(node, ast.Import):
             found.update(x.name[len("pyxcsr.") :] for x in node.names if x.name.startswith("pyxcsr."))
     return found

@@ -38,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns 0 if the stream is complete and right."""
     guest = StubGuest.pv64(
-        mem=args.mem, vcpus=args.vcpus, seed=args.seed, holes=args.holes, writer="thread", rate=args.rate, pt_updates=2
+        mem=args.mem,
+        vcpus=args.vcpus,
+        seed=args.seed,
+        holes=args.holes,
+        writer="thread",
+        rate=args.rate,
+        pt_updates=2,
     )
     cancel = CancelBySignal()
     hv = open_hypervisor("stub")

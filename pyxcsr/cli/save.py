@@ -31,17 +31,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("domain", metavar="DOMAIN", help=f"id or name of the domain; {STUB_GUESTS}")
     add("file", metavar="FILE", help="where the stream goes; - is standard output")
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
-    add("--live", action=argparse.BooleanOptionalAction, default=True,
-        help="copy while the guest runs and pause it only for the rest (default), or suspend it first")
+    add(
+        "--live",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="copy while the guest runs and pause it only for the rest (default), or suspend it first",
+    )
     add("--max-iterations", type=int, default=5, metavar="N", help="live passes at most (5)")
     add("--target-dirty", type=int, default=50, metavar="N", help="suspend below so many dirty pages (50)")
     add("--suspend-timeout", type=float, default=60.0, metavar="SECONDS", help="for the guest to answer (60)")
-    add("--then", choices=("resume", "pause", "destroy"), default="resume",
-        help="what becomes of the guest after a complete save (default: resume)")
+    add(
+        "--then",
+        choices=("resume", "pause", "destroy"),
+        default="resume",
+        help="what becomes of the guest after a complete save (default: resume)",
+    )
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
-    add("--progress", action=argparse.BooleanOptionalAction, default=None,
-        help="show progress on standard error (default: if that is a terminal)")
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show progress on standard error (default: if that is a terminal)",
+    )
     add("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -91,12 +103,19 @@ def find_domain(hv: Backend, name: str) -> int:
 
 
 def _save(
-    hv: Backend, domid: int, fd: int, args: argparse.Namespace, policy: SimplePolicy, suspend: XenstoreSuspend,
+    hv: Backend,
+    domid: int,
+    fd: int,
+    args: argparse.Namespace,
+    policy: SimplePolicy,
+    suspend: XenstoreSuspend,
     cancel: CancelBySignal,
 ) -> SaveReport:
     line = None if args.quiet else progress_line(args.progress)
     try:
-        return save(hv, domid, fd, live=args.live, policy=policy, suspend=suspend, progress=line, cancel=cancel)
+        return save(
+            hv, domid, fd, live=args.live, policy=policy, suspend=suspend, progress=line, cancel=cancel
+        )
     finally:
         if line:
             line.done()
@@ -131,7 +150,9 @@ def _destroy(hv: Backend, domid: int) -> None:
         return
     done = subprocess.run([xl, "destroy", str(domid)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
+        raise XcsrError(
+            f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}"
+        )
 
 
 def _print(report: SaveReport, args: argparse.Namespace) -> None:

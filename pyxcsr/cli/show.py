@@ -49,7 +49,9 @@ def progress_line(wanted: Optional[bool]) -> Optional[ProgressLine]:
 
 def summary(report: SaveReport) -> str:
     """The report as a table."""
-    lines = [f"{'pass':>4} {'guest':>8} {'dirty':>9} {'pages':>9} {'MiB':>9} {'deferred':>9} {'holes':>8} {'ms':>9}"]
+    lines = [
+        f"{'pass':>4} {'guest':>8} {'dirty':>9} {'pages':>9} {'MiB':>9} {'deferred':>9} {'holes':>8} {'ms':>9}"
+    ]
     lines += [_row(x) for x in report.passes]
     kind = "live" if report.live else "non-live"
     lines.append(

@@ -29,7 +29,8 @@ class HvmSaveOps:
     def _unsupported(self) -> NotSupported:
         return NotSupported(
             f"domain {self._domid} is an HVM or PVH guest; this release saves PV guests only (xl save without "
-            "LIBXL_SAVE_HELPER saves it with the stock helper)", domid=self._domid,
+            "LIBXL_SAVE_HELPER saves it with the stock helper)",
+            domid=self._domid,
         )
 
     def setup(self) -> None:

@@ -64,11 +64,14 @@ class PvSaveOps:
         width = self._hv.domain_width(self._domid)
         if width != WIDTH:
             raise NotSupported(
-                f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones", domid=self._domid
+                f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones",
+                domid=self._domid,
             )
         if not 0 < self._info.shared_info_mfn < self._hv.nr_mfns():
             mfn = self._info.shared_info_mfn
-            raise P2mError(f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn)
+            raise P2mError(
+                f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn
+            )
         self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
         self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
 

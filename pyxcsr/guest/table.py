@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
-from pyxcsr.stream.format import DomainType
 from pyxcsr.guest.hvm import HvmSaveOps
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.pv import PvSaveOps
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+from pyxcsr.stream.format import DomainType
 
 SaveOpsFactory = Callable[[Hypervisor, DomainInfo, Callable[[], None]], SaveOps]
 

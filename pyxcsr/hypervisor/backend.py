@@ -15,7 +15,15 @@ from typing import Any, Callable, Optional
 from pyxcsr.errors import DomainNotFound, OutputError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor import faults
-from pyxcsr.hypervisor.interface import Again, BatchResult, DomainInfo, P2mHandle, SaveHandle, SinkHandle, TscInfo
+from pyxcsr.hypervisor.interface import (
+    Again,
+    BatchResult,
+    DomainInfo,
+    P2mHandle,
+    SaveHandle,
+    SinkHandle,
+    TscInfo,
+)
 
 SINK_WAIT_MS = 50
 """How long the output may take nothing before signals and cancellation are looked at."""
@@ -132,7 +140,9 @@ class Backend:
 
     def domain_info(self, domid: int) -> DomainInfo:
         if not 0 <= domid < 0x7FF0:  # DOMID_FIRST_RESERVED
-            raise DomainNotFound(f"{domid} is not a domain id", op="domain_info", errno=errno.ESRCH, domid=domid)
+            raise DomainNotFound(
+                f"{domid} is not a domain id", op="domain_info", errno=errno.ESRCH, domid=domid
+            )
         out = self._ffi.new("xcsr_domain *")
         self._call(self._lib.xcsr_domain_info, domid, out, domid=domid)
         return self._domain(out)
@@ -175,7 +185,9 @@ class Backend:
         return bytes(self._ffi.buffer(buffer, length[0]))
 
     def vcpu_online(self, domid: int, vcpu: int) -> bool:
-        return bool(self._number(self._lib.xcsr_vcpu_online, "uint32_t *", domid, vcpu, domid=domid, vcpu=vcpu))
+        return bool(
+            self._number(self._lib.xcsr_vcpu_online, "uint32_t *", domid, vcpu, domid=domid, vcpu=vcpu)
+        )
 
     def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
         return self._blob(self._lib.xcsr_vcpu_basic, domid, vcpu, domid=domid, vcpu=vcpu)
@@ -424,7 +436,14 @@ class Save:
         if rc:
             self._backend._check(rc, domid=self._domid, offset=sink.offset)
         return BatchResult(
-            bool(out.done), out.nr_pfns, out.nr_pages, out.nr_holes, out.nr_deferred, out.nr_tables, out.octets, out.next_pfn
+            bool(out.done),
+            out.nr_pfns,
+            out.nr_pages,
+            out.nr_holes,
+            out.nr_deferred,
+            out.nr_tables,
+            out.octets,
+            out.next_pfn,
         )
 
     def close(self) -> None:

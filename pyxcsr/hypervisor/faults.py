@@ -32,7 +32,9 @@ NO_LOGDIRTY = (
     "this hypervisor cannot track the guest's writes (Xen is built without shadow paging, as Debian's is, "
     "which PV guests need for it), so the guest cannot be saved live; a non-live save (--no-live) works"
 )
-PASSTHROUGH = "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked"
+PASSTHROUGH = (
+    "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked"
+)
 VERSION = (
     "libxenctrl's release is not the running hypervisor's, which refuses its requests; "
     "install or build pyxcsr against the libxenctrl of the running Xen (see `xl info`)"
@@ -43,7 +45,9 @@ PRIVILEGE = "pyxcsr must run as root in dom0, with /dev/xen/privcmd and /dev/xen
 def misuse(rc: int) -> UsageError:
     """The exception for a handle used where it must not be."""
     if rc == -OTHER_PROCESS:
-        return UsageError("this hypervisor handle was opened in another process; open one of your own after a fork")
+        return UsageError(
+            "this hypervisor handle was opened in another process; open one of your own after a fork"
+        )
     return UsageError("this hypervisor handle is in use by another thread; open one handle a thread")
 
 
@@ -67,15 +71,21 @@ def _some(record: dict[str, int], *names: str) -> dict[str, int]:
     return {x: record[x] for x in names}
 
 
-def exception(kind: int, code: int, op: str, text: str, record: dict[str, int], facts: dict[str, Any]) -> XcsrError:
+def exception(
+    kind: int, code: int, op: str, text: str, record: dict[str, int], facts: dict[str, Any]
+) -> XcsrError:
     """The exception for an error record: ``record`` holds its pfn, mfn, level, index, type."""
     if kind == E_OUTPUT:
         advice = "; the reader has gone" if code == errno.EPIPE else ""
-        return OutputError(f"cannot write the stream {text}: {os.strerror(code)}{advice}", errno=code, **facts)
+        return OutputError(
+            f"cannot write the stream {text}: {os.strerror(code)}{advice}", errno=code, **facts
+        )
     if kind == E_PTE:
         return PageTableError(text, errno=code, **_some(record, "level", "index", "pfn", "mfn"), **facts)
     if kind == E_PAGE:
-        return PageError(f"{text}: {os.strerror(code)}", errno=code, **_some(record, "pfn", "mfn", "type"), **facts)
+        return PageError(
+            f"{text}: {os.strerror(code)}", errno=code, **_some(record, "pfn", "mfn", "type"), **facts
+        )
     if kind == E_P2M:
         where = _some(record, "index", "mfn")
         return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)

@@ -38,11 +38,14 @@ def _module(name: str) -> Any:
         if error.name != full:
             raise
         advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
-        raise BackendUnavailable(f"pyxcsr was built without the {name} backend; {advice}", backend=name) from error
+        raise BackendUnavailable(
+            f"pyxcsr was built without the {name} backend; {advice}", backend=name
+        ) from error
     except ImportError as error:  # a library is missing, or of another release
         raise BackendUnavailable(
             f"the {name} backend cannot be loaded: {error}; it was built for another release of Xen than is "
-            f"installed here, so build it here: {HOW_TO_GET_XEN}", backend=name,
+            f"installed here, so build it here: {HOW_TO_GET_XEN}",
+            backend=name,
         ) from error
 
 

@@ -23,7 +23,9 @@ def read_even(shared: SharedInfo, running: bool, cancel: Callable[[], None]) -> 
         if not running or time.monotonic() > deadline:
             raise P2mError(
                 f"the guest is in the middle of a change of its p2m (p2m_generation {value} is odd) and does not "
-                "finish it; try again later", field="p2m_generation", value=value,
+                "finish it; try again later",
+                field="p2m_generation",
+                value=value,
             )
         cancel()
         time.sleep(0.0005)
@@ -38,5 +40,8 @@ def check_same(shared: SharedInfo, before: int) -> None:
         raise P2mChanged(
             f"p2m generation count changed. Migration aborted. (It was {before}, now it is {after}: the guest has "
             "changed the structure of its p2m; it goes on running, try again later.)",
-            field="p2m_generation", value=after, before=before, after=after,
+            field="p2m_generation",
+            value=after,
+            before=before,
+            after=after,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pyxcsr.errors import P2mChanged, P2mError
+from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.frame_list import read_tree
 from pyxcsr.p2m.generation import check_same, read_even
@@ -42,7 +42,12 @@ def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:
 
 def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
     leaves = find_leaves(hv, info, shared.head())
-    handle = hv.map_p2m(info.domid, leaves.nr_pfns, leaves.mfns)
+    try:
+        handle = hv.map_p2m(info.domid, leaves.nr_pfns, leaves.mfns)
+    except HypervisorError as error:
+        if error.op != "xenforeignmemory_map":
+            raise
+        raise P2mError(f"a frame of the p2m is not the guest's: {error}", field="p2m", errno=error.errno) from error
     try:
         pfns = handle.leaf_pfns()
         check_same(shared, generation)

@@ -26,6 +26,9 @@ PER_LEAF = 512
 XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
 """Addresses that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
 
+RESERVE_PAGES = 2
+"""How many shared pages of empty entries a guest has (Linux: one for missing memory, one for identity)."""
+
 MAX_NR_PFNS = 1 << 32
 """What X86_PV_P2M_FRAMES can express."""
 
@@ -52,7 +55,8 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
     if not 0 < nr_pfns <= MAX_NR_PFNS:
         raise P2mError(
             f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn); 1 to {MAX_NR_PFNS:#x} can be saved",
-            field="max_pfn", value=nr_pfns,
+            field="max_pfn",
+            value=nr_pfns,
         )
     frames = -(-nr_pfns // PER_LEAF)
     end = vaddr + frames * PAGE_SIZE - 1
@@ -60,7 +64,10 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
     if vaddr % PAGE_SIZE or not canonical or (vaddr <= XEN_HOLE[1] and end >= XEN_HOLE[0]):
         raise P2mError(
             f"a p2m list of {frames} frames cannot be at p2m_vaddr {vaddr:#x}: not page-aligned, not canonical, "
-            "or within Xen's own range", field="p2m_vaddr", value=vaddr, vaddr=vaddr,
+            "or within Xen's own range",
+            field="p2m_vaddr",
+            value=vaddr,
+            vaddr=vaddr,
         )
     return end
 
@@ -91,7 +98,10 @@ class Walk:
         if not 0 < mfn < self._nr_mfns:
             raise P2mError(
                 f"p2m_cr3 {cr3:#x} is not a frame of this machine ({self._nr_mfns:#x} frames)",
-                field="p2m_cr3", value=cr3, mfn=mfn, max_mfn=self._nr_mfns - 1,
+                field="p2m_cr3",
+                value=cr3,
+                mfn=mfn,
+                max_mfn=self._nr_mfns - 1,
             )
         return mfn
 
@@ -102,7 +112,11 @@ class Walk:
         except HypervisorError as error:
             raise P2mError(
                 f"the level {level.number} tables of the p2m list cannot be read: {error}",
-                field="p2m_cr3", value=mfns[0], level=level.number, mfn=mfns[0], errno=error.errno,
+                field="p2m_cr3",
+                value=mfns[0],
+                level=level.number,
+                mfn=mfns[0],
+                errno=error.errno,
             ) from error
         return words
 
@@ -120,37 +134,58 @@ class Walk:
         return P2mError(
             f"entry {index % PER_TABLE} of a level {level.number} table of the p2m list, for address {vaddr:#x}, is "
             f"{entry:#x}: not a present 4 KiB entry of a frame of this machine",
-            field="p2m_cr3", value=entry, level=level.number, index=index % PER_TABLE, vaddr=vaddr, mfn=mfn,
+            field="p2m_cr3",
+            value=entry,
+            level=level.number,
+            index=index % PER_TABLE,
+            vaddr=vaddr,
+            mfn=mfn,
             max_mfn=self._nr_mfns - 1,
         )
 
     def _trim(self, entries: Sequence[int], vaddr: int, nr_pfns: int) -> tuple[Sequence[int], int]:
         """Cuts the list's end where the guest has only reserved room for memory it may get later.
 
-        A guest that can grow maps the rest of the list with one shared table again and again. Such repeated
-        entries at the end are dropped if that table holds no frame at all; each is worth 2^18 pfns.
+        A guest that can grow maps the rest of its list with a shared page of empty entries, again and again.
+        Level 2 entries at the end (2^18 pfns each) that lead to nothing else are dropped. Only shared pages
+        count: to use one of their pfns the guest must first replace the page, which changes the generation.
         """
         shift = LEVELS[2].shift
+        begin = vaddr >> PAGE_SHIFT
+        end = begin + -(-nr_pfns // PER_LEAF)
+        whole: dict[int, bool] = {}  # what is known of tables that the list fills
         kept = len(entries)
-        while kept > 1 and entries[kept - 1] == entries[-1] and entries[kept - 2] == entries[-1]:
+        while kept:
+            table = ((vaddr >> shift) + kept - 1) << (shift - PAGE_SHIFT)
+            slots = range(max(begin, table), min(end, table + PER_TABLE))
+            entry = entries[kept - 1]
+            reserve = whole.get(entry) if len(slots) == PER_TABLE else None
+            if reserve is None:
+                reserve = self._is_reserve(entry, slots)
+            if not reserve:
+                break
+            if len(slots) == PER_TABLE:
+                whole[entry] = True
             kept -= 1
-        if kept < len(entries) and entries[-1] & PRESENT and self._holds_nothing(entries[-1], vaddr):
-            kept -= 1
-        else:
-            kept = len(entries)
         if kept < len(entries):
             nr_pfns = ((((vaddr >> shift) + kept) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if kept else 0
         if not 0 < nr_pfns <= self._limit:
             raise P2mError(
                 f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have "
-                f"1 to {self._limit:#x}", field="max_pfn", value=nr_pfns, limit=self._limit,
+                f"1 to {self._limit:#x}",
+                field="max_pfn",
+                value=nr_pfns,
+                limit=self._limit,
             )
         return entries[:kept], nr_pfns
 
-    def _holds_nothing(self, entry: int, vaddr: int) -> bool:
-        """True if no p2m entry reached through this level 2 entry names a frame."""
+    def _is_reserve(self, entry: int, slots: range) -> bool:
+        """True if a level 1 table's slots (absolute indices) all name shared pages that hold no frame."""
         level2, level1 = LEVELS[2], LEVELS[3]
-        table = self._frames([entry], level2, vaddr >> level2.shift)
-        leaves = self._frames(self._read(table, level1), level1, 0)
-        distinct = sorted(set(leaves))
-        return all(x >= self._nr_mfns for x in self._read(distinct, level1))
+        table = self._frames([entry], level2, slots[0] >> (level2.shift - PAGE_SHIFT))
+        used = self._read(table, level1)[slots[0] % PER_TABLE :][: len(slots)]
+        leaves = self._frames(used, level1, slots[0])
+        distinct = set(leaves)
+        if len(distinct) > RESERVE_PAGES or any(leaves.count(x) < 2 for x in distinct):
+            return False
+        return all(x >= self._nr_mfns for x in self._read(sorted(distinct), level1))

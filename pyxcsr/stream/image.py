@@ -31,12 +31,7 @@ class MemoryImage:
                 self._take(record)
 
     def _take(self, record: PageData) -> None:
-        at = (
-            (record.offset or 0)
-            + fmt.RECORD_HEADER.size
-            + fmt.PAGE_DATA_HEADER.size
-            + 8 * len(record.entries)
-        )
+        at = (record.offset or 0) + fmt.RECORD_HEADER.size + fmt.PAGE_DATA_HEADER.size + 8 * len(record.entries)
         for pfn, kind, content in record.items():
             self.entries[pfn] = Entry(kind, at if content is not None else None)
             if content is not None:

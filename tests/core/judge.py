@@ -79,7 +79,12 @@ def judge_state(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
     (tsc,) = by_name["X86_TSC_INFO"]
     assert isinstance(tsc, TscInfo)
     truth = hv.domain_tsc(domid)
-    assert (tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation) == (truth.mode, truth.khz, truth.nsec, truth.incarnation)
+    assert (tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation) == (
+        truth.mode,
+        truth.khz,
+        truth.nsec,
+        truth.incarnation,
+    )
     (shared,) = by_name["SHARED_INFO"]
     assert isinstance(shared, SharedInfo)
     assert bytes(shared.blob) == hv.read_frames(domid, [guest.state().shared_info_mfn])

@@ -6,7 +6,6 @@ import random
 from array import array
 
 import pytest
-
 import pyxcsr._stub as module
 
 ffi, lib = module.ffi, module.lib

@@ -338,7 +338,10 @@ def test_a_domain_that_has_shut_down(hv: StubBackend) -> None:
 def test_no_shadow_paging(hv: StubBackend, tmp_path: Path) -> None:
     hv.stub.reset(shadow=False)
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
-    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.LogDirtyUnsupported, match="--no-live") as caught:
+    with (
+        open("/dev/null", "wb") as out,
+        pytest.raises(pyxcsr.LogDirtyUnsupported, match="--no-live") as caught,
+    ):
         save(hv, domid, out)
     assert caught.value.errno == errno.EOPNOTSUPP
     assert hv.stub.guest(domid).running
@@ -364,6 +367,9 @@ def test_no_privcmd(hv: StubBackend) -> None:
 def test_hvm_is_refused_by_name(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     hv.stub.guest(domid).poke_domain("hvm", 1)
-    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.NotSupported, match=f"domain {domid} is an HVM"):
+    with (
+        open("/dev/null", "wb") as out,
+        pytest.raises(pyxcsr.NotSupported, match=f"domain {domid} is an HVM"),
+    ):
         save(hv, domid, out)
     assert hv.stub.guest(domid).running

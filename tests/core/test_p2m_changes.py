@@ -85,7 +85,8 @@ def looks_complete(path: Path) -> bool:
 
 
 def test_the_command_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyxcsr.cli import main, save as command
+    from pyxcsr.cli import main
+    from pyxcsr.cli import save as command
 
     def save_and_change(hv: StubBackend, domid: int, fd: int, **options: Any) -> Any:
         guest = hv.stub.guest(domid)

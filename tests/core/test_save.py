@@ -181,8 +181,16 @@ def test_order_of_records(hv: StubBackend, tmp_path: Path) -> None:
     save_to(hv, domid, tmp_path / "s", live=False)
     vcpu = ["X86_PV_VCPU_BASIC", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS"]
     assert [x.name for x in records(tmp_path / "s")] == [
-        "X86_PV_INFO", "X86_CPUID_POLICY", "X86_MSR_POLICY", "STATIC_DATA_END", "X86_PV_P2M_FRAMES",
-        "X86_TSC_INFO", "SHARED_INFO", *vcpu, *vcpu, "END",
+        "X86_PV_INFO",
+        "X86_CPUID_POLICY",
+        "X86_MSR_POLICY",
+        "STATIC_DATA_END",
+        "X86_PV_P2M_FRAMES",
+        "X86_TSC_INFO",
+        "SHARED_INFO",
+        *vcpu,
+        *vcpu,
+        "END",
     ]
 
 
