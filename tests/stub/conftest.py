@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,19 +234,19 @@ class Probe:
         assert self.lib.xc_domain_getinfolist(self.xch, domid, 1, out) == 1
         return out
 
-    def map(self, domid: int, mfns: list[int], prot: int = 1, per_page: bool = True) -> tuple[Any, list[int]]:
+    def map(self, domid: int, mfns: Sequence[int], prot: int = 1, per_page: bool = True) -> tuple[Any, list[int]]:
         """(address, err) of a foreign mapping; err is empty if per_page is false."""
         err = self.ffi.new("int[]", len(mfns)) if per_page else self.ffi.NULL
         address = self.lib.xenforeignmemory_map(
-            self.fmem, domid, prot, len(mfns), self.ffi.new("xen_pfn_t[]", mfns), err
+            self.fmem, domid, prot, len(mfns), self.ffi.new("xen_pfn_t[]", list(mfns)), err
         )
         return address, list(err) if per_page and address else []
 
     def unmap(self, address: Any, pages: int) -> None:
         assert self.lib.xenforeignmemory_unmap(self.fmem, address, pages) == 0
 
-    def types(self, domid: int, mfns: list[int]) -> list[int]:
-        array = self.ffi.new("xen_pfn_t[]", mfns)
+    def types(self, domid: int, mfns: Sequence[int]) -> list[int]:
+        array = self.ffi.new("xen_pfn_t[]", list(mfns))
         assert self.lib.xc_get_pfn_type_batch(self.xch, domid, len(mfns), array) == 0
         return [x >> 28 for x in array]
 

@@ -123,7 +123,7 @@ def test_frames_and_pfns(hv: Any, seed: int) -> None:
     assert 0.55 < len(pfns) / 2048 < 0.85
     assert all(0 < mfn < hv.stub.max_page for mfn in mfns)
     assert sum(a + 1 == b for a, b in zip(mfns, mfns[1:])) < len(mfns) / 100
-    assert sum(pfn == mfn for pfn, mfn in zip(pfns, mfns)) == 0
+    assert sum(int(pfn) == int(mfn) for pfn, mfn in zip(pfns, mfns)) == 0
 
 
 def test_same_seed_same_machine(hv: Any) -> None:
@@ -168,7 +168,7 @@ def test_direct_map(hv: Any) -> None:
     guest, machine = make(hv, mem="4M", holes=0.2, seed=3)
     cr3 = guest.vcpu(0, "cr3")
     memory = set(guest.pfns_with_memory())
-    kinds = dict(zip(sorted(memory), guest.types(sorted(memory))))
+    kinds: dict[int, PageType] = dict(zip(sorted(memory), guest.types(sorted(memory))))
     for pfn in range(1024):
         vaddr = 0xFFFF888000000000 + pfn * PAGE_SIZE
         assert machine.translate(cr3, vaddr) == (guest.mfn(pfn) if pfn in memory else None)
