@@ -53,14 +53,11 @@ def contents(nr_pfns: int) -> dict[int, tuple[PageType, bytes]]:
     return result
 
 
-def page_records(
-    pages: dict[int, tuple[PageType, bytes]], pfns: Iterable[int], batch: int = 8
-) -> list[rec.Record]:
+def page_records(pages: dict[int, tuple[PageType, bytes]], pfns: Iterable[int], batch: int = 8) -> list[rec.Record]:
     """PAGE_DATA records of the given pfns, ``batch`` in each."""
     order = list(pfns)
     return [
-        rec.PageData.build((pfn, *pages[pfn]) for pfn in order[at : at + batch])
-        for at in range(0, len(order), batch)
+        rec.PageData.build((pfn, *pages[pfn]) for pfn in order[at : at + batch]) for at in range(0, len(order), batch)
     ]
 
 
@@ -105,7 +102,7 @@ def pv_tail(nr_vcpus: int = 2) -> list[rec.Record]:
     tail: list[rec.Record] = [rec.TscInfo(1, 2_500_000, 123, 0), rec.SharedInfo(bytes(PAGE_SIZE))]
     for vcpu in range(nr_vcpus):
         tail += [
-            rec.VcpuBasic(vcpu, vcpu_blob(start_info=START_INFO if vcpu == 0 else 0)),
+            rec.VcpuBasic(vcpu, vcpu_blob(start_info=START_INFO if vcpu == 0 else 0xDEAD_BEEF)),
             rec.VcpuExtended(vcpu, bytes(64)),
             rec.VcpuXsave(vcpu, bytes(16 + 576)),
             rec.VcpuMsrs(vcpu, fmt.VCPU_MSR_ENTRY.pack(0xC001_1027, 0, 0)),
@@ -178,9 +175,7 @@ def find(records: list[rec.Record], kind: type[R], nth: int = 0) -> tuple[int, R
     return found[nth]
 
 
-def swap(
-    records: list[rec.Record], kind: type[R], change: Callable[[R], rec.Record | None], nth: int = 0
-) -> None:
+def swap(records: list[rec.Record], kind: type[R], change: Callable[[R], rec.Record | None], nth: int = 0) -> None:
     """Replaces the ``nth`` record of a class by what ``change`` makes of it, or removes it (None)."""
     at, record = find(records, kind, nth)
     new = change(record)

@@ -52,6 +52,13 @@ def test_direct_map_with_one_other(slot: int, entry: int) -> None:
     assert expand(TableTargets(table(entries), 1, 4, 0)) == wanted
 
 
+@pytest.mark.parametrize("slots", [range(512), range(1), range(511, 512), range(7, 9)])
+def test_direct_map_of_which_some_is_not_present(slots: range) -> None:
+    entries = {at: pte(20 + at, 0x66 if at in slots else 0x67) for at in range(512)}
+    wanted = {at: 20 + at for at in range(512) if at not in slots}
+    assert expand(TableTargets(table(entries), 1, 4, 0)) == wanted
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_like_a_plain_walk(seed: int) -> None:
     rnd = random.Random(seed)

@@ -220,6 +220,18 @@ def test_the_last_version_of_a_table_counts() -> None:
         assert [complaint.rule for complaint in report.complaints] == wanted
 
 
+def test_a_table_after_a_hole_in_its_record() -> None:
+    """The contents in a record are those of the entries that have any: a hole takes no place among them."""
+    records = build.pv64()
+    bad = build.table({7: build.pte(build.HOLE)})
+    pages = [(build.HOLE, PageType.XTAB, b""), (14, PageType.NOTAB, build.page(14)),
+             (build.L1, PageType.L1TAB, bad), (15, PageType.NOTAB, build.page(15))]  # fmt: skip
+    insert_before(records, rec.TscInfo, rec.PageData.build(pages))
+    assert [complaint.text for complaint in check(build.assemble(records)).complaints] == [
+        "page table pfn 0x4 level 1 slot 7 refers to pfn 0x8, which was last sent as XTAB"
+    ]
+
+
 def test_a_table_complaint_names_the_record_that_brought_it() -> None:
     records = build.pv64()
     set_page(records, build.L1, PageType.L1TAB, build.table({0: build.pte(build.HOLE)}))
