@@ -74,7 +74,8 @@ def _print_sums(sums: Survey) -> None:
     print()
     print(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
     print(
-        f"{sums.records} records, {sums.octets} octets, " + ("complete" if sums.complete else "without an END record")
+        f"{sums.records} records, {sums.octets} octets, "
+        + ("complete" if sums.complete else "without an END record")
     )
     types = ", ".join(f"{count} {name}" for name, count in sums.page_types.items())
     print(f"{sums.nr_pfns} pfns; {sums.entries} entries, {sums.pages} with data: {types or 'none'}")

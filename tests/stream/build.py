@@ -53,11 +53,14 @@ def contents(nr_pfns: int) -> dict[int, tuple[PageType, bytes]]:
     return result
 
 
-def page_records(pages: dict[int, tuple[PageType, bytes]], pfns: Iterable[int], batch: int = 8) -> list[rec.Record]:
+def page_records(
+    pages: dict[int, tuple[PageType, bytes]], pfns: Iterable[int], batch: int = 8
+) -> list[rec.Record]:
     """PAGE_DATA records of the given pfns, ``batch`` in each."""
     order = list(pfns)
     return [
-        rec.PageData.build((pfn, *pages[pfn]) for pfn in order[at : at + batch]) for at in range(0, len(order), batch)
+        rec.PageData.build((pfn, *pages[pfn]) for pfn in order[at : at + batch])
+        for at in range(0, len(order), batch)
     ]
 
 
@@ -175,7 +178,9 @@ def find(records: list[rec.Record], kind: type[R], nth: int = 0) -> tuple[int, R
     return found[nth]
 
 
-def swap(records: list[rec.Record], kind: type[R], change: Callable[[R], rec.Record | None], nth: int = 0) -> None:
+def swap(
+    records: list[rec.Record], kind: type[R], change: Callable[[R], rec.Record | None], nth: int = 0
+) -> None:
     """Replaces the ``nth`` record of a class by what ``change`` makes of it, or removes it (None)."""
     at, record = find(records, kind, nth)
     new = change(record)

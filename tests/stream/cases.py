@@ -76,7 +76,9 @@ def insert_before(records: Records, kind: type[rec.Record], new: rec.Record, nth
     records.insert(find(records, kind, nth)[0], new)
 
 
-def raw(records: Sequence[rec.Record], kind: type[Any], body: bytes, nth: int = 0, hvm: bool = False) -> bytes:
+def raw(
+    records: Sequence[rec.Record], kind: type[Any], body: bytes, nth: int = 0, hvm: bool = False
+) -> bytes:
     """The stream with the ``nth`` body of a class replaced by any octets."""
     at, record = find(list(records), kind, nth)
     framed = [rec.frame(each) for each in records]
@@ -667,7 +669,9 @@ _entry(
     "table-target",
     "level 1 slot 77 refers to pfn 0x8, which was last sent as XTAB",
 )
-_entry("l2e_to_hole", (L2, 9), pte(HOLE), "table-target", "page table pfn 0x3 level 2 slot 9 refers to pfn 0x8")
+_entry(
+    "l2e_to_hole", (L2, 9), pte(HOLE), "table-target", "page table pfn 0x3 level 2 slot 9 refers to pfn 0x8"
+)
 _entry(
     "l4e_to_hole",
     (L4, 255),
@@ -675,7 +679,9 @@ _entry(
     "table-target",
     "page table pfn 0x1 level 4 slot 255 refers to pfn 0x8",
 )
-_entry("l4e_after_xens", (USER_L4, 272), pte(HOLE), "table-target", "pfn 0x9 level 4 slot 272 refers to pfn 0x8")
+_entry(
+    "l4e_after_xens", (USER_L4, 272), pte(HOLE), "table-target", "pfn 0x9 level 4 slot 272 refers to pfn 0x8"
+)
 _entry("superpage", (L2, 9), pte(12, 0xE7), "superpage", "page table pfn 0x3 level 2 slot 9 maps a superpage")
 
 

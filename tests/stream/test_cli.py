@@ -68,7 +68,9 @@ def test_verify_complaints(broken: Path) -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert len(lines) == 52
-    assert lines[0].startswith("offset 0x1a1d8 PAGE_DATA: page table pfn 0x4 level 1 slot 0 refers to pfn 0x8")
+    assert lines[0].startswith(
+        "offset 0x1a1d8 PAGE_DATA: page table pfn 0x4 level 1 slot 0 refers to pfn 0x8"
+    )
     assert lines[-2] == "... and 250 more complaints"
     assert "300 complaints" in lines[-1]
 
@@ -164,7 +166,9 @@ def test_inspect(stream: Path) -> None:
     done = run("inspect", str(stream))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "0x0000000028           16 X86_PV_INFO              64-bit guest, 4 levels of page tables"
+    assert (
+        lines[0] == "0x0000000028           16 X86_PV_INFO              64-bit guest, 4 levels of page tables"
+    )
     assert lines[5].split()[:5] == ["0x00000000c0", "106776", "PAGE_DATA", "x", "4"]
     assert "pass 2: 3 entries, 3 with data, pfns 0x4 to 0xd" in lines
     assert "vcpu 1: BASIC 5168, EXTENDED 64, XSAVE 592, MSRS 16" in lines

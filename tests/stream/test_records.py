@@ -168,7 +168,9 @@ def test_frame_refuses_what_no_receiver_takes() -> None:
 def test_headers() -> None:
     assert rec.image_header() == bytes.fromhex("ffffffffffffffff 58454e46 00000003 0000 0000 00000000")
     assert rec.image_header(version=2)[12:16] == bytes([0, 0, 0, 2])
-    assert rec.domain_header(fmt.DomainType.PV, 4, 17) == bytes.fromhex("01000000 0c00 0000 04000000 11000000")
+    assert rec.domain_header(fmt.DomainType.PV, 4, 17) == bytes.fromhex(
+        "01000000 0c00 0000 04000000 11000000"
+    )
     assert rec.ImageHeader(3, 0, 0x1234_5678_9ABC).encode()[18:] == bytes.fromhex("1234 56789abc")
     header = rec.DomainHeader(2, 4, 20)
     assert rec.DomainHeader.decode(header.encode()) == header
