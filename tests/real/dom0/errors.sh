@@ -24,13 +24,25 @@ xl destroy pvh
 step "no file left" nothing_in $s
 
 xl pause "$g"
-step "a guest that does not suspend" refused 'suspend' pyxcsr save --live --suspend-timeout 3 "$g" $s/f
-cat /tmp/step
+step "a paused guest, which cannot suspend" refused 'paused' pyxcsr save --live --suspend-timeout 3 "$g" $s/f
 step "no file left" nothing_in $s
-step "the request was withdrawn" [ -z "$(xenstore-read "/local/domain/$(domid)/control/shutdown")" ]
-step "the same, not live" refused 'suspend' pyxcsr save --no-live --suspend-timeout 3 "$g" $s/f
-step "no file left" nothing_in $s
+step "the same, not live" refused 'paused' pyxcsr save --no-live --suspend-timeout 3 "$g" $s/f
+step "it is still paused" [ "$(state)" = --p--- ]
 xl unpause "$g"
+step "the guest goes on and can be saved" usable
+
+# the guest cannot read the request, so never hears of it
+node=/local/domain/$(domid)/control/shutdown
+xenstore-chmod "$node" n0
+for how in --live --no-live; do
+    a=$(ms)
+    step "a guest that does not answer, $how" refused 'within 3 s' pyxcsr save $how --suspend-timeout 3 "$g" $s/f
+    cat /tmp/step
+    step "that took three seconds and a little" [ $(($(ms) - a)) -gt 3000 ]
+    step "no file left" nothing_in $s
+    step "the request was withdrawn" [ -z "$(xenstore-read "$node")" ]
+done
+xenstore-chmod "$node" "n$(domid)"
 step "the guest goes on and can be saved" usable
 
 mount -t tmpfs -o size=16m tmpfs $s

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STOCK = glob.glob("/usr/lib/xen-*/bin/libxl-save-helper")[0]
@@ -22,8 +23,7 @@ guest = sys.argv[1]
 def run(*command, **env):
     """Runs a command; returns its output and the seconds it took, exits where it fails."""
     started = time.monotonic()
-    done = subprocess.run(command, env=dict(os.environ, **env), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run(command, env=dict(os.environ, **env), capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode:
         sys.exit(f"figures: {' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -32,7 +32,7 @@ def run(*command, **env):
 
 def beats():
     """The guest's heartbeats so far, as {n: gap}."""
-    text = b"".join(open(p, "rb").read() for p in glob.glob(f"/var/log/xen/console/guest-{guest}*.log"))
+    text = b"".join(log.read_bytes() for log in Path("/var/log/xen/console").glob(f"guest-{guest}*.log"))
     return {int(n): int(gap) for n, gap in re.findall(rb"PULSE n=(\d+) .*?gap=(\d+) bad=", text)}
 
 

@@ -43,7 +43,7 @@ install_pyxcsr() {
         needed "install $(basename /payload/*.whl)" $pip /payload/*.whl
     else
         needed "build and install from the sources" \
-            env PYXCSR_BACKENDS=xen,stub $pip --no-build-isolation /payload
+            env PYXCSR_BACKENDS="${PYXCSR_BACKENDS:-xen}" $pip --no-build-isolation /payload
     fi
     cd /
     helper=$(command -v pyxcsr-save-helper) || { say "FAIL no pyxcsr-save-helper"; fails=1; finish; }

@@ -3,7 +3,6 @@
 . /payload/tests/real/dom0/lib.sh
 install_pyxcsr
 start pulse
-needed "its configuration" xlwrap config "$(domid)" /tmp/c.json
 mkdir /tmp/s
 generation() { xcpeer info "$(domid)" | sed -n 's/.*p2m_generation //p'; }
 was=$(generation)
@@ -24,6 +23,10 @@ cat /tmp/refused
 step "p2m_generation did move" [ "$(generation)" != "$was" ]
 step "nothing left" nothing_in /tmp/s
 step "the guest goes on" goes_on
+# the configuration with the memory that it has now is in what xl saves
+needed "xl save -c of the grown guest" xl save -c "$g" /tmp/t.xl
+needed "its configuration" xlwrap config /tmp/t.xl /tmp/c.json
+rm /tmp/t.xl
 for how in --live --no-live; do
     needed "pyxcsr save $how of the grown guest" pyxcsr save $how --then destroy "$g" /tmp/s/f
     step "verify-stream-v2 accepts it" verify-stream-v2 -i /tmp/s/f
