@@ -196,6 +196,11 @@ class BdistWheel(_WithModules, _bdist_wheel):
 class BuildExt(_WithModules, _build_ext):
     """build_ext with one object folder a module: the same sources, compiled differently."""
 
+    def run(self) -> None:
+        for stale in Path(self.build_lib, "pyxcsr").glob("_*.abi3.so"):  # of an earlier build, of other backends
+            stale.unlink()
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         name = ext.name.rpartition("._")[2]
         shared = self.build_temp

@@ -145,6 +145,7 @@ class _Saver:
             self._suspend_guest(info)
             self._last_pass()
             self._tell("tail")
+            self._poll()
             # Gathered, so that a paused guest waits for one write and not for several a vcpu.
             self._put(b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()]))
             now = time.monotonic()

@@ -1,4 +1,3 @@
-# ruff: noqa: PTH110, PTH113, PTH118, PTH121, PTH123, PTH208
 # pathlib takes longer to import than everything else here.
 """Finding Xen's own libxl-save-helper and becoming it, for what this release leaves to it (restore)."""
 

@@ -9,7 +9,7 @@ from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.frame_list import read_tree
 from pyxcsr.p2m.generation import check_same, read_even
-from pyxcsr.p2m.pagetable import Leaves, Walk
+from pyxcsr.p2m.pagetable import PER_LEAF, Leaves, Walk
 from pyxcsr.p2m.shared_info import P2mHead, SharedInfo
 
 ATTEMPTS = 16
@@ -27,17 +27,36 @@ class MappedP2m(NamedTuple):
     generation: int
 
 
-def pfn_limit(info: DomainInfo) -> int:
-    """How many pfns a domain may claim: by what Xen lets it own, with room for holes and hotplug."""
+def shared_limit(info: DomainInfo) -> int:
+    """How many pfns may lie in p2m frames that are named more than once: room for holes and for hotplug."""
     return 8 * max(info.max_pages, info.tot_pages) + HOLES
+
+
+def pfn_limit(info: DomainInfo) -> int:
+    """How many pfns a domain may claim, by what Xen says that it owns.
+
+    A frame holds 512 p2m entries, and each frame of the list is one of the domain's own, or named repeatedly.
+    """
+    return PER_LEAF * info.tot_pages + shared_limit(info)
 
 
 def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:
     """The frames of the guest's p2m, by the list if there is one, else by the tree."""
     limit = pfn_limit(info)
     if head.is_list:
-        return Walk(hv, info.domid, limit).leaves(head.cr3, head.vaddr, head.nr_pfns)
-    return read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
+        leaves = Walk(hv, info.domid, limit).leaves(head.cr3, head.vaddr, head.nr_pfns)
+    else:
+        leaves = read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
+    repeated = PER_LEAF * (len(leaves.mfns) - len(set(leaves.mfns)))
+    if repeated > shared_limit(info):
+        raise P2mError(
+            f"the guest names the same p2m frames for {repeated:#x} pfns; by what Xen says of the domain it may do so "
+            f"for {shared_limit(info):#x}",
+            field="p2m",
+            value=repeated,
+            limit=shared_limit(info),
+        )
+    return leaves
 
 
 def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:

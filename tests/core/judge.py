@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any, Union
 
+from stream import oracle
+
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import SaveReport
@@ -15,7 +17,6 @@ from pyxcsr.stream.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic
 from pyxcsr.stream.verify import verify
-from tests.stream import oracle
 
 CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import pyxcsr
+from core.judge import judge, save_to
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m import generation
 from pyxcsr.save import save
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.verify import verify
-from tests.core.judge import judge, save_to
 
 Action = Callable[[Any], None]
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 import pyxcsr
+from core.judge import judge, judge_pages, records, save_to
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
 from pyxcsr.save import save
 from pyxcsr.stream.records import PageData
-from tests.core.judge import judge, judge_pages, records, save_to
 
 GUESTS: dict[str, dict[str, Any]] = {
     "plain": {},

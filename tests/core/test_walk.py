@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit
+from pyxcsr.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit, shared_limit
 from pyxcsr.p2m.pagetable import XEN_HOLE, check_range
 from pyxcsr.p2m.shared_info import SharedInfo
 from pyxcsr.save import save
@@ -192,13 +194,32 @@ def test_a_p2m_repeated_cannot_swell_the_stream(hv: StubBackend) -> None:
 def test_claims_are_bounded_by_what_xen_says(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     info = hv.domain_info(domid)
+    assert shared_limit(info) == 8 * info.max_pages + HOLES
     limit = pfn_limit(info)
-    assert limit == 8 * info.max_pages + HOLES
+    assert limit == 512 * info.tot_pages + shared_limit(info)
     shared = SharedInfo(hv, domid, info.shared_info_mfn)
     hv.stub.guest(domid).poke_shared_info("max_pfn", limit + 1)
     with pytest.raises(pyxcsr.P2mError):
         find_leaves(hv, info, shared.head())
     shared.close()
+
+
+def test_a_list_made_whole_for_maxmem(hv: StubBackend, tmp_path: Path) -> None:
+    """A guest whose maxmem is far above its memory has all its p2m frames from the start: they are its own."""
+    hv.stub.reset(frames=1 << 22)
+    domid = hv.stub.create(
+        pyxcsr.StubGuest.pv64(mem="256M", spare_p2m="32G", share_invalid=False, max_mem="260M", writes=0)
+    )
+    assert hv.stub.guest(domid).nr_pfns > 8 * hv.domain_info(domid).max_pages + HOLES
+    nr_pfns, leaves = walked(hv, domid)
+    assert nr_pfns == hv.stub.guest(domid).nr_pfns and len(set(leaves)) == len(leaves)
+
+
+def test_a_list_that_repeats_its_frames_for_ever(hv: StubBackend) -> None:
+    hv.stub.reset(frames=1 << 22)
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="64M", span="64G", max_mem="64M"))
+    with pytest.raises(pyxcsr.P2mError, match="same p2m frames"):
+        walked(hv, domid)
 
 
 @pytest.mark.parametrize("value", [0, (1 << 64) - 1, 1 << 40])

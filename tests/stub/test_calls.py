@@ -224,7 +224,7 @@ def test_wrong_use_faults(probe_module: Any, what: str) -> None:
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("_stub_probe", {probe_module.__file__!r})
 module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
-from tests.stub.conftest import Probe
+from stub.conftest import Probe
 probe = Probe(module)
 guest = probe.guest()
 address, err = probe.map(guest.domid, [guest.mfn(1), 2])

@@ -1,0 +1,172 @@
+"""Page tables re-expressed in pfns: the C against a slow and obvious Python version, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import random
+from array import array
+from pathlib import Path
+
+import pytest
+
+import pyxcsr
+from core.judge import judge, save_to
+from pyxcsr.frames import PageType
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.p2m.map import map_p2m
+from pyxcsr.p2m.shared_info import SharedInfo
+from pyxcsr.save import save
+
+FRAME = 0x000FFFFFFFFFF000
+SUPERPAGE = 0x80
+
+
+class Refused(Exception):
+    """An entry that cannot be expressed: errno, slot, mfn."""
+
+
+def obvious(hv: StubBackend, domid: int, level: int, table: array[int]) -> array[int]:
+    """By the stub's own ownership tables, entry by entry."""
+    out = array("Q", table)
+    for slot, entry in enumerate(table):
+        if level == 4 and 256 <= slot <= 271:
+            out[slot] = 0
+            continue
+        if not entry & 1:
+            continue
+        mfn = (entry & FRAME) >> 12
+        if level > 1 and entry & SUPERPAGE:
+            raise Refused(errno.E2BIG, slot, mfn)
+        owner, pfn, _ = hv.stub.frame(mfn) if mfn < hv.stub.max_page else (None, None, 0)
+        if owner != domid or pfn is None:
+            raise Refused(errno.EAGAIN, slot, mfn)
+        out[slot] = entry & ~FRAME & ((1 << 64) - 1) | pfn << 12
+    return out
+
+
+def random_entry(rng: random.Random, mine: list[int], hv: StubBackend, bad: float) -> int:
+    flags = rng.getrandbits(12) & ~SUPERPAGE & ~1 | rng.getrandbits(11) << 52 | rng.getrandbits(1) << 63
+    kind = rng.random()
+    if kind < bad:
+        return rng.choice([hv.stub.max_page, hv.stub.max_page - 1, 3, (1 << 40) - 1]) << 12 | flags | 1
+    if kind < 0.3:
+        return rng.getrandbits(64) & ~1  # not present: anything at all
+    return rng.choice(mine) << 12 | flags | 1
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(6))
+def test_against_the_obvious(hv: StubBackend, level: int, seed: int) -> None:
+    rng = random.Random(seed * 10 + level)
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", seed=seed, holes=0.1))
+    guest = hv.stub.guest(domid)
+    info = hv.domain_info(domid)
+    shared = SharedInfo(hv, domid, info.shared_info_mfn)
+    mapped = map_p2m(hv, info, shared, lambda: None)
+    mine = [guest.mfn(x) for x in guest.pfns_with_memory()]
+    ffi, lib = hv._ffi, hv._lib
+    refused = 0
+    for bad in (0.0, 0.0, 0.001, 0.01):
+        for density in (0.0, 0.02, 1.0):
+            table = array("Q", (random_entry(rng, mine, hv, bad) if rng.random() < density else 0 for _ in range(512)))
+            if bad == 0.01 and density == 1.0:
+                table[rng.randrange(512)] |= SUPERPAGE | 1
+            copy, slot, mfn = array("Q", table), ffi.new("uint32_t *"), ffi.new("uint64_t *")
+            rc = lib.xcsr_normalise(mapped.handle._cdata, level, ffi.from_buffer("uint64_t[]", copy), slot, mfn)
+            try:
+                wanted = obvious(hv, domid, level, table)
+            except Refused as no:
+                refused += 1
+                assert (-rc, slot[0], mfn[0]) == no.args
+            else:
+                assert rc == 0
+                assert copy == wanted
+    assert refused or level == 4
+    mapped.handle.close()
+    shared.close()
+
+
+def fail_at_the_end(hv: StubBackend, table: int, slot: int, value: int, live: bool) -> pyxcsr.PageTableError:
+    """A table gets a bad entry just before the guest suspends, and keeps it."""
+    domid = 1
+    guest = hv.stub.guest(domid)
+
+    def corrupt(name: str, count: int) -> None:
+        if name == "xs_write" and not seen:
+            seen.append(count)
+            guest.corrupt_pte(table, slot, value)
+
+    seen: list[int] = []
+    with hv.stub.hook(corrupt), open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageTableError) as caught:
+        save(hv, domid, out, live=live)
+    assert guest.running and not guest.state().logdirty
+    return caught.value
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+def test_a_bad_entry_of_a_suspended_guest_is_named(hv: StubBackend, live: bool) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=0, pt_updates=0, fixmap=False))
+    assert domid == 1
+    table = hv.stub.guest(domid).pfns_of_type(PageType.L1TAB)[1]
+    error = fail_at_the_end(hv, table, 17, 0x67 | 5 << 12, live)
+    assert (error.level, error.index, error.pfn, error.mfn) == (1, 17, table, 5)
+    for text in ("level 1", "17", f"{table:#x}", "0x5"):
+        assert text in str(error)
+
+
+def test_a_superpage_is_refused_at_once(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=0, pt_updates=0))
+    guest = hv.stub.guest(domid)
+    table = guest.pfns_of_type(PageType.L2TAB)[0]
+    guest.corrupt_pte(table, 100, 0xE7 | guest.mfn(50) << 12)
+    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageTableError, match="superpage") as caught:
+        save(hv, domid, out)
+    assert (caught.value.level, caught.value.index, caught.value.pfn) == (2, 100, table)
+    assert guest.running
+
+
+def test_a_bad_entry_that_stays_is_not_dropped_silently(hv: StubBackend) -> None:
+    """libxenguest sends such a table as having no data, and succeeds; here the save fails, and says where."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=0, pt_updates=0, fixmap=False))
+    guest = hv.stub.guest(domid)
+    table = guest.pfns_of_type(PageType.L1TAB)[0]
+    guest.corrupt_pte(table, 9, 0x67 | 5 << 12)
+    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageTableError):
+        save(hv, domid, out)
+    assert guest.running
+
+
+# -- vcpu state
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("cr3", 5 << 12, "ctrlreg[3]"),
+        ("cr3", (1 << 63), "ctrlreg[3]"),
+        ("cr1", 5 << 12, "ctrlreg[1]"),
+        ("gdt_ents", 7169, "gdt_ents"),
+        ("gdt_ents", (1 << 64) - 1, "gdt_ents"),
+        ("gdt_frame0", 5, "gdt_frames[0]"),
+        ("rdx", 5, "start_info"),
+    ],
+)
+def test_vcpu_state_that_lies(hv: StubBackend, field: str, value: int, named: str) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    guest = hv.stub.guest(domid)
+
+    def poke(name: str, count: int) -> None:
+        if name == "xc_domain_get_tsc_info":
+            guest.poke_vcpu(0, field, value)
+
+    with hv.stub.hook(poke), open("/dev/null", "wb") as out, pytest.raises(pyxcsr.GuestStateError) as caught:
+        save(hv, domid, out)
+    assert named in caught.value.field and "vcpu0" in str(caught.value)
+    assert guest.running
+
+
+def test_no_user_page_table(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    hv.stub.guest(domid).poke_vcpu(0, "cr1", 0)
+    save_to(hv, domid, tmp_path / "s")
+    judge(hv, domid, tmp_path / "s")

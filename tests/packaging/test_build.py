@@ -1,0 +1,174 @@
+"""Building and installing: wheel, sdist, editable, asked-for backends. Needs a compiler and a package index."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.toolchain
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", "LICENSE", "csrc")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's sources, so that nothing is built in place."""
+    import pyxcsr
+
+    folder = tmp_path_factory.mktemp("project")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            shutil.copy(source, folder / name)
+    package = Path(pyxcsr.__file__).parent
+    shutil.copytree(package, folder / "pyxcsr", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return folder
+
+
+def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYXCSR_")}
+    environment.update(variables)
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=600)
+
+
+def pip(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *words, **variables)
+
+
+def wheel(project: Path, to: Path, **variables: str) -> Path:
+    done = pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(to), str(project), **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = to.glob("*.whl")
+    return found
+
+
+def contents(path: Path) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def modules(path: Path) -> set[str]:
+    return {m[1] for x in contents(path) if (m := re.match(r"pyxcsr/_(\w+)\.abi3\.so$", x))}
+
+
+def test_wheel_of_the_stub(project: Path, tmp_path: Path) -> None:
+    built = wheel(project, tmp_path / "w", PYXCSR_BACKENDS="stub")
+    assert re.match(r"pyxcsr-[\d.]+-cp39-abi3-linux_\w+\.whl$", built.name)
+    assert modules(built) == {"stub"}
+    assert "pyxcsr/py.typed" in contents(built)
+    assert not [x for x in contents(built) if x.startswith(("csrc", "tests", "build_ffi"))]
+
+
+def test_wheel_with_our_own_headers(project: Path, tmp_path: Path) -> None:
+    built = wheel(project, tmp_path / "w", PYXCSR_BACKENDS="stub", PYXCSR_ABI_HEADERS="1")
+    assert modules(built) == {"stub"}
+
+
+def test_source_distribution_and_a_wheel_from_it(project: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(tmp_path), str(project))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {x.split("/", 1)[1] for x in tar.getnames() if "/" in x}
+    wanted = {str(x.relative_to(project)) for x in (project / "csrc").rglob("*") if x.is_file()}
+    assert wanted <= names and "build_ffi.py" in names
+    assert modules(wheel(archive, tmp_path / "w", PYXCSR_BACKENDS="stub")) == {"stub"}
+
+
+def test_editable(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy)
+    made = run(sys.executable, "-m", "venv", "--system-site-packages", str(tmp_path / "venv"))
+    assert made.returncode == 0
+    python = tmp_path / "venv/bin/python"
+    packages = next(x for x in sys.path if x.endswith("site-packages"))
+    done = run(
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-e",
+        str(copy),
+        PYXCSR_BACKENDS="stub",
+        PYTHONPATH=packages,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (copy / "pyxcsr/_stub.abi3.so").exists()
+
+
+def test_unknown_and_no_backends(project: Path, tmp_path: Path) -> None:
+    for asked in ("kvm", "", "stub,xem"):
+        words = ("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(project))
+        done = pip(*words, PYXCSR_BACKENDS=asked)
+        assert done.returncode != 0 and "use xen, stub" in done.stdout + done.stderr
+
+
+def test_a_backend_asked_for_is_required(project: Path, tmp_path: Path) -> None:
+    """A compiler that finds no Xen: the build stops, and says which package brings it."""
+    fake = tmp_path / "cc"
+    fake.write_text("#!/bin/sh\necho 'fatal error: xenctrl.h: No such file or directory' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    words = ("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(project))
+    done = pip(*words, PYXCSR_BACKENDS="xen,stub", CC=str(fake))
+    assert done.returncode != 0
+    assert "libxen-dev" in done.stdout + done.stderr and "xenctrl.h" in done.stdout + done.stderr
+
+
+def test_xen_where_it_can_be_built(project: Path, tmp_path: Path) -> None:
+    if not Path("/usr/include/xenctrl.h").exists():
+        pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
+    assert modules(wheel(project, tmp_path / "both")) == {"stub", "xen"}
+    assert modules(wheel(project, tmp_path / "xen", PYXCSR_BACKENDS="xen")) == {"xen"}
+
+
+def test_two_builds_side_by_side_do_not_mix_objects(project: Path, tmp_path: Path) -> None:
+    """The same sources make both modules; each must be linked from its own objects."""
+    if not Path("/usr/include/xenctrl.h").exists():
+        pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
+    for n in range(3):
+        with zipfile.ZipFile(wheel(project, tmp_path / str(n), MAKEFLAGS="-j2")) as archive:
+            stub, xen = archive.read("pyxcsr/_stub.abi3.so"), archive.read("pyxcsr/_xen.abi3.so")
+        assert b"stub_reset" in stub and b"libxenctrl.so" not in stub
+        assert b"stub_reset" not in xen and b"libxenctrl.so" in xen
+
+
+OFFSETS = r"""
+#include <stddef.h>
+#include <stdio.h>
+#include <xenctrl.h>
+#include <xen/foreign/x86_64.h>
+#define S(m) printf("%zu ", offsetof(struct shared_info_x86_64, arch.m))
+#define V(m) printf("%zu ", offsetof(struct vcpu_guest_context_x86_64, m))
+int main(void) {
+    S(max_pfn); S(pfn_to_mfn_frame_list_list); S(p2m_cr3); S(p2m_vaddr); S(p2m_generation);
+    V(user_regs.rdx); V(gdt_frames); V(gdt_ents); V(ctrlreg); printf("%zu", sizeof(struct vcpu_guest_context_x86_64));
+}
+"""
+
+
+def test_offsets_are_those_of_xens_headers(tmp_path: Path) -> None:
+    if not Path("/usr/include/xenctrl.h").exists():
+        pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
+    from pyxcsr.p2m import shared_info as s
+    from pyxcsr.p2m import vcpu_context as v
+
+    (tmp_path / "o.c").write_text(OFFSETS)
+    done = run("cc", "-o", str(tmp_path / "o"), str(tmp_path / "o.c"))
+    assert done.returncode == 0, done.stderr
+    found = [int(x) for x in run(str(tmp_path / "o")).stdout.split()]
+    mine = [s.MAX_PFN, s.FRAME_LIST_LIST, s.P2M_CR3, s.P2M_VADDR, s.P2M_GENERATION]
+    assert found == [*mine, v.RDX, v.GDT_FRAMES, v.GDT_ENTS, v.CTRLREG, v.SIZE]
