@@ -12,16 +12,21 @@ MIB = 1 << 20
 
 
 class ProgressLine:
-    """One line on a terminal, rewritten in place."""
+    """Progress on a stream: on a terminal one line, rewritten in place; elsewhere a line for each pass and phase."""
 
     def __init__(self, out: TextIO) -> None:
-        self._out, self._width = out, 0
+        self._out, self._width, self._terminal = out, 0, out.isatty()
+        self._last: Optional[Progress] = None
 
     def __call__(self, now: Progress) -> None:
-        text = _progress_text(now)
-        self._out.write("\r" + text.ljust(self._width))
-        self._width = len(text)
-        self._out.flush()
+        last, self._last = self._last, now
+        if self._terminal:
+            text = _progress_text(now)
+            self._out.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+            self._out.flush()
+        elif last and (last.phase, last.iteration) != (now.phase, now.iteration):
+            print(_progress_text(last), file=self._out)
 
     def done(self) -> None:
         """Wipes the line."""
