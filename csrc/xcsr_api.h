@@ -16,6 +16,8 @@ typedef struct xcsr xcsr;           /* an open hypervisor: libxenctrl, foreign m
 typedef struct xcsr_p2m xcsr_p2m;   /* a guest's p2m, its leaf frames mapped read-only */
 typedef struct xcsr_save xcsr_save; /* one save: bitmap, deferred pages, batch buffers */
 typedef struct xcsr_sink xcsr_sink; /* where the stream goes */
+typedef struct xcsr_source xcsr_source;   /* where a stream comes from */
+typedef struct xcsr_restore xcsr_restore; /* one restore: the new p2m, types, what has been sent */
 
 #define XCSR_AGAIN 1
 #define XCSR_OTHER_PROCESS 10001
@@ -29,7 +31,9 @@ enum xcsr_error_kind {
     XCSR_E_OUTPUT, /* writing the stream failed */
     XCSR_E_PTE,    /* a page table entry cannot be expressed in pfns: level, index, pfn, mfn */
     XCSR_E_PAGE,   /* a page cannot be sent: pfn, mfn, type */
-    XCSR_E_P2M     /* a p2m frame is not the guest's: index, mfn */
+    XCSR_E_P2M,    /* a p2m frame is not the guest's: index, mfn */
+    XCSR_E_INPUT,  /* reading the stream failed (err), or it ended (err ENODATA) */
+    XCSR_E_STREAM  /* the stream says what cannot be: pfn, mfn, level, index, type */
 };
 
 typedef struct xcsr_error {
@@ -160,5 +164,52 @@ void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
  * table: 512 entries, replaced in place by pfns. 0; -EAGAIN an entry's frame is not in the p2m;
  * -E2BIG a superpage; *slot names the entry, *mfn its frame. */
 int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn);
+
+/* ---- source.c ---------------------------------------------------------------------------------
+ * The caller keeps fd open. Reads return XCSR_AGAIN when nothing has come for wait_ms; the same call
+ * again goes on from there. Never reads beyond what is asked for. */
+int xcsr_source_open(int fd, int wait_ms, xcsr_source **out, xcsr_error *why);
+void xcsr_source_close(xcsr_source *s);
+int xcsr_source_read(xcsr_source *s, void *buf, size_t len);
+uint64_t xcsr_source_offset(const xcsr_source *s); /* octets taken so far */
+const xcsr_error *xcsr_source_error(const xcsr_source *s);
+
+/* ---- restore.c, populate.c, localise.c --------------------------------------------------------
+ * A domain being built: its p2m here, by pfn. limit: pfns it may ever have. Memory grows with
+ * xcsr_restore_grow, nine octets a pfn, touched only where there is something. */
+typedef struct xcsr_page_result {
+    uint32_t nr_entries, nr_pages, nr_tables, nr_populated;
+    uint64_t nr_differing; /* compare mode: pages that are not what the guest has */
+    uint64_t first_differing;
+} xcsr_page_result;
+
+int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, xcsr_restore **out);
+void xcsr_restore_free(xcsr_restore *r);
+int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns); /* no-op if not larger; -E2BIG beyond limit */
+void xcsr_restore_compare(xcsr_restore *r, uint32_t on);  /* from here on pages are compared, not written */
+/* The body of one PAGE_DATA record of length octets, read from src straight into the guest. */
+int xcsr_restore_pages(xcsr_restore *r, xcsr_source *src, uint64_t length, xcsr_page_result *out);
+uint64_t xcsr_restore_mfn(const xcsr_restore *r, uint64_t pfn);  /* ~0: no memory */
+uint32_t xcsr_restore_type(const xcsr_restore *r, uint64_t pfn); /* as sent last; XTAB if never */
+uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn);
+/* Every frame that a page table refers to must have been sent with data: -ENOENT names the first
+ * that was not (pfn: the table, level, index, mfn: the missing pfn), *missing counts them all. */
+int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing);
+int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);
+/* Writes the p2m into the guest's own list: leaf_pfns[i] holds entries 512 * i and on. */
+int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves);
+
+/* ---- build.c: what a restored domain is told ------------------------------------------------- */
+int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len);
+int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t octets);
+int xcsr_set_tsc(xcsr *h, uint32_t domid, const xcsr_tsc *tsc);
+int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leaves_len, const void *msrs,
+                        size_t msrs_len);
+int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t store_mfn, uint32_t console_domid,
+                     uint32_t store_domid);
 
 #endif
