@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.stub import StubGuest
     from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
     from pyxcsr.report import PassReport, Progress, SaveReport
-    from pyxcsr.save import save
+    from pyxcsr.saver import save
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.verify import verify
     from pyxcsr.suspend import XenstoreSuspend
@@ -92,7 +92,7 @@ _WHERE = {
     "PassReport": "report",
     "Progress": "report",
     "SaveReport": "report",
-    "save": "save",
+    "save": "saver",
     "StreamReader": "stream.reader",
     "verify": "stream.verify",
     "XenstoreSuspend": "suspend",

@@ -15,7 +15,7 @@ from pyxcsr.cli.show import progress_line, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 from pyxcsr.hypervisor.stub import StubGuest
-from pyxcsr.save import save
+from pyxcsr.saver import save
 from pyxcsr.stream.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.verify import verify

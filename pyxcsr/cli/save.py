@@ -19,7 +19,7 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.report import SaveReport
-from pyxcsr.save import save
+from pyxcsr.saver import save
 from pyxcsr.suspend import XenstoreSuspend
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."

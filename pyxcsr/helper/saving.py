@@ -90,7 +90,7 @@ def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel,
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
-    from pyxcsr.save import save
+    from pyxcsr.saver import save
 
     with open_hypervisor(settings.backend) as hv:
         domid = arguments.domid

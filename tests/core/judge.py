@@ -12,7 +12,7 @@ from stream import oracle
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import SaveReport
-from pyxcsr.save import save
+from pyxcsr.saver import save
 from pyxcsr.stream.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic

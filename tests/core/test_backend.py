@@ -14,7 +14,7 @@ import pyxcsr._stub
 import pyxcsr
 from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.save import save
+from pyxcsr.saver import save
 
 
 def test_another_process_is_refused(hv: StubBackend) -> None:
@@ -183,3 +183,14 @@ def test_no_zero_copy_out_of_foreign_memory() -> None:
     if source.exists():
         core = b"".join(x.read_bytes() for x in source.glob("*.c"))
         assert b"O_DIRECT" not in core and b"MSG_ZEROCOPY" not in core
+
+
+def test_no_module_shadows_a_public_name() -> None:
+    """Importing a submodule sets the package's attribute of that name: a function must not be called like one."""
+    import importlib
+    import pkgutil
+
+    for module in pkgutil.iter_modules(pyxcsr.__path__):
+        assert module.name not in pyxcsr.__all__, f"pyxcsr.{module.name} would hide the function"
+    importlib.import_module("pyxcsr.saver")
+    assert callable(pyxcsr.save)

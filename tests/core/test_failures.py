@@ -14,7 +14,7 @@ import pytest
 import pyxcsr
 from core.judge import judge, save_to
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.save import save
+from pyxcsr.saver import save
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.verify import verify
 

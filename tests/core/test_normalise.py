@@ -15,7 +15,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m.map import map_p2m
 from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.save import save
+from pyxcsr.saver import save
 
 FRAME = 0x000FFFFFFFFFF000
 SUPERPAGE = 0x80

@@ -16,7 +16,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
-from pyxcsr.save import save
+from pyxcsr.saver import save
 from pyxcsr.stream.records import PageData
 
 GUESTS: dict[str, dict[str, Any]] = {

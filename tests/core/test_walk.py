@@ -11,7 +11,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit, shared_limit
 from pyxcsr.p2m.pagetable import XEN_HOLE, check_range
 from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.save import save
+from pyxcsr.saver import save
 
 
 def walked(hv: StubBackend, domid: int) -> tuple[int, list[int]]:

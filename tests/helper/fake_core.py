@@ -125,7 +125,7 @@ def replace(name: str, **members: object) -> None:
 
 
 if __name__ == "__main__":
-    replace("pyxcsr.save", save=fake_save)
+    replace("pyxcsr.saver", save=fake_save)
     replace("pyxcsr.hypervisor.open", open_hypervisor=fake_open_hypervisor)
     status = main()
     record["core_was_loaded"] = "backend" in record

@@ -95,15 +95,16 @@ restore_raw() {
 gone() { ! xl domid "$g"; }
 nothing_in() { [ -z "$(ls -A "$1")" ] || { ls -lA "$1"; return 1; }; }
 
-# seen PATTERN COMMAND... : runs it, and a process like the pattern must be seen meanwhile
+# seen PATTERN COMMAND... : runs it; the processes like the pattern meanwhile are in /tmp/seen,
+# and there must be one
 seen() {
     local pattern=$1 watcher status; shift
-    rm -f /tmp/seen
-    while :; do pgrep -af -- "$pattern" >/tmp/seen.now && cp /tmp/seen.now /tmp/seen; sleep 0.05; done &
+    : >/tmp/seen
+    while sleep 0.3; do pgrep -af -- "$pattern" >>/tmp/seen; done &
     watcher=$!
     "$@"; status=$?
     kill $watcher; wait $watcher 2>/dev/null
-    cat /tmp/seen 2>/dev/null || { echo "no process was seen like: $pattern"; return 1; }
+    [ -s /tmp/seen ] || { echo "no process was seen like: $pattern"; return 1; }
     return $status
 }
 # stands: the guest exists, and does not get on

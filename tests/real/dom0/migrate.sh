@@ -10,8 +10,8 @@ stock_received() { seen 'pyxcsr-save-helper --save-domain|libxl-save-helper --re
 for n in $(seq "${2:-3}"); do
     was=$(domid)
     needed "xl migrate $n" stock_received
-    step "sent by pyxcsr" grep -q 'pyxcsr-save-helper --save-domain' /tmp/step
-    step "received by the stock helper" grep -q '/libxl-save-helper --restore-domain' /tmp/step
+    step "sent by pyxcsr" grep -q 'pyxcsr-save-helper --save-domain' /tmp/seen
+    step "received by the stock helper" grep -q '/libxl-save-helper --restore-domain' /tmp/seen
     step "it is another domain" [ "$(domid)" != "$was" ]
     step "the guest goes on, memory clean" goes_on
 done

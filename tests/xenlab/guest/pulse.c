@@ -37,7 +37,7 @@ typedef uint32_t grant_ref_t;
 typedef uint16_t domid_t;
 #include <xen/gntdev.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, TICK_MS = 20 };
+enum { PAGE = 4096, WORDS = PAGE / 8, TICK_MS = 20, WORKER_TICK_MS = 100 };
 
 static uint64_t *region, *versions;
 static uint64_t pages, wrote, checked, sweeps, bad;
@@ -158,7 +158,7 @@ static void start_worker(unsigned cpu)
     if (sched_setaffinity(0, sizeof set, &set))
         _exit(1);
     for (double want = sum(cpu);; workers[cpu].done++) {
-        struct timespec nap = {0, TICK_MS * 1000000};
+        struct timespec nap = {0, WORKER_TICK_MS * 1000000};
         nanosleep(&nap, NULL);
         if (sum(cpu) != want)
             workers[cpu].bad++;
