@@ -1,0 +1,188 @@
+"""One process with both savers on one stub machine: does what a JSON request says, answers in JSON.
+
+``python -m peer.driver FOLDER`` with build.py's FOLDER reads the request from standard input. A process of its
+own for each request because libxenguest may abort, and because only one libxenctrl fits into a process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peer.build import MODULE, SONAME, find_libxenguest
+from peer.libxenguest import Libxenguest
+
+
+def load_module(folder: Path) -> None:
+    """Makes build.py's module the one that pyxcsr takes for its stub."""
+    spec = importlib.util.spec_from_file_location("pyxcsr._stub", folder / MODULE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pyxcsr._stub"] = module
+    spec.loader.exec_module(module)
+
+
+class Driver:
+    """A machine, and the savers and restorers on it."""
+
+    def __init__(self, folder: Path, hv: Any, request: dict[str, Any]) -> None:
+        libxenguest = find_libxenguest()
+        assert libxenguest is not None
+        self.hv, self.request = hv, request
+        self.peer = Libxenguest(folder / SONAME, libxenguest)
+        self.answer: dict[str, Any] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Does what was asked."""
+        self.hv.stub.reset(**self.request.get("machine", {}))
+        domid = getattr(self, f"_{self.request['do']}")()
+        if "image" in self.request:
+            from peer.image import image_of
+
+            leaves = self.request.get("leaves")
+            Path(self.request["image"]).write_text(json.dumps(image_of(self.hv, domid, leaves)))
+        if self.request.get("judge"):
+            self._judge(domid)
+        self.answer["state"] = self._state(domid)
+        self.hv.stub.destroy(domid)
+        self.peer.close()
+        self.answer["leaks"] = {**self.hv.stub.leaks(), **self._stray_mappings()}
+        return self.answer
+
+    # -- saving
+
+    def _save(self) -> int:
+        from pyxcsr.hypervisor.stub import StubGuest
+
+        domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
+        guest = self.hv.stub.guest(domid)
+        for name, arguments in self.request.get("before", []):
+            getattr(guest, name)(*arguments)
+        self.hv.stub.clear_calls()
+        with self._script(guest), open(self.request["stream"], "wb") as out:
+            begin = time.perf_counter()
+            getattr(self, f"_save_by_{self.request['by']}")(domid, out)
+            self.answer["seconds"] = time.perf_counter() - begin
+        self.answer["calls"] = self.hv.stub.calls()
+        return domid
+
+    def _save_by_libxenguest(self, domid: int, out: Any) -> None:
+        from pyxcsr.suspend import XenstoreSuspend
+
+        passes: list[int] = []
+        suspended = []
+
+        def suspend() -> bool:
+            XenstoreSuspend(self.hv, domid, timeout=60.0)()
+            suspended.append(time.perf_counter())
+            return True
+
+        def precopy(iteration: int, written: int, dirty: int) -> int:
+            passes.append(dirty)
+            return int(iteration >= 5 or 0 <= dirty < 50)
+
+        rc, error = self.peer.save(
+            out.fileno(), domid, live=self.request.get("live", True), suspend=suspend, precopy=precopy
+        )
+        paused = time.perf_counter() - suspended[0] if suspended else None
+        self.answer.update(rc=rc, errno=error, passes=passes, paused=paused)
+
+    def _save_by_pyxcsr(self, domid: int, out: Any) -> None:
+        import pyxcsr
+
+        report = pyxcsr.save(self.hv, domid, out, live=self.request.get("live", True))
+        self.answer.update(rc=0, report=report.to_dict(), paused=report.seconds_paused)
+
+    @contextmanager
+    def _script(self, guest: Any) -> Iterator[None]:
+        """``hooks``: [function, count, method of the guest, its arguments]; ``fail``: [function, nth, errno]."""
+        for function, nth, errno in self.request.get("fail", []):
+            self.hv.stub.fail(function, nth=nth, errno=errno)
+        hooks = self.request.get("hooks", [])
+
+        def enter(function: str, count: int) -> None:
+            for name, at, method, arguments in hooks:
+                if function == name and count == at:
+                    getattr(guest, method)(*arguments)
+
+        with self.hv.stub.hook(enter if hooks else None):
+            yield
+
+    # -- restoring
+
+    def _restore(self) -> int:
+        domid = self._empty_domain()
+        self.hv.stub.clear_calls()
+        with open(self.request["stream"], "rb") as source:
+            begin = time.perf_counter()
+            getattr(self, f"_restore_by_{self.request['by']}")(domid, source)
+            self.answer["seconds"] = time.perf_counter() - begin
+            self.answer["left"] = os.fstat(source.fileno()).st_size - os.lseek(source.fileno(), 0, os.SEEK_CUR)
+        self.answer["calls"] = self.hv.stub.calls()
+        return domid
+
+    def _empty_domain(self) -> int:
+        raise NotImplementedError
+
+    def _restore_by_libxenguest(self, domid: int, source: Any) -> None:
+        done = self.peer.restore(source.fileno(), domid, store_evtchn=1, console_evtchn=2)
+        self.answer.update(done._asdict())
+
+    def _restore_by_pyxcsr(self, domid: int, source: Any) -> None:
+        import pyxcsr
+
+        report = pyxcsr.restore(self.hv, domid, source, store_evtchn=1, console_evtchn=2)
+        self.answer.update(rc=0, report=report.to_dict())
+        self.answer.update(store_gfn=report.store_gfn, console_gfn=report.console_gfn)
+
+    # -- judging
+
+    def _judge(self, domid: int) -> None:
+        """Every page and record of the stream against this guest, which must be suspended still."""
+        from core.judge import judge
+
+        try:
+            judge(self.hv, domid, self.request["stream"])
+            self.answer["wrong"] = None
+        except AssertionError as error:
+            self.answer["wrong"] = str(error) or "a check failed"
+
+    def _state(self, domid: int) -> dict[str, Any]:
+        state = self.hv.stub.guest(domid).state()
+        return {name: getattr(state, name) for name in ("running", "shutdown", "paused", "logdirty", "nr_pfns")}
+
+    def _stray_mappings(self) -> dict[str, int]:
+        """Mappings of the machine's memory that are not the machine's own: of those the stub cannot know."""
+        lines = [x.split() for x in Path("/proc/self/maps").read_text().splitlines() if "/memfd:" in x]
+        ranges = [[int(x, 16) for x in line[0].split("-")] for line in lines]
+        stray = sum(end - begin for begin, end in ranges) // 4096 - self._own_pages()
+        return {"stray_pages": stray} if stray else {}
+
+    def _own_pages(self) -> int:
+        """The window on all of the memory, and the m2p twice: the machine's and this open hypervisor's."""
+        frames = self.hv.stub.max_page
+        m2p = -(-frames * 8 // (2 << 20)) * 512
+        mine = self.hv.stub.usage()["xen_mappings"]
+        return int(frames + m2p + m2p * mine)
+
+
+def main() -> None:
+    """The program."""
+    folder = Path(sys.argv[1])
+    load_module(folder)
+    import pyxcsr
+
+    with pyxcsr.open_hypervisor("stub") as hv:
+        answer = Driver(folder, hv, json.load(sys.stdin)).run()
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
