@@ -125,6 +125,15 @@ class OutputError(XcsrError):
         return os.strerror(self.facts["errno"])
 
 
+class InputError(XcsrError):
+    """The stream could not be read. Facts: errno, offset."""
+
+    @property
+    def strerror(self) -> str:
+        """The system's text for ``errno``."""
+        return os.strerror(self.facts["errno"])
+
+
 class StreamError(XcsrError):
     """The stream is not what the specification says. Facts: offset (octets), record (name or None)."""
 
@@ -138,3 +147,11 @@ class StreamTruncated(StreamError):
 
 class NotAStream(StreamError):
     """The first octets are not those of a libxc migration stream (garbage, legacy, or a container)."""
+
+
+class IncompleteStream(StreamError):
+    """The stream has its END, but not all that the guest needs. Facts: offset, record, missing (a count), pfn."""
+
+
+class VerifyMismatch(StreamError):
+    """Pages sent a second time differ from those restored. Facts: offset, record, differing (a count), pfn (first)."""

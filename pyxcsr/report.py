@@ -85,3 +85,33 @@ class SaveReport:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with the totals."""
         return {**asdict(self), "pages": self.pages, "deferred_at_end": self.deferred_at_end}
+
+
+@dataclass
+class RestoreReport:
+    """A restore that has succeeded; the domain is complete and still paused.
+
+    ``version``: of the stream; ``pages``: with data; ``populated``: pages of memory given to the domain; ``store_gfn``, ``console_gfn``: frames of its rings;
+    ``compared``: pages that were sent a second time and found equal.
+    """
+
+    domid: int
+    version: int
+    nr_pfns: int = 0
+    nr_vcpus: int = 0
+    pages: int = 0
+    tables: int = 0
+    populated: int = 0
+    compared: int = 0
+    pinned: int = 0
+    p2m_records: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    store_gfn: int = 0
+    console_gfn: int = 0
+    missing_policy: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

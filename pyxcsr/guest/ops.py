@@ -13,9 +13,9 @@ done in C for a whole batch at a time; the p2m that they need is ``p2m``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional, Protocol
+from typing import NamedTuple, Optional, Protocol
 
-from pyxcsr.hypervisor.interface import P2mHandle
+from pyxcsr.hypervisor.interface import P2mHandle, PageResult, SourceHandle
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import Record
 
@@ -67,3 +67,58 @@ class SaveOps(Protocol):
 
     def cleanup(self) -> None:
         """Releases everything. Called once, last, on every way out; must not fail if ``setup`` failed half-way."""
+
+
+class RestoredState(NamedTuple):
+    """What a restored guest has: counts, and the frames of its store and console rings (as libxl wants them)."""
+
+    nr_pfns: int
+    nr_vcpus: int
+    nr_pinned: int
+    store_gfn: int
+    console_gfn: int
+
+
+class Rings(NamedTuple):
+    """A restored guest's new event channels, and whose they are."""
+
+    store_evtchn: int = 0
+    store_domid: int = 0
+    console_evtchn: int = 0
+    console_domid: int = 0
+
+
+class RestoreOps(Protocol):
+    """One guest's restore, by its type: the mirror of SaveOps. Names are libxc's (struct xc_sr_restore_ops).
+
+    They are called from one thread, in this order: setup, { process_record } ..., stream_complete, cleanup.
+    Whoever makes one calls ``cleanup`` in the end, whatever happened. Nothing here unpauses the domain; after a
+    failure the half-built domain is its owner's to destroy.
+    """
+
+    def setup(self) -> None:
+        """Learns about the domain, before anything of it is changed."""
+
+    def static_data_complete(self) -> int:
+        """All that does not depend on the guest's state has come: its CPU policy is set.
+
+        Returns what was missing: bit 0 CPUID, bit 1 MSR policy.
+        """
+
+    def process_record(self, record: Record) -> None:
+        """Takes a record that is neither PAGE_DATA nor about the stream itself. Raises StreamError if it cannot be."""
+
+    def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
+        """Takes a PAGE_DATA record's body from the source into the guest."""
+
+    def compare(self) -> None:
+        """VERIFY: from here on pages are compared with the guest's."""
+
+    def body_limit(self, code: int) -> int:
+        """How long a record of that type may be, in octets, for this domain."""
+
+    def stream_complete(self, offset: int) -> RestoredState:
+        """All has come: is it whole? Then the guest gets its state. ``offset``: END's, for messages."""
+
+    def cleanup(self) -> None:
+        """Releases everything; must not fail if ``setup`` failed half-way."""

@@ -1,12 +1,13 @@
-"""The save-ops table: guest type to the ops that save it."""
+"""The tables: guest type to the ops that save it, and to those that restore it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyxcsr.guest.hvm import HvmSaveOps
-from pyxcsr.guest.ops import SaveOps
+from pyxcsr.guest.hvm import HvmRestoreOps, HvmSaveOps
+from pyxcsr.guest.ops import RestoreOps, Rings, SaveOps
 from pyxcsr.guest.pv import PvSaveOps
+from pyxcsr.guest.pv_restore import PvRestoreOps
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
 from pyxcsr.stream.format import DomainType
 
@@ -21,3 +22,11 @@ SAVE_OPS: Mapping[DomainType, SaveOpsFactory] = {
 def save_ops(hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None]) -> SaveOps:
     """The ops for a domain. ``cancel``: called while they wait; may raise."""
     return SAVE_OPS[DomainType.HVM if info.hvm else DomainType.PV](hv, info, cancel)
+
+
+RestoreOpsFactory = Callable[[Hypervisor, DomainInfo, Rings, Callable[[], None]], RestoreOps]
+
+RESTORE_OPS: Mapping[DomainType, RestoreOpsFactory] = {
+    DomainType.PV: PvRestoreOps,
+    DomainType.HVM: HvmRestoreOps,
+}

@@ -20,8 +20,10 @@ from pyxcsr.hypervisor.interface import (
     BatchResult,
     DomainInfo,
     P2mHandle,
+    RestoreHandle,
     SaveHandle,
     SinkHandle,
+    SourceHandle,
     TscInfo,
 )
 
@@ -273,6 +275,50 @@ class Backend:
 
     def open_sink(self, fd: int) -> SinkHandle:
         return Sink(self, fd)
+
+    # -- building a domain
+
+    def open_source(self, fd: int) -> SourceHandle:
+        from pyxcsr.hypervisor.building import Source
+
+        return Source(self, fd, SINK_WAIT_MS)
+
+    def new_restore(self, domid: int, limit: int) -> RestoreHandle:
+        from pyxcsr.hypervisor.building import Restore
+
+        out = self._ffi.new("xcsr_restore **")
+        self._call(self._lib.xcsr_restore_new, domid, limit, out, domid=domid)
+        return Restore(self, out[0], domid)
+
+    def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
+        self._call(self._lib.xcsr_write_frame, domid, mfn, offset, data, len(data), domid=domid, mfn=mfn)
+
+    def set_domain_width(self, domid: int, octets: int) -> None:
+        self._call(self._lib.xcsr_set_width, domid, octets, domid=domid)
+
+    def set_domain_tsc(self, domid: int, tsc: TscInfo) -> None:
+        c = self._ffi.new("xcsr_tsc *")
+        c.mode, c.khz, c.nsec, c.incarnation = tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation
+        self._call(self._lib.xcsr_set_tsc, domid, c, domid=domid)
+
+    def set_cpu_policy(self, domid: int, leaves: bytes, msrs: bytes) -> None:
+        self._call(self._lib.xcsr_set_cpu_policy, domid, leaves, len(leaves), msrs, len(msrs), domid=domid)
+
+    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes) -> None:
+        self._call(self._lib.xcsr_set_vcpu_basic, domid, vcpu, context, len(context), domid=domid, vcpu=vcpu)
+
+    def set_vcpu_extended(self, domid: int, vcpu: int, blob: bytes) -> None:
+        self._call(self._lib.xcsr_set_vcpu_extended, domid, vcpu, blob, len(blob), domid=domid, vcpu=vcpu)
+
+    def set_vcpu_xsave(self, domid: int, vcpu: int, blob: bytes) -> None:
+        self._call(self._lib.xcsr_set_vcpu_xsave, domid, vcpu, blob, len(blob), domid=domid, vcpu=vcpu)
+
+    def set_vcpu_msrs(self, domid: int, vcpu: int, blob: bytes) -> None:
+        self._call(self._lib.xcsr_set_vcpu_msrs, domid, vcpu, blob, len(blob), domid=domid, vcpu=vcpu)
+
+    def seed_grants(self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int) -> None:
+        numbers = (console_mfn, store_mfn, console_domid, store_domid)
+        self._call(self._lib.xcsr_seed_grants, domid, *numbers, domid=domid)
 
 
 class Mapping:

@@ -9,12 +9,15 @@ from typing import Any
 from pyxcsr.errors import (
     DomainNotFound,
     HypervisorError,
+    InputError,
     LogDirtyUnsupported,
     OutputError,
     P2mError,
     PageError,
     PageTableError,
     PrivilegeError,
+    StreamError,
+    StreamTruncated,
     UsageError,
     VersionMismatch,
     XcsrError,
@@ -23,7 +26,7 @@ from pyxcsr.errors import (
 OTHER_PROCESS = 10001
 OTHER_THREAD = 10002
 
-E_OUTPUT, E_PTE, E_PAGE, E_P2M = 2, 3, 4, 5  # enum xcsr_error_kind; a test compares them
+E_OUTPUT, E_PTE, E_PAGE, E_P2M, E_INPUT, E_STREAM = 2, 3, 4, 5, 6, 7  # enum xcsr_error_kind; a test compares them
 
 OPENING = ("xc_interface_open", "xenforeignmemory_open", "xs_open")
 ENABLE = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
@@ -89,4 +92,16 @@ def exception(
     if kind == E_P2M:
         where = _some(record, "index", "mfn")
         return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)
+    if kind == E_INPUT:
+        return _input_error(code, text, facts)
+    if kind == E_STREAM:
+        where: dict[str, Any] = {"offset": 0, "record": op, **_some(record, "pfn", "mfn", "level", "index", "type")}
+        where.update(facts)
+        return StreamError(f"{op} at offset {where['offset']}: {text}", **where)
     return _call_error(op, code, text, facts)
+
+
+def _input_error(code: int, text: str, facts: dict[str, Any]) -> XcsrError:
+    if code == errno.ENODATA:
+        return StreamTruncated(text, **{"offset": 0, **facts})
+    return InputError(f"{text}: {os.strerror(code)}", errno=code, **{"offset": 0, **facts})

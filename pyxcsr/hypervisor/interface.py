@@ -153,6 +153,66 @@ class SaveHandle(Protocol):
         """Log-dirty off if still on, mappings and memory gone; harmless when done before."""
 
 
+class SourceHandle(Protocol):
+    """Where a stream comes from: an open file descriptor that the caller keeps open."""
+
+    @property
+    def offset(self) -> int:
+        """Octets read so far."""
+
+    def read(self, length: int, again: Again) -> bytes:
+        """So many octets; fewer only where the input ends. Raises InputError, or what ``again`` raises."""
+
+    def close(self) -> None:
+        """Forgets the descriptor, without closing it."""
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """What one PAGE_DATA record did. ``differing``: pages that are not what the guest has (comparing)."""
+
+    nr_entries: int
+    nr_pages: int
+    nr_tables: int
+    nr_populated: int
+    differing: int
+    first_differing: int
+
+
+class RestoreHandle(Protocol):
+    """A domain being built: its new p2m, its page types, and what has been sent."""
+
+    def grow(self, nr_pfns: int) -> None:
+        """The p2m has so many pfns now, if it had fewer. Raises StreamError beyond the domain's limit."""
+
+    def compare(self, on: bool) -> None:
+        """From here on pages are compared with the guest's, not written."""
+
+    def pages(self, source: SourceHandle, length: int, again: Again, offset: int) -> PageResult:
+        """Takes a PAGE_DATA record's body from the source, straight into the guest. ``offset``: the record's."""
+
+    def mfn(self, pfn: int) -> Optional[int]:
+        """The frame of a pfn, or None."""
+
+    def type(self, pfn: int) -> int:
+        """The type a pfn was sent with last (values of PageType); XTAB if never."""
+
+    def has_data(self, pfn: int) -> bool:
+        """Whether a pfn's last entry had content."""
+
+    def check_tables(self, offset: int) -> None:
+        """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
+
+    def pin(self) -> int:
+        """Pins the page tables that were pinned; returns how many."""
+
+    def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
+        """Writes the new p2m into the guest's own list."""
+
+    def close(self) -> None:
+        """Unmaps, frees; harmless when done before."""
+
+
 class Hypervisor(Protocol):
     """An open hypervisor: a thin, typed face of libxenctrl. A context manager.
 
@@ -245,3 +305,38 @@ class Hypervisor(Protocol):
 
     def open_sink(self, fd: int) -> SinkHandle:
         """Prepares a descriptor for writing a stream. Raises OutputError if it is not writable."""
+
+    # -- building a domain
+
+    def open_source(self, fd: int) -> SourceHandle:
+        """Prepares a descriptor for reading a stream. Raises InputError if it is not readable."""
+
+    def new_restore(self, domid: int, limit: int) -> RestoreHandle:
+        """What a restore needs. ``limit``: pfns that the domain may ever have."""
+
+    def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
+        """Writes octets into one frame of a domain."""
+
+    def set_domain_width(self, domid: int, octets: int) -> None:
+        """Makes it a 32-bit (4) or 64-bit (8) PV guest."""
+
+    def set_domain_tsc(self, domid: int, tsc: TscInfo) -> None:
+        """Sets the domain's time stamp counter."""
+
+    def set_cpu_policy(self, domid: int, leaves: bytes, msrs: bytes) -> None:
+        """Sets the domain's CPUID and MSR policy."""
+
+    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes) -> None:
+        """Sets a vcpu's context, in mfns (vcpu_guest_context, x86_64)."""
+
+    def set_vcpu_extended(self, domid: int, vcpu: int, blob: bytes) -> None:
+        """Sets xen_domctl_ext_vcpucontext."""
+
+    def set_vcpu_xsave(self, domid: int, vcpu: int, blob: bytes) -> None:
+        """Sets the xsave area."""
+
+    def set_vcpu_msrs(self, domid: int, vcpu: int, blob: bytes) -> None:
+        """Sets xen_domctl_vcpu_msr_t[]."""
+
+    def seed_grants(self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int) -> None:
+        """Grants console and store rings to their backends."""

@@ -9,7 +9,7 @@ from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.frame_list import read_tree
 from pyxcsr.p2m.generation import check_same, read_even
-from pyxcsr.p2m.pagetable import PER_LEAF, Leaves, Walk
+from pyxcsr.p2m.pagetable import MAX_NR_PFNS, PER_LEAF, Leaves, Walk
 from pyxcsr.p2m.shared_info import P2mHead, SharedInfo
 
 ATTEMPTS = 16
@@ -32,12 +32,17 @@ def shared_limit(info: DomainInfo) -> int:
     return 8 * max(info.max_pages, info.tot_pages) + HOLES
 
 
-def pfn_limit(info: DomainInfo) -> int:
-    """How many pfns a domain may claim, by what Xen says that it owns.
+def pfn_limit_of(owned: int, may_own: int) -> int:
+    """How many pfns a domain may have that owns so many pages and may own so many.
 
     A frame holds 512 p2m entries, and each frame of the list is one of the domain's own, or named repeatedly.
     """
-    return PER_LEAF * info.tot_pages + shared_limit(info)
+    return min(PER_LEAF * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
+
+
+def pfn_limit(info: DomainInfo) -> int:
+    """How many pfns a domain may claim, by what Xen says that it owns."""
+    return pfn_limit_of(info.tot_pages, max(info.max_pages, info.tot_pages))
 
 
 def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:

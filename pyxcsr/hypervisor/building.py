@@ -1,0 +1,136 @@
+"""Building a domain through libxenctrl: the stream's way in, and the domain's memory. Part of the backend."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from pyxcsr.errors import IncompleteStream, InputError, UsageError
+from pyxcsr.frames import INVALID_MFN
+from pyxcsr.hypervisor.interface import Again, PageResult, SourceHandle
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.backend import Backend
+
+
+class Source:
+    """The stream's way in."""
+
+    def __init__(self, backend: Backend, fd: int, wait_ms: int) -> None:
+        self._backend = backend
+        self._cdata: Any = None
+        out, why = backend._ffi.new("xcsr_source **"), backend._ffi.new("xcsr_error *")
+        if backend._lib.xcsr_source_open(fd, wait_ms, out, why):
+            raise InputError(f"cannot read the stream: {backend._text(why.text)}", errno=why.err, offset=0)
+        self._cdata = out[0]
+        backend._adopt(self)
+
+    def _live(self) -> Any:
+        if self._cdata is None:
+            raise UsageError("this input has been closed")
+        return self._cdata
+
+    @property
+    def offset(self) -> int:
+        return int(self._backend._lib.xcsr_source_offset(self._live()))
+
+    def read(self, length: int, again: Again) -> bytes:
+        lib, ffi, source = self._backend._lib, self._backend._ffi, self._live()
+        out, before = bytearray(length), self.offset
+        into = ffi.from_buffer("char[]", out, require_writable=True)
+        rc = lib.xcsr_source_read(source, into, length)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_source_read(source, into, length)
+        if rc and rc != -errno.ENODATA:
+            raise self._backend._exception(lib.xcsr_source_error(source), {"offset": self.offset})
+        ffi.release(into)
+        return bytes(out[: self.offset - before])
+
+    def close(self) -> None:
+        if self._cdata is not None:
+            cdata, self._cdata = self._cdata, None
+            self._backend._disown(self)
+            self._backend._lib.xcsr_source_close(cdata)
+
+
+class Restore:
+    """One restore's state in C."""
+
+    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
+        self._backend, self._cdata, self._domid = backend, cdata, domid
+        self._result = backend._ffi.new("xcsr_page_result *")
+        backend._adopt(self)
+
+    def _live(self) -> Any:
+        if self._cdata is None:
+            raise UsageError("this restore is over")
+        return self._cdata
+
+    def _call(self, function: Callable[..., int], *args: Any, **facts: Any) -> None:
+        self._backend._check(function(self._live(), *args), domid=self._domid, **facts)
+
+    def grow(self, nr_pfns: int) -> None:
+        self._call(self._backend._lib.xcsr_restore_grow, nr_pfns)
+
+    def compare(self, on: bool) -> None:
+        self._backend._lib.xcsr_restore_compare(self._live(), on)
+
+    def pages(self, source: SourceHandle, length: int, again: Again, offset: int) -> PageResult:
+        if not isinstance(source, Source) or source._backend is not self._backend:
+            raise UsageError("this input belongs to another hypervisor handle")
+        lib, out = self._backend._lib, self._result
+        rc = lib.xcsr_restore_pages(self._live(), source._live(), length, out)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_restore_pages(self._live(), source._live(), length, out)
+        if rc:
+            self._backend._check(rc, domid=self._domid, offset=offset, record="PAGE_DATA")
+        return PageResult(
+            out.nr_entries, out.nr_pages, out.nr_tables, out.nr_populated, out.nr_differing, out.first_differing
+        )
+
+    def mfn(self, pfn: int) -> Optional[int]:
+        mfn = int(self._backend._lib.xcsr_restore_mfn(self._live(), pfn))
+        return None if mfn == INVALID_MFN else mfn
+
+    def type(self, pfn: int) -> int:
+        return int(self._backend._lib.xcsr_restore_type(self._live(), pfn))
+
+    def has_data(self, pfn: int) -> bool:
+        return bool(self._backend._lib.xcsr_restore_has_data(self._live(), pfn))
+
+    def check_tables(self, offset: int) -> None:
+        missing = self._backend._ffi.new("uint64_t *")
+        rc = self._backend._lib.xcsr_restore_check_tables(self._live(), missing)
+        if rc == -errno.ENOENT:
+            error = self._backend._lib.xcsr_error_of(self._backend._h)
+            raise IncompleteStream(
+                f"the stream is incomplete: {self._backend._text(error.text)} ({missing[0]} such entries)",
+                offset=offset,
+                record="END",
+                missing=int(missing[0]),
+                table=error.pfn,
+                level=error.level,
+                index=error.index,
+                pfn=error.mfn,
+            )
+        self._backend._check(rc, domid=self._domid)
+
+    def pin(self) -> int:
+        pinned = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_restore_pin, pinned)
+        return int(pinned[0])
+
+    def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
+        leaves = leaf_pfns if isinstance(leaf_pfns, array) else array("Q", leaf_pfns)
+        data = self._backend._ffi.from_buffer("uint64_t[]", leaves)
+        self._call(self._backend._lib.xcsr_restore_write_p2m, data, len(leaf_pfns))
+
+    def close(self) -> None:
+        if self._cdata is not None:
+            cdata, self._cdata = self._cdata, None
+            self._backend._disown(self)
+            self._backend._lib.xcsr_restore_free(cdata)

@@ -1,0 +1,249 @@
+"""The restore algorithm: from a libxc migration stream to a complete, paused domain.
+
+It is handed an open hypervisor and an open input, and knows neither libxenctrl nor files. Nothing that the stream
+says is used before it is checked, and memory is bounded by what the domain may own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Optional, Protocol, Union
+
+from pyxcsr.errors import Cancelled, DomainDying, NotSupported, StreamError, UsageError, VerifyMismatch
+from pyxcsr.guest.ops import RestoreOps, Rings
+from pyxcsr.guest.table import RESTORE_OPS
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
+from pyxcsr.report import Progress, ProgressCallback, RestoreReport
+from pyxcsr.stream.format import RECORD_OPTIONAL, DomainType, RecordType
+from pyxcsr.stream.incoming import Head, IncomingStream
+
+Cancel = Callable[[], bool]
+StaticDataDone = Callable[[int], None]
+
+
+class HasFileno(Protocol):
+    """An open file, pipe or socket object."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+def restore(
+    hv: Hypervisor,
+    domid: int,
+    in_: Union[int, HasFileno],
+    *,
+    store_evtchn: int = 0,
+    store_domid: int = 0,
+    console_evtchn: int = 0,
+    console_domid: int = 0,
+    static_data_done: Optional[StaticDataDone] = None,
+    progress: Optional[ProgressCallback] = None,
+    cancel: Optional[Cancel] = None,
+) -> RestoreReport:
+    """Restores the libxc stream (version 2 or 3) in ``in_``, a descriptor or an object that has one, into a domain.
+
+    The domain exists, is paused and has no memory yet, as libxl makes it before a restore. Exactly the stream is read,
+    up to the last octet of its END record. ``store_evtchn`` and the like: the new event channels and their owners.
+    ``static_data_done``: called once with what the stream's CPU policy lacks (bit 0 CPUID, bit 1 MSR).
+    ``progress``, ``cancel``: as for :func:`pyxcsr.save`.
+
+    On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it.
+    Raises XcsrError: NotAStream, StreamTruncated, StreamError (offset, record, pfn), IncompleteStream, VerifyMismatch,
+    NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, HypervisorError.
+    """
+    rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
+    return _Restorer(hv, domid, rings, static_data_done, progress, cancel).run(in_)
+
+
+class _Input:
+    """The source as a file object, so that the reader of headers and records can use it."""
+
+    def __init__(self, source: SourceHandle, again: Callable[[], None]) -> None:
+        self._source, self._again = source, again
+
+    def readinto(self, view: memoryview) -> int:
+        got = self._source.read(len(view), self._again)
+        view[: len(got)] = got
+        return len(got)
+
+
+class _Restorer:
+    """One restore."""
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        domid: int,
+        rings: Rings,
+        static_data_done: Optional[StaticDataDone],
+        progress: Optional[ProgressCallback],
+        cancel: Optional[Cancel],
+    ) -> None:
+        self._hv, self._domid, self._rings = hv, domid, rings
+        self._static_data_done, self._progress, self._cancel = static_data_done, progress, cancel
+        self._began, self._shown = time.monotonic(), 0.0
+        self._static_done = self._comparing = False
+        self._differing, self._first_differing = 0, 0
+        self._source: SourceHandle
+        self._stream: IncomingStream
+        self._ops: RestoreOps
+        self._report: RestoreReport
+
+    def run(self, in_: Union[int, HasFileno]) -> RestoreReport:
+        info = self._check_domain(self._hv.domain_info(self._domid))
+        with ExitStack() as stack:
+            self._source = self._hv.open_source(_descriptor(in_))
+            stack.callback(self._source.close)
+            self._stream = IncomingStream(_Input(self._source, self._poll))  # type: ignore[arg-type]
+            self._report = RestoreReport(self._domid, self._stream.image_header.version)
+            self._ops = self._find_ops(info)
+            stack.callback(self._ops.cleanup)
+            self._ops.setup()
+            self._tell("pass")
+            while self._record(self._stream.head()):
+                self._poll()
+        self._report.seconds = time.monotonic() - self._began
+        self._tell("done")
+        return self._report
+
+    def _check_domain(self, info: DomainInfo) -> DomainInfo:
+        if info.dying or info.shutdown:
+            raise DomainDying(f"domain {info.domid} is shut down or being destroyed", domid=info.domid)
+        if not info.paused:
+            raise UsageError(f"domain {info.domid} runs; a stream is restored into a new, paused domain", domid=info.domid)
+        return info
+
+    def _find_ops(self, info: DomainInfo) -> RestoreOps:
+        kind = DomainType(self._stream.domain_header.type)
+        if (kind is DomainType.HVM) != info.hvm:
+            raise StreamError(
+                f"the stream is {'an HVM or PVH' if kind is DomainType.HVM else 'a PV'} guest's, domain {info.domid} is not",
+                offset=24,
+                record="domain header",
+            )
+        return RESTORE_OPS[kind](self._hv, info, self._rings, self._poll)
+
+    # -- records
+
+    def _record(self, head: Head) -> bool:
+        """Takes one record; False after END."""
+        if head.code == RecordType.PAGE_DATA:
+            self._pages(head)
+            return True
+        if head.code & RECORD_OPTIONAL:
+            self._stream.skip(head)  # an optional record that nobody here knows
+            return True
+        if head.code not in RecordType._value2member_map_ or head.code in (RecordType.TOOLSTACK,):
+            raise self._wrong(head, "is a mandatory record that this release does not know")
+        if head.code in (RecordType.CHECKPOINT, RecordType.CHECKPOINT_DIRTY_PFN_LIST):
+            raise NotSupported(
+                f"{head.name} at offset {head.offset}: checkpointed (Remus, COLO) streams are not supported",
+                domid=self._domid,
+            )
+        limit = self._ops.body_limit(head.code)
+        if head.length > limit:
+            raise self._wrong(head, f"has {head.length} octets; for this domain it can have {limit}")
+        return self._known(head)
+
+    def _known(self, head: Head) -> bool:
+        record = self._stream.record(head)
+        if head.code == RecordType.END:
+            self._end(head)
+            return False
+        if head.code == RecordType.STATIC_DATA_END:
+            if self._report.version < 3 or self._static_done:
+                raise self._wrong(head, "must come once, in a stream of version 3")
+            self._static_data_end()
+        elif head.code == RecordType.VERIFY:
+            self._ops.compare()
+            self._comparing = True
+        else:
+            self._before_guest_state(head)
+            self._ops.process_record(record)
+        return True
+
+    def _before_guest_state(self, head: Head) -> None:
+        """Version 3 marks the end of what does not depend on the guest's state; version 2 leaves it to be inferred."""
+        static = (RecordType.X86_PV_INFO, RecordType.X86_CPUID_POLICY, RecordType.X86_MSR_POLICY)
+        if self._static_done or head.code in static:
+            return
+        if self._report.version >= 3:
+            raise self._wrong(head, "comes before STATIC_DATA_END")
+        self._static_data_end()
+
+    def _static_data_end(self) -> None:
+        self._static_done = True
+        self._report.missing_policy = self._ops.static_data_complete()
+        if self._static_data_done is not None:
+            self._static_data_done(self._report.missing_policy)
+
+    def _pages(self, head: Head) -> None:
+        self._before_guest_state(head)
+        if head.length % 8 or head.length < 16:
+            raise self._wrong(head, f"cannot have {head.length} octets")
+        done = self._ops.pages(self._source, head.length, head.offset)
+        self._note_taken(head)
+        if self._comparing:
+            self._report.compared += done.nr_pages
+            if done.differing and not self._differing:
+                self._first_differing = done.first_differing
+            self._differing += done.differing
+        else:
+            self._report.pages += done.nr_pages
+            self._report.tables += done.nr_tables
+        self._report.populated += done.nr_populated
+        self._tell("pass", often=True)
+
+    def _note_taken(self, head: Head) -> None:
+        """The body went past the reader: its offsets must count it all the same."""
+        self._stream.skipped(head.length)
+
+    def _end(self, head: Head) -> None:
+        if self._differing:
+            raise VerifyMismatch(
+                f"{self._differing} pages sent a second time differ from those restored (the first is pfn "
+                f"{self._first_differing:#x}): the saver or the receiver is wrong",
+                offset=head.offset,
+                record="VERIFY",
+                differing=self._differing,
+                pfn=self._first_differing,
+            )
+        self._tell("tail")
+        state = self._ops.stream_complete(head.offset)
+        report = self._report
+        report.nr_pfns, report.nr_vcpus, report.pinned = state.nr_pfns, state.nr_vcpus, state.nr_pinned
+        report.store_gfn, report.console_gfn = state.store_gfn, state.console_gfn
+        report.bytes = self._source.offset
+
+    def _wrong(self, head: Head, what: str) -> StreamError:
+        return StreamError(f"{head.name} at offset {head.offset} {what}", offset=head.offset, record=head.name)
+
+    # -- progress, cancellation
+
+    def _poll(self) -> None:
+        if self._cancel is not None and self._cancel():
+            raise Cancelled(f"the restore of domain {self._domid} was cancelled", domid=self._domid)
+
+    def _tell(self, phase: str, often: bool = False) -> None:
+        now = time.monotonic()
+        if self._progress is None or (often and now - self._shown < 0.1):
+            return
+        self._shown = now
+        report = self._report
+        self._progress(Progress(phase, 0, report.pages, 0, self._source_offset(), 0, now - self._began))
+
+    def _source_offset(self) -> int:
+        return self._report.bytes or self._source.offset
+
+
+def _descriptor(in_: Union[int, HasFileno]) -> int:
+    if isinstance(in_, int):
+        return in_
+    fileno: Any = getattr(in_, "fileno", None)
+    try:
+        return int(fileno())
+    except (TypeError, OSError) as error:
+        raise NotSupported(f"a stream is read from a file descriptor; {type(in_).__name__} has none") from error
