@@ -235,7 +235,7 @@ print("ready", flush=True)
     options = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_sigbus=0"
     run = subprocess.run(
         [sys.executable, "-c", text], env={**os.environ, "ASAN_OPTIONS": options}, capture_output=True, text=True,
-        check=False,
+        check=False, cwd=Path(__file__).parents[1],
     )
     assert run.stdout == "ready\n", run.stderr
     assert -run.returncode in (signal.SIGSEGV, signal.SIGBUS)

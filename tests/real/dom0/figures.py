@@ -1,7 +1,8 @@
 """figures.py GUEST TIMES OUT: live saves, `xl save` and `xl migrate`, ours and Xen's in turn.
 
 What the guest itself sees, the longest time it stood, is in guest_gap_ms; seconds_paused
-is from its suspend to the end of the image.
+is from its suspend to the end of the image; seconds_to_start, known of save helpers only,
+until the helper sends its first message: how long the program takes to load.
 """
 import glob
 import json
@@ -16,7 +17,8 @@ from pathlib import Path
 HERE = os.path.dirname(os.path.abspath(__file__))
 STOCK = glob.glob("/usr/lib/xen-*/bin/libxl-save-helper")[0]
 RECEIVE = "env -u LIBXL_SAVE_HELPER xl migrate-receive"
-FIGURES = ("passes", "pages", "octets", "seconds", "seconds_paused", "pages_per_second", "guest_gap_ms")
+FIGURES = ("passes", "pages", "octets", "seconds", "seconds_to_start", "seconds_paused", "pages_per_second",
+           "guest_gap_ms")
 guest = sys.argv[1]
 
 
@@ -78,7 +80,7 @@ def spied(helper, *command):
         seen = json.load(f)
     os.unlink("/tmp/spy.json")
     return {"passes": seen["passes"], "octets": seen["octets"], "pages": seen["octets"] // 4104,
-            "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_xl": seconds}
+            "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_to_start": seen["to_start"], "seconds_xl": seconds}
 
 
 def xl_save(helper):
@@ -99,6 +101,12 @@ WAYS = [("live save", "libxc", save_stock), ("live save", "pyxcsr", save_ours),
         ("xl migrate", "pyxcsr helper", lambda: xl_migrate(os.environ["HELPER"]))]
 
 
+def median(rows, figure):
+    """Of the runs that have the figure; None if none does."""
+    values = [row[figure] for row in rows if figure in row]
+    return round(statistics.median(values), 4) if values else None
+
+
 def main():
     rows = []
     for n in range(int(sys.argv[2])):
@@ -108,15 +116,17 @@ def main():
             row["pages_per_second"] = round(row["pages"] / row["seconds"])
             row["guest_gap_ms"] = gap(since)
             rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    table = [{"what": what, "by": by, **{f: statistics.median(r[f] for r in rows if (r["what"], r["by"]) == (what, by))
-                                         for f in FIGURES}} for what, by, _ in WAYS]
+    table = []
+    for what, by, _ in WAYS:
+        runs = [row for row in rows if (row["what"], row["by"]) == (what, by)]
+        table.append({"what": what, "by": by, **{f: median(runs, f) for f in FIGURES}})
     release = run("xl", "info", "xen_version")[0].strip()
     with open(sys.argv[3], "w") as f:
         json.dump({"xen": release, "guest": guest, "medians": table, "runs": rows}, f, indent=1)
     print(f"Xen {release}, guest {guest}, medians of {sys.argv[2]}")
     print(f"{'':12}{'':15}" + "".join(f"{f:>18}" for f in FIGURES))
     for row in table:
-        print(f"{row['what']:12}{row['by']:15}" + "".join(f"{row[f]:>18}" for f in FIGURES))
+        print(f"{row['what']:12}{row['by']:15}" + "".join(f"{'-' if row[f] is None else row[f]:>18}" for f in FIGURES))
 
 
 main()

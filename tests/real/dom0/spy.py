@@ -2,8 +2,8 @@
 """Stands between xl and a save helper, relays every message and notes when they passed.
 
 LIBXL_SAVE_HELPER names this program; SPY_HELPER the helper to run, SPY_OUT the file that
-gets a JSON object: seconds in all, to suspend, and from suspend's answer to `complete`;
-octets written; passes told of. The restore side is run without a look.
+gets a JSON object: seconds in all, to the first message, to suspend, and from suspend's answer to
+`complete`; octets written; passes told of. The restore side is run without a look.
 """
 import json
 import os
@@ -44,6 +44,7 @@ def relay(child):
         length, number = HEAD.unpack(exactly(child.stdout, HEAD.size))
         body = exactly(child.stdout, length + 2 - HEAD.size)
         t[number] = time.monotonic()
+        t.setdefault("first", t[number])
         if number == PROGRESS:
             t["doing"].add(doing_what(body))
         if number == COMPLETE:
@@ -67,8 +68,8 @@ started = time.monotonic()
 child = subprocess.Popen([helper, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
 times = relay(child)
 with open(os.environ["SPY_OUT"], "w") as out:
-    json.dump({"seconds": times[COMPLETE] - started, "suspending": times["suspended"] - times[SUSPEND],
+    json.dump({"seconds": times[COMPLETE] - started, "to_start": times["first"] - started, "suspending": times["suspended"] - times[SUSPEND],
                "paused": times[COMPLETE] - times["suspended"], "octets": times["octets"],
-               "passes": sum(text.startswith("Frames") for text in times["doing"]),
+               "passes": sum("rames" in text or "pass" in text for text in times["doing"]),
                "doing": sorted(times["doing"])}, out)
 sys.exit(child.wait())
