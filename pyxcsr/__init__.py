@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         DomainNotFound,
         GuestStateError,
         HypervisorError,
+        IncompleteStream,
+        InputError,
         LogDirtyUnsupported,
         NotAStream,
         NotSupported,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         SuspendError,
         SuspendTimeout,
         UsageError,
+        VerifyMismatch,
         VersionMismatch,
         XcsrError,
     )
@@ -48,7 +51,8 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub import StubGuest
     from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
-    from pyxcsr.report import PassReport, Progress, SaveReport
+    from pyxcsr.report import PassReport, Progress, RestoreReport, SaveReport
+    from pyxcsr.restorer import restore
     from pyxcsr.saver import save
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.verify import verify
@@ -61,6 +65,9 @@ _ERRORS = (
     "DomainNotFound",
     "GuestStateError",
     "HypervisorError",
+    "VerifyMismatch",
+    "IncompleteStream",
+    "InputError",
     "LogDirtyUnsupported",
     "NotAStream",
     "NotSupported",
@@ -90,8 +97,10 @@ _WHERE = {
     "PrecopyStats": "policy",
     "SimplePolicy": "policy",
     "PassReport": "report",
+    "RestoreReport": "report",
     "Progress": "report",
     "SaveReport": "report",
+    "restore": "restorer",
     "save": "saver",
     "StreamReader": "stream.reader",
     "verify": "stream.verify",
@@ -108,6 +117,8 @@ __all__ = [
     "GuestStateError",
     "Hypervisor",
     "HypervisorError",
+    "IncompleteStream",
+    "InputError",
     "LogDirtyUnsupported",
     "NotAStream",
     "NotSupported",
@@ -121,6 +132,7 @@ __all__ = [
     "PrecopyStats",
     "PrivilegeError",
     "Progress",
+    "RestoreReport",
     "SaveReport",
     "SimplePolicy",
     "StreamError",
@@ -130,11 +142,13 @@ __all__ = [
     "SuspendError",
     "SuspendTimeout",
     "UsageError",
+    "VerifyMismatch",
     "VersionMismatch",
     "XcsrError",
     "XenstoreSuspend",
     "__version__",
     "open_hypervisor",
+    "restore",
     "save",
     "verify",
 ]

@@ -113,7 +113,9 @@ class _Restorer:
         if info.dying or info.shutdown:
             raise DomainDying(f"domain {info.domid} is shut down or being destroyed", domid=info.domid)
         if not info.paused:
-            raise UsageError(f"domain {info.domid} runs; a stream is restored into a new, paused domain", domid=info.domid)
+            raise UsageError(
+                f"domain {info.domid} runs; a stream is restored into a new, paused domain", domid=info.domid
+            )
         return info
 
     def _find_ops(self, info: DomainInfo) -> RestoreOps:

@@ -1,4 +1,7 @@
-"""Saving and restoring HVM and PVH guests: the table's entry. This release refuses them in ``setup``, before anything is touched."""
+"""Saving and restoring HVM and PVH guests: the tables' entries.
+
+This release refuses them in ``setup``, before anything is touched.
+"""
 
 from __future__ import annotations
 

@@ -78,5 +78,8 @@ def check_shared_info(saved: bytes, nr_pfns: int, offset: int) -> None:
     if claimed < nr_pfns:
         raise StreamError(
             f"SHARED_INFO: the guest has {claimed:#x} pfns, but its p2m in the stream {nr_pfns:#x}",
-            offset=offset, record="SHARED_INFO", claimed=claimed, nr_pfns=nr_pfns,
+            offset=offset,
+            record="SHARED_INFO",
+            claimed=claimed,
+            nr_pfns=nr_pfns,
         )

@@ -115,7 +115,8 @@ class PvRestoreOps:
         if (record.width, record.levels) != (WIDTH, LEVELS):
             raise StreamError(
                 f"X86_PV_INFO: width {record.width} with {record.levels} levels does not exist",
-                offset=offset, record=record.name,
+                offset=offset,
+                record=record.name,
             )
         if self._hv.domain_width(self._domid) != WIDTH:
             self._hv.set_domain_width(self._domid, WIDTH)
@@ -142,13 +143,19 @@ class PvRestoreOps:
         if end < start or start % PER_LEAF or first > len(self._leaves):
             raise StreamError(
                 f"X86_PV_P2M_FRAMES: pfns {start:#x} to {end:#x} do not follow what is known ({self._nr_pfns:#x} pfns)",
-                offset=offset, record=record.name, start_pfn=start, end_pfn=end,
+                offset=offset,
+                record=record.name,
+                start_pfn=start,
+                end_pfn=end,
             )
         if len(record.frames) != record.frames_wanted(WIDTH):
             raise StreamError(
                 f"X86_PV_P2M_FRAMES: {len(record.frames)} frames for pfns {start:#x} to {end:#x}, must be "
                 f"{record.frames_wanted(WIDTH)}",
-                offset=offset, record=record.name, start_pfn=start, end_pfn=end,
+                offset=offset,
+                record=record.name,
+                start_pfn=start,
+                end_pfn=end,
             )
         self._guest.grow(end + 1)
         self._nr_pfns = max(self._nr_pfns, end + 1)
@@ -186,7 +193,11 @@ class PvRestoreOps:
         """Everything that the guest refers to must have come. Returns shared_info."""
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
-        for name, seen in (("X86_PV_INFO", self._info_seen), ("SHARED_INFO", self._shared), ("X86_TSC_INFO", self._tsc_seen)):
+        for name, seen in (
+            ("X86_PV_INFO", self._info_seen),
+            ("SHARED_INFO", self._shared),
+            ("X86_TSC_INFO", self._tsc_seen),
+        ):
             if not seen:
                 raise IncompleteStream(
                     f"the stream is incomplete: it has no {name}", offset=offset, record="END", missing=1

@@ -42,14 +42,22 @@ class Localiser:
         if mfn is None or not self._memory.has_data(pfn):
             raise IncompleteStream(
                 f"the stream is incomplete: {field} names pfn {pfn:#x}, which it does not contain",
-                offset=self._offset, record="END", missing=1, pfn=pfn, field=field,
+                offset=self._offset,
+                record="END",
+                missing=1,
+                pfn=pfn,
+                field=field,
             )
         kind = self._memory.type(pfn)
         if (kind & 7) != level:
             what = f"a level {level} page table" if level else "an ordinary page"
             raise StreamError(
                 f"{field} names pfn {pfn:#x}, which is not {what} (type {kind:#x})",
-                offset=self._offset, record="END", pfn=pfn, field=field, type=kind,
+                offset=self._offset,
+                record="END",
+                pfn=pfn,
+                field=field,
+                type=kind,
             )
         return mfn
 
@@ -62,7 +70,10 @@ class Localiser:
         if ents > MAX_GDT_ENTS:
             raise StreamError(
                 f"vcpu{vcpu}.gdt_ents is {ents}; at most {MAX_GDT_ENTS} are the guest's",
-                offset=self._offset, record="X86_PV_VCPU_BASIC", field="gdt_ents", value=ents,
+                offset=self._offset,
+                record="X86_PV_VCPU_BASIC",
+                field="gdt_ents",
+                value=ents,
             )
         for i in range(-(-ents // GDT_PER_FRAME)):
             self._replace(out, GDT_FRAMES + 8 * i, f"vcpu{vcpu}.gdt_frames[{i}]")
@@ -97,12 +108,16 @@ class HeldVcpus:
         if record.vcpu_id > self._max:
             raise StreamError(
                 f"{record.name}: vcpu {record.vcpu_id}, but the domain's last is {self._max}",
-                offset=offset, record=record.name, vcpu=record.vcpu_id,
+                offset=offset,
+                record=record.name,
+                vcpu=record.vcpu_id,
             )
         if isinstance(record, VcpuBasic) and len(record.blob) != SIZE:
             raise StreamError(
                 f"{record.name}: {len(record.blob)} octets of context, must be {SIZE}",
-                offset=offset, record=record.name, vcpu=record.vcpu_id,
+                offset=offset,
+                record=record.name,
+                vcpu=record.vcpu_id,
             )
         vcpu, blob = self._held.setdefault(record.vcpu_id, HeldVcpu()), bytes(record.blob)
         if isinstance(record, VcpuBasic):
@@ -131,7 +146,10 @@ class HeldVcpus:
             if vcpu.basic is None:
                 raise IncompleteStream(
                     f"the stream is incomplete: it has state of vcpu {number}, but not its context",
-                    offset=offset, record="END", missing=1, vcpu=number,
+                    offset=offset,
+                    record="END",
+                    missing=1,
+                    vcpu=number,
                 )
             basic = localiser.context(number, vcpu.basic)
             out[number] = HeldVcpu(basic, vcpu.extended, vcpu.xsave, vcpu.msrs)

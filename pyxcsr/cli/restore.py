@@ -1,0 +1,114 @@
+"""Restores a libxc migration stream into a paused domain.
+
+On the stub the domain is made for it. On Xen it must exist, paused and without memory, as libxl makes one; to restore a
+guest there with all its devices, use `xl restore` with LIBXL_SAVE_HELPER set to pyxcsr-save-helper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyxcsr.cli.show import MIB, progress_line
+from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.errors import Cancelled, InputError, UsageError
+from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
+from pyxcsr.report import RestoreReport
+from pyxcsr.restorer import restore
+from pyxcsr.stream.source import open_input
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the stream; - is standard input")
+    add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
+    add("--domid", type=int, metavar="N", help="the domain to build (required on Xen)")
+    add("--max-mem", default="4G", metavar="SIZE", help="on the stub: what the new domain may own (4G)")
+    add("--vcpus", type=int, default=32, metavar="N", help="on the stub: vcpus of the new domain (32)")
+    for name in ("store", "console"):
+        add(f"--{name}-evtchn", type=int, default=0, metavar="PORT", help=f"the domain's {name} event channel")
+        add(f"--{name}-domid", type=int, default=0, metavar="N", help=f"the {name}'s domain (0)")
+    add("--json", action="store_true", help="print the final report as JSON")
+    add("--progress", action=argparse.BooleanOptionalAction, default=None, help="show progress on standard error")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Returns the exit status."""
+    cancel = CancelBySignal()
+    try:
+        with open_hypervisor(args.backend) as hv, cancel.installed():
+            domid = _domain(hv, args)
+            with _input(args.file) as fd:
+                report = _restore(hv, domid, fd, args, cancel)
+    except Cancelled as error:
+        print(f"pyxcsr: {error}", file=sys.stderr)
+        return 128 + cancel.number if cancel.number else 1
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    elif not args.quiet:
+        print(summary(report))
+    return 0
+
+
+@contextmanager
+def _input(name: str) -> Iterator[int]:
+    try:
+        opened = open_input(name)
+        fd = opened.__enter__()
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}", errno=error.errno or 0, offset=0) from error
+    try:
+        yield fd
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def _domain(hv: Backend, args: argparse.Namespace) -> int:
+    if isinstance(hv, StubBackend):
+        if args.domid is not None:
+            raise UsageError("--domid is for Xen; on the stub the domain is made anew")
+        from pyxcsr.hypervisor.stub import parse_size
+
+        return hv.stub.create_empty(max_mem=parse_size(args.max_mem), vcpus=args.vcpus)
+    if args.domid is None:
+        raise UsageError(
+            "--domid N is required: a paused domain without memory; to restore a guest with its devices use "
+            "`LIBXL_SAVE_HELPER=$(command -v pyxcsr-save-helper) xl restore FILE`"
+        )
+    return int(args.domid)
+
+
+def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel: CancelBySignal) -> RestoreReport:
+    line = None if args.quiet else progress_line(args.progress)
+    try:
+        return restore(
+            hv,
+            domid,
+            fd,
+            store_evtchn=args.store_evtchn,
+            store_domid=args.store_domid,
+            console_evtchn=args.console_evtchn,
+            console_domid=args.console_domid,
+            progress=line,
+            cancel=cancel,
+        )
+    finally:
+        if line:
+            line.done()
+
+
+def summary(report: RestoreReport) -> str:
+    """The report as text."""
+    size = report.nr_pfns * PAGE_SIZE // MIB
+    return (
+        f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), {report.tables} page tables, "
+        f"{report.pinned} pinned, {report.nr_vcpus} vcpus, {report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; "
+        "it is complete and paused"
+    )
