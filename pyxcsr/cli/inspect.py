@@ -8,12 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pyxcsr.errors import StreamError, UsageError
-from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream import container_config as conf
+from pyxcsr.stream.container_survey import survey_input
 from pyxcsr.stream.source import open_input
-from pyxcsr.stream.survey import Line, Pass, Survey, survey
+from pyxcsr.stream.survey import Line, Pass, Survey
 
 if TYPE_CHECKING:
     import argparse
+
+    from pyxcsr.stream.container_facts import Container
 
 OK, DAMAGED, UNREADABLE = 0, 1, 2
 
@@ -24,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = (
         "Lists the records of a libxc migration stream with their offsets and sizes, and sums up pages, "
-        "passes, vcpus and the CPU policy. Exit status: 0 read to its END, 1 damaged on the way, 2 it cannot "
-        "be read as a stream at all."
+        "passes, vcpus and the CPU policy. Of a libxl stream and an xl save file it shows the parts around the libxc "
+        "stream too, the guest's configuration included. Exit status: 0 read to its END, 1 damaged on the way, "
+        "2 it cannot be read as a stream at all."
     )
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with open_input(args.file) as fd:
             show = lines.append if args.json else _print_line
-            sums = survey(StreamReader(fd), show, fold=not args.all)
+            sums = survey_input(fd, show, fold=not args.all)
     except BrokenPipeError:
         raise
     except (StreamError, UsageError) as error:
@@ -72,6 +76,8 @@ def _print_line(line: Line) -> None:
 
 def _print_sums(sums: Survey) -> None:
     print()
+    if sums.container is not None:
+        _print_container(sums.container)
     print(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
     print(
         f"{sums.records} records, {sums.octets} octets, "
@@ -86,6 +92,14 @@ def _print_sums(sums: Survey) -> None:
         print(f"CPUID policy: {sums.cpuid_leaves} leaves, {sums.cpuid_vendor or 'no vendor'}")
     if sums.msr_policy:
         print("MSR policy: " + ", ".join(f"{name} 0x{value:x}" for name, value in sums.msr_policy.items()))
+
+
+def _print_container(container: Container) -> None:
+    what = "xl save file" if container.kind == "xl" else "libxl stream"
+    state = "complete" if container.complete else "without an END record of libxl"
+    print(f"{what}: {container.octets} octets, {container.records} records of libxl, {state}")
+    if container.config is not None:
+        print(f"configuration: {conf.describe(conf.summary(container.config))} (all of it: --json)")
 
 
 def _print_passes(passes: list[Pass], nr_passes: int) -> None:

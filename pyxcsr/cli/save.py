@@ -1,4 +1,4 @@
-"""Saves a domain, live or not, into a complete libxc migration stream (version 3)."""
+"""Saves a domain, live or not, into a complete libxc migration stream (version 3), or an xl save file around one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pyxcsr.cli.output import stream_output
 from pyxcsr.cli.show import progress_line, summary
 from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
 from pyxcsr.errors import Cancelled, DomainNotFound, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
@@ -46,6 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="resume",
         help="what becomes of the guest after a complete save (default: resume)",
     )
+    add(
+        "--format",
+        choices=("libxc", "xl"),
+        default="libxc",
+        help="libxc: the stream alone (default); xl: a save file that `xl restore FILE` takes",
+    )
+    add(
+        "--config",
+        metavar="JSON",
+        help="for --format xl, the guest's configuration: a file with libxl's JSON, or an xl save file "
+        "(default: libxl's own record of the domain; there is none on the stub)",
+    )
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
     add(
@@ -60,13 +73,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     policy = _policy(args)
+    check_arguments(args)
     cancel = CancelBySignal()
     try:
         with open_hypervisor(args.backend) as hv, cancel.installed():
             domid = find_domain(hv, args.domain)
+            config = config_for(hv, domid, args)
             suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)
             with _guest_goes_on_if_this_fails(suspend), stream_output(args.file, args.force) as fd:
-                report = _save(hv, domid, fd, args, policy, suspend, cancel)
+                with wrapped(hv, fd, config, cancel):
+                    report = _save(hv, domid, fd, args, policy, suspend, cancel)
                 _continue(hv, domid, args.then, suspend)
             if args.then == "destroy":
                 _destroy(hv, domid)
@@ -158,6 +174,6 @@ def _destroy(hv: Backend, domid: int) -> None:
 def _print(report: SaveReport, args: argparse.Namespace) -> None:
     out = sys.stderr if args.file == "-" else sys.stdout
     if args.json:
-        print(json.dumps({**report.to_dict(), "file": os.fspath(args.file)}, indent=2), file=out)
+        print(json.dumps({**report.to_dict(), "file": os.fspath(args.file), "format": args.format}, indent=2), file=out)
     elif not args.quiet:
         print(summary(report), file=out)

@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from pyxcsr.errors import NotAStream, UsageError
-from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.container_verify import verify_input
 from pyxcsr.stream.source import open_input
-from pyxcsr.stream.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
     import argparse
+
+    from pyxcsr.stream.verify import VerifyReport
 
 OK, COMPLAINTS, UNREADABLE = 0, 1, 2
 
@@ -22,8 +23,9 @@ SHOWN = 50
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = (
-        "Reads a libxc migration stream and reports every breach of the format, and everything that the "
-        "guest's memory lacks. Exit status: 0 all well, 1 complaints, 2 it cannot be read as a stream at all."
+        "Reads a libxc migration stream, by itself or in a libxl stream or an xl save file, and reports every "
+        "breach of the formats, and everything that the guest's memory lacks. Exit status: 0 all well, "
+        "1 complaints, 2 it cannot be read as a stream at all."
     )
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         return _unreadable(args, "--max-complaints must not be negative")
     try:
         with open_input(args.file) as fd:
-            report = verify(StreamReader(fd))
+            report = verify_input(fd)
     except (NotAStream, UsageError) as error:
         return _unreadable(args, str(error))
     except OSError as error:
@@ -74,9 +76,17 @@ def _summary(name: str, report: VerifyReport) -> str:
     found = len(report.complaints) + report.dropped
     verdict = "ok" if report.ok else f"{found} complaint{'s' if found != 1 else ''}"
     text = (
-        f"{name}: {verdict}; {report.guest or 'unknown'} guest, version {report.version}, "
+        f"{name}: {verdict}; {_where(report)}{report.guest or 'unknown'} guest, version {report.version}, "
         f"{report.records} records, {report.octets} octets, {report.pages} pages with data"
     )
     if not report.memory_checked:
         return text + "; what is missing from the memory could not be checked"
     return text + f", {report.nr_pfns - report.nr_unsent} of {report.nr_pfns} pfns sent"
+
+
+def _where(report: VerifyReport) -> str:
+    """What is around the stream, if anything."""
+    if report.container is None:
+        return ""
+    what = "xl save file" if report.container.kind == "xl" else "libxl stream"
+    return f"{what} of {report.container.octets} octets with a "

@@ -48,6 +48,32 @@ RULES = {
 }
 """Name of a rule -> what it demands."""
 
+CONTAINER_RULES = {
+    "xl-mandatory-flags": "xl's mandatory flags are ones that xl knows",
+    "xl-optional-flags": "xl's optional flags, of which none is defined, are zero",
+    "xl-config": "an xl save file has a configuration: xl restore needs it",
+    "xl-config-length": "the configuration's length fills xl's optional data",
+    "xl-config-limit": "a configuration is not longer than 4 MiB",
+    "xl-config-nul": "the configuration ends with its only NUL",
+    "xl-config-json": "a configuration that is marked as JSON is an object as libxl writes it",
+    "xl-config-guest": "the configuration is for a guest of the kind that the libxc stream holds",
+    "libxl-header": "xl's header is followed by a libxl stream of version 2, little-endian",
+    "libxl-options": "reserved option bits of the libxl header are zero",
+    "libxl-unknown-record": "every libxl record type is one that version 2 defines; libxl skips none",
+    "libxl-checkpoint": "no record that belongs to checkpointed streams (Remus, COLO)",
+    "libxl-length": "a libxl record is as long as its type says",
+    "libxl-once": "libxl records come once",
+    "libxl-order": "LIBXC_CONTEXT, then the emulator's xenstore data, then its context",
+    "libxl-missing": "every libxl record that a receiver needs is there",
+    "libxc-stream": "LIBXC_CONTEXT is followed by a libxc stream",
+    "emulator-guest": "emulator records only for guests that have an emulator: HVM, not PVH",
+    "emulator-id": "the emulator is one that is known",
+    "emulator-xenstore": "the emulator's xenstore data are pairs of a relative path and a value, each with its NUL",
+}
+"""The same for what libxl and xl put around a libxc stream. ``truncated``, ``padding``, ``after-end`` hold there too."""
+
+_KNOWN = RULES.keys() | CONTAINER_RULES.keys()
+
 
 @dataclass(frozen=True)
 class Complaint:
@@ -78,8 +104,8 @@ class Complaints:
         self._limit = limit
 
     def add(self, rule: str, text: str, *, offset: int, record: str | None) -> None:
-        """Notes a breach of ``rule``, which must be one of RULES."""
-        if rule not in RULES:
+        """Notes a breach of ``rule``, which must be one of RULES or CONTAINER_RULES."""
+        if rule not in _KNOWN:
             raise KeyError(rule)
         if len(self.kept) < self._limit:
             self.kept.append(Complaint(offset, record, rule, text))

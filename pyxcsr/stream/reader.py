@@ -7,7 +7,7 @@ lengths), and leaves rules about contents and order to ``verify``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.frames import PAGE_SHIFT
@@ -47,10 +47,14 @@ class StreamReader:
     follows END is not read, so a stream within another can be read too. Memory is bounded by one record, and
     by what has really arrived of it. Raises NotAStream, StreamTruncated, StreamError, each with offset and
     record; after such an error the reader raises it again, since it has lost its place.
+
+    A Source that has been read from may be given, too: the stream begins where that stands (``start``), and all
+    offsets are counted as the Source counts.
     """
 
-    def __init__(self, source: Input) -> None:
-        self._source = Source(source)
+    def __init__(self, source: Union[Input, Source]) -> None:
+        self._source = source if isinstance(source, Source) else Source(source)
+        self.start = self._source.offset
         self._image: ImageHeader | None = None
         self._domain: DomainHeader | None = None
         self._ended = False
@@ -58,8 +62,13 @@ class StreamReader:
 
     @property
     def offset(self) -> int:
-        """Octets read so far."""
+        """Where the reader stands: octets of the input read so far."""
         return self._source.offset
+
+    @property
+    def ended(self) -> bool:
+        """True once END has been read."""
+        return self._ended
 
     @property
     def image_header(self) -> ImageHeader:
@@ -79,9 +88,9 @@ class StreamReader:
         """The domain header, read when first asked for. Raises StreamError if no such guest can be read."""
         _ = self.image_header
         if self._domain is None:
-            body = self._exactly(fmt.DOMAIN_HEADER.size, fmt.IMAGE_HEADER.size, DOMAIN_HEADER_NAME)
+            body = self._exactly(fmt.DOMAIN_HEADER.size, self.start + fmt.IMAGE_HEADER.size, DOMAIN_HEADER_NAME)
             self._domain = DomainHeader.decode(body)
-        self._check_domain(self._domain)
+        self._check_domain(self._domain, self.start + fmt.IMAGE_HEADER.size)
         return self._domain
 
     def raw_records(self) -> Iterator[RawRecord]:
@@ -107,18 +116,17 @@ class StreamReader:
         head = bytes(self._source.read(fmt.IMAGE_HEADER.size))
         marker = fmt.IMAGE_MARKER.to_bytes(8, "big")
         if not head or head[:8] != marker[: len(head)]:
-            raise NotAStream(sniff.describe(head), offset=0, record=IMAGE_HEADER_NAME)
+            raise NotAStream(sniff.describe(head), offset=self.start, record=IMAGE_HEADER_NAME)
         if len(head) < fmt.IMAGE_HEADER.size:
-            raise self._truncated(0, IMAGE_HEADER_NAME, fmt.IMAGE_HEADER.size, len(head))
+            raise self._truncated(self.start, IMAGE_HEADER_NAME, fmt.IMAGE_HEADER.size, len(head))
         _, image_id, version, options, reserved1, reserved2 = fmt.IMAGE_HEADER.unpack(head)
         problem = sniff.describe_header(image_id, version, options)
         if problem is not None:
-            raise NotAStream(problem, offset=0, record=IMAGE_HEADER_NAME)
+            raise NotAStream(problem, offset=self.start, record=IMAGE_HEADER_NAME)
         return ImageHeader(version, options, reserved1 << 32 | reserved2)
 
     @staticmethod
-    def _check_domain(header: DomainHeader) -> None:
-        offset = fmt.IMAGE_HEADER.size
+    def _check_domain(header: DomainHeader, offset: int) -> None:
         if header.type not in (DomainType.PV, DomainType.HVM):
             raise StreamError(
                 f"domain type 0x{header.type:x} is neither x86 PV (1) nor x86 HVM (2)",

@@ -8,12 +8,12 @@ _CONTAINERS = (
     (
         b"LibxlFmt",
         "a libxl stream, which holds the libxc stream after its LIBXC_CONTEXT record",
-        "extract the libxc stream from it, or give pyxcsr a stream that `pyxcsr save` wrote",
+        "take it out with `pyxcsr convert`, or use the functions for containers",
     ),
     (
         b"Xen saved domain, xl",
         "a save file of xl, which holds a configuration, a libxl stream and, in it, the libxc stream",
-        "restore it with `xl restore`, or give pyxcsr a stream that `pyxcsr save` wrote",
+        "restore it with `xl restore`, or take the libxc stream out with `pyxcsr convert`",
     ),
     (b"libvirt-xml", "a save file of libvirt", "restore it with `virsh restore`"),
     (b"XenSavedDom", "a suspend image of XenServer or XCP-ng", "extract the libxc stream from it"),

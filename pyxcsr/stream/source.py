@@ -13,17 +13,20 @@ from pyxcsr.errors import UsageError
 READ_STEP = 8 << 20
 """Octets allocated at most before any of them has arrived; an ordinary PAGE_DATA record fits in."""
 
+SKIP_STEP = 1 << 20
+
 Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 
 
 class Source:
     """Counted reads. ``offset`` is the number of octets read so far; the input need not be seekable.
 
-    A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it.
+    A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it but by ``peek``.
     """
 
     def __init__(self, file: Input) -> None:
         self.offset = 0
+        self._ahead = b""
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
 
     def read(self, wanted: int) -> memoryview:
@@ -41,9 +44,28 @@ class Source:
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return memoryview(whole).toreadonly()
 
-    def _step(self, wanted: int) -> bytearray:
+    def peek(self, wanted: int) -> bytes:
+        """The next ``wanted`` octets, or fewer where the input ends; they stay to be read. For some few octets."""
+        if len(self._ahead) < wanted:
+            self._ahead += self._step(wanted - len(self._ahead), fresh=True)
+        return self._ahead[:wanted]
+
+    def skip(self, wanted: int) -> int:
+        """Reads so many octets in bounded steps and forgets them; how many there were."""
+        start = self.offset
+        while self.offset - start < wanted:
+            step = min(wanted - (self.offset - start), SKIP_STEP)
+            if len(self.read(step)) < step:
+                break
+        return self.offset - start
+
+    def _step(self, wanted: int, *, fresh: bool = False) -> bytearray:
         buffer = bytearray(wanted)
         filled = 0
+        if not fresh and self._ahead:
+            filled = min(wanted, len(self._ahead))
+            buffer[:filled] = self._ahead[:filled]
+            self._ahead = self._ahead[filled:]
         with memoryview(buffer) as view:
             while filled < wanted:
                 got = self._file.readinto(view[filled:])  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import records as rec
+from pyxcsr.stream.container_facts import Container
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
 
@@ -75,7 +76,7 @@ class Pass:
 
 @dataclass
 class Survey:
-    """Sums over a stream, as far as it has been read.
+    """Sums over a stream, as far as it has been read; ``container`` describes what is around it, if anything.
 
     ``page_types``: name -> entries; ``vcpus``: id -> {record: octets of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``problems`` are
@@ -99,6 +100,7 @@ class Survey:
     cpuid_vendor: str | None = None
     msr_policy: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    container: Container | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -135,7 +137,7 @@ class _Surveyor:
         except StreamError as error:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()
-        sums.octets = self._reader.offset
+        sums.octets = self._reader.offset - self._reader.start
         return sums
 
     def _take(self, raw: RawRecord) -> None:

@@ -8,19 +8,20 @@ pages without contents.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.bodies import BodyRules
 from pyxcsr.stream.complaints import RULES, Complaint, Complaints
+from pyxcsr.stream.container_facts import Container
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.memory import MemoryRules
 from pyxcsr.stream.order import OrderRules
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, RawRecord, StreamReader
 
-__all__ = ["RULES", "Complaint", "VerifyReport", "verify"]
+__all__ = ["RULES", "Complaint", "VerifyReport", "verify", "verify_nested"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class VerifyReport:
     """What verify found.
 
     ``complaints`` in the order found, ``dropped`` more beyond the limit. ``guest`` is "PV", "HVM" or None
-    where the header says neither. ``octets`` and ``records`` were read. ``entries`` and ``pages`` count
+    where the header says neither. ``octets`` and ``records`` were read, of the libxc stream if that is in a
+    container, which ``container`` describes then. ``entries`` and ``pages`` count
     PAGE_DATA entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to
     the highest pfn sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges
     (first, last). ``memory_checked`` is False where the stream could not be followed to its END, so that
@@ -47,6 +49,7 @@ class VerifyReport:
     memory_checked: bool
     complaints: list[Complaint]
     dropped: int
+    container: Optional[Container] = None
 
     @property
     def ok(self) -> bool:
@@ -58,6 +61,7 @@ class VerifyReport:
         values = dict(vars(self))
         values["ok"] = self.ok
         values["complaints"] = [complaint.to_dict() for complaint in self.complaints]
+        values["container"] = self.container and self.container.to_dict()
         return values
 
 
@@ -67,13 +71,22 @@ def verify(reader: StreamReader, *, limit: int = 10_000) -> VerifyReport:
     ``limit`` bounds the complaints kept. Raises NotAStream if it is no libxc stream at all, OSError if it
     cannot be read; everything else is a complaint.
     """
-    return _Verifier(reader, Complaints(limit)).run()
+    return _Verifier(reader, Complaints(limit), nested=False).run()
+
+
+def verify_nested(reader: StreamReader, complaints: Complaints) -> VerifyReport:
+    """Reads a stream within another input up to its END, or as far as it can be followed, which ``reader.ended`` tells.
+
+    ``complaints`` takes what there is to say. Raises like ``verify``.
+    """
+    return _Verifier(reader, complaints, nested=True).run()
 
 
 class _Verifier:
-    def __init__(self, reader: StreamReader, complaints: Complaints) -> None:
+    def __init__(self, reader: StreamReader, complaints: Complaints, *, nested: bool) -> None:
         self._reader = reader
         self._complaints = complaints
+        self._nested = nested
         self._records = 0
         self._ended_at: int | None = None
         self._memory = MemoryRules(complaints, pv=True)
@@ -99,7 +112,10 @@ class _Verifier:
         if domain.reserved:
             text = f"the reserved field is 0x{domain.reserved:x}, not zero"
             self._complaints.add(
-                "domain-reserved", text, offset=fmt.IMAGE_HEADER.size, record=DOMAIN_HEADER_NAME
+                "domain-reserved",
+                text,
+                offset=self._reader.start + fmt.IMAGE_HEADER.size,
+                record=DOMAIN_HEADER_NAME,
             )
         self._order = OrderRules(domain, self._version, self._complaints)
         self._bodies = BodyRules(self._version, self._complaints)
@@ -108,13 +124,15 @@ class _Verifier:
             self._check(raw)
             if raw.code == RecordType.END:
                 self._finish(raw.offset, pv=domain.is_pv)
+            elif raw.code == RecordType.CHECKPOINT and self._nested:
+                return  # records of libxl follow, then the libxc stream goes on: such streams are not followed
 
     def _check_image_header(self) -> None:
         image = self._reader.image_header
         self._version = image.version
         if image.options & fmt.OPTIONS_RESERVED or image.reserved:
             text = f"options 0x{image.options:04x}, reserved fields 0x{image.reserved:012x}: not all zero"
-            self._complaints.add("image-reserved", text, offset=0, record=IMAGE_HEADER_NAME)
+            self._complaints.add("image-reserved", text, offset=self._reader.start, record=IMAGE_HEADER_NAME)
 
     def _check(self, raw: RawRecord) -> None:
         self._records += 1
@@ -152,7 +170,7 @@ class _Verifier:
         self._bodies.finish(end, pv=pv)
         self._memory.finish(end, self._bodies.references)
         offset = self._reader.offset
-        rest = self._reader.count_rest()
+        rest = 0 if self._nested else self._reader.count_rest()
         if rest:
             text = f"{rest} octets follow END"
             self._complaints.add("after-end", text, offset=offset, record=None)
@@ -165,7 +183,7 @@ class _Verifier:
         return VerifyReport(
             version=self._version,
             guest=self._guest,
-            octets=self._reader.offset,
+            octets=self._reader.offset - self._reader.start,
             records=self._records,
             entries=memory.entries,
             pages=memory.pages,

@@ -1,0 +1,101 @@
+"""``pyxcsr convert IN OUT``: takes a libxc stream out of a libxl stream or an xl save file, or puts it into one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Optional, Union
+
+from pyxcsr.cli.output import stream_output
+from pyxcsr.errors import OutputError, XcsrError
+from pyxcsr.stream.container import Kind
+from pyxcsr.stream.container_copy import Conversion, convert
+from pyxcsr.stream.source import open_input
+from pyxcsr.xlconfig import read_config
+
+if TYPE_CHECKING:
+    import argparse
+
+_WHAT = {Kind.LIBXC: "libxc stream", Kind.LIBXL: "libxl stream", Kind.XL: "xl save file"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Takes the libxc stream out of a libxl stream or an xl save file (the default if IN is one), or puts a "
+        "libxc stream into one. An xl save file needs the guest's configuration. An HVM guest's libxc stream cannot "
+        "be put into a container, since it lacks the device model's state."
+    )
+    add = parser.add_argument
+    add("input", metavar="IN", help="what to convert, or - for standard input")
+    add("file", metavar="OUT", help="where to; - is standard output")
+    add("--to", choices=[kind.value for kind in Kind], help="what OUT is to be (default: libxc, out of a container)")
+    add(
+        "--config",
+        metavar="JSON",
+        help="the guest's configuration, for --to xl: a file with the JSON that libxl keeps, or an xl save file",
+    )
+    add("--force", action="store_true", help="replace OUT if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; the exit status."""
+    to = Kind(args.to) if args.to else None
+    config = read_config(args.config) if args.config else None
+    try:
+        with _ended_by_signals(), open_input(args.input) as fd, stream_output(args.file, args.force) as out:
+            done = convert(fd, Output(out).put, to=to, config=config)
+    except OSError as error:
+        raise XcsrError(f"{args.input}: {error.strerror or error}") from error
+    _report(args.file, done)
+    return 0
+
+
+class Output:
+    """A descriptor that takes everything it is given, however slowly."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._offset = fd, 0
+
+    def put(self, data: Union[bytes, memoryview]) -> None:
+        """Writes all of it. Raises OutputError."""
+        view = memoryview(data)
+        while view:
+            try:
+                done = os.write(self._fd, view)
+            except OSError as error:
+                text = f"cannot write: {error.strerror}"
+                raise OutputError(text, errno=error.errno or 0, offset=self._offset) from error
+            view = view[done:]
+            self._offset += done
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as an exception does: with its half-written file removed."""
+
+    def end(number: int, frame: Optional[FrameType]) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(name: str, done: Conversion) -> None:
+    out = sys.stderr if name == "-" else sys.stdout
+    source = f"{'an' if done.source is Kind.XL else 'a'} {_WHAT[done.source]}"
+    print(f"{name}: {_WHAT[done.to]} of a {done.guest} guest, {done.octets} octets, from {source}", file=out)
+    if done.left_out:
+        print(
+            f"pyxcsr: note: {done.left_out} octets of the device model's state were left out; without them the guest "
+            "cannot be restored by libxl",
+            file=sys.stderr,
+        )
