@@ -91,8 +91,9 @@ class SaveReport:
 class RestoreReport:
     """A restore that has succeeded; the domain is complete and still paused.
 
-    ``version``: of the stream; ``pages``: with data; ``populated``: pages of memory given to the domain; ``store_gfn``, ``console_gfn``: frames of its rings;
-    ``compared``: pages that were sent a second time and found equal.
+    ``version``: of the stream; ``pages``: with data, in all passes; ``populated``: pages of memory given to the domain;
+    ``store_gfn``, ``console_gfn``: frames of its rings; ``compared``: pages sent a second time and found equal;
+    ``missing_policy``: bit 0 CPUID, bit 1 MSR policy absent.
     """
 
     domid: int

@@ -121,8 +121,9 @@ class _Restorer:
     def _find_ops(self, info: DomainInfo) -> RestoreOps:
         kind = DomainType(self._stream.domain_header.type)
         if (kind is DomainType.HVM) != info.hvm:
+            whose = "an HVM or PVH" if kind is DomainType.HVM else "a PV"
             raise StreamError(
-                f"the stream is {'an HVM or PVH' if kind is DomainType.HVM else 'a PV'} guest's, domain {info.domid} is not",
+                f"the stream is {whose} guest's, domain {info.domid} is another kind",
                 offset=24,
                 record="domain header",
             )

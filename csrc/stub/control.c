@@ -314,6 +314,7 @@ static int balloon_out(struct st_domain *d, uint64_t pfn)
 
     if (st.frames[d->truth[pfn]].kind != ST_DATA)
         return st_error(EBUSY, "pfn %#lx is in use by the guest's kernel", (unsigned long)pfn);
+    st_user_unmap(d, pfn);
     st_direct_unmap(d, pfn);
     rc = st_p2m_set(d, pfn, ST_NONE);
     return rc ? rc : st_remove_memory(d, pfn);

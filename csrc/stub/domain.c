@@ -7,6 +7,11 @@
 #define MAX_SPAN        (1UL << 32)     /* pfns: 16 TiB */
 #define MIN_PAGES       256UL
 #define MAX_PAUSE_COUNT 255
+#define FIRST_PFNS      4096UL          /* room for so many at first, where their number is not known */
+#define TSC_NSEC        1000000000UL    /* elapsed when a guest is built */
+#define TSC_NSEC_A_TICK 1000000UL
+#define TSC_KHZ         2400000U
+#define TSC_NEVER_EMULATE 2U            /* of Xen's modes 0 to 2 */
 
 struct st_domain *st_domain_find(uint32_t domid)
 {
@@ -41,8 +46,6 @@ static int check_p2m_range(const stub_guest_config *c)
     uint64_t octets = ((c->span + c->spare + ST_ENTRIES - 1) / ST_ENTRIES) << ST_PAGE_SHIFT;
     uint64_t last = c->p2m_vaddr + octets - 1;
 
-    if (c->p2m_kind == STUB_P2M_TREE)
-        return 0;
     if (c->p2m_vaddr & (ST_PAGE_SIZE - 1) || c->p2m_vaddr < HYPERVISOR_VIRT_START || last < c->p2m_vaddr
         || in_xen_hole(c->p2m_vaddr, last))
         return st_error(EINVAL, "a p2m of %lu octets cannot be at %#lx", (unsigned long)octets,
@@ -65,7 +68,7 @@ static int check_counts(const stub_guest_config *c)
     return 0;
 }
 
-static int check_config(const stub_guest_config *c)
+int st_domain_check_config(const stub_guest_config *c)
 {
     int rc;
 
@@ -90,44 +93,108 @@ static void *sparse(uint64_t octets)
     return at == MAP_FAILED ? NULL : at;
 }
 
-static uint64_t bitmap_octets(const struct st_domain *d)
+static uint64_t bitmap_octets(uint64_t pfns)
 {
-    return (d->nr_pfns + 63) / 64 * 8;
+    return (pfns + 63) / 64 * 8;
 }
 
 static void domain_free(struct st_domain *d)
 {
     if (d->truth)
-        munmap(d->truth, d->nr_pfns * sizeof(*d->truth));
+        munmap(d->truth, d->cap_pfns * sizeof(*d->truth));
     if (d->mem)
-        munmap(d->mem, d->nr_pfns * sizeof(*d->mem));
+        munmap(d->mem, d->cap_pfns * sizeof(*d->mem));
     if (d->bitmap)
-        munmap(d->bitmap, bitmap_octets(d));
+        munmap(d->bitmap, bitmap_octets(d->cap_pfns));
     free(d->leaf);
     st_vcpus_free(d);
+    st_policy_free(d);
     free(d);
 }
 
-static struct st_domain *domain_alloc(const stub_guest_config *config)
+/* An array by pfn with room for more. */
+static int widen(uint64_t **array, uint64_t old_octets, uint64_t octets)
+{
+    void *at = *array ? mremap(*array, old_octets, octets, MREMAP_MAYMOVE) : sparse(octets);
+
+    if (!at || at == MAP_FAILED)
+        return -ENOMEM;
+    *array = at;
+    return 0;
+}
+
+static int grow(struct st_domain *d, uint64_t cap)
+{
+    const uint64_t word = sizeof(uint64_t), old = d->cap_pfns;
+
+    if (widen(&d->truth, old * word, cap * word))
+        return -ENOMEM;
+    if (widen(&d->mem, old * word, cap * word)) {
+        d->truth = mremap(d->truth, cap * word, old * word, 0);
+        return -ENOMEM;
+    }
+    if (widen(&d->bitmap, bitmap_octets(old), bitmap_octets(cap))) {
+        d->truth = mremap(d->truth, cap * word, old * word, 0);
+        d->mem = mremap(d->mem, cap * word, old * word, 0);
+        return -ENOMEM;
+    }
+    d->cap_pfns = cap;
+    return 0;
+}
+
+int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns)
+{
+    uint64_t cap = d->cap_pfns;
+
+    if (nr_pfns > MAX_SPAN)
+        return st_error(EINVAL, "a domain has at most %lu pfns", MAX_SPAN);
+    while (cap < nr_pfns)
+        cap *= 2;
+    if (cap > d->cap_pfns && grow(d, cap))
+        return st_error(ENOMEM, "no memory for a domain of %lu pfns", (unsigned long)nr_pfns);
+    if (nr_pfns > d->nr_pfns)
+        d->nr_pfns = nr_pfns;
+    return 0;
+}
+
+/* A domain without a kernel, with room for so many pfns. */
+static struct st_domain *domain_alloc(uint64_t pfns)
 {
     struct st_domain *d = calloc(1, sizeof(*d));
 
     if (!d)
         return NULL;
-    d->config = *config;
     d->id = st.next_domid++;
-    d->nr_pfns = config->span + config->spare;
+    d->cap_pfns = pfns;
+    d->missing_leaf = d->missing_l1 = d->fll = d->fll_pfns = d->fixmap_l1_pfn = ST_NONE;
+    d->start_info_pfn = d->store_pfn = d->console_pfn = d->kernel_pfn = ST_NONE;
+    d->kernel_l4 = d->user_l4 = d->p2m_l4 = d->user_l2 = ST_NONE;
+    d->width = sizeof(uint64_t);
+    d->tsc = (struct st_tsc){ .khz = TSC_KHZ + d->id, .incarnation = 1, .nsec = TSC_NSEC };
+    d->truth = sparse(pfns * sizeof(*d->truth));
+    d->mem = sparse(pfns * sizeof(*d->mem));
+    d->bitmap = sparse(bitmap_octets(pfns));
+    if (d->truth && d->mem && d->bitmap)
+        return d;
+    domain_free(d);
+    return NULL;
+}
+
+static struct st_domain *guest_alloc(const stub_guest_config *config)
+{
+    struct st_domain *d = domain_alloc(config->span + config->spare);
+
+    if (!d)
+        return NULL;
+    d->config = *config;
+    d->nr_pfns = d->cap_pfns;
     d->nr_leaves = (d->nr_pfns + ST_ENTRIES - 1) / ST_ENTRIES;
     d->p2m_vaddr = config->p2m_vaddr;
-    d->missing_leaf = d->missing_l1 = d->fll = d->fixmap_l1_pfn = ST_NONE;
-    d->width = sizeof(uint64_t);
+    d->creation_finished = true;
     d->rng.state = st_hash(config->seed, d->id);
     d->hot_first = st_random(&d->rng) % config->pages;
-    d->truth = sparse(d->nr_pfns * sizeof(*d->truth));
-    d->mem = sparse(d->nr_pfns * sizeof(*d->mem));
-    d->bitmap = sparse(bitmap_octets(d));
     d->leaf = calloc(d->nr_leaves, sizeof(*d->leaf));
-    if (d->truth && d->mem && d->bitmap && d->leaf)
+    if (d->leaf)
         return d;
     domain_free(d);
     return NULL;
@@ -204,11 +271,11 @@ static void domain_remove(struct st_domain *d)
 int st_domain_new(const stub_guest_config *config, struct st_domain **result)
 {
     struct st_domain *d;
-    int rc = check_config(config);
+    int rc = st_domain_check_config(config);
 
     if (rc)
         return rc;
-    d = domain_alloc(config);
+    d = guest_alloc(config);
     if (!d)
         return st_error(ENOMEM, "no memory for a domain of %lu pfns",
                         (unsigned long)(config->span + config->spare));
@@ -216,6 +283,44 @@ int st_domain_new(const stub_guest_config *config, struct st_domain **result)
     rc = st_guest_build(d);
     rc = rc ? rc : store_nodes(d);
     rc = rc ? rc : st_writer_start(d);
+    if (rc)
+        domain_remove(d);
+    *result = rc ? NULL : d;
+    return rc;
+}
+
+static int make_empty(struct st_domain *d, uint64_t max_pages)
+{
+    int rc;
+
+    d->max_pages = max_pages;
+    d->pause_count = 1;
+    st_make_handle(d);
+    rc = st_vcpus_alloc(d);
+    rc = rc ? rc : st_make_shared_info(d);
+    return rc ? rc : store_nodes(d);
+}
+
+/* As Xen and a toolstack have made it when the restoring begins. */
+int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result)
+{
+    struct st_domain *d;
+    int rc;
+
+    if (vcpus < 1 || vcpus > ST_MAX_VCPUS)
+        return st_error(EINVAL, "a domain has 1 to %d vcpus, not %u", ST_MAX_VCPUS, vcpus);
+    if (max_pages > MAX_SPAN)
+        return st_error(EINVAL, "max_pages: at most %lu", MAX_SPAN);
+    if (strlen(name) >= sizeof(((stub_guest_config *)0)->name))
+        return st_error(EINVAL, "the domain's name is too long");
+    d = domain_alloc(FIRST_PFNS);
+    if (!d)
+        return st_error(ENOMEM, "no memory for a domain");
+    d->config.vcpus = vcpus;
+    d->config.pages = d->config.max_pages = max_pages;
+    strcpy(d->config.name, name);
+    enlist(d);
+    rc = make_empty(d, max_pages);
     if (rc)
         domain_remove(d);
     *result = rc ? NULL : d;
@@ -267,7 +372,8 @@ int st_domain_resume(struct st_domain *d, int fast)
         return -EINVAL;
     d->vcpu[0].context.user_regs.rax = fast ? 1 : 0;
     d->shutdown = false;
-    st_guest_after_resume(d);
+    if (d->built)
+        st_guest_after_resume(d);
     return 0;
 }
 
@@ -357,7 +463,7 @@ int xc_domain_get_guest_width(xc_interface *xch, uint32_t domid, unsigned int *g
     return (int)st_end(ST_FN_xc_domain_get_guest_width, xch, rc);
 }
 
-/* For a PV guest Xen has this from shared_info: it is the guest's claim. */
+/* For a PV guest Xen has this from shared_info: it is the guest's claim, and 1 where there is none. */
 int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns)
 {
     const struct st_domain *d;
@@ -367,7 +473,7 @@ int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns)
         return (int)st_refused(ST_FN_xc_domain_nr_gpfns, xch, rc);
     d = st_domain_get(domid, &rc);
     if (d)
-        *gpfns = st_shared_info(d)->arch.max_pfn;
+        *gpfns = st_shared_info(d)->arch.max_pfn ? st_shared_info(d)->arch.max_pfn : 1;
     return (int)st_end(ST_FN_xc_domain_nr_gpfns, xch, rc);
 }
 
@@ -381,12 +487,73 @@ int xc_domain_get_tsc_info(xc_interface *xch, uint32_t domid, uint32_t *tsc_mode
         return (int)st_refused(ST_FN_xc_domain_get_tsc_info, xch, rc);
     d = st_domain_get(domid, &rc);
     if (d) {
-        *tsc_mode = 0;
-        *elapsed_nsec = 1000000000UL + d->ticks * 1000000UL;
-        *gtsc_khz = 2400000 + d->id;
-        *incarnation = 1;
+        bool native = d->tsc.mode == TSC_NEVER_EMULATE;
+
+        *tsc_mode = d->tsc.mode;
+        *elapsed_nsec = native ? 0 : d->tsc.nsec + d->ticks * TSC_NSEC_A_TICK;
+        *gtsc_khz = native ? 0 : d->tsc.khz;
+        *incarnation = d->tsc.incarnation;
     }
     return (int)st_end(ST_FN_xc_domain_get_tsc_info, xch, rc);
+}
+
+/* Xen counts how often it was set, from what it is told. */
+static int set_tsc(uint32_t domid, const struct st_tsc *tsc)
+{
+    int rc = 0;
+    struct st_domain *d = st_domain_get(domid, &rc);
+
+    if (!d)
+        return rc;
+    if (tsc->mode > TSC_NEVER_EMULATE)
+        return -EINVAL;
+    d->tsc = *tsc;
+    d->tsc.nsec -= d->ticks * TSC_NSEC_A_TICK;
+    d->tsc.incarnation++;
+    if (!tsc->khz)
+        d->tsc.khz = TSC_KHZ + d->id;
+    return 0;
+}
+
+int xc_domain_set_tsc_info(xc_interface *xch, uint32_t domid, uint32_t tsc_mode, uint64_t elapsed_nsec,
+                           uint32_t gtsc_khz, uint32_t incarnation)
+{
+    const struct st_tsc tsc = { true, tsc_mode, gtsc_khz, incarnation, elapsed_nsec };
+    int rc = st_begin_xc(ST_FN_xc_domain_set_tsc_info, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domain_set_tsc_info, xch, rc);
+    return (int)st_end(ST_FN_xc_domain_set_tsc_info, xch, set_tsc(domid, &tsc));
+}
+
+static int seed_grants(uint32_t domid, bool is_hvm, const stub_grant_seed *seed)
+{
+    int rc = 0;
+    struct st_domain *d = st_domain_get(domid, &rc);
+
+    if (!d)
+        return rc;
+    if (is_hvm)
+        return -EINVAL;
+    d->seed = *seed;
+    d->seeded = true;
+    if (seed->console_domid == domid)
+        d->seed.console_gfn = ST_NONE;
+    if (seed->store_domid == domid)
+        d->seed.store_gfn = ST_NONE;
+    return 0;
+}
+
+/* As libxenguest's: an entry that would grant to the domain itself is not made. */
+int xc_dom_gnttab_seed(xc_interface *xch, uint32_t guest_domid, bool is_hvm, xen_pfn_t console_gfn,
+                       xen_pfn_t xenstore_gfn, uint32_t console_domid, uint32_t xenstore_domid)
+{
+    const stub_grant_seed seed = { console_gfn, xenstore_gfn, console_domid, xenstore_domid };
+    int rc = st_begin_xc(ST_FN_xc_dom_gnttab_seed, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_dom_gnttab_seed, xch, rc);
+    return (int)st_end(ST_FN_xc_dom_gnttab_seed, xch, seed_grants(guest_domid, is_hvm, &seed));
 }
 
 static int domain_pause(uint32_t domid)
@@ -411,17 +578,25 @@ int xc_domain_pause(xc_interface *xch, uint32_t domid)
     return (int)st_end(ST_FN_xc_domain_pause, xch, domain_pause(domid));
 }
 
+/* A vcpu with a context runs from now on; one that cannot go on crashes the domain, which Xen does not mind. */
+int st_domain_unpause(struct st_domain *d)
+{
+    if (!d->pause_count)
+        return -EINVAL;
+    if (--d->pause_count)
+        return 0;
+    d->creation_finished = true;
+    if (!d->built && !d->dying && !d->shutdown && d->vcpu[0].online && st_guest_adopt(d))
+        st_domain_shut_down(d, SHUTDOWN_crash);
+    return 0;
+}
+
 static int domain_unpause(uint32_t domid)
 {
     int rc = 0;
     struct st_domain *d = st_domain_get(domid, &rc);
 
-    if (!d)
-        return rc;
-    if (!d->pause_count)
-        return -EINVAL;
-    d->pause_count--;
-    return 0;
+    return d ? st_domain_unpause(d) : rc;
 }
 
 int xc_domain_unpause(xc_interface *xch, uint32_t domid)

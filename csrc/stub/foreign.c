@@ -19,6 +19,7 @@ struct mapping {
     uint8_t *address;
     size_t pages;
     uint32_t domid;
+    uint64_t *written;          /* frames of a writable mapping, ST_NONE where there is none; else NULL */
 };
 
 static struct xenforeignmemory_handle *handles;
@@ -93,8 +94,10 @@ static int check_frame(uint32_t domid, uint64_t mfn, bool writable)
     frame = &st.frames[mfn];
     if (frame->kind == ST_FREE || frame->owner != domid)
         return -EINVAL;
-    if (writable && (domid == DOMID_XEN || frame->level))
-        return domid == DOMID_XEN ? -EPERM : -EINVAL;
+    if (writable && domid == DOMID_XEN)
+        return -EPERM;
+    if (writable && (frame->level || frame->gdt || frame->kind == ST_GDT))
+        return -EINVAL;
     return 0;
 }
 
@@ -177,13 +180,41 @@ static void account(const struct mapping *m, int64_t sign)
     st_usage.mapped_pages += (uint64_t)(sign * (int64_t)m->pages);
 }
 
+/* What is mapped writable can become neither a page table nor a descriptor table. */
+static int note_frames(struct mapping *m, const struct request *r)
+{
+    m->written = malloc(r->pages * sizeof(*m->written));
+    if (!m->written)
+        return -ENOMEM;
+    for (size_t i = 0; i < r->pages; i++) {
+        m->written[i] = r->err[i] ? ST_NONE : r->arr[i];
+        if (!r->err[i])
+            st.frames[r->arr[i]].foreign++;
+    }
+    return 0;
+}
+
+static void drop_frames(const struct mapping *m)
+{
+    for (size_t i = 0; m->written && i < m->pages; i++) {
+        struct st_frame *frame = m->written[i] == ST_NONE ? NULL : &st.frames[m->written[i]];
+
+        if (frame && frame->owner == m->domid && frame->foreign)
+            frame->foreign--;
+    }
+}
+
 static int remember(uint8_t *address, const struct request *r)
 {
     struct mapping *m = malloc(sizeof(*m));
 
     if (!m)
         return -ENOMEM;
-    *m = (struct mapping){ mappings, address, r->pages, r->domid };
+    *m = (struct mapping){ mappings, address, r->pages, r->domid, NULL };
+    if (r->prot & PROT_WRITE && note_frames(m, r)) {
+        free(m);
+        return -ENOMEM;
+    }
     mappings = m;
     account(m, 1);
     return 0;
@@ -252,6 +283,8 @@ static void forget(struct mapping **link)
     munmap(m->address, m->pages << ST_PAGE_SHIFT);
     account(m, -1);
     *link = m->next;
+    drop_frames(m);
+    free(m->written);
     free(m);
 }
 

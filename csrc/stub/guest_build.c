@@ -79,7 +79,8 @@ static int take_specials(struct st_domain *d)
     int rc = take_special(d, &d->start_info_pfn);
 
     rc = rc ? rc : take_special(d, &d->store_pfn);
-    return rc ? rc : take_special(d, &d->console_pfn);
+    rc = rc ? rc : take_special(d, &d->console_pfn);
+    return rc ? rc : take_special(d, &d->kernel_pfn);
 }
 
 static int make_roots(struct st_domain *d)
@@ -171,7 +172,8 @@ static int make_address_spaces(struct st_domain *d)
     return rc ? rc : fill_user_space(d);
 }
 
-static int make_shared_info(struct st_domain *d)
+/* A page of Xen's; what Xen keeps in it is there, the rest is zero. */
+int st_make_shared_info(struct st_domain *d)
 {
     shared_info_t *info;
     int rc = st_frame_alloc((uint16_t)d->id, ST_XEN, ST_NONE, &d->shared_info_mfn);
@@ -181,27 +183,27 @@ static int make_shared_info(struct st_domain *d)
     st.m2p[d->shared_info_mfn] = ST_M2P_SHARED;
     info = st_shared_info(d);
     memset(info, 0, ST_PAGE_SIZE);
-    memset(info->evtchn_mask, 0xff, sizeof(info->evtchn_mask));
     info->wc_version = 2;
     info->wc_sec = 1700000000;
-    info->arch.max_pfn = d->nr_pfns;
     return 0;
 }
 
-/* Every vcpu runs on the kernel's root; the first two have the process's as well. */
+/* Every vcpu runs on the kernel's root and finds the kernel's page; the first two have the process's as well. */
 static void load_roots(struct st_domain *d)
 {
     for (uint32_t v = 0; v < d->config.vcpus; v++) {
         d->vcpu[v].context.ctrlreg[3] = xen_pfn_to_cr3(d->truth[d->kernel_l4]);
+        d->vcpu[v].context.gs_base_kernel = st_direct_address(d->kernel_pfn);
         d->vcpu[v].context.ctrlreg[1] = v < 2 ? xen_pfn_to_cr3(d->truth[d->user_l4]) : 0;
     }
 }
 
 /* What Linux writes once its p2m is set up. */
-static void announce_p2m(struct st_domain *d)
+void st_announce_p2m(struct st_domain *d)
 {
     struct arch_shared_info *arch = &st_shared_info(d)->arch;
 
+    arch->max_pfn = d->nr_pfns;
     arch->pfn_to_mfn_frame_list_list = d->fll == ST_NONE ? ST_NONE : d->truth[d->fll];
     arch->p2m_generation = 0;
     if (d->config.p2m_kind == STUB_P2M_TREE)
@@ -224,7 +226,7 @@ static void make_start_info(struct st_domain *d)
     info->console.domU.evtchn = 2;
 }
 
-static void make_handle(struct st_domain *d)
+void st_make_handle(struct st_domain *d)
 {
     uint64_t word[2] = { st_hash(d->config.seed, 1), st_hash(d->config.seed, d->id + 2UL) };
 
@@ -238,7 +240,7 @@ int st_guest_build(struct st_domain *d)
     d->max_pages = d->config.max_pages;
     rc = rc ? rc : take_specials(d);
     rc = rc ? rc : st_vcpus_build(d);
-    rc = rc ? rc : make_shared_info(d);
+    rc = rc ? rc : st_make_shared_info(d);
     rc = rc ? rc : make_address_spaces(d);
     if (rc)
         return rc;
@@ -246,9 +248,10 @@ int st_guest_build(struct st_domain *d)
         if (st.frames[d->truth[d->mem[i]]].kind == ST_DATA)
             st_fill_data(d, d->mem[i]);
     load_roots(d);
-    announce_p2m(d);
+    memset(st_shared_info(d)->evtchn_mask, 0xff, sizeof(st_shared_info(d)->evtchn_mask));
+    st_announce_p2m(d);
     make_start_info(d);
-    make_handle(d);
+    st_make_handle(d);
     d->built = true;
     st_guest_after_resume(d);
     return 0;

@@ -151,6 +151,30 @@ static void update_page_tables(struct st_domain *d)
     d->pt_updates++;
 }
 
+static void unmap_from(struct st_domain *d, uint64_t l1, uint64_t mfn)
+{
+    const uint64_t *table = st_guest_page(d, l1);
+
+    for (unsigned index = 0; index < ST_ENTRIES; index++)
+        if (table[index] & ST_PTE_PRESENT && (table[index] & ST_PTE_FRAME) >> ST_PAGE_SHIFT == mfn)
+            st_write_word(d, l1, index * sizeof(uint64_t), 0);
+}
+
+void st_user_unmap(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t mfn = d->truth[pfn];
+
+    for (unsigned i = 0; i < USER_SLOTS; i++) {
+        uint64_t l1 = l1_in_slot(d, st_slot(ST_USER_BASE, 2) + i);
+
+        if (l1 != ST_NONE)
+            unmap_from(d, l1, mfn);
+    }
+    for (unsigned i = 0; i < d->nr_transient; i++)
+        if ((d->transient[i].old & ST_PTE_FRAME) >> ST_PAGE_SHIFT == mfn)
+            d->transient[i].old = 0;
+}
+
 /* ---- work ---- */
 
 static void write_data(struct st_domain *d)
@@ -217,6 +241,8 @@ void st_guest_before_suspend(struct st_domain *d)
     info->console.domU.mfn = d->console_pfn;
     st_mark_dirty(d, d->start_info_pfn);
     d->vcpu[0].context.user_regs.rdx = d->truth[d->start_info_pfn];
+    d->vcpu[0].context.user_regs.rax = 0;       /* what the suspend call returns, if it is not cancelled */
+    st_kernel_remember(d);
 }
 
 void st_guest_after_resume(struct st_domain *d)

@@ -53,11 +53,15 @@ uint64_t st_below(struct st_rng *rng, uint64_t limit);
 uint64_t st_permute(uint64_t value, uint64_t limit, uint64_t seed);
 
 /* ---- machine.c: frames ---- */
-enum st_kind { ST_FREE = 0, ST_XEN, ST_DATA, ST_TABLE, ST_P2M, ST_SPECIAL };
+enum st_kind { ST_FREE = 0, ST_XEN, ST_DATA, ST_TABLE, ST_P2M, ST_SPECIAL, ST_GDT };
 
 struct st_frame {
     uint64_t pfn;           /* valid unless free or Xen's */
     uint32_t mem_index;     /* place in the owner's list of pfns with memory */
+    uint32_t refs;          /* as a page table: by tables above it, vcpus and its pin (types.c) */
+    uint32_t writable;      /* writable entries of L1 tables that refer to it (types.c) */
+    uint32_t foreign;       /* writable foreign mappings of it (foreign.c) */
+    uint16_t gdt;           /* vcpus that have it in their GDT (types.c) */
     uint16_t owner;
     uint8_t kind;           /* enum st_kind */
     uint8_t level : 4;      /* 1 to 4: validated as a page table of that level */
@@ -86,6 +90,8 @@ void st_unlock(void);
 int st_machine_ready(void);
 void *st_page(uint64_t mfn);
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
+int st_extent_alloc(unsigned order, uint64_t *mfn);
+void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);
 void st_frame_free(uint64_t mfn);
 void st_machine_idle(void);
 uint32_t st_frame_type(uint64_t mfn);
@@ -96,7 +102,7 @@ int st_error(int error, const char *format, ...) __attribute__((format(printf, 2
 struct st_transient { uint64_t table_pfn, index, old; };
 
 struct st_vcpu {
-    bool online;
+    bool online, initialised;           /* initialised: Xen has a context of it */
     vcpu_guest_context_t context;
     struct xen_domctl_ext_vcpucontext ext;
     uint64_t xfeature_mask;
@@ -106,18 +112,27 @@ struct st_vcpu {
     struct xen_domctl_vcpu_msr msrs[ST_MAX_MSRS];
 };
 
+struct st_tsc {
+    bool set;
+    uint32_t mode, khz, incarnation;    /* incarnation: Xen's, one more than was set */
+    uint64_t nsec;                      /* elapsed when the domain had run for no tick */
+};
+
 enum st_suspend_step { ST_STEP_NONE = 0, ST_STEP_ASKED, ST_STEP_ACKED };
 
 struct st_domain {
     struct st_domain *next;
     stub_guest_config config;
     uint32_t id;
-    bool built, dying, shutdown, logdirty;
+    bool built;                         /* the stub's own kernel runs in it */
+    bool dying, shutdown, logdirty;
+    bool creation_finished;             /* was unpaused once: its CPU policy is fixed */
     int shutdown_reason;
     unsigned pause_count;
     xen_domain_handle_t handle;
 
-    uint64_t nr_pfns;                   /* covered by the p2m */
+    uint64_t nr_pfns;                   /* covered by the p2m; one past the last pfn without a kernel */
+    uint64_t cap_pfns;                  /* room in the arrays by pfn */
     uint64_t *truth;                    /* pfn -> mfn, 0: no memory */
     uint64_t *mem;                      /* pfns with memory, in no order */
     uint64_t nr_mem, max_pages;
@@ -131,7 +146,10 @@ struct st_domain {
     uint64_t *leaf;                     /* pfn of each p2m page */
     uint64_t nr_leaves, missing_leaf, missing_l1;
     uint64_t fll;                       /* tree: the list of lists, ST_NONE: no tree */
+    uint64_t fll_pfns;                  /* tree: the page in which the kernel keeps the lists' pfns */
     uint64_t p2m_vaddr;
+    uint64_t kernel_pfn;                /* the page in which the kernel keeps what it knows (guest_adopt.c) */
+    char crash[192];                    /* why its kernel could not start */
 
     uint64_t *bitmap;                   /* log-dirty, by pfn */
     uint64_t dirty_count, fault_count;
@@ -145,6 +163,11 @@ struct st_domain {
     uint32_t polls;
 
     struct st_vcpu *vcpu;
+    struct st_tsc tsc;
+    struct xc_cpu_policy *policy;       /* NULL: none was set */
+    uint32_t policy_leaves, policy_msrs; /* how many were given */
+    stub_grant_seed seed;
+    bool seeded;
     pthread_t writer;
     bool has_writer, stop_writer;
 };
@@ -154,6 +177,11 @@ struct st_domain *st_domain_find(uint32_t domid);
 struct st_domain *st_domain_get(uint32_t domid, int *error);
 bool st_domain_running(const struct st_domain *d);
 int st_domain_new(const stub_guest_config *config, struct st_domain **result);
+/* Room for pfns below nr_pfns; nr_pfns grows, never shrinks. */
+int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns);
+int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result);
+int st_domain_check_config(const stub_guest_config *config);
+int st_domain_unpause(struct st_domain *d);
 void st_domain_kill(struct st_domain *d);
 void st_domain_reap(void);
 void st_domain_free_all(void);
@@ -167,6 +195,11 @@ static inline bool st_has_memory(const struct st_domain *d, uint64_t pfn)
 }
 void *st_guest_page(const struct st_domain *d, uint64_t pfn);
 int st_add_memory(struct st_domain *d, uint64_t pfn);
+/* The same with a run of 2^order frames. */
+int st_add_extent(struct st_domain *d, uint64_t pfn, unsigned order, uint64_t *mfn);
+void st_sort_memory(struct st_domain *d);
+/* The pfn of a frame, if it is the domain's memory; else ST_NONE. */
+uint64_t st_own_pfn(const struct st_domain *d, uint64_t mfn);
 int st_remove_memory(struct st_domain *d, uint64_t pfn);
 int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn);
 void st_fill_data(struct st_domain *d, uint64_t pfn);
@@ -181,6 +214,7 @@ int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte);
 uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, unsigned level);
 unsigned st_slot(uint64_t vaddr, unsigned level);
 void st_set_xen_slots(struct st_domain *d, uint64_t l4);
+uint64_t st_direct_address(uint64_t pfn);
 int st_direct_map(struct st_domain *d, uint64_t pfn);
 void st_direct_unmap(struct st_domain *d, uint64_t pfn);
 void st_set_level(struct st_domain *d, uint64_t pfn, unsigned level, bool pinned);
@@ -188,6 +222,8 @@ int st_expected_page(const struct st_domain *d, uint64_t pfn, uint64_t *page);
 
 /* ---- p2m.c: the guest's own p2m ---- */
 int st_p2m_build(struct st_domain *d);
+/* Finds the list's pages through the kernel's own page tables, and hangs them into the tree again. */
+int st_p2m_find(struct st_domain *d);
 int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value);
 int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr);
 int st_p2m_replace_leaf(struct st_domain *d, uint64_t index);
@@ -195,6 +231,9 @@ void st_p2m_generation(struct st_domain *d, uint64_t by);
 
 /* ---- guest_build.c ---- */
 int st_guest_build(struct st_domain *d);
+int st_make_shared_info(struct st_domain *d);
+void st_make_handle(struct st_domain *d);
+void st_announce_p2m(struct st_domain *d);
 shared_info_t *st_shared_info(const struct st_domain *d);
 start_info_t *st_start_info(const struct st_domain *d);
 
@@ -204,15 +243,39 @@ void st_guest_tick(struct st_domain *d);
 void st_guest_poll(struct st_domain *d);
 void st_guest_before_suspend(struct st_domain *d);
 void st_guest_after_resume(struct st_domain *d);
+/* Takes a page out of the process's address space, before it becomes something else. */
+void st_user_unmap(struct st_domain *d, uint64_t pfn);
 int st_writer_start(struct st_domain *d);
 void st_writer_stop(struct st_domain *d);     /* lets go of the lock for a moment */
+
+/* ---- guest_adopt.c: a restored guest's kernel finds itself again ---- */
+void st_kernel_remember(struct st_domain *d);
+int st_guest_adopt(struct st_domain *d);
+
+/* ---- types.c: who refers to a frame, and as what ---- */
+/* Counts anew where guests change tables without asking; before any of the next four. */
+void st_types_ready(struct st_domain *d);
+int st_table_get(struct st_domain *d, uint64_t mfn, unsigned level);
+void st_table_put(struct st_domain *d, uint64_t mfn);
+int st_gdt_get(struct st_domain *d, uint64_t mfn);
+void st_gdt_put(struct st_domain *d, uint64_t mfn);
 
 /* ---- logdirty.c ---- */
 void st_mark_dirty(struct st_domain *d, uint64_t pfn);
 
 /* ---- vcpu.c ---- */
+int st_vcpus_alloc(struct st_domain *d);
 int st_vcpus_build(struct st_domain *d);
 void st_vcpus_free(struct st_domain *d);
+struct st_vcpu *st_vcpu_find(uint32_t domid, uint32_t vcpu, int *error);
+
+/* ---- vcpu_set.c: the domctls that set what vcpu.c reads ---- */
+int st_set_ext(struct xen_domctl *op);
+int st_set_xsave(struct xen_domctl *op);
+int st_set_msrs(struct xen_domctl *op);
+
+/* ---- policy.c ---- */
+void st_policy_free(struct st_domain *d);
 
 /* ---- foreign.c ---- */
 uint64_t st_mappings_of(uint32_t domid);
@@ -241,7 +304,9 @@ void st_store_clear(void);
     X(xc__hypercall_buffer_alloc_pages) X(xc__hypercall_buffer_free_pages)                   \
     X(xenforeignmemory_open) X(xenforeignmemory_close) X(xenforeignmemory_map)               \
     X(xenforeignmemory_unmap) X(xs_open) X(xs_close) X(xs_read) X(xs_write)                  \
-    X(xs_transaction_start) X(xs_transaction_end) X(xs_resume_domain)
+    X(xs_transaction_start) X(xs_transaction_end) X(xs_resume_domain)                        \
+    X(xc_domain_populate_physmap_exact) X(xc_mmuext_op) X(xc_vcpu_setcontext)                \
+    X(xc_domain_set_tsc_info) X(xc_set_domain_cpu_policy) X(xc_dom_gnttab_seed)
 
 #define ST_FUNCTION_ID(name) ST_FN_##name,
 enum st_function { ST_FUNCTIONS(ST_FUNCTION_ID) ST_NR_FUNCTIONS };

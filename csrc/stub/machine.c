@@ -241,10 +241,16 @@ uint64_t stub_max_page(void)
     return frames;
 }
 
+/* The frame that is handed out as number n. */
+static uint64_t pool_frame(uint64_t n)
+{
+    uint64_t extent = st_permute(n >> st.order, st.pool_frames >> st.order, st.seed);
+
+    return st.pool_first + (extent << st.order) + (n & ((1UL << st.order) - 1));
+}
+
 static int next_free(uint64_t *mfn)
 {
-    uint64_t extent;
-
     if (st.nr_freed) {
         *mfn = st.freed[--st.nr_freed];
         return 0;
@@ -252,21 +258,23 @@ static int next_free(uint64_t *mfn)
     if (st.pool_next >= st.pool_frames)
         return st_error(ENOMEM, "the machine has no free frame left (of %lu)",
                         (unsigned long)st.nr_frames);
-    extent = st_permute(st.pool_next >> st.order, st.pool_frames >> st.order, st.seed);
-    *mfn = st.pool_first + (extent << st.order) + (st.pool_next & ((1UL << st.order) - 1));
-    st.pool_next++;
+    *mfn = pool_frame(st.pool_next++);
     return 0;
+}
+
+void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn)
+{
+    st.frames[mfn] = (struct st_frame){ .pfn = pfn, .owner = owner, .kind = (uint8_t)kind };
+    st.m2p[mfn] = pfn;
 }
 
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn)
 {
     int rc = next_free(mfn);
 
-    if (rc)
-        return rc;
-    st.frames[*mfn] = (struct st_frame){ .pfn = pfn, .owner = owner, .kind = (uint8_t)kind };
-    st.m2p[*mfn] = pfn;
-    return 0;
+    if (!rc)
+        st_frame_claim(owner, kind, pfn, *mfn);
+    return rc;
 }
 
 /* A frame that cannot be noted as free is lost to the machine until it is reset, nothing worse. */
@@ -289,6 +297,39 @@ void st_frame_free(uint64_t mfn)
     st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_FREE, .pfn = ST_NONE };
     st.m2p[mfn] = ST_NONE;
     remember_freed(mfn);
+}
+
+/*
+ * The first of 2^order free frames in a row, none of which is anybody's yet. There are such runs only
+ * where the machine hands out frames in runs as long; what lies before the next one is set aside.
+ */
+int st_extent_alloc(unsigned order, uint64_t *mfn)
+{
+    uint64_t count = 1UL << order;
+
+    if (!order)
+        return next_free(mfn);
+    if (order > st.order)
+        return st_error(ENOMEM, "no %lu free frames in a row: they come in runs of %lu", (unsigned long)count,
+                        1UL << st.order);
+    while (st.pool_next % count && st.pool_next < st.pool_frames)
+        remember_freed(pool_frame(st.pool_next++));
+    if (st.pool_next + count > st.pool_frames)
+        return st_error(ENOMEM, "the machine has no %lu free frames in a row left", (unsigned long)count);
+    *mfn = pool_frame(st.pool_next);
+    st.pool_next += count;
+    return 0;
+}
+
+uint64_t stub_free_frames(void)
+{
+    uint64_t count = 0;
+
+    st_lock();
+    if (st_machine_ready() == 0)
+        count = st.pool_frames - st.pool_next + st.nr_freed;
+    st_unlock();
+    return count;
 }
 
 /*

@@ -6,17 +6,48 @@ void *st_guest_page(const struct st_domain *d, uint64_t pfn)
     return st_page(d->truth[pfn]);
 }
 
+int st_add_extent(struct st_domain *d, uint64_t pfn, unsigned order, uint64_t *mfn)
+{
+    int rc = st_extent_alloc(order, mfn);
+
+    for (uint64_t i = 0; !rc && i < 1UL << order; i++) {
+        st_frame_claim((uint16_t)d->id, ST_DATA, pfn + i, *mfn + i);
+        d->truth[pfn + i] = *mfn + i;
+        st.frames[*mfn + i].mem_index = (uint32_t)d->nr_mem;
+        d->mem[d->nr_mem++] = pfn + i;
+    }
+    return rc;
+}
+
 int st_add_memory(struct st_domain *d, uint64_t pfn)
 {
     uint64_t mfn;
-    int rc = st_frame_alloc((uint16_t)d->id, ST_DATA, pfn, &mfn);
 
-    if (rc)
-        return rc;
-    d->truth[pfn] = mfn;
-    st.frames[mfn].mem_index = (uint32_t)d->nr_mem;
-    d->mem[d->nr_mem++] = pfn;
-    return 0;
+    return st_add_extent(d, pfn, 0, &mfn);
+}
+
+uint64_t st_own_pfn(const struct st_domain *d, uint64_t mfn)
+{
+    const struct st_frame *frame = mfn < st.nr_frames ? &st.frames[mfn] : NULL;
+
+    if (!frame || frame->kind == ST_FREE || frame->kind == ST_XEN || frame->owner != d->id)
+        return ST_NONE;
+    return frame->pfn;
+}
+
+static int compare_pfns(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* By pfn, as a builder adds them: what the guest does next depends on the order. */
+void st_sort_memory(struct st_domain *d)
+{
+    qsort(d->mem, d->nr_mem, sizeof(*d->mem), compare_pfns);
+    for (uint64_t i = 0; i < d->nr_mem; i++)
+        st.frames[d->truth[d->mem[i]]].mem_index = (uint32_t)i;
 }
 
 int st_remove_memory(struct st_domain *d, uint64_t pfn)
@@ -80,6 +111,8 @@ int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn)
 {
     if (any_data(d, pfn))
         return st_error(ENOMEM, "the guest has no data page left to use for its tables");
+    if (d->built)
+        st_user_unmap(d, *pfn);
     st.frames[d->truth[*pfn]].kind = (uint8_t)kind;
     return 0;
 }

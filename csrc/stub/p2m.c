@@ -124,17 +124,20 @@ int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr)
 static int make_tree(struct st_domain *d)
 {
     int rc = new_leaf(d, &d->fll);
-    uint64_t *fll, list = 0;
+    uint64_t *fll, *pfns, list = 0;
 
+    rc = rc ? rc : new_leaf(d, &d->fll_pfns);
     if (rc)
         return rc;
     fll = st_guest_page(d, d->fll);
+    pfns = st_guest_page(d, d->fll_pfns);
     for (uint64_t i = 0; i < d->nr_leaves; i++) {
         if (i % ST_ENTRIES == 0) {
             rc = new_leaf(d, &list);
             if (rc)
                 return rc;
             fll[i / ST_ENTRIES] = d->truth[list];
+            pfns[i / ST_ENTRIES] = list;
         }
         ((uint64_t *)st_guest_page(d, list))[i % ST_ENTRIES] = d->truth[d->leaf[i]];
     }
@@ -145,7 +148,7 @@ int st_p2m_build(struct st_domain *d)
 {
     int rc = make_leaves(d);
 
-    if (!rc && d->config.p2m_kind != STUB_P2M_TREE)
+    if (!rc)
         rc = st_p2m_map(d, d->p2m_l4, d->p2m_vaddr);
     if (!rc && d->config.p2m_kind != STUB_P2M_LINEAR)
         rc = make_tree(d);
@@ -161,16 +164,56 @@ void st_p2m_generation(struct st_domain *d, uint64_t by)
     __atomic_store_n(&info->arch.p2m_generation, info->arch.p2m_generation + by, __ATOMIC_SEQ_CST);
 }
 
+/* The pfn of the list that holds that leaf's mfn; ST_NONE if the kernel's notes of it are no pfn of its own. */
+static uint64_t tree_list(const struct st_domain *d, uint64_t index)
+{
+    const uint64_t *pfns = st_guest_page(d, d->fll_pfns);
+    uint64_t list = pfns[index / ST_ENTRIES];
+
+    return st_has_memory(d, list) ? list : ST_NONE;
+}
+
+/* As Linux after it was restored: the tree holds mfns, and all of them are others now. */
+static int rebuild_tree(struct st_domain *d)
+{
+    for (uint64_t i = 0; i < d->nr_leaves; i++) {
+        uint64_t list = tree_list(d, i);
+
+        if (list == ST_NONE)
+            return st_error(EINVAL, "the kernel cannot find its p2m tree");
+        if (i % ST_ENTRIES == 0)
+            st_write_word(d, d->fll, i / ST_ENTRIES * sizeof(uint64_t), d->truth[list]);
+        st.frames[d->truth[list]].kind = ST_P2M;
+        st_write_word(d, list, i % ST_ENTRIES * sizeof(uint64_t), d->truth[d->leaf[i]]);
+    }
+    return 0;
+}
+
+int st_p2m_find(struct st_domain *d)
+{
+    for (uint64_t i = 0; i < d->nr_leaves; i++) {
+        uint64_t vaddr = d->p2m_vaddr + (i << ST_PAGE_SHIFT), leaf = st_find_table(d, d->p2m_l4, vaddr, 0);
+
+        if (leaf == ST_NONE)
+            return st_error(EINVAL, "the kernel cannot find its p2m: nothing is mapped at %#lx", (unsigned long)vaddr);
+        d->leaf[i] = leaf;
+        st.frames[d->truth[leaf]].kind = ST_P2M;
+    }
+    if (d->fll == ST_NONE)
+        return 0;
+    st.frames[d->truth[d->fll]].kind = st.frames[d->truth[d->fll_pfns]].kind = ST_P2M;
+    return rebuild_tree(d);
+}
+
 static void set_tree_entry(struct st_domain *d, uint64_t index)
 {
-    const uint64_t *fll;
     uint64_t list;
 
     if (d->fll == ST_NONE)
         return;
-    fll = st_guest_page(d, d->fll);
-    list = st.frames[fll[index / ST_ENTRIES]].pfn;
-    st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), d->truth[d->leaf[index]]);
+    list = tree_list(d, index);
+    if (list != ST_NONE)
+        st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), d->truth[d->leaf[index]]);
 }
 
 /* Gives this p2m_vaddr an L1 table of its own, a copy of the shared one. */
@@ -193,14 +236,12 @@ static int unshare_l1(struct st_domain *d, uint64_t vaddr)
 static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
 {
     uint64_t vaddr = d->p2m_vaddr + (index << ST_PAGE_SHIFT);
-    int rc = 0;
+    int rc;
 
     d->leaf[index] = leaf;
-    if (d->config.p2m_kind != STUB_P2M_TREE) {
-        rc = unshare_l1(d, vaddr);
-        if (!rc)
-            rc = st_map(d, d->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
-    }
+    rc = unshare_l1(d, vaddr);
+    if (!rc)
+        rc = st_map(d, d->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
     set_tree_entry(d, index);
     return rc;
 }

@@ -18,20 +18,14 @@ uint64_t st_pte(const struct st_domain *d, uint64_t pfn, uint64_t flags)
     return d->truth[pfn] << ST_PAGE_SHIFT | flags;
 }
 
-static uint64_t direct_address(uint64_t pfn)
+uint64_t st_direct_address(uint64_t pfn)
 {
     return DIRECT_MAP + (pfn << ST_PAGE_SHIFT);
 }
 
 static uint64_t pte_pfn(const struct st_domain *d, uint64_t pte)
 {
-    uint64_t mfn = (pte & ST_PTE_FRAME) >> ST_PAGE_SHIFT;
-
-    if (!(pte & ST_PTE_PRESENT) || mfn >= st.nr_frames)
-        return ST_NONE;
-    if (st.frames[mfn].kind == ST_FREE || st.frames[mfn].kind == ST_XEN || st.frames[mfn].owner != d->id)
-        return ST_NONE;
-    return st.frames[mfn].pfn;
+    return pte & ST_PTE_PRESENT ? st_own_pfn(d, (pte & ST_PTE_FRAME) >> ST_PAGE_SHIFT) : ST_NONE;
 }
 
 uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, unsigned level)
@@ -50,17 +44,19 @@ uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, u
 
 static void set_direct_entry(struct st_domain *d, uint64_t pfn, uint64_t pte)
 {
-    uint64_t l1 = st_find_table(d, d->kernel_l4, direct_address(pfn), 1);
+    uint64_t l1 = st_find_table(d, d->kernel_l4, st_direct_address(pfn), 1);
 
     if (l1 != ST_NONE)
-        st_write_word(d, l1, st_slot(direct_address(pfn), 1) * sizeof(uint64_t), pte);
+        st_write_word(d, l1, st_slot(st_direct_address(pfn), 1) * sizeof(uint64_t), pte);
 }
 
+/* What Xen reads as a page table or a descriptor table is mapped read-only: it would refuse more. */
 static uint64_t direct_pte(const struct st_domain *d, uint64_t pfn)
 {
+    const struct st_frame *frame = &st.frames[d->truth[pfn]];
     uint64_t flags = ST_PTE_PRESENT | ST_PTE_ACCESSED | ST_PTE_DIRTY | ST_PTE_NX;
 
-    return st_pte(d, pfn, st.frames[d->truth[pfn]].level ? flags : flags | ST_PTE_RW);
+    return st_pte(d, pfn, frame->level || frame->kind == ST_GDT ? flags : flags | ST_PTE_RW);
 }
 
 /* Xen marks a frame dirty whenever it becomes or ceases to be a page table. */
@@ -118,7 +114,7 @@ void st_set_xen_slots(struct st_domain *d, uint64_t l4)
 
 int st_direct_map(struct st_domain *d, uint64_t pfn)
 {
-    return st_map(d, d->kernel_l4, direct_address(pfn), direct_pte(d, pfn));
+    return st_map(d, d->kernel_l4, st_direct_address(pfn), direct_pte(d, pfn));
 }
 
 void st_direct_unmap(struct st_domain *d, uint64_t pfn)

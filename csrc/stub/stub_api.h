@@ -82,6 +82,7 @@ typedef struct {
     bool dying;
     bool logdirty;
     bool running;               /* none of shutdown, paused, dying */
+    bool booted;                /* the stub's own kernel runs in it; else the pfns above are ~0 */
 } stub_domain_state;
 
 typedef struct {
@@ -89,6 +90,20 @@ typedef struct {
     uint32_t owner;             /* domid, DOMID_XEN, or DOMID_INVALID for a free frame */
     uint32_t type;              /* bits 31-28 as XEN_DOMCTL_PFINFO_* */
 } stub_frame_info;
+
+typedef struct {
+    uint64_t nsec;              /* elapsed, as it was set */
+    uint32_t mode;
+    uint32_t khz;
+    uint32_t incarnation;
+} stub_tsc;
+
+typedef struct {
+    uint64_t console_gfn;       /* ~0: no entry was made */
+    uint64_t store_gfn;
+    uint32_t console_domid;
+    uint32_t store_domid;
+} stub_grant_seed;
 
 typedef struct {
     uint64_t mappings;          /* foreign mappings of guests' frames that are alive */
@@ -109,11 +124,22 @@ int stub_reset(const stub_machine_config *config);
 const char *stub_error(void);
 void stub_get_usage(stub_usage *usage);
 uint64_t stub_max_page(void);
+uint64_t stub_free_frames(void);
 int stub_frame(uint64_t mfn, stub_frame_info *info);
+
+/* What a restored domain was given, besides memory and vcpus. -ENOENT: it was not given it. */
+int stub_get_tsc(uint32_t domid, stub_tsc *tsc);
+int stub_get_policy(uint32_t domid, uint32_t *nr_leaves, uint32_t *nr_msrs);
+int stub_get_grant_seed(uint32_t domid, stub_grant_seed *seed);
+int stub_read_shared_info(uint32_t domid, void *page);
 
 /* Guests. stub_create returns the domid; stub_domids how many there are (at most max are written). */
 int stub_create(const stub_guest_config *config);
 int stub_destroy(uint32_t domid);
+/* A domain as a toolstack makes it to restore into: paused, without memory and contexts. */
+int stub_create_empty(uint64_t max_pages, uint32_t vcpus, const char *name);
+/* Starts the kernel of a guest that was restored into such a domain, and unpauses it. */
+int stub_adopt(uint32_t domid);
 int stub_domids(uint32_t *domids, uint32_t max);
 int stub_state(uint32_t domid, stub_domain_state *state);
 

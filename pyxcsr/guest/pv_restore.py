@@ -193,11 +193,8 @@ class PvRestoreOps:
         """Everything that the guest refers to must have come. Returns shared_info."""
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
-        for name, seen in (
-            ("X86_PV_INFO", self._info_seen),
-            ("SHARED_INFO", self._shared),
-            ("X86_TSC_INFO", self._tsc_seen),
-        ):
+        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._tsc_seen}
+        for name, seen in wanted.items():
             if not seen:
                 raise IncompleteStream(
                     f"the stream is incomplete: it has no {name}", offset=offset, record="END", missing=1

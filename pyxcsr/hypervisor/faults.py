@@ -95,13 +95,13 @@ def exception(
     if kind == E_INPUT:
         return _input_error(code, text, facts)
     if kind == E_STREAM:
-        where: dict[str, Any] = {"offset": 0, "record": op, **_some(record, "pfn", "mfn", "level", "index", "type")}
-        where.update(facts)
+        where: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
         return StreamError(f"{op} at offset {where['offset']}: {text}", **where)
     return _call_error(op, code, text, facts)
 
 
 def _input_error(code: int, text: str, facts: dict[str, Any]) -> XcsrError:
     if code == errno.ENODATA:
-        return StreamTruncated(text, **{"offset": 0, **facts})
+        where: dict[str, Any] = {"offset": 0, **facts}
+        return StreamTruncated(text, **where)
     return InputError(f"{text}: {os.strerror(code)}", errno=code, **{"offset": 0, **facts})
