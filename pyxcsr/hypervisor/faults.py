@@ -95,8 +95,8 @@ def exception(
     if kind == E_INPUT:
         return _input_error(code, text, facts)
     if kind == E_STREAM:
-        where: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
-        return StreamError(f"{op} at offset {where['offset']}: {text}", **where)
+        place: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
+        return StreamError(f"{op} at offset {place['offset']}: {text}", **place)
     return _call_error(op, code, text, facts)
 
 
