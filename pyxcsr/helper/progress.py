@@ -1,4 +1,4 @@
-"""Which of save()'s progress reports are worth a message to libxl."""
+"""Which of save()'s and restore()'s progress reports are worth a message to libxl."""
 
 from __future__ import annotations
 
@@ -58,6 +58,34 @@ class ProgressThrottle:
         self._sent = state
         self._sent_at = now
         self._send(what, progress.pages_done, progress.pages_total)
+
+
+class RestoreProgress:
+    """A progress callback for restore(): pages restored, ten messages a second at most and one at the end.
+
+    How many pages will come is not known, a live stream may bring one several times; ``max_pages``, what the domain
+    may own, stands for it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str, int, int], None],
+        max_pages: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send = send
+        self._total = max_pages
+        self._clock = clock
+        self._sent = -1
+        self._sent_at = clock() - SECONDS_BETWEEN
+
+    def __call__(self, progress: ProgressLike) -> None:
+        """Takes one report. Raises what ``send`` raises."""
+        now, done = self._clock(), progress.pages_done
+        if done == self._sent or (progress.phase == "pass" and now - self._sent_at < SECONDS_BETWEEN):
+            return
+        self._sent, self._sent_at = done, now
+        self._send("restoring", done, self._total)
 
 
 def _text(progress: ProgressLike) -> Optional[str]:

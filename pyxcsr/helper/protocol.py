@@ -99,6 +99,16 @@ def encode_switch_qemu_logdirty(domid: int, enable: bool) -> bytes:
     return frame(SWITCH_QEMU_LOGDIRTY, struct.pack("=II", domid, int(enable)))
 
 
+def encode_static_data_done(missing: int) -> bytes:
+    """Message 8; ``missing``: bit 0 CPUID policy, bit 1 MSR policy. The answer is 0 if all is well."""
+    return frame(STATIC_DATA_DONE, struct.pack("=I", missing))
+
+
+def encode_restore_results(store_gfn: int, console_gfn: int) -> bytes:
+    """Message 9, without an answer: the frames of the new domain's rings."""
+    return frame(RESTORE_RESULTS, struct.pack("=QQ", store_gfn, console_gfn))
+
+
 def encode_complete(retval: int, errno: int) -> bytes:
     """Message 10, the last one: ``retval`` 0 or -1, and the error number that goes with -1."""
     return frame(COMPLETE, struct.pack("=ii", retval, errno))
@@ -180,6 +190,14 @@ class Channel:
     def switch_qemu_logdirty(self, domid: int, enable: bool) -> int:
         """Has libxl switch the device model's tracking of its writes; 0 if all is well."""
         return self._call(SWITCH_QEMU_LOGDIRTY, encode_switch_qemu_logdirty(domid, enable))
+
+    def static_data_done(self, missing: int) -> int:
+        """Tells libxl what the stream's CPU policy lacks; 0 if it has made up for that."""
+        return self._call(STATIC_DATA_DONE, encode_static_data_done(missing))
+
+    def restore_results(self, store_gfn: int, console_gfn: int) -> None:
+        """Tells libxl where the restored domain's rings are; it needs that before ``complete``."""
+        self._send(encode_restore_results(store_gfn, console_gfn))
 
     def complete(self, retval: int, errno: int) -> None:
         """Sends the result and waits until libxl has taken it. Nothing may follow but exit(0)."""

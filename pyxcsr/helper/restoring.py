@@ -1,20 +1,184 @@
-"""The restore side: left to Xen's own helper by this release."""
+"""The restore side: the domain's stream in, the domain complete, the result to libxl. HVM is left to Xen's own helper."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from pyxcsr.helper.protocol import XTL_ERROR, Channel, ChannelClosed
-from pyxcsr.helper.stderr import complain
+from pyxcsr.errors import InputError, NotSupported, UsageError, XcsrError
+from pyxcsr.helper.abort import Abort
+from pyxcsr.helper.arguments import STREAM_TYPES, RestoreArguments, parse_restore
+from pyxcsr.helper.ending import report_failure, report_success
+from pyxcsr.helper.protocol import STATIC_DATA_DONE, XTL_DEBUG, XTL_ERROR, XTL_INFO, Channel, ChannelClosed
+from pyxcsr.helper.settings import read_settings
+from pyxcsr.helper.stderr import complain, occupy_stderr
 from pyxcsr.helper.stock import StockHelperError, become_stock_helper
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.backend import Backend
+    from pyxcsr.hypervisor.open import StubBackend
+    from pyxcsr.report import RestoreReport
+
+CHOICE = "PYXCSR_RESTORE"
+"""The environment variable that says who restores: "pyxcsr" (the default) or "stock"."""
+
+_HINT = f"; {CHOICE}=stock leaves restoring to Xen's own helper"
+
+
+class LibxlRefused(XcsrError):
+    """libxl could not do its part of a restore. Facts: domid, answer."""
+
+
+class Target(NamedTuple):
+    """The domain to restore into, with the open hypervisor."""
+
+    hv: Union[Backend, StubBackend]
+    domid: int
+    hvm: bool
+    max_pages: int
 
 
 def run_restore(words: list[str], environ: Mapping[str, str], program: str) -> int:
-    """Becomes the stock helper with ``words`` (``--restore-domain`` and the rest); returns only on failure.
+    """Does what ``words`` (``--restore-domain`` and the rest) say; returns the exit status.
 
-    The failure goes to stderr and to libxl: a log message, then ``complete``; no ``restore_results``, as
-    there are none. Raises OSError if stdin or stdout is closed.
+    Raises UsageError for arguments that make no sense and OSError if stdin or stdout is closed: nothing can be told
+    to libxl then. Everything else is told to libxl.
     """
+    if environ.get(CHOICE) == "stock":
+        return _hand_over(words, environ, program)
+    arguments = parse_restore(words[1:])
+    occupy_stderr()
+    for fd in (0, 1):
+        fcntl.fcntl(fd, fcntl.F_GETFD)  # raises OSError if one is closed, before a hypervisor's handle can be it
+    early: Optional[Exception] = None
+    target: Optional[Target] = None
+    try:
+        _check(arguments, environ)
+        target = _open_target(arguments, environ)
+    except Exception as error:  # told to libxl below; until it is known who restores, the pipes are not touched
+        early = error
+    if target is not None and target.hvm:
+        target.hv.close()
+        complain(f"domain {target.domid} is HVM or PVH: restored by Xen's own helper")
+        return _hand_over(words, environ, program)
+    return _restore_and_tell(arguments, target, early)
+
+
+def _restore_and_tell(arguments: RestoreArguments, target: Optional[Target], early: Optional[Exception]) -> int:
+    channel = Channel.take_over_stdio(arguments.cbflags)
+    abort = Abort(channel.peer_gone)
+    try:
+        abort.catch_signals()
+        if early is not None or target is None:
+            raise early or UsageError("no domain")
+        with target.hv:
+            report = _restore_domain(arguments, target, channel, abort)
+        channel.log(XTL_INFO, summary(report))
+        channel.restore_results(report.store_gfn, report.console_gfn)
+    except BaseException as error:  # whatever it is, libxl has to hear of it
+        return report_failure(channel, abort, error, _HINT if isinstance(error, NotSupported) else "")
+    return report_success(channel, f"domain {arguments.domid} is restored")
+
+
+def _check(arguments: RestoreArguments, environ: Mapping[str, str]) -> None:
+    """Raises what is wrong with libxl's arguments or the environment, before anything is opened."""
+    _check_stream_fd(arguments.stream_fd)
+    choice = environ.get(CHOICE) or "pyxcsr"
+    if choice != "pyxcsr":
+        raise UsageError(f"{CHOICE} is {choice!r}, not pyxcsr or stock")
+    if arguments.stream_type != 0:
+        kind = STREAM_TYPES.get(arguments.stream_type, "unknown")
+        raise NotSupported(
+            f"domain {arguments.domid}: checkpointed streams (type {arguments.stream_type}, {kind}) are not yet "
+            "supported by pyxcsr", domid=arguments.domid,
+        )
+
+
+def _check_stream_fd(fd: int) -> None:
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    except OSError as error:
+        raise InputError(f"STREAM_FD {fd}: {error.strerror}", errno=error.errno, offset=0) from error
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        from errno import EBADF
+
+        raise InputError(f"STREAM_FD {fd} is open for writing only", errno=EBADF, offset=0)
+
+
+def _open_target(arguments: RestoreArguments, environ: Mapping[str, str]) -> Target:
+    # Imported only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
+    settings = read_settings(environ)
+    from pyxcsr.hypervisor.open import open_hypervisor
+
+    hv = open_hypervisor(settings.backend)
+    try:
+        domid = arguments.domid
+        if settings.stub_guest is not None:
+            from pyxcsr.helper.stubguest import create_empty
+
+            domid = create_empty(hv, settings.stub_guest)
+        info = hv.domain_info(domid)
+    except BaseException:
+        hv.close()
+        raise
+    return Target(hv, domid, info.hvm, info.max_pages)
+
+
+def _restore_domain(
+    arguments: RestoreArguments, target: Target, channel: Channel, abort: Abort
+) -> RestoreReport:
+    channel.log(XTL_DEBUG, f"restoring domain {arguments.domid}")
+    from pyxcsr.helper.progress import RestoreProgress
+    from pyxcsr.restorer import restore
+
+    return restore(
+        target.hv, target.domid, arguments.stream_fd,
+        store_evtchn=arguments.store_evtchn,
+        store_domid=arguments.store_domid,
+        console_evtchn=arguments.console_evtchn,
+        console_domid=arguments.console_domid,
+        static_data_done=StaticDataDone(channel, arguments.domid),
+        progress=RestoreProgress(channel.progress, target.max_pages),
+        cancel=abort,
+    )
+
+
+class StaticDataDone:
+    """restore()'s ``static_data_done``: libxl makes up for a CPU policy that an old stream lacks."""
+
+    def __init__(self, channel: Channel, domid: int) -> None:
+        self._channel = channel
+        self._domid = domid
+
+    def __call__(self, missing: int) -> None:
+        """Raises LibxlRefused unless libxl answers 0, ChannelClosed if it does not answer.
+
+        A libxl that does not take this message (before 4.14) sets the CPU policy by itself, before a restore.
+        """
+        if not self._channel.has_callback(STATIC_DATA_DONE):
+            return
+        answer = self._channel.static_data_done(missing)
+        if answer:
+            raise LibxlRefused(
+                f"libxl could not give domain {self._domid} what the stream lacks of its CPU policy "
+                f"(missing {missing:#x}, answer {answer}); its own messages say why",
+                domid=self._domid, answer=answer,
+            )
+
+
+def summary(report: RestoreReport) -> str:
+    """One line of figures for xl's log."""
+    return (
+        f"domain {report.domid}: restored from a version {report.version} stream, {report.pages} pages, "
+        f"{report.nr_vcpus} vcpus, {report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s"
+    )
+
+
+def _hand_over(words: list[str], environ: Mapping[str, str], program: str) -> int:
+    """Becomes Xen's own helper; returns only on failure, which goes to stderr and to libxl: a log message, then
+    ``complete``; no ``restore_results``, as there are none."""
     try:
         become_stock_helper(words, environ, program)
     except StockHelperError as error:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable, Optional
 
-from pyxcsr.errors import Cancelled, NotSupported, OutputError, SuspendError, UsageError
+from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
 from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.arguments import (
     STREAM_TYPES,
@@ -17,19 +17,13 @@ from pyxcsr.helper.arguments import (
     SaveArguments,
     parse_save,
 )
-from pyxcsr.helper.outcome import errno_of, is_expected, text_of
-from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_ERROR, XTL_INFO, Channel, ChannelClosed
+from pyxcsr.helper.ending import report_failure, report_success
+from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_INFO, Channel
 from pyxcsr.helper.settings import Settings, read_settings
-from pyxcsr.helper.stderr import complain, print_traceback
 
 if TYPE_CHECKING:
     from pyxcsr.policy import SimplePolicy
     from pyxcsr.report import SaveReport
-
-EXIT_REPORTED = 0
-EXIT_UNREPORTED = 1
-"""libxl takes any exit status but 0 as the helper's own failure: used only when it could not be told."""
-
 
 def run_save(words: list[str], environ: Mapping[str, str]) -> int:
     """Does what follows ``--save-domain``; returns the exit status.
@@ -48,8 +42,8 @@ def run_save(words: list[str], environ: Mapping[str, str]) -> int:
         _refuse_unsupported(arguments, channel)
         _save_domain(arguments, read_settings(environ), channel, abort)
     except BaseException as error:  # whatever it is, libxl has to hear of it
-        return _report_failure(channel, abort, error)
-    return _report_success(channel)
+        return report_failure(channel, abort, error)
+    return report_success(channel, "the stream is complete")
 
 
 def _check_stream_fd(fd: int) -> Optional[OutputError]:
@@ -148,28 +142,3 @@ def summary(report: SaveReport) -> str:
         f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
     )
-
-
-def _report_success(channel: Channel) -> int:
-    try:
-        channel.complete(0, 0)
-    except ChannelClosed as error:
-        complain(f"the stream is complete, but libxl cannot be told: {error}")
-        return EXIT_UNREPORTED
-    return EXIT_REPORTED
-
-
-def _report_failure(channel: Channel, abort: Abort, error: BaseException) -> int:
-    text = text_of(error)
-    if isinstance(error, Cancelled) and abort.cause is not None:
-        text = f"{text} ({abort.cause})"
-    if not is_expected(error):
-        print_traceback(error)
-    number = errno_of(error)
-    try:
-        channel.log(XTL_ERROR, text, errno=number)
-        channel.complete(-1, number)
-    except ChannelClosed as closed:
-        complain(f"{text}; libxl cannot be told: {closed}")
-        return EXIT_UNREPORTED
-    return EXIT_REPORTED

@@ -15,6 +15,19 @@ def complain(text: str) -> None:
         return  # closed, or a full disk: nobody is left to tell, and the exit status says failure
 
 
+def occupy_stderr() -> None:
+    """Where fd 2 is closed, opens /dev/null there, so that nothing opened later is taken for stderr."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(STDERR, fcntl.F_GETFD)
+    except OSError:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != STDERR:
+            os.dup2(null, STDERR)
+            os.close(null)
+
+
 def print_traceback(error: BaseException) -> None:
     """Writes the traceback of a bug to stderr."""
     import traceback

@@ -20,6 +20,15 @@ def create_guest(hv: Union[Backend, StubBackend], description: str) -> int:
     return hv.stub.create(StubGuest.parse(description))
 
 
+def create_empty(hv: Union[Backend, StubBackend], description: str) -> int:
+    """Creates a paused domain without memory that may own what the guest described by PYXCSR_STUB_GUEST may, for a
+    restore; returns its domid. Raises UsageError."""
+    if not isinstance(hv, StubBackend):
+        raise UsageError("PYXCSR_STUB_GUEST needs PYXCSR_BACKEND=stub")
+    guest = StubGuest.parse(description)
+    return hv.stub.create_empty(max_mem=guest.max_mem or guest.mem, vcpus=guest.vcpus)
+
+
 def suspend_in_step(
     hv: Union[Backend, StubBackend], domid: int, ask_libxl: Callable[[], None]
 ) -> Callable[[], None]:

@@ -1,0 +1,40 @@
+"""The last thing that libxl hears of a save or a restore, and the exit status that goes with it."""
+
+from __future__ import annotations
+
+from pyxcsr.errors import Cancelled
+from pyxcsr.helper.abort import Abort
+from pyxcsr.helper.outcome import errno_of, is_expected, text_of
+from pyxcsr.helper.protocol import XTL_ERROR, Channel, ChannelClosed
+from pyxcsr.helper.stderr import complain, print_traceback
+
+EXIT_REPORTED = 0
+EXIT_UNREPORTED = 1
+"""libxl takes any exit status but 0 as the helper's own failure: used only when it could not be told."""
+
+
+def report_success(channel: Channel, what: str) -> int:
+    """Tells libxl that all is well. ``what`` has come about, for stderr if libxl is gone."""
+    try:
+        channel.complete(0, 0)
+    except ChannelClosed as error:
+        complain(f"{what}, but libxl cannot be told: {error}")
+        return EXIT_UNREPORTED
+    return EXIT_REPORTED
+
+
+def report_failure(channel: Channel, abort: Abort, error: BaseException, hint: str = "") -> int:
+    """Tells libxl of any exception. ``hint`` is added to its text."""
+    text = text_of(error) + hint
+    if isinstance(error, Cancelled) and abort.cause is not None:
+        text = f"{text} ({abort.cause})"
+    if not is_expected(error):
+        print_traceback(error)
+    number = errno_of(error)
+    try:
+        channel.log(XTL_ERROR, text, errno=number)
+        channel.complete(-1, number)
+    except ChannelClosed as closed:
+        complain(f"{text}; libxl cannot be told: {closed}")
+        return EXIT_UNREPORTED
+    return EXIT_REPORTED
