@@ -4,6 +4,9 @@
 
 #include <xenctrl.h>
 
+int xc_dom_gnttab_seed(xc_interface *xch, uint32_t guest_domid, bool is_hvm,
+                       xen_pfn_t console_gfn, xen_pfn_t xenstore_gfn, uint32_t console_domid,
+                       uint32_t xenstore_domid);
 int xc_domain_resume(xc_interface *xch, uint32_t domid, int fast);
 
 typedef struct xc_cpu_policy xc_cpu_policy_t;

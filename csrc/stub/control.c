@@ -10,6 +10,17 @@ static struct st_domain *guest(uint32_t domid, int *rc)
     return d;
 }
 
+/* A guest that the stub's own kernel runs in. */
+static struct st_domain *booted(uint32_t domid, int *rc)
+{
+    struct st_domain *d = guest(domid, rc);
+
+    if (!d || d->built)
+        return d;
+    *rc = st_error(EINVAL, "the kernel of guest %u does not run (adopt() starts it)", domid);
+    return NULL;
+}
+
 static struct st_domain *guest_with(uint32_t domid, uint64_t pfn, int *rc)
 {
     struct st_domain *d = guest(domid, rc);
@@ -61,6 +72,105 @@ int stub_domids(uint32_t *domids, uint32_t max)
     return count;
 }
 
+int stub_create_empty(uint64_t max_pages, uint32_t vcpus, const char *name)
+{
+    struct st_domain *d = NULL;
+    int rc;
+
+    st_lock();
+    rc = st_machine_ready();
+    rc = rc ? rc : st_domain_empty(max_pages, vcpus, name, &d);
+    rc = rc ? rc : (int)d->id;
+    st_unlock();
+    return rc;
+}
+
+static int adopt(struct st_domain *d)
+{
+    if (d->built && !d->pause_count)
+        return 0;
+    if (!d->crash[0] && !d->vcpu[0].online)
+        return st_error(EINVAL, "vcpu 0 of guest %u has no context to start from", d->id);
+    if (!d->crash[0] && d->pause_count != 1)
+        return st_error(EBUSY, "guest %u is paused %u times", d->id, d->pause_count);
+    if (!d->crash[0])
+        st_domain_unpause(d);
+    return d->crash[0] ? st_error(EINVAL, "the guest's kernel crashed: %s", d->crash) : 0;
+}
+
+int stub_adopt(uint32_t domid)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        rc = adopt(d);
+    st_unlock();
+    return rc;
+}
+
+int stub_get_tsc(uint32_t domid, stub_tsc *tsc)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d && !d->tsc.set)
+        rc = st_error(ENOENT, "guest %u was given no TSC", domid);
+    else if (d)
+        *tsc = (stub_tsc){ d->tsc.given, d->tsc.mode, d->tsc.khz, d->tsc.incarnation - 1 };
+    st_unlock();
+    return rc;
+}
+
+int stub_get_policy(uint32_t domid, uint32_t *nr_leaves, uint32_t *nr_msrs)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d && !d->policy) {
+        rc = st_error(ENOENT, "guest %u was given no CPU policy", domid);
+    } else if (d) {
+        *nr_leaves = d->policy_leaves;
+        *nr_msrs = d->policy_msrs;
+    }
+    st_unlock();
+    return rc;
+}
+
+int stub_get_grant_seed(uint32_t domid, stub_grant_seed *seed)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d && !d->seeded)
+        rc = st_error(ENOENT, "guest %u's grant table was not seeded", domid);
+    else if (d)
+        *seed = d->seed;
+    st_unlock();
+    return rc;
+}
+
+int stub_read_shared_info(uint32_t domid, void *page)
+{
+    const struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = guest(domid, &rc);
+    if (d)
+        memcpy(page, st_shared_info(d), ST_PAGE_SIZE);
+    st_unlock();
+    return rc;
+}
+
 static uint64_t count_dirty(const struct st_domain *d)
 {
     uint64_t count = 0;
@@ -80,7 +190,7 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
         .user_l4_pfn = d->user_l4, .nr_leaves = d->nr_leaves, .missing_leaf_pfn = d->missing_leaf,
         .shutdown_reason = (uint32_t)d->shutdown_reason, .shutdown = d->shutdown,
         .paused = d->pause_count > 0, .dying = d->dying, .logdirty = d->logdirty,
-        .running = st_domain_running(d),
+        .running = st_domain_running(d), .booted = d->built,
     };
 }
 
@@ -160,7 +270,7 @@ int64_t stub_leaf_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
     int rc;
 
     st_lock();
-    d = guest(domid, &rc);
+    d = booted(domid, &rc);
     if (d)
         count = copy_pfns(pfns, max, d->leaf, d->nr_leaves);
     st_unlock();
@@ -288,7 +398,7 @@ int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
     int rc;
 
     st_lock();
-    d = guest(domid, &rc);
+    d = booted(domid, &rc);
     if (d)
         rc = move_p2m(d, vaddr, new_root);
     st_unlock();
@@ -301,7 +411,7 @@ int stub_replace_leaf(uint32_t domid, uint64_t index)
     int rc;
 
     st_lock();
-    d = guest(domid, &rc);
+    d = booted(domid, &rc);
     if (d)
         rc = st_p2m_replace_leaf(d, index);
     st_unlock();
@@ -326,7 +436,8 @@ int stub_balloon_out(uint32_t domid, uint64_t pfn)
     int rc;
 
     st_lock();
-    d = guest_with(domid, pfn, &rc);
+    d = booted(domid, &rc);
+    d = d ? guest_with(domid, pfn, &rc) : NULL;
     if (d)
         rc = balloon_out(d, pfn);
     st_unlock();
@@ -357,7 +468,7 @@ int stub_balloon_in(uint32_t domid, uint64_t pfn)
     int rc;
 
     st_lock();
-    d = guest(domid, &rc);
+    d = booted(domid, &rc);
     if (d)
         rc = balloon_in(d, pfn);
     st_unlock();
@@ -400,7 +511,7 @@ int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
     int rc;
 
     st_lock();
-    d = guest(domid, &rc);
+    d = booted(domid, &rc);
     if (d)
         rc = write_p2m(d, pfn, value, old);
     st_unlock();
@@ -600,7 +711,7 @@ int stub_shut_down(uint32_t domid, int reason)
 
     st_lock();
     d = guest(domid, &rc);
-    if (d && reason == SHUTDOWN_suspend && !d->shutdown)
+    if (d && d->built && reason == SHUTDOWN_suspend && !d->shutdown)
         st_guest_before_suspend(d);
     if (d)
         rc = st_domain_shut_down(d, reason);

@@ -518,7 +518,7 @@ static int set_tsc(uint32_t domid, const struct st_tsc *tsc)
 int xc_domain_set_tsc_info(xc_interface *xch, uint32_t domid, uint32_t tsc_mode, uint64_t elapsed_nsec,
                            uint32_t gtsc_khz, uint32_t incarnation)
 {
-    const struct st_tsc tsc = { true, tsc_mode, gtsc_khz, incarnation, elapsed_nsec };
+    const struct st_tsc tsc = { true, tsc_mode, gtsc_khz, incarnation, elapsed_nsec, elapsed_nsec };
     int rc = st_begin_xc(ST_FN_xc_domain_set_tsc_info, xch);
 
     if (rc)

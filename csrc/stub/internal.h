@@ -27,6 +27,8 @@
 #define ST_MAX_VCPUS   64
 #define ST_MAX_MSRS    8
 #define ST_MAX_XSAVE   8192
+#define ST_XFEATURES   7UL              /* of the machine's XSAVE: x87, SSE, AVX */
+#define ST_GARBAGE     0xdeadfa1100000000UL /* in new frames: every word is this plus the mfn's low 32 bits */
 
 #define ST_PTE_PRESENT  0x001UL
 #define ST_PTE_RW       0x002UL
@@ -115,6 +117,7 @@ struct st_vcpu {
 struct st_tsc {
     bool set;
     uint32_t mode, khz, incarnation;    /* incarnation: Xen's, one more than was set */
+    uint64_t given;                     /* elapsed, as it was set */
     uint64_t nsec;                      /* elapsed when the domain had run for no tick */
 };
 

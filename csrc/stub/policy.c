@@ -3,6 +3,9 @@
 
 #define MAX_LEAVES 40U
 #define MAX_MSRS   5U
+#define MAX_GIVEN_LEAVES 121U           /* Xen 4.17's limit for a policy that it is given */
+#define MAX_BASIC_LEAF 0xdU
+#define MAX_EXTENDED_LEAF 0x80000021U
 
 struct xc_cpu_policy {
     uint32_t nr_leaves, nr_msrs;
@@ -98,7 +101,9 @@ int xc_cpu_policy_get_domain(xc_interface *xch, uint32_t domid, xc_cpu_policy_t 
     if (rc)
         return (int)st_refused(ST_FN_xc_cpu_policy_get_domain, xch, rc);
     d = st_domain_get(domid, &rc);
-    if (d)
+    if (d && d->policy)
+        *policy = *d->policy;
+    else if (d)
         fill_policy(policy, d->config.seed);
     return (int)st_end(ST_FN_xc_cpu_policy_get_domain, xch, rc);
 }
@@ -130,4 +135,151 @@ int xc_cpu_policy_serialise(xc_interface *xch, const xc_cpu_policy_t *policy, xe
         return (int)st_refused(ST_FN_xc_cpu_policy_serialise, xch, rc);
     return (int)st_end(ST_FN_xc_cpu_policy_serialise, xch,
                        serialise(policy, leaves, nr_leaves, msrs, nr_msrs));
+}
+
+void st_policy_free(struct st_domain *d)
+{
+    free(d->policy);
+}
+
+/* ---- setting one: what is given is laid over what the domain has ---- */
+
+struct given {
+    uint32_t nr_leaves, nr_msrs;
+    const xen_cpuid_leaf_t *leaves;
+    const xen_msr_entry_t *msrs;
+    uint32_t err_leaf, err_subleaf, err_msr;
+};
+
+/* How many subleaves Xen has room for; 0: the leaf has none. */
+static uint32_t room_for_subleaves(uint32_t leaf)
+{
+    switch (leaf) {
+    case 0x4:
+        return 6;
+    case 0x7:
+        return 3;
+    case 0xb:
+        return 2;
+    case 0xd:
+        return 63;
+    default:
+        return 0;
+    }
+}
+
+static bool leaf_in_range(const xen_cpuid_leaf_t *l)
+{
+    uint32_t subleaves = room_for_subleaves(l->leaf);
+
+    if (subleaves)
+        return l->subleaf < subleaves;
+    if (l->leaf > MAX_BASIC_LEAF && l->leaf != 0x40000000 && l->leaf != 0x40000100
+        && !(l->leaf >= 0x80000000 && l->leaf <= MAX_EXTENDED_LEAF))
+        return false;
+    return l->subleaf == XEN_CPUID_NO_SUBLEAF;
+}
+
+static int put_leaf(struct xc_cpu_policy *p, const xen_cpuid_leaf_t *given)
+{
+    for (uint32_t i = 0; i < p->nr_leaves; i++)
+        if (compare_leaves(&p->leaves[i], given) == 0) {
+            p->leaves[i] = *given;
+            return 0;
+        }
+    if (p->nr_leaves == MAX_LEAVES)
+        return -E2BIG;
+    p->leaves[p->nr_leaves++] = *given;
+    return 0;
+}
+
+static int put_msr(struct xc_cpu_policy *p, const xen_msr_entry_t *given)
+{
+    if (given->flags)
+        return -EINVAL;
+    for (uint32_t i = 0; i < p->nr_msrs; i++)
+        if (p->msrs[i].idx == given->idx) {
+            p->msrs[i] = *given;
+            return 0;
+        }
+    return -ERANGE;
+}
+
+static int lay_over(struct xc_cpu_policy *p, struct given *g)
+{
+    for (uint32_t i = 0; i < g->nr_leaves; i++) {
+        int rc = leaf_in_range(&g->leaves[i]) ? put_leaf(p, &g->leaves[i]) : -ERANGE;
+
+        if (rc) {
+            g->err_leaf = g->leaves[i].leaf;
+            g->err_subleaf = g->leaves[i].subleaf;
+            return rc;
+        }
+    }
+    qsort(p->leaves, p->nr_leaves, sizeof(p->leaves[0]), compare_leaves);
+    for (uint32_t i = 0; i < g->nr_msrs; i++) {
+        int rc = put_msr(p, &g->msrs[i]);
+
+        if (rc) {
+            g->err_msr = g->msrs[i].idx;
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int set_policy(struct st_domain *d, struct given *g)
+{
+    struct xc_cpu_policy *policy;
+    int rc;
+
+    if (d->creation_finished)
+        return -EEXIST;
+    if (g->nr_leaves > MAX_GIVEN_LEAVES || g->nr_msrs > MAX_MSRS)
+        return -E2BIG;
+    policy = malloc(sizeof(*policy));
+    if (!policy)
+        return -ENOMEM;
+    if (d->policy)
+        *policy = *d->policy;
+    else
+        fill_policy(policy, d->config.seed);
+    rc = lay_over(policy, g);
+    if (rc) {
+        free(policy);
+        return rc;
+    }
+    free(d->policy);
+    d->policy = policy;
+    d->policy_leaves = g->nr_leaves;
+    d->policy_msrs = g->nr_msrs;
+    return 0;
+}
+
+static void report(uint32_t *to, uint32_t value)
+{
+    if (to)
+        *to = value;
+}
+
+int xc_set_domain_cpu_policy(xc_interface *xch, uint32_t domid, uint32_t nr_leaves, xen_cpuid_leaf_t *leaves,
+                             uint32_t nr_msrs, xen_msr_entry_t *msrs, uint32_t *err_leaf_p,
+                             uint32_t *err_subleaf_p, uint32_t *err_msr_p)
+{
+    struct given g = { nr_leaves, nr_msrs, leaves, msrs, ~0U, ~0U, ~0U };
+    struct st_domain *d;
+    int rc = st_begin_xc(ST_FN_xc_set_domain_cpu_policy, xch);
+
+    report(err_leaf_p, ~0U);
+    report(err_subleaf_p, ~0U);
+    report(err_msr_p, ~0U);
+    if (rc)
+        return (int)st_refused(ST_FN_xc_set_domain_cpu_policy, xch, rc);
+    d = st_domain_get(domid, &rc);
+    if (d)
+        rc = set_policy(d, &g);
+    report(err_leaf_p, g.err_leaf);
+    report(err_subleaf_p, g.err_subleaf);
+    report(err_msr_p, g.err_msr);
+    return (int)st_end(ST_FN_xc_set_domain_cpu_policy, xch, rc);
 }

@@ -1,4 +1,4 @@
-/* vcpus: their contexts as the guest and Xen left them, and the domctls that read them. */
+/* vcpus: their contexts as the guest and Xen left them, and the calls that read them. */
 #include "internal.h"
 
 #define MAX_MSRS_REPORTED 10            /* what Xen says may be needed, before it counts */
@@ -36,7 +36,7 @@ static int build_gdt(struct st_domain *d, uint32_t v)
     c->gdt_ents = 16 + ST_ENTRIES * (v % 3);
     for (unsigned i = 0; i <= v % 3; i++) {
         uint64_t pfn;
-        int rc = st_take_data(d, ST_SPECIAL, &pfn);
+        int rc = st_take_data(d, ST_GDT, &pfn);
 
         if (rc)
             return rc;
@@ -59,18 +59,14 @@ static void build_ext(struct st_domain *d, uint32_t v)
     e->vmce.caps = 0x1000000;
 }
 
-static int build_xsave(struct st_domain *d, uint32_t v)
+static void build_xsave(struct st_domain *d, uint32_t v)
 {
     struct st_vcpu *vcpu = &d->vcpu[v];
 
-    vcpu->xsave = calloc(1, ST_MAX_XSAVE);
-    if (!vcpu->xsave)
-        return -ENOMEM;
     for (unsigned i = 0; i < ST_MAX_XSAVE; i++)
         vcpu->xsave[i] = (uint8_t)st_hash(d->config.seed + v, i);
     vcpu->xsave_size = d->config.xsave;
-    vcpu->xfeature_mask = d->config.xsave ? 7 : 0;
-    return 0;
+    vcpu->xfeature_mask = d->config.xsave ? ST_XFEATURES : 0;
 }
 
 static void build_msrs(struct st_domain *d, uint32_t v)
@@ -83,20 +79,35 @@ static void build_msrs(struct st_domain *d, uint32_t v)
                                                       .value = st_hash(d->config.seed + v, i) };
 }
 
-int st_vcpus_build(struct st_domain *d)
+/* vcpus as Xen makes them: down, without a context. */
+int st_vcpus_alloc(struct st_domain *d)
 {
     d->vcpu = calloc(d->config.vcpus, sizeof(*d->vcpu));
     if (!d->vcpu)
         return -ENOMEM;
     for (uint32_t v = 0; v < d->config.vcpus; v++) {
-        int rc;
+        d->vcpu[v].ext.vcpu = v;
+        d->vcpu[v].ext.size = sizeof(d->vcpu[v].ext);
+        d->vcpu[v].xsave = calloc(1, ST_MAX_XSAVE);
+        if (!d->vcpu[v].xsave)
+            return -ENOMEM;
+    }
+    return 0;
+}
 
-        d->vcpu[v].online = !(d->config.offline_vcpus >> v & 1);
+int st_vcpus_build(struct st_domain *d)
+{
+    int rc = st_vcpus_alloc(d);
+
+    if (rc)
+        return rc;
+    for (uint32_t v = 0; v < d->config.vcpus; v++) {
+        d->vcpu[v].online = d->vcpu[v].initialised = !(d->config.offline_vcpus >> v & 1);
         build_registers(d, v);
         build_ext(d, v);
         build_msrs(d, v);
-        rc = build_xsave(d, v);
-        rc = rc ? rc : build_gdt(d, v);
+        build_xsave(d, v);
+        rc = build_gdt(d, v);
         if (rc)
             return rc;
     }
@@ -110,7 +121,7 @@ void st_vcpus_free(struct st_domain *d)
     free(d->vcpu);
 }
 
-static struct st_vcpu *find_vcpu(uint32_t domid, uint32_t vcpu, int *error)
+struct st_vcpu *st_vcpu_find(uint32_t domid, uint32_t vcpu, int *error)
 {
     struct st_domain *d = st_domain_get(domid, error);
 
@@ -140,7 +151,7 @@ int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinf
 
     if (rc)
         return (int)st_refused(ST_FN_xc_vcpu_getinfo, xch, rc);
-    if (find_vcpu(domid, vcpu, &rc))
+    if (st_vcpu_find(domid, vcpu, &rc))
         fill_vcpu_info(st_domain_find(domid), vcpu, info);
     return (int)st_end(ST_FN_xc_vcpu_getinfo, xch, rc);
 }
@@ -152,7 +163,7 @@ int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_gu
 
     if (rc)
         return (int)st_refused(ST_FN_xc_vcpu_getcontext, xch, rc);
-    v = find_vcpu(domid, vcpu, &rc);
+    v = st_vcpu_find(domid, vcpu, &rc);
     if (v && !v->online)
         rc = -ENODATA;
     if (v && !rc) {
@@ -165,7 +176,7 @@ int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_gu
 static int get_ext(struct xen_domctl *op)
 {
     int rc = 0;
-    const struct st_vcpu *v = find_vcpu(op->domain, op->u.ext_vcpucontext.vcpu, &rc);
+    const struct st_vcpu *v = st_vcpu_find(op->domain, op->u.ext_vcpucontext.vcpu, &rc);
 
     if (v)
         op->u.ext_vcpucontext = v->ext;
@@ -176,7 +187,7 @@ static int get_xsave(struct xen_domctl *op)
 {
     struct xen_domctl_vcpuextstate *s = &op->u.vcpuextstate;
     int rc = 0;
-    const struct st_vcpu *v = find_vcpu(op->domain, s->vcpu, &rc);
+    const struct st_vcpu *v = st_vcpu_find(op->domain, s->vcpu, &rc);
 
     if (!v)
         return rc;
@@ -198,7 +209,7 @@ static int get_msrs(struct xen_domctl *op)
     struct xen_domctl_vcpu_msrs *m = &op->u.vcpu_msrs;
     uint32_t room = m->msr_count;
     int rc = 0;
-    const struct st_vcpu *v = find_vcpu(op->domain, m->vcpu, &rc);
+    const struct st_vcpu *v = st_vcpu_find(op->domain, m->vcpu, &rc);
 
     if (!v)
         return rc;
@@ -215,9 +226,40 @@ static int get_msrs(struct xen_domctl *op)
     return 0;
 }
 
+static int get_address_size(struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_domain *d = st_domain_get(op->domain, &rc);
+
+    if (d)
+        op->u.address_size.size = d->width * 8;
+    return rc;
+}
+
+/* Every domain is a 64-bit one, as on a Xen that was built without 32-bit PV guests. */
+static int set_address_size(const struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_domain *d = st_domain_get(op->domain, &rc);
+
+    if (!d)
+        return rc;
+    return op->u.address_size.size == d->width * 8 ? 0 : -EINVAL;
+}
+
 static int do_domctl(struct xen_domctl *op)
 {
     switch (op->cmd) {
+    case XEN_DOMCTL_get_address_size:
+        return get_address_size(op);
+    case XEN_DOMCTL_set_address_size:
+        return set_address_size(op);
+    case XEN_DOMCTL_set_ext_vcpucontext:
+        return st_set_ext(op);
+    case XEN_DOMCTL_setvcpuextstate:
+        return st_set_xsave(op);
+    case XEN_DOMCTL_set_vcpu_msrs:
+        return st_set_msrs(op);
     case XEN_DOMCTL_get_ext_vcpucontext:
         return get_ext(op);
     case XEN_DOMCTL_getvcpuextstate:

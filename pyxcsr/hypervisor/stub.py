@@ -29,6 +29,7 @@ _TREES = ("no", "both", "only")
 _WRITERS = ("calls", "thread", "none")
 _SUSPENDS = ("ok", "ignore", "crash", "poweroff", "ack-only")
 _NO_PFN = (1 << 64) - 1
+_SLACK_PAGES = 256
 
 
 class StubError(XcsrError):
@@ -262,6 +263,11 @@ class Stub:
         """One past the machine's last frame."""
         return int(self._lib.stub_max_page())
 
+    @property
+    def free_frames(self) -> int:
+        """How many frames no domain has."""
+        return int(self._lib.stub_free_frames())
+
     def frame(self, mfn: int) -> tuple[int, Optional[Pfn], int]:
         """(owner, pfn, type) of a frame: a domid or DOMID_INVALID, None for no pfn, bits 31-28 >> 28."""
         info = self._ffi.new("stub_frame_info *")
@@ -277,6 +283,21 @@ class Stub:
     def create(self, guest: StubGuest) -> int:
         """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL)."""
         return self._check(self._lib.stub_create(self._config(guest)))
+
+    def create_empty(self, max_mem: Union[str, int] = "256M", vcpus: int = 1, name: str = "") -> int:
+        """Makes a domain to restore into, as libxl does before its restore helper runs; returns its domid.
+
+        It is paused, a 64-bit PV one, has no memory but shared_info, and vcpus that are down without a context.
+        ``max_mem``: its memory as text (``"256M"``) or in pages; it may own 1 MiB more, as libxl lets it.
+        ``name``: none is stub-DOMID. Raises StubError (EINVAL, ENOMEM), UsageError.
+        """
+        octets = max_mem * PAGE_SIZE if isinstance(max_mem, int) else parse_size(max_mem)
+        if octets < 0 or octets % PAGE_SIZE:
+            raise UsageError(f"max_mem: {max_mem!r} is not a whole number of pages of {PAGE_SIZE}")
+        pages = octets // PAGE_SIZE + _SLACK_PAGES
+        if not 0 < vcpus <= 64 or pages >= 1 << 32:
+            raise UsageError(f"a domain has 1 to 64 vcpus and less than 16 TiB, not {vcpus} and {max_mem}")
+        return self._check(self._lib.stub_create_empty(pages, vcpus, name.encode()))
 
     def _config(self, guest: StubGuest) -> Any:
         config = self._ffi.new("stub_guest_config *")
@@ -404,7 +425,10 @@ class Stub:
 
 @dataclass(frozen=True)
 class StubState:
-    """A guest's state; see stub_domain_state in csrc/stub/stub_api.h. None stands for no pfn, no reason."""
+    """A guest's state; see stub_domain_state in csrc/stub/stub_api.h. None stands for no pfn, no reason.
+
+    Where the stub's own kernel does not run (``booted``), the pfns of what belongs to it are 2^64 - 1.
+    """
 
     nr_pfns: int
     tot_pages: int
@@ -427,6 +451,27 @@ class StubState:
     dying: bool
     logdirty: bool
     running: bool
+    booted: bool
+
+
+@dataclass(frozen=True)
+class StubTsc:
+    """A TSC as a domain was given it: Xen's mode, elapsed nanoseconds, kHz, incarnation."""
+
+    mode: int
+    nsec: int
+    khz: int
+    incarnation: int
+
+
+@dataclass(frozen=True)
+class GrantSeed:
+    """The grants that a toolstack made: frames (None: no entry) and the domains that may map them."""
+
+    console_gfn: Optional[int]
+    store_gfn: Optional[int]
+    console_domid: int
+    store_domid: int
 
 
 class StubDomain:
@@ -470,6 +515,34 @@ class StubDomain:
         return self.state().nr_pfns
 
     # -- the truth about its memory
+
+    @property
+    def tsc(self) -> Optional[StubTsc]:
+        """The TSC that xc_domain_set_tsc_info gave it, None if it was not called."""
+        raw = self._ffi.new("stub_tsc *")
+        if not self._given(self._lib.stub_get_tsc(self.domid, raw)):
+            return None
+        return StubTsc(int(raw.mode), int(raw.nsec), int(raw.khz), int(raw.incarnation))
+
+    @property
+    def cpu_policy_given(self) -> Optional[tuple[int, int]]:
+        """How many CPUID leaves and MSRs xc_set_domain_cpu_policy last gave it, None if it was not called."""
+        leaves, msrs = self._ffi.new("uint32_t *"), self._ffi.new("uint32_t *")
+        if not self._given(self._lib.stub_get_policy(self.domid, leaves, msrs)):
+            return None
+        return int(leaves[0]), int(msrs[0])
+
+    @property
+    def grant_seed(self) -> Optional[GrantSeed]:
+        """What xc_dom_gnttab_seed put into its grant table, None if it was not called."""
+        raw = self._ffi.new("stub_grant_seed *")
+        if not self._given(self._lib.stub_get_grant_seed(self.domid, raw)):
+            return None
+        frames = [None if gfn == _NO_PFN else int(gfn) for gfn in (raw.console_gfn, raw.store_gfn)]
+        return GrantSeed(frames[0], frames[1], int(raw.console_domid), int(raw.store_domid))
+
+    def _given(self, rc: int) -> bool:
+        return rc != -errno_module.ENOENT and self._check(rc) == 0
 
     def mfn(self, pfn: int) -> Mfn:
         """The frame of a pfn. StubError (ENOENT) if it has no memory."""
@@ -529,7 +602,20 @@ class StubDomain:
         self._check(self._lib.stub_expected_pages(self.domid, given, len(pfns), pages, types))
         return pages, types
 
+    def read_shared_info(self) -> bytes:
+        """The whole shared_info page as it is now."""
+        page = self._ffi.new("uint64_t[]", PAGE_SIZE // 8)
+        self._check(self._lib.stub_read_shared_info(self.domid, page))
+        return bytes(self._ffi.buffer(page))
+
     # -- what the guest does
+
+    def adopt(self) -> None:
+        """Unpauses a restored guest and sees that its kernel runs; harmless once it does.
+
+        Raises StubError (EINVAL) if the kernel crashed at its start, and says what it found wrong.
+        """
+        self._check(self._lib.stub_adopt(self.domid))
 
     def write_page(self, pfn: int, data: bytes, offset: int = 0) -> None:
         """Writes into a page and marks it dirty."""

@@ -179,6 +179,27 @@ struct start_info {
 typedef struct start_info start_info_t;
 typedef struct start_info start_info_x86_64_t;
 
+/* Changes of page tables' types, on behalf of a domain. */
+#define MMUEXT_PIN_L1_TABLE 0
+#define MMUEXT_PIN_L2_TABLE 1
+#define MMUEXT_PIN_L3_TABLE 2
+#define MMUEXT_PIN_L4_TABLE 3
+#define MMUEXT_UNPIN_TABLE  4
+
+struct mmuext_op {
+    unsigned int cmd;
+    union {
+        xen_pfn_t mfn;
+        unsigned long linear_addr;
+    } arg1;
+    union {
+        unsigned int nr_ents;
+        const void *vcpumask;
+        xen_pfn_t src_mfn;
+    } arg2;
+};
+typedef struct mmuext_op mmuext_op_t;
+
 #define XEN_CPUID_NO_SUBLEAF 0xffffffffU
 
 typedef struct xen_cpuid_leaf {
