@@ -64,7 +64,7 @@ class Driver:
         domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
         guest = self.hv.stub.guest(domid)
         for name, arguments in self.request.get("before", []):
-            getattr(guest, name)(*arguments)
+            getattr(guest, name)(*(self._argument(guest, x) for x in arguments))
         self.hv.stub.clear_calls()
         with self._script(guest), open(self.request["stream"], "wb") as out:
             begin = time.perf_counter()
@@ -96,9 +96,22 @@ class Driver:
 
     def _save_by_pyxcsr(self, domid: int, out: Any) -> None:
         import pyxcsr
+        from pyxcsr.errors import XcsrError
 
-        report = pyxcsr.save(self.hv, domid, out, live=self.request.get("live", True))
+        try:
+            report = pyxcsr.save(self.hv, domid, out, live=self.request.get("live", True))
+        except XcsrError as error:
+            self.answer.update(rc=-1, error=str(error))
+            return
         self.answer.update(rc=0, report=report.to_dict(), paused=report.seconds_paused)
+
+    def _argument(self, guest: Any, value: Any) -> Any:
+        """``"first L1TAB"`` is the first pfn of that type."""
+        if not isinstance(value, str) or not value.startswith("first "):
+            return value
+        from pyxcsr.frames import PageType
+
+        return guest.pfns_of_type(PageType[value.split()[1]])[0]
 
     @contextmanager
     def _script(self, guest: Any) -> Iterator[None]:
@@ -137,8 +150,13 @@ class Driver:
 
     def _restore_by_pyxcsr(self, domid: int, source: Any) -> None:
         import pyxcsr
+        from pyxcsr.errors import XcsrError
 
-        report = pyxcsr.restore(self.hv, domid, source, store_evtchn=1, console_evtchn=2)
+        try:
+            report = pyxcsr.restore(self.hv, domid, source, store_evtchn=1, console_evtchn=2)
+        except XcsrError as error:
+            self.answer.update(rc=-1, error=str(error))
+            return
         self.answer.update(rc=0, report=report.to_dict())
         self.answer.update(store_gfn=report.store_gfn, console_gfn=report.console_gfn)
 

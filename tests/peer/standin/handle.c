@@ -27,6 +27,15 @@ struct standin_handle *standin_handle(xc_interface *xch)
     return h;
 }
 
+struct standin_handle *standin_handle_with(const xenforeignmemory_handle *fmem)
+{
+    struct standin_handle *h = handles;
+
+    while (h && h->fmem != fmem)
+        h = h->next;
+    return h;
+}
+
 xc_interface *standin_stub_handle(const xc_interface *xch)
 {
     for (const struct standin_handle *h = handles; h; h = h->next)

@@ -36,6 +36,7 @@ struct standin_handle {
 /* The stub's handle behind one of ours; NULL if it is none of ours. */
 xc_interface *standin_stub_handle(const xc_interface *xch);
 struct standin_handle *standin_handle(xc_interface *xch);
+struct standin_handle *standin_handle_with(const xenforeignmemory_handle *fmem);
 
 /* The directions in which a hypercall buffer is copied: bits. */
 enum standin_bounce { STANDIN_BOUNCE_IN = 1, STANDIN_BOUNCE_OUT = 2 };
