@@ -288,10 +288,10 @@ class Stub:
         """Makes a domain to restore into, as libxl does before its restore helper runs; returns its domid.
 
         It is paused, a 64-bit PV one, has no memory but shared_info, and vcpus that are down without a context.
-        ``max_mem``: its memory as text (``"256M"``) or in pages; it may own 1 MiB more, as libxl lets it.
+        ``max_mem``: its memory in octets or as text; it may own 1 MiB more than that, as libxl lets it.
         ``name``: none is stub-DOMID. Raises StubError (EINVAL, ENOMEM), UsageError.
         """
-        octets = max_mem * PAGE_SIZE if isinstance(max_mem, int) else parse_size(max_mem)
+        octets = parse_size(max_mem)
         if octets < 0 or octets % PAGE_SIZE:
             raise UsageError(f"max_mem: {max_mem!r} is not a whole number of pages of {PAGE_SIZE}")
         pages = octets // PAGE_SIZE + _SLACK_PAGES
