@@ -187,8 +187,8 @@ def _attached(
 
 
 def _nic_number(nic: Any) -> Optional[int]:
-    devid = nic.get("devid", 0) if isinstance(nic, dict) else None
-    return devid if type(devid) is int else None
+    devid = nic.get("devid") if isinstance(nic, dict) else None
+    return devid if type(devid) is int and devid >= 0 else None
 
 
 _DISK = re.compile(r"(xvd|hd|sd)([a-z]{1,2})(\d{0,2})")

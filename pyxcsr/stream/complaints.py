@@ -70,7 +70,7 @@ CONTAINER_RULES = {
     "emulator-id": "the emulator is one that is known",
     "emulator-xenstore": "the emulator's xenstore data are pairs of a relative path and a value, each with its NUL",
 }
-"""The same for what libxl and xl put around a libxc stream. ``truncated``, ``padding``, ``after-end`` hold there too."""
+"""The same for what libxl and xl put around a libxc stream; ``truncated``, ``padding``, ``after-end`` hold too."""
 
 _KNOWN = RULES.keys() | CONTAINER_RULES.keys()
 

@@ -8,7 +8,7 @@ _CONTAINERS = (
     (
         b"LibxlFmt",
         "a libxl stream, which holds the libxc stream after its LIBXC_CONTEXT record",
-        "take it out with `pyxcsr convert`, or use the functions for containers",
+        "take the libxc stream out with `pyxcsr convert`",
     ),
     (
         b"Xen saved domain, xl",
