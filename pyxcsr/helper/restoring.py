@@ -1,4 +1,4 @@
-"""The restore side: the domain's stream in, the domain complete, the result to libxl. HVM is left to Xen's own helper."""
+"""The restore side: libxl's arguments and a stream in, the result to libxl. HVM is left to Xen's own helper."""
 
 from __future__ import annotations
 

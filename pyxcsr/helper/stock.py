@@ -1,5 +1,5 @@
 # pathlib takes longer to import than everything else here.
-"""Finding Xen's own libxl-save-helper and becoming it, for what this release leaves to it (restore)."""
+"""Finding Xen's own libxl-save-helper and becoming it, for what is left to it: HVM, or all, where asked for."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Runs the real helper program on a fake core: pyxcsr.save and open_hypervisor are replaced.
+"""Runs the real helper program on a fake core: save, restore and open_hypervisor are replaced.
 
-FAKE_SAVE names what the fake save() does; what it was asked for, and whether it came to its cleanup, is
-written to the file FAKE_RECORD as JSON. For what only the protocol is about: the real core has its own tests.
+FAKE_SAVE names what the fake save() or restore() does, FAKE_HVM makes the domain an HVM one; what the core was
+asked for, and whether it came to its cleanup, is written to the file FAKE_RECORD as JSON. For what only
+the protocol is about: the real core has its own tests.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -14,7 +14,6 @@ import select
 import sys
 import time
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +108,76 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, policy: Any, suspen
                                  seconds_paused=0.25)
 
 
-@contextlib.contextmanager
-def fake_open_hypervisor(backend: str) -> Iterator[object]:
-    record["backend"] = backend
-    if os.environ.get("FAKE_SAVE") == "no-backend":
-        raise errors.BackendUnavailable("no Xen here", backend=backend)
-    yield object()
-    record["hypervisor_closed"] = True
+STORE_GFN, CONSOLE_GFN = 0x123456789, 0xFFFFFFFFFFFF
+
+
+def take(fd: int, size: int, cancel: Any) -> bytes:
+    """Reads as the real core does: never waiting long, asking cancel in between."""
+    data = b""
+    while len(data) < size:
+        if cancel():
+            raise errors.Cancelled("cancelled")
+        if not select.select([fd], [], [], 0.05)[0]:
+            continue
+        piece = os.read(fd, size - len(data))
+        if not piece:
+            raise errors.StreamTruncated("the stream ends", offset=len(data), record=None)
+        data += piece
+    return data
+
+
+def fake_restore(
+    _hv: Any, domid: int, in_: int, *, store_evtchn: int, store_domid: int, console_evtchn: int,
+    console_domid: int, static_data_done: Any, progress: Any, cancel: Any,
+) -> types.SimpleNamespace:
+    record.update(domid=domid, rings=[store_evtchn, store_domid, console_evtchn, console_domid])
+    what = os.environ.get("FAKE_SAVE", "good")
+    try:
+        if what in ERRORS:
+            raise ERRORS[what]
+        if what == "stray":
+            stray_output()
+        progress(progress_of("pass", 0, 0, 0))
+        static_data_done(int(os.environ.get("FAKE_MISSING", "0")))
+        if what == "chatty":
+            end = time.monotonic() + 0.55
+            done = 0
+            while time.monotonic() < end:
+                done += 1
+                progress(progress_of("pass", 0, done, 0))
+        data = take(in_, len(STREAM), cancel)
+        if data != STREAM:
+            raise errors.StreamError("not what was fed", offset=0, record=None)
+        progress(progress_of("tail", 0, 256, 0))
+        progress(progress_of("done", 0, 256, 0))
+    finally:
+        record["cleaned_up"] = True
+    return types.SimpleNamespace(domid=domid, version=3, pages=256, nr_vcpus=4, bytes=len(STREAM), seconds=1.5,
+                                 store_gfn=STORE_GFN, console_gfn=CONSOLE_GFN)
+
+
+class FakeHypervisor:
+    """Open until closed."""
+
+    def __init__(self, backend: str) -> None:
+        record["backend"] = backend
+        if os.environ.get("FAKE_SAVE") == "no-backend":
+            raise errors.BackendUnavailable("no Xen here", backend=backend)
+
+    def __enter__(self) -> FakeHypervisor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None:
+            self.close()
+
+    def close(self) -> None:
+        record["hypervisor_closed"] = True
+
+    def domain_info(self, domid: int) -> types.SimpleNamespace:
+        if os.environ.get("FAKE_SAVE") == "no-domain":
+            raise errors.DomainNotFound("no such domain", op="xc_domain_getinfolist", errno=errno.ESRCH)
+        return types.SimpleNamespace(domid=domid, hvm="FAKE_HVM" in os.environ, max_pages=1000)
 
 
 def replace(name: str, **members: object) -> None:
@@ -126,7 +188,8 @@ def replace(name: str, **members: object) -> None:
 
 if __name__ == "__main__":
     replace("pyxcsr.saver", save=fake_save)
-    replace("pyxcsr.hypervisor.open", open_hypervisor=fake_open_hypervisor)
+    replace("pyxcsr.restorer", restore=fake_restore)
+    replace("pyxcsr.hypervisor.open", open_hypervisor=FakeHypervisor)
     status = main()
     record["core_was_loaded"] = "backend" in record
     Path(os.environ["FAKE_RECORD"]).write_text(json.dumps(record))

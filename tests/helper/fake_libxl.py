@@ -27,12 +27,15 @@ WITH_FAKE_CORE = [sys.executable, str(HERE / "fake_core.py")]
 SUSPEND, COMPLETE = 3, 10
 SUSPEND_BIT = 1 << SUSPEND
 CBFLAGS = 136  # what libxl 4.17 and 4.20 pass: suspend, switch_qemu_logdirty
+RESTORE_CBFLAGS = 768  # and for a restore: static_data_done, restore_results
+RINGS = ("2", "0", "1", "3")  # store's event channel and domain, console's event channel and domain
 
 NAMES = {
     1: "log",
     2: "progress",
     3: "suspend",
     7: "switch_qemu_logdirty",
+    8: "static_data_done",
     9: "restore_results",
     10: "complete",
 }
@@ -56,7 +59,7 @@ def decode(body: bytes) -> Message:
         raise ProtocolError(f"message number {number}: {body!r}")
     rest = body[2:]
     fields: list[object] = []
-    for kind in {1: "IISS", 2: "SSQQ", 3: "", 7: "II", 9: "QQ", 10: "ii"}[number]:
+    for kind in {1: "IISS", 2: "SSQQ", 3: "", 7: "II", 8: "I", 9: "QQ", 10: "ii"}[number]:
         if kind == "S":
             (size,) = struct.unpack_from("=I", rest)
             text = rest[4 : 4 + size]
@@ -83,29 +86,36 @@ class FakeLibxl:
         arguments: list[str] | None = None,
         mode: str = "--save-domain",
         xcflags: int = 1,
-        cbflags: int = CBFLAGS,
+        cbflags: int | None = None,
         stream_type: int = 0,
         domid: int = 7,
         env: dict[str, str] | None = None,
         read_stream: bool = True,
+        feed: bytes | None = None,
     ) -> None:
+        """``feed``: the stream to restore, in place of one to be read; the pipe stays open after it."""
         stream_out, stream_in = os.pipe()
-        self.stream_fd = stream_out
+        self.stream_fd, theirs = (stream_out, stream_in) if feed is None else (stream_in, stream_out)
         self.stream = bytearray()
+        self._feed = feed
         if arguments is None:
-            arguments = [mode, str(stream_in), "-1", str(domid), str(xcflags), str(cbflags),
-                         str(stream_type)]
+            middle = [str(xcflags)] if mode == "--save-domain" else list(RINGS)
+            if cbflags is None:
+                cbflags = CBFLAGS if mode == "--save-domain" else RESTORE_CBFLAGS
+            arguments = [mode, str(theirs), "-1", str(domid), *middle, str(cbflags), str(stream_type)]
         self._stderr_path = tmp_path / "stderr"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("PYXCSR_")}
         environ.update(PYTHONPATH=str(PACKAGE_PARENT), FAKE_RECORD=str(tmp_path / "record"), **(env or {}))
         with self._stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [*program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                pass_fds=[stream_in], env=environ, cwd=tmp_path, bufsize=0,
+                pass_fds=[theirs], env=environ, cwd=tmp_path, bufsize=0,
             )
-        os.close(stream_in)
+        self.left_fd = theirs if feed is not None else -1  # what the helper has not read can be read here
+        if feed is None:
+            os.close(theirs)
         self.messages: list[Message] = []
-        self._reader = threading.Thread(target=self._read_stream, daemon=True)
+        self._reader = threading.Thread(target=self._read_stream if feed is None else self._feed_stream, daemon=True)
         if read_stream:
             self.start_reading()
 
@@ -119,11 +129,35 @@ class FakeLibxl:
             self.process.kill()
         self.process.wait()
         self.close_pipes()
+        if self.left_fd >= 0:
+            os.close(self.left_fd)  # ends a feeder that nobody reads from
+        self.finish_reading()
+        if self.stream_fd >= 0:
+            os.close(self.stream_fd)
+
+    def left_over(self) -> bytes:
+        """What the helper, which has ended, did not read of a fed stream."""
+        ending = self.start_ending()
+        data = b""
+        while piece := os.read(self.left_fd, 1 << 16):
+            data += piece
+        ending.join()
+        return data
+
+    def start_ending(self) -> threading.Thread:
+        """Has the fed stream end once all of it has been taken."""
+        thread = threading.Thread(target=self.end_feed)
+        thread.start()
+        return thread
+
+    def end_feed(self) -> None:
+        """The fed stream ends here, as when the sender dies."""
         self.finish_reading()
         os.close(self.stream_fd)
+        self.stream_fd = -1
 
     def start_reading(self) -> None:
-        """Begins to take the stream."""
+        """Begins to take the stream, or to feed it."""
         self._reader.start()
 
     def finish_reading(self) -> None:
@@ -156,12 +190,14 @@ class FakeLibxl:
         assert self.process.stdin is not None
         self.process.stdin.write(struct.pack("=i", value))
 
-    def serve(self, *, suspend: int = 1) -> int:
+    def serve(self, *, suspend: int = 1, static_data_done: int = 0) -> int:
         """Plays libxl to the end; returns the exit status."""
         while True:
             message = self.next_message()
             if message.name == "suspend":
                 self.answer(suspend)
+            elif message.name == "static_data_done":
+                self.answer(static_data_done)
             elif message.name == "complete":
                 return self.finish()
 
@@ -174,7 +210,8 @@ class FakeLibxl:
     def exit_status(self) -> int:
         """Waits for the exit, and the stream's end."""
         status = self.process.wait(20)
-        self.finish_reading()
+        if self._feed is None:
+            self.finish_reading()
         return status
 
     def terminate(self) -> float:
@@ -218,6 +255,14 @@ class FakeLibxl:
                 raise ProtocolError(f"EOF; stderr: {self.stderr}")
             data += piece
         return data
+
+    def _feed_stream(self) -> None:
+        view = memoryview(self._feed or b"")
+        try:
+            while view:
+                view = view[os.write(self.stream_fd, view) :]
+        except BrokenPipeError:
+            return  # the test is over
 
     def _read_stream(self) -> None:
         while piece := os.read(self.stream_fd, 1 << 16):

@@ -19,7 +19,7 @@ step "the guest goes on, memory clean" goes_on
 needed "xl save -c through it" ours xl save -c "$g" /tmp/s/c.xl
 step "the guest goes on" goes_on
 needed "xl save once more" ours xl save "$g" /tmp/s/b.xl
-needed "xl restore, the restore side handed on to the stock helper" ours xl restore /tmp/s/b.xl
+needed "xl restore through it" ours xl restore /tmp/s/b.xl
 step "the guest goes on, memory clean" goes_on
 rm -f /tmp/s/*
 
