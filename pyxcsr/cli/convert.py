@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional, Union
 from pyxcsr.cli.output import stream_output
 from pyxcsr.errors import OutputError, XcsrError
 from pyxcsr.stream.container import Kind
-from pyxcsr.stream.container_copy import Conversion, convert
+from pyxcsr.stream.container_copy import GUESTS, Conversion, convert
 from pyxcsr.stream.source import open_input
 from pyxcsr.xlconfig import read_config
 
@@ -92,7 +92,7 @@ def _ended_by_signals() -> Iterator[None]:
 def _report(name: str, done: Conversion) -> None:
     out = sys.stderr if name == "-" else sys.stdout
     source = f"{'an' if done.source is Kind.XL else 'a'} {_WHAT[done.source]}"
-    print(f"{name}: {_WHAT[done.to]} of a {done.guest} guest, {done.octets} octets, from {source}", file=out)
+    print(f"{name}: {_WHAT[done.to]} of {GUESTS[done.guest]} guest, {done.octets} octets, from {source}", file=out)
     if done.left_out:
         print(
             f"pyxcsr: note: {done.left_out} octets of the device model's state were left out; without them the guest "

@@ -89,4 +89,4 @@ def _where(report: VerifyReport) -> str:
     if report.container is None:
         return ""
     what = "xl save file" if report.container.kind == "xl" else "libxl stream"
-    return f"{what} of {report.container.octets} octets with a "
+    return f"{what}, {report.container.octets} octets; "

@@ -121,7 +121,7 @@ class _Converter:
             raise UsageError(f"the configuration is not usable: {problem}")
         kind = conf.summary(config).type or ""
         if conf.STREAM_KINDS.get(kind) != guest:
-            raise UsageError(f"the configuration is for a guest of type {kind}, the stream is a {guest} guest's")
+            raise UsageError(f"the configuration is for a guest of type {kind}, the stream is {GUESTS[guest]} guest's")
         return kind
 
     # The libxl stream
@@ -221,5 +221,8 @@ class _Converter:
                 "the input goes on after its last END: it is damaged, or not what it seems", offset=at, record=None
             )
 
+
+GUESTS = {"PV": "a PV", "HVM": "an HVM"}
+"""A guest's kind with its article."""
 
 _NAMES = {Kind.LIBXC: "a libxc stream", Kind.LIBXL: "a libxl stream", Kind.XL: "an xl save file"}

@@ -80,7 +80,7 @@ def test_conversions(data: bytes, to: str | None, config: bytes | None, wanted: 
         (c.xl(), None, TEXT, "only an xl save file"),
         (c.HVM, "libxl", None, "device model"),
         (c.HVM, "xl", HVM_TEXT, "device model"),
-        (c.HVM, "xl", TEXT, "of type pv, the stream is a HVM guest's"),
+        (c.HVM, "xl", TEXT, "of type pv, the stream is an HVM guest's"),
         (c.PV, "xl", HVM_TEXT, "of type hvm, the stream is a PV guest's"),
         (c.PV, "xl", PVH_TEXT, "of type pvh"),
         (c.HVM_LIBXL, "xl", TEXT, "of type pv"),
@@ -178,7 +178,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 def test_pipes() -> None:
     done = run("-", "-", data=c.HVM_XL)
     assert done.returncode == 0 and done.stdout == c.HVM
-    assert b"libxc stream of a HVM guest" in done.stderr
+    assert b"libxc stream of an HVM guest" in done.stderr
     assert f"{len(c.PAIRS + c.BLOB)} octets of the device model's state were left out".encode() in done.stderr
 
 

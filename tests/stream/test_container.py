@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -456,7 +457,7 @@ def run(command: str, *words: str, data: bytes = b"") -> subprocess.CompletedPro
 def test_verify_program() -> None:
     done = run("verify", "-", data=c.xl())
     assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout.startswith(f"-: ok; xl save file of {len(c.xl())} octets with a PV guest, version 3")
+    assert done.stdout.startswith(f"-: ok; xl save file, {len(c.xl())} octets; PV guest, version 3")
     records = build.pv64()
     set_page(records, build.L1, PageType.L1TAB, build.table({0: build.pte(build.HOLE)}))
     done = run("verify", "-", data=c.libxl(build.assemble(records)))
@@ -479,3 +480,30 @@ def test_inspect_program() -> None:
     done = run("inspect", "-", data=c.xl()[:-8])
     assert done.returncode == 1 and "without an END record of libxl" in done.stdout + done.stderr
     assert run("inspect", "-", data=c.libxl(header=struct.pack(">8sII", b"LibxlFmt", 1, 0))).returncode == 2
+
+
+# The document
+
+PAGE = Path(__file__).parents[2] / "docs" / "containers.md"
+
+
+def test_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its examples run and print what it says, and its table has the rules."""
+    from pyxcsr.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    page = PAGE.read_text()
+    names: dict[str, object] = {}
+    said = ""
+    for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            exec(compile(text, str(PAGE), "exec"), names)
+            said = "".join(line.rstrip() + "\n" for line in capsys.readouterr().out.splitlines())
+        elif text.startswith("$ "):
+            command, *expected = text.splitlines()
+            assert main(command.split()[2:]) == 0
+            assert capsys.readouterr().out.splitlines() == expected
+        else:
+            assert said == text and text
+    table = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert {name: table[name] for name in CONTAINER_RULES} == CONTAINER_RULES
