@@ -184,14 +184,16 @@ static void mark_gdts(struct st_domain *d)
     }
 }
 
-/* The name, the vcpus and the limit are the new domain's; the rest the kernel brings along. */
+/* The name and the number of vcpus are the new domain's; the rest the kernel brings along. */
 static void take_over(struct st_domain *d, const struct kernel *k)
 {
     stub_guest_config config = k->config;
 
     memcpy(config.name, d->config.name, sizeof(config.name));
     config.vcpus = d->config.vcpus;
-    config.max_pages = d->max_pages;
+    config.offline_vcpus = 0;
+    for (uint32_t v = 0; v < config.vcpus; v++)
+        config.offline_vcpus |= (uint64_t)!d->vcpu[v].online << v;
     d->config = config;
     d->p2m_vaddr = k->p2m_vaddr;
     d->rng.state = k->rng;

@@ -29,15 +29,28 @@ typedef struct { uint8_t online, running; ...; } xc_vcpuinfo_t;
 typedef struct { uint32_t leaf, subleaf, a, b, c, d; } xen_cpuid_leaf_t;
 typedef struct { uint32_t idx, flags; uint64_t val; } xen_msr_entry_t;
 typedef struct { ...; } vcpu_guest_context_any_t;
-struct cpu_user_regs { uint64_t rax, rdx; ...; };
-typedef struct { struct cpu_user_regs user_regs; unsigned long gdt_frames[16], gdt_ents, ctrlreg[8]; ...; }
-    vcpu_guest_context_t;
+struct cpu_user_regs { uint64_t rax, rdx, rip, rsp, rflags; ...; };
+typedef struct { uint64_t address; ...; } trap_info_t;
+typedef struct { unsigned long flags; struct cpu_user_regs user_regs; trap_info_t trap_ctxt[256];
+                 unsigned long ldt_base, ldt_ents, gdt_frames[16], gdt_ents, ctrlreg[8], kernel_sp;
+                 uint64_t fs_base, gs_base_kernel; ...; } vcpu_guest_context_t;
 
 xc_interface *probe_open(void);
 const char *probe_message(void);
 int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_t vcpu, void *buffer, uint64_t *size,
                  uint64_t *mask);
+int probe_mmuext(xc_interface *xch, uint32_t domid, unsigned nr, const uint32_t *cmds, const uint64_t *mfns);
 
+int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order,
+                                     unsigned flags, xen_pfn_t *extents);
+int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt);
+int xc_domain_set_tsc_info(xc_interface *xch, uint32_t domid, uint32_t mode, uint64_t nsec, uint32_t khz,
+                           uint32_t incarnation);
+int xc_set_domain_cpu_policy(xc_interface *xch, uint32_t domid, uint32_t nr_leaves, xen_cpuid_leaf_t *leaves,
+                             uint32_t nr_msrs, xen_msr_entry_t *msrs, uint32_t *leaf, uint32_t *subleaf,
+                             uint32_t *msr);
+int xc_dom_gnttab_seed(xc_interface *xch, uint32_t domid, bool is_hvm, xen_pfn_t console_gfn, xen_pfn_t store_gfn,
+                       uint32_t console_domid, uint32_t store_domid);
 int xc_interface_close(xc_interface *xch);
 int xc_version(xc_interface *xch, int cmd, void *arg);
 int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned int max, xc_domaininfo_t *info);
@@ -118,6 +131,23 @@ static const char *probe_message(void)
     return last_message;
 }
 
+static int probe_mmuext(xc_interface *xch, uint32_t domid, unsigned nr, const uint32_t *cmds,
+                        const uint64_t *mfns)
+{
+    struct mmuext_op *ops = calloc(nr + 1, sizeof(*ops));
+    int rc, kept;
+
+    for (unsigned i = 0; i < nr; i++) {
+        ops[i].cmd = cmds[i];
+        ops[i].arg1.mfn = mfns[i];
+    }
+    rc = xc_mmuext_op(xch, ops, nr, domid);
+    kept = errno;
+    free(ops);
+    errno = kept;
+    return rc;
+}
+
 /* size: in and out; buffer NULL asks for the size. What is read is copied out of a hypercall buffer. */
 static int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_t vcpu, void *buffer,
                         uint64_t *size, uint64_t *mask)
@@ -143,6 +173,22 @@ static int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_
         op.u.vcpu_msrs.msr_count = (uint32_t)*size;
         if (buffer)
             set_xen_guest_handle(op.u.vcpu_msrs.msrs, msrs);
+    } else if (cmd == XEN_DOMCTL_setvcpuextstate) {
+        op.u.vcpuextstate.vcpu = vcpu;
+        op.u.vcpuextstate.size = *size;
+        memcpy(room, buffer, *size);
+        set_xen_guest_handle(op.u.vcpuextstate.buffer, room);
+    } else if (cmd == XEN_DOMCTL_set_vcpu_msrs) {
+        op.u.vcpu_msrs.vcpu = vcpu;
+        op.u.vcpu_msrs.msr_count = (uint32_t)*size;
+        memcpy(msrs, buffer, *size * sizeof(*msrs));
+        set_xen_guest_handle(op.u.vcpu_msrs.msrs, msrs);
+    } else if (cmd == XEN_DOMCTL_set_address_size || cmd == XEN_DOMCTL_get_address_size) {
+        op.u.address_size.size = (uint32_t)*size;
+    } else if (cmd == XEN_DOMCTL_set_ext_vcpucontext) {
+        memcpy(&op.u.ext_vcpucontext, buffer, sizeof(op.u.ext_vcpucontext));
+        op.u.ext_vcpucontext.vcpu = vcpu;
+        op.u.ext_vcpucontext.size = (uint32_t)*size;
     } else {
         op.u.ext_vcpucontext.vcpu = vcpu;
     }
@@ -156,8 +202,14 @@ static int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_
         *size = op.u.vcpu_msrs.msr_count;
         if (buffer && !rc)
             memcpy(buffer, msrs, *size * sizeof(*msrs));
-    } else {
+    } else if (cmd == XEN_DOMCTL_get_address_size) {
+        *size = op.u.address_size.size;
+    } else if (cmd == XEN_DOMCTL_set_vcpu_msrs) {
+        *size = op.u.vcpu_msrs.msr_count;
+    } else if (cmd == XEN_DOMCTL_get_ext_vcpucontext) {
         *size = op.u.ext_vcpucontext.size;
+        if (buffer && !rc)
+            memcpy(buffer, &op.u.ext_vcpucontext, sizeof(op.u.ext_vcpucontext));
     }
     int kept = errno;
     xc_hypercall_buffer_free(xch, room);
@@ -244,6 +296,25 @@ class Probe:
 
     def unmap(self, address: Any, pages: int) -> None:
         assert self.lib.xenforeignmemory_unmap(self.fmem, address, pages) == 0
+
+    def populate(self, domid: int, pfns: Sequence[int], order: int = 0) -> tuple[int, list[int]]:
+        """(result, extents as they are then) of a populate call."""
+        extents = self.ffi.new("xen_pfn_t[]", list(pfns))
+        rc = self.lib.xc_domain_populate_physmap_exact(self.xch, domid, len(pfns), order, 0, extents)
+        return int(rc), list(extents)
+
+    def write(self, domid: int, mfn: int, data: bytes, offset: int = 0) -> None:
+        """Writes into a frame through a writable mapping."""
+        address, err = self.map(domid, [mfn], prot=3)
+        assert err == [0]
+        self.ffi.buffer(address, 4096)[offset:offset + len(data)] = data
+        self.unmap(address, 1)
+
+    def mmuext(self, domid: int, *ops: tuple[int, int]) -> int:
+        """Runs (command, mfn) operations: commands 0 to 3 pin an L1 to L4 table, 4 unpins."""
+        cmds = self.ffi.new("uint32_t[]", [cmd for cmd, _ in ops] or [0])
+        mfns = self.ffi.new("uint64_t[]", [mfn for _, mfn in ops] or [0])
+        return int(self.lib.probe_mmuext(self.xch, domid, len(ops), cmds, mfns))
 
     def types(self, domid: int, mfns: Sequence[int]) -> list[int]:
         array = self.ffi.new("xen_pfn_t[]", list(mfns))

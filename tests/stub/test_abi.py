@@ -37,6 +37,8 @@ STRUCTS = {
     "xc_shadow_op_stats_t": "fault_count dirty_count",
     "xen_cpuid_leaf_t": "leaf subleaf a b c d",
     "xen_msr_entry_t": "idx flags val",
+    "struct mmuext_op": "cmd arg1 arg1.mfn arg1.linear_addr arg2 arg2.nr_ents arg2.vcpumask arg2.src_mfn",
+    "mmuext_op_t": "",
     "struct xc_hypercall_buffer": "hbuf param_shadow dir ubuf sz",
     "xentoollog_logger": "vmessage progress destroy",
     "vcpu_guest_context_t": (
@@ -98,7 +100,8 @@ HYPERVISOR_VIRT_START HYPERVISOR_VIRT_END XEN_LEGACY_MAX_VCPUS FIRST_RESERVED_GD
 FIRST_RESERVED_GDT_BYTE FIRST_RESERVED_GDT_ENTRY XEN_CPUID_NO_SUBLEAF MAX_GUEST_CMDLINE
 SIF_VIRT_P2M_4TOOLS VGCF_i387_valid VGCF_in_kernel VGCF_failsafe_disables_events
 VGCF_syscall_disables_events VGCF_online VGCF_in_syscall XENVER_version XENVER_extraversion
-XENVER_capabilities XBT_NULL xen_pfn_to_cr3(0x12345) xen_cr3_to_pfn(0x12345678)
+XENVER_capabilities XBT_NULL MMUEXT_PIN_L1_TABLE MMUEXT_PIN_L2_TABLE MMUEXT_PIN_L3_TABLE
+MMUEXT_PIN_L4_TABLE MMUEXT_UNPIN_TABLE xen_pfn_to_cr3(0x12345) xen_cr3_to_pfn(0x12345678)
 """
 
 FUNCTIONS = """
@@ -110,7 +113,8 @@ xc_cpu_policy_destroy xc_cpu_policy_get_size xc_cpu_policy_get_domain xc_cpu_pol
 xc__hypercall_buffer_alloc xc__hypercall_buffer_free xc__hypercall_buffer_alloc_pages
 xc__hypercall_buffer_free_pages xenforeignmemory_open xenforeignmemory_close xenforeignmemory_map
 xenforeignmemory_unmap xs_open xs_close xs_read xs_write xs_transaction_start xs_transaction_end
-xs_resume_domain
+xs_resume_domain xc_domain_populate_physmap_exact xc_mmuext_op xc_vcpu_setcontext
+xc_domain_set_tsc_info xc_set_domain_cpu_policy xc_dom_gnttab_seed
 """
 
 MACROS = """
