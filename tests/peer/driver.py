@@ -6,6 +6,7 @@ own for each request because libxenguest may abort, and because only one libxenc
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -43,6 +44,15 @@ class Driver:
         """Does what was asked."""
         self.hv.stub.reset(**self.request.get("machine", {}))
         domid = getattr(self, f"_{self.request['do']}")()
+        if self.answer["rc"] == 0:
+            self._look(domid)
+        self.answer["state"] = self._state(domid)
+        self.hv.stub.destroy(domid)
+        self.peer.close()
+        self.answer["leaks"] = {**self.hv.stub.leaks(), **self._stray_mappings()}
+        return self.answer
+
+    def _look(self, domid: int) -> None:
         if "image" in self.request:
             from peer.image import image_of
 
@@ -50,11 +60,8 @@ class Driver:
             Path(self.request["image"]).write_text(json.dumps(image_of(self.hv, domid, leaves)))
         if self.request.get("judge"):
             self._judge(domid)
-        self.answer["state"] = self._state(domid)
-        self.hv.stub.destroy(domid)
-        self.peer.close()
-        self.answer["leaks"] = {**self.hv.stub.leaks(), **self._stray_mappings()}
-        return self.answer
+        if self.request.get("adopt"):
+            self._adopt(domid)
 
     # -- saving
 
@@ -139,10 +146,15 @@ class Driver:
             self.answer["seconds"] = time.perf_counter() - begin
             self.answer["left"] = os.fstat(source.fileno()).st_size - os.lseek(source.fileno(), 0, os.SEEK_CUR)
         self.answer["calls"] = self.hv.stub.calls()
+        seed = self.hv.stub.guest(domid).grant_seed
+        self.answer["seed"] = seed and dataclasses.asdict(seed)
+        self.answer["policy"] = self.hv.stub.guest(domid).cpu_policy_given
         return domid
 
     def _empty_domain(self) -> int:
-        raise NotImplementedError
+        octets = self.request["pages"] * 4096
+        domid: int = self.hv.stub.create_empty(octets, vcpus=self.request.get("vcpus", 1))
+        return domid
 
     def _restore_by_libxenguest(self, domid: int, source: Any) -> None:
         done = self.peer.restore(source.fileno(), domid, store_evtchn=1, console_evtchn=2)
@@ -159,6 +171,17 @@ class Driver:
             return
         self.answer.update(rc=0, report=report.to_dict())
         self.answer.update(store_gfn=report.store_gfn, console_gfn=report.console_gfn)
+
+    def _adopt(self, domid: int) -> None:
+        """Starts the restored guest's kernel, which looks whether all is where it was; saves it once more."""
+        self.hv.stub.guest(domid).adopt()
+        self.hv.stub.guest(domid).tick(3)
+        with open(self.request["adopt"], "wb") as out:
+            import pyxcsr
+
+            pyxcsr.save(self.hv, domid, out)
+        self.request["stream"] = self.request["adopt"]
+        self._judge(domid)
 
     # -- judging
 

@@ -111,3 +111,75 @@ def image_of(hv: StubBackend, domid: int, leaves: Optional[list[int]] = None) ->
         "shared_info": hv.read_frames(domid, [info.shared_info_mfn]).hex(),
         "policy": [x.hex() for x in hv.cpu_policy(domid)],
     }
+
+
+# -- comparing
+
+SHARED_ARCH = 3088
+UPCALL_SELECTORS = [64 * vcpu + 8 for vcpu in range(32)]
+FRAME_FIELDS = [SHARED_ARCH + offset for offset in (8, 24, 32)]  # list of lists; p2m_cr3, and p2m_vaddr with it
+PENDING, MASK, WALLCLOCK = slice(2048, 2560), slice(2560, 3072), slice(3072, SHARED_ARCH)
+START_INFO = struct.Struct("<32sQQIxxxxQIxxxxQI")  # magic to console.domU.evtchn
+
+
+def differences(saved: Image, restored: Image) -> list[str]:
+    """What of a restored guest is not as it was when it was saved; nothing if all is."""
+    return [
+        *_page_differences(saved, restored),
+        *(f"{name} differs" for name in ("p2m", "vcpus", "start_info_pfn") if saved[name] != restored[name]),
+        *_tsc_differences(saved["tsc"], restored["tsc"]),
+        *_shared_info_differences(bytes.fromhex(saved["shared_info"]), bytes.fromhex(restored["shared_info"])),
+        *_start_info_differences(bytes.fromhex(saved["start_info"]), bytes.fromhex(restored["start_info"])),
+    ]
+
+
+def _page_differences(saved: Image, restored: Image) -> list[str]:
+    """The p2m's own pages are compared by pfn elsewhere; start_info is the restorer's to change."""
+    other = {str(x) for x in saved["leaves"]} | {str(saved["start_info_pfn"])}
+    pfns = sorted(set(saved["pages"]) | set(restored["pages"]), key=int)
+    found = []
+    for pfn in pfns:
+        before, after = saved["pages"].get(pfn), restored["pages"].get(pfn)
+        if before != after and (pfn not in other or before is None or after is None or before[0] != after[0]):
+            found.append(f"pfn {int(pfn):#x} was {before}, is {after}")
+    return found
+
+
+def _tsc_differences(saved: list[int], restored: list[int]) -> list[str]:
+    """Xen counts the incarnation."""
+    expected = [*saved[:3], saved[3] + 1]
+    return [] if restored == expected else [f"TSC: {expected} expected, {restored} found"]
+
+
+def _comparable(page: bytes) -> bytes:
+    """What a restorer keeps of shared_info: vcpu_info but its selector, and arch but what names frames."""
+    mine = bytearray(page)
+    for at in UPCALL_SELECTORS:
+        mine[at : at + 8] = bytes(8)
+    for part in (PENDING, MASK, WALLCLOCK):
+        mine[part] = bytes(part.stop - part.start)
+    for at in FRAME_FIELDS:
+        mine[at : at + 8] = bytes(8)
+    return bytes(mine)
+
+
+def _shared_info_differences(saved: bytes, restored: bytes) -> list[str]:
+    found = []
+    if _comparable(saved) != _comparable(restored):
+        found.append("shared_info differs")
+    for at in FRAME_FIELDS:
+        if restored[at : at + 8] not in (saved[at : at + 8], bytes(8)):
+            found.append(f"shared_info at {at:#x} is neither as it was nor 0")
+    if any(restored[PENDING]) or restored[MASK] != b"\xff" * 512:
+        found.append("event channels are not as in a new domain")
+    return found
+
+
+def _start_info_differences(saved: bytes, restored: bytes) -> list[str]:
+    """The restorer sets nr_pages to store_evtchn anew; magic and what follows stay."""
+    before, after = START_INFO.unpack_from(saved), START_INFO.unpack_from(restored)
+    rest = START_INFO.size
+    found = [] if before[0] == after[0] and saved[rest:] == restored[rest:] else ["start_info differs"]
+    if (after[5], after[7]) != (1, 2):
+        found.append(f"start_info: event channels {after[5]} and {after[7]}, not 1 and 2")
+    return found

@@ -1,7 +1,7 @@
 /* Calls that libxenguest 4.17 makes and the stub has in another form only. */
 #include "standin.h"
 
-/* More than the stub's own: libxenguest writes a policy out in full, with leaves the stub has not set. */
+/* Room for all that 4.17 knows: libxenguest writes a policy out in full, with leaves the stub has not set. */
 #define MAX_LEAVES 160U
 #define MAX_MSRS   8U
 
@@ -102,6 +102,26 @@ static bool buffers_fit(const struct xen_domctl_cpu_policy *p)
     return fit;
 }
 
+/*
+ * libxenguest takes these fields by their meaning, and the stub fills them at random: which leaves there are,
+ * which extended states.
+ */
+static void make_sense(xen_cpuid_leaf_t *leaves, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++) {
+        xen_cpuid_leaf_t *l = &leaves[i];
+
+        if (l->leaf == 0)
+            l->a = 0xd;
+        else if (l->leaf == 0x80000000)
+            l->a = 0x80000008;
+        else if (l->leaf == 0xd && l->subleaf == 0)
+            l->a = 7, l->d = 0;
+        else if (l->leaf == 0xd && l->subleaf == 1)
+            l->c = l->d = 0;
+    }
+}
+
 /* The MSRs of a policy have 32 bits in 4.17: libxenguest refuses more. */
 static void keep_32_bits(xen_msr_entry_t *msrs, uint32_t nr)
 {
@@ -121,8 +141,10 @@ static int get_policy(xc_interface *xch, uint32_t domid, struct xen_domctl_cpu_p
         return -1;
     rc = xc_cpu_policy_get_domain(xch, domid, policy);
     rc = rc ? rc : xc_cpu_policy_serialise(xch, policy, p->leaves.p, &p->nr_leaves, p->msrs.p, &p->nr_msrs);
-    if (!rc)
+    if (!rc) {
+        make_sense(p->leaves.p, p->nr_leaves);
         keep_32_bits(p->msrs.p, p->nr_msrs);
+    }
     xc_cpu_policy_destroy(policy);
     return rc;
 }

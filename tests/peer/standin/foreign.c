@@ -17,7 +17,7 @@ static int check_frame(uint32_t domid, uint64_t mfn, bool writable)
         return -EINVAL;
     if (writable && domid == DOMID_XEN)
         return -EPERM;
-    return writable && frame->level ? -EINVAL : 0;
+    return writable && (frame->level || frame->gdt || frame->kind == ST_GDT) ? -EINVAL : 0;
 }
 
 static int check_frames(uint32_t domid, bool writable, const xen_pfn_t *arr, size_t num)
