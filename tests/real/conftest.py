@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
@@ -72,9 +73,12 @@ class Lab:
             shutil.copy2(wheel, to)
         return to
 
-    def boot(self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str) -> tuple[int, str]:
+    def boot(
+        self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str, seconds: int
+    ) -> tuple[int, str]:
         """Runs the script in dom0; its status, and all that was printed, which is shown too."""
         command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor,
+                   "--timeout", str(seconds),
                    "--payload", str(payload), "--out", str(out), "--", str(SCRIPTS / script), *map(str, arguments)]
         lines = []
         with subprocess.Popen(
@@ -89,17 +93,24 @@ class Lab:
         return run.returncode, "".join(lines)
 
     def prove(
-        self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow", sources: bool = False
+        self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow", sources: bool = False,
+        carry: Iterable[Path] = (), seconds: int = 900,
     ) -> Path:
         """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
+
+        ``carry``: files that are to be in /payload besides pyxcsr and the scripts; ``seconds`` it may take.
 
         The emulator itself hangs now and then; a boot that neither ended nor told of a failure is tried
         once more, with a warning.
         """
         payload = self.sources if sources else self.payload(tmp_path / "payload")
+        for file in carry:
+            shutil.copy2(file, payload)
         for left in (1, 0):
             out = tmp_path / f"out{left}"
-            status, text = self.boot(script, *arguments, payload=payload, out=out, hypervisor=hypervisor)
+            status, text = self.boot(
+                script, *arguments, payload=payload, out=out, hypervisor=hypervisor, seconds=seconds
+            )
             if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
                 break
             warnings.warn(f"{script} on Xen {self.release}: the lab hung (status {status}); once more", stacklevel=2)
@@ -120,7 +131,11 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         pytest.fail(f"CI has to run this: {reason}", pytrace=False)
     if reason:
         pytest.skip(reason)
-    release: str = request.param
+    return lab_of(request.param, tmp_path_factory)
+
+
+def lab_of(release: str, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The lab of a release, made once."""
     if release not in _labs:
         _labs[release] = Lab(release, tmp_path_factory.mktemp("lab"))
     return _labs[release]
