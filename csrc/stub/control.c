@@ -489,6 +489,7 @@ int stub_write_pte(uint32_t domid, uint64_t table_pfn, uint32_t index, uint64_t 
     if (d) {
         *old = ((const uint64_t *)st_guest_page(d, table_pfn))[index];
         st_write_word(d, table_pfn, index * sizeof(uint64_t), value);
+        d->touched = true;
     }
     st_unlock();
     return rc;
@@ -528,8 +529,10 @@ int stub_set_type(uint32_t domid, uint64_t pfn, uint32_t type)
         return st_error(EINVAL, "%#x is no type of a page with data", type);
     st_lock();
     d = guest_with(domid, pfn, &rc);
-    if (d)
+    if (d) {
         st_set_level(d, pfn, level, (type & XEN_DOMCTL_PFINFO_LPINTAB) != 0);
+        d->touched = true;
+    }
     st_unlock();
     return rc;
 }

@@ -129,6 +129,7 @@ struct st_domain {
     uint32_t id;
     bool built;                         /* the stub's own kernel runs in it */
     bool dying, shutdown, logdirty;
+    bool touched;                       /* a test wrote a raw entry or type: references are not counted */
     bool creation_finished;             /* was unpaused once: its CPU policy is fixed */
     int shutdown_reason;
     unsigned pause_count;

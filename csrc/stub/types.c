@@ -3,8 +3,8 @@
  * GDT, and only one of these as long as anything refers to it as such; a page becomes a table by being
  * validated, with all the tables below it, and ceases to be one with the last reference.
  *
- * A guest that the stub's own kernel runs in changes its tables without asking. Its references are
- * therefore counted anew, from its tables, before anything is decided by them.
+ * A guest that the stub's own kernel runs in changes its tables without asking, and so do tests. Its
+ * references are therefore counted anew, from its tables, before anything is decided by them.
  */
 #include "internal.h"
 
@@ -91,7 +91,7 @@ static void forget_references(struct st_frame *frame)
 
 void st_types_ready(struct st_domain *d)
 {
-    if (!d->built)
+    if (!d->built && !d->touched)
         return;
     forget_references(&st.frames[d->shared_info_mfn]);
     for (uint64_t i = 0; i < d->nr_mem; i++)

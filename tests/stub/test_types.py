@@ -216,3 +216,14 @@ def test_a_guest_that_runs(probe: Probe) -> None:
     assert probe.mmuext(guest.domid, (PIN_L1, gdt)) == -1
     assert probe.map(guest.domid, [gdt], prot=3, per_page=False)[0] == probe.ffi.NULL
     assert probe.errno == errno.EINVAL
+
+
+def test_entries_written_behind_its_back(tables: Tables) -> None:
+    """Raw entries are what a broken guest has: references are those that its tables hold then."""
+    assert tables.op((PIN_L4, L4), (PIN_L1, OTHER_L1)) == 0
+    guest = tables.probe.stub.guest(tables.domid)
+    guest.corrupt_pte(L1, 3, 0)
+    guest.corrupt_pte(OTHER_L1, 0, tables.mfns[DATA] << 12 | PRESENT | RW)
+    assert tables.op((UNPIN, L4)) == 0
+    assert tables.op((PIN_L1, DATA)) == errno.EINVAL  # writable in the other L1 table
+    assert tables.op((UNPIN, OTHER_L1), (PIN_L1, DATA)) == 0
