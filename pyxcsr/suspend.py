@@ -92,9 +92,9 @@ class XenstoreSuspend:
             self._hv.xenstore_write(self._path, REQUEST)
             self._ours = True
             self._wait(start)
-        except (Cancelled, SuspendTimeout):
-            raise  # these come with the request dealt with
         except BaseException as error:
+            if isinstance(error, (Cancelled, SuspendTimeout)) and "acknowledged" in error.facts:
+                raise  # these come with the request dealt with
             self._settle_after(error)
             raise
 
