@@ -74,7 +74,7 @@ class Lab:
 
     def boot(self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str) -> tuple[int, str]:
         """Runs the script in dom0; its status, and all that was printed, which is shown too."""
-        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor,
+        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor, "--timeout", "1200",
                    "--payload", str(payload), "--out", str(out), "--", str(SCRIPTS / script), *map(str, arguments)]
         lines = []
         with subprocess.Popen(
