@@ -72,10 +72,13 @@ class Lab:
             shutil.copy2(wheel, to)
         return to
 
-    def boot(self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str) -> tuple[int, str]:
+    def boot(
+        self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str
+    ) -> tuple[int, str]:
         """Runs the script in dom0; its status, and all that was printed, which is shown too."""
-        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor, "--timeout", "1200",
-                   "--payload", str(payload), "--out", str(out), "--", str(SCRIPTS / script), *map(str, arguments)]
+        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor,
+                   "--timeout", "1200", "--payload", str(payload), "--out", str(out),
+                   "--", str(SCRIPTS / script), *map(str, arguments)]
         lines = []
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -97,14 +100,15 @@ class Lab:
         once more, with a warning.
         """
         payload = self.sources if sources else self.payload(tmp_path / "payload")
+        what = f"{script} on Xen {self.release}"
         for left in (1, 0):
             out = tmp_path / f"out{left}"
             status, text = self.boot(script, *arguments, payload=payload, out=out, hypervisor=hypervisor)
             if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
                 break
-            warnings.warn(f"{script} on Xen {self.release}: the lab hung (status {status}); once more", stacklevel=2)
+            warnings.warn(f"{what}: the lab hung (status {status}); once more", stacklevel=2)
         failed = [line for line in text.splitlines() if " FAIL " in line]
-        assert status == 0 and not failed, f"{script} on Xen {self.release}: status {status}\n" + "\n".join(failed)
+        assert status == 0 and not failed, f"{what}: status {status}\n" + "\n".join(failed)
         assert " ok " in text and "failures: 0" in text, f"{script} did not run to its end"
         return out
 
