@@ -92,7 +92,8 @@ class Lab:
         return run.returncode, "".join(lines)
 
     def prove(
-        self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow", sources: bool = False
+        self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow",
+        sources: bool = False,
     ) -> Path:
         """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
 
