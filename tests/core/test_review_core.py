@@ -15,10 +15,12 @@ import pytest
 
 import pyxcsr
 from core.judge import judge_pages, judge_rules, save_to
+from pyxcsr.frames import PageType
 from pyxcsr.hypervisor import backend, faults
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.saver import save
+from pyxcsr.stream.records import PageData
 
 
 class Boom(Exception):
@@ -355,7 +357,7 @@ def test_the_last_bitmap_is_asked_for_as_the_last(
 
 def test_a_deferred_page_is_sent_before_the_pause(hv: StubBackend, tmp_path: Path) -> None:
     """Nothing makes it dirty: only the list of deferred pages knows of it, and every pass looks there."""
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=3, pt_updates=0, fixmap=False))
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=0, pt_updates=0, fixmap=False))
     batches = 0
 
     def fail_one_frame(name: str, count: int) -> None:
@@ -369,6 +371,33 @@ def test_a_deferred_page_is_sent_before_the_pause(hv: StubBackend, tmp_path: Pat
     first, second, last = report.passes
     assert (first.deferred, second.deferred, last.deferred) == (1, 0, 0)
     with open(tmp_path / "s", "rb") as stream:
-        lists = [[x[0] for x in r.items()] for r in pyxcsr.StreamReader(stream) if r.name == "PAGE_DATA"]  # type: ignore[attr-defined]
-    assert 77 in [pfn for part in lists[-2:-1] for pfn in part]
+        data = [x for x in pyxcsr.StreamReader(stream) if isinstance(x, PageData)]
+        sent = [kind for x in data for pfn, kind, _ in x.items() if pfn == 77]
+    assert sent == [PageType.XTAB, PageType.NOTAB], "it must not be sent a third time, with the guest waiting"
     judge_pages(hv, domid, tmp_path / "s")
+
+
+def test_a_superpage_ends_the_save_while_the_guest_still_runs(hv: StubBackend) -> None:
+    """No later pass can express it: why suspend the guest for nothing?"""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=0, pt_updates=0))
+    guest = hv.stub.guest(domid)
+    table = guest.pfns_of_type(PageType.L2TAB)[0]
+    guest.corrupt_pte(table, 400, 0xE7 | guest.mfn(9) << 12)
+    seen: list[str] = []
+    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageTableError) as caught:
+        save(hv, domid, out, progress=lambda now: seen.append(now.phase))
+    assert (caught.value.level, caught.value.index, caught.value.pfn) == (2, 400, table)
+    assert "suspend" not in seen and guest.running
+
+
+def test_a_frame_is_the_guests_only_if_both_tables_say_so(hv: StubBackend) -> None:
+    """The m2p still names the pfn, the p2m does not name the frame any more: its page is not in the stream."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writes=0))
+    guest = hv.stub.guest(domid)
+    p2m = hv.map_p2m(domid, guest.nr_pfns, [guest.mfn(x) for x in guest.leaf_pfns()])
+    mfn = guest.mfn(500)
+    assert p2m.pfn_of(mfn) == 500
+    guest.corrupt_p2m(500, (1 << 64) - 1)
+    assert hv.m2p(mfn) == 500 and p2m.pfn_of(mfn) is None
+    assert p2m.pfn_of(hv.nr_mfns()) is None and p2m.pfn_of((1 << 64) - 1) is None
+    p2m.close()
