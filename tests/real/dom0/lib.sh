@@ -107,6 +107,14 @@ seen() {
     [ -s /tmp/seen ] || { echo "no process was seen like: $pattern"; return 1; }
     return $status
 }
+written() { # waits for a file being written in FOLDER to pass 8 MiB
+    local until=$(($(ms) + 60000))
+    while [ "$(ms)" -lt $until ]; do
+        [ "$(du -sk --apparent-size "$1" | cut -f1)" -gt 8192 ] && return
+        sleep 0.05
+    done
+    echo "nothing is being written"; return 1
+}
 # stands: the guest exists, and does not get on
 stands() {
     local n; xl domid "$g" || return 1
