@@ -62,7 +62,8 @@ def save(
     ``live``: copy while the guest runs, suspend it only for the last pass; else suspend first.
     ``policy``: when to stop copying (:class:`SimplePolicy` with libxenguest's numbers by default).
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. If it has a method
-    ``resume``, that is called when the save fails after it suspended the domain.
+    ``resume``, that is called when the save fails after it suspended the domain; if it has a method ``check``, that is
+    called before anything is copied, and may raise.
     ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
     ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
 
@@ -105,6 +106,9 @@ class _Saver:
 
     def run(self, out: Union[int, HasFileno]) -> SaveReport:
         info = self._check_domain(self._hv.domain_info(self._domid))
+        check: Optional[Callable[[], None]] = getattr(self._suspend, "check", None)
+        if check is not None and not info.suspended:
+            check()
         with ExitStack() as stack:
             self._sink = self._hv.open_sink(_descriptor(out))
             self._release_by(stack, self._sink.close)
