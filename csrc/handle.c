@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 static void keep_message(xentoollog_logger *logger, xentoollog_level level, int errnoval,
@@ -59,7 +60,17 @@ int xcsr_enter(xcsr *h)
         return -XCSR_OTHER_THREAD;
     memset(&h->error, 0, sizeof h->error);
     h->log.last[0] = 0;
+    errno = 0; /* libxc has failures that set none: they must not be told by an older one */
     return 0;
+}
+
+bool xcsr_seize(xcsr *h)
+{
+    if (h->pid != getpid())
+        return false;
+    while (atomic_flag_test_and_set_explicit(&h->busy, memory_order_acquire))
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    return true;
 }
 
 void xcsr_leave(xcsr **h)
@@ -109,7 +120,7 @@ void xcsr_close(xcsr *h)
 {
     if (!h)
         return;
-    if (h->pid == getpid()) { /* a forked child shares the descriptors: closing is the parent's */
+    if (xcsr_seize(h)) { /* a forked child shares the descriptors: closing is the parent's */
         if (h->m2p)
             xenforeignmemory_unmap(h->fmem, h->m2p, h->m2p_frames);
         if (h->xs)

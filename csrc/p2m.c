@@ -49,7 +49,11 @@ void xcsr_p2m_unmap(xcsr_p2m *p)
 {
     if (!p)
         return;
-    xenforeignmemory_unmap(p->h->fmem, (void *)(uintptr_t)p->entries, p->nr_leaves);
+    xcsr *h = p->h;
+    if (xcsr_seize(h)) { /* foreign mappings are not inherited by a forked child */
+        xenforeignmemory_unmap(h->fmem, (void *)(uintptr_t)p->entries, p->nr_leaves);
+        xcsr_leave(&h);
+    }
     free(p->leaf_mfns);
     free(p);
 }

@@ -33,14 +33,19 @@ static int alloc_arena(xcsr_save *s)
     return s->batch.arena ? 0 : -ENOMEM;
 }
 
-static void release(xcsr_save *s)
+static void release_memory(xcsr_save *s)
 {
-    batch_drop(s);
-    free_bitmap(s);
     deferred_free(&s->deferred);
     if (s->batch.arena)
         munmap(s->batch.arena, XCSR_BATCH * XCSR_PAGE);
     free(s);
+}
+
+static void release(xcsr_save *s)
+{
+    batch_drop(s);
+    free_bitmap(s);
+    release_memory(s);
 }
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out)
@@ -74,8 +79,14 @@ void xcsr_save_free(xcsr_save *s)
 {
     if (!s)
         return;
+    xcsr *h = s->h;
+    if (!xcsr_seize(h)) { /* log-dirty mode is that of the parent's save, which goes on */
+        release_memory(s);
+        return;
+    }
     xcsr_logdirty_stop(s);
     release(s);
+    xcsr_leave(&h);
 }
 
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)

@@ -1,19 +1,22 @@
-/* The stream's way out. It never blocks for long: after wait_ms without progress it returns
- * XCSR_AGAIN, so that the caller can look at signals and cancellation even if the peer has stalled.
+/* The stream's way out. It never blocks for long: after wait_ms at the latest it returns XCSR_AGAIN,
+ * so that the caller can look at signals and cancellation even if the peer is slow or has stalled.
  *
  * How, without changing the flags of a descriptor that others share: sockets are sent to with
  * MSG_DONTWAIT; a pipe is opened again through /proc/self/fd, which makes a file description of our
- * own that can be non-blocking; regular files and devices are simply written to. */
+ * own that can be non-blocking, or else gets no more than the PIPE_BUF octets that poll promises;
+ * regular files and devices are simply written to. */
 #include "sink.h"
 #include "xcsr.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_IOV (IOV_MAX < 1024 ? IOV_MAX : 1024)
@@ -22,6 +25,8 @@ struct xcsr_sink {
     int fd;      /* what is written to */
     int own;     /* fd is ours to close */
     int socket;
+    int pipe;
+    int little;  /* a pipe that may block: PIPE_BUF at a time */
     int polls;   /* wait for room before each write */
     int wait_ms;
     uint64_t offset;
@@ -31,15 +36,17 @@ struct xcsr_sink {
     xcsr_error error;
 };
 
-/* Where the pipe is another user's it cannot be opened again: it is then written to as it is, and a
- * stalled reader is noticed only when a signal comes. Fails if there is no reader (ENXIO). */
-static int own_pipe(xcsr_sink *s)
+/* Where the pipe is another user's it cannot be opened again: it is then written to as it is, a little
+ * at a time. Fails if there is no reader (ENXIO). */
+static int own_pipe(xcsr_sink *s, int flags)
 {
     char path[48];
     snprintf(path, sizeof path, "/proc/self/fd/%d", s->fd);
     int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
+        s->little = !(flags & O_NONBLOCK);
         return errno == ENXIO ? -EPIPE : 0;
+    }
     s->fd = fd;
     s->own = 1;
     return 0;
@@ -66,8 +73,9 @@ int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why)
     s->fd = fd;
     s->wait_ms = wait_ms;
     s->socket = S_ISSOCK(st.st_mode);
+    s->pipe = S_ISFIFO(st.st_mode);
     s->polls = !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
-    if (S_ISFIFO(st.st_mode) && own_pipe(s)) {
+    if (s->pipe && own_pipe(s, flags)) {
         free(s);
         return refuse(why, EPIPE, fd, "is a pipe that nobody reads");
     }
@@ -87,6 +95,8 @@ void xcsr_sink_close(xcsr_sink *s)
 static ssize_t put(xcsr_sink *s)
 {
     int nr = s->nr < MAX_IOV ? (int)s->nr : MAX_IOV;
+    if (s->little)
+        return write(s->fd, s->iov->iov_base, s->iov->iov_len < PIPE_BUF ? s->iov->iov_len : PIPE_BUF);
     if (!s->socket)
         return writev(s->fd, s->iov, nr);
     struct msghdr msg = {.msg_iov = s->iov, .msg_iovlen = (size_t)nr};
@@ -123,10 +133,18 @@ static int wait_for_room(xcsr_sink *s)
     return n > 0 ? 0 : XCSR_AGAIN; /* errors show in the write itself */
 }
 
-int xcsr_sink_flush(xcsr_sink *s)
+static int64_t now_ms(void)
 {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+static int drain(xcsr_sink *s)
+{
+    int64_t until = now_ms() + s->wait_ms;
     while (s->nr) {
-        int rc = s->polls ? wait_for_room(s) : 0;
+        int rc = now_ms() > until ? XCSR_AGAIN : s->polls ? wait_for_room(s) : 0;
         if (rc)
             return rc;
         ssize_t n = put(s);
@@ -138,6 +156,27 @@ int xcsr_sink_flush(xcsr_sink *s)
             return failed(s, errno);
     }
     return 0;
+}
+
+/* A program may have left SIGPIPE at its default, and would be killed with the guest suspended. The
+ * signal is this thread's: it is held back, and taken away again unless it was pending before. */
+static int drain_pipe(xcsr_sink *s)
+{
+    sigset_t sigpipe, before, pending;
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
+    sigpending(&pending);
+    int rc = drain(s);
+    if (!sigismember(&pending, SIGPIPE))
+        sigtimedwait(&sigpipe, NULL, &(struct timespec){0, 0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+int xcsr_sink_flush(xcsr_sink *s)
+{
+    return s->pipe ? drain_pipe(s) : drain(s);
 }
 
 int sink_writev(xcsr_sink *s, struct iovec *iov, uint32_t nr)

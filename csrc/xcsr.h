@@ -51,6 +51,9 @@ int xcsr_fail_call(xcsr *h, int err, const char *op, const char *fmt, ...)
  * cleanup. */
 int xcsr_enter(xcsr *h);
 void xcsr_leave(xcsr **h);
+/* For what releases: waits until another thread's call is over; leave with xcsr_leave. False in another
+ * process, where nothing but memory may be released. */
+bool xcsr_seize(xcsr *h);
 #define XCSR_ENTER(handle)                                                                          \
     int enter_rc_ = xcsr_enter(handle);                                                             \
     if (enter_rc_)                                                                                  \

@@ -2,10 +2,12 @@
  * cffi's cdef: the two cannot drift apart.
  *
  * Every function that can fail returns 0 or -errno; the handle then holds the facts (xcsr_error_of).
- * XCSR_AGAIN is not a failure: the output would block, call again (after looking at signals).
+ * XCSR_AGAIN is not a failure: the output is slow, call again (after looking at signals).
  * A handle belongs to the process that opened it and to one thread at a time: other use is refused
  * with -XCSR_OTHER_PROCESS and -XCSR_OTHER_THREAD (no errnos, so that they cannot be mistaken for
  * Xen's answer; the handle's error record is then not the caller's and is left alone).
+ * What releases something waits for another thread's call to end; in another process it frees memory
+ * and leaves alone what belongs to the process that opened the handle: mappings, log-dirty mode.
  */
 #ifndef XCSR_API_H
 #define XCSR_API_H
@@ -118,7 +120,7 @@ int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE:
 
 /* ---- sink.c -----------------------------------------------------------------------------------
  * The caller keeps fd open, and keeps data alive until the write is over. Writes return XCSR_AGAIN
- * when the output has taken nothing for wait_ms; xcsr_sink_flush goes on from there. */
+ * when the output has not taken all after wait_ms; xcsr_sink_flush goes on from there. */
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
 void xcsr_sink_close(xcsr_sink *s);
 int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);

@@ -66,7 +66,9 @@ static int swap_once(xcsr *h, const char *path, const void *expected, size_t exp
         *done = 0;
         return xcsr_fail_call(h, errno, "xs_transaction_end", "cannot end the transaction on %s", path);
     }
-    return rc == -ENOBUFS ? 0 : rc; /* longer than anything expected: it differs */
+    if (!*done && (rc == -ENOBUFS || rc == -ENOENT)) /* longer than anything expected, or not there: it differs */
+        return 0;
+    return rc;
 }
 
 int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t expected_len,

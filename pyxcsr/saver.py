@@ -5,12 +5,21 @@ It is handed an open hypervisor and an open output, and knows neither libxenctrl
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Optional, Protocol, Union
 
-from pyxcsr.errors import Cancelled, DomainDying, HypervisorError, NotSupported, SuspendError, UsageError
+from pyxcsr.errors import (
+    Cancelled,
+    DomainDying,
+    HypervisorError,
+    NotSupported,
+    OutputError,
+    SuspendError,
+    UsageError,
+)
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
 from pyxcsr.hypervisor.interface import (
@@ -53,15 +62,17 @@ def save(
     ``live``: copy while the guest runs, suspend it only for the last pass; else suspend first.
     ``policy``: when to stop copying (:class:`SimplePolicy` with libxenguest's numbers by default).
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. If it has a method
-    ``resume``, that is called when the save fails after it suspended the domain.
+    ``resume``, that is called when the save fails after it suspended the domain; if it has a method ``check``, that is
+    called before anything is copied, and may raise.
     ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
     ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
-    before and ``suspend`` can resume it. Raises XcsrError: DomainNotFound, DomainDying, NotSupported,
-    LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError, GuestStateError, SuspendError, OutputError,
-    Cancelled, HypervisorError.
+    before and ``suspend`` can resume it. (Should ``progress`` raise at "done", the stream is complete all the same,
+    and the guest stays suspended: whoever has the stream may go on with it.) Raises XcsrError: DomainNotFound,
+    DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
+    GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
     return _Saver(hv, domid, live, policy or SimplePolicy(), suspend, progress, cancel).run(out)
 
@@ -85,6 +96,7 @@ class _Saver:
         self._began = time.monotonic()
         self._shown = 0.0
         self._suspended_at: Optional[float] = None
+        self._complete_at: Optional[int] = None  # the offset at which the stream has its END
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -94,6 +106,9 @@ class _Saver:
 
     def run(self, out: Union[int, HasFileno]) -> SaveReport:
         info = self._check_domain(self._hv.domain_info(self._domid))
+        check: Optional[Callable[[], None]] = getattr(self._suspend, "check", None)
+        if check is not None and not info.suspended:
+            check()
         with ExitStack() as stack:
             self._sink = self._hv.open_sink(_descriptor(out))
             self._release_by(stack, self._sink.close)
@@ -147,7 +162,12 @@ class _Saver:
             self._tell("tail")
             self._poll()
             # Gathered, so that a paused guest waits for one write and not for several a vcpu.
-            self._put(b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()]))
+            resumed = "has not stayed suspended while it was being saved: somebody resumed it"
+            self._check_suspended(resumed)
+            tail = b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()])
+            self._check_suspended(resumed)
+            self._complete_at = self._sink.offset + len(tail)
+            self._put(tail)
             now = time.monotonic()
         self._report.bytes = self._sink.offset
         self._report.seconds_paused = now - (self._suspended_at or now)
@@ -169,7 +189,7 @@ class _Saver:
 
     @contextmanager
     def _logdirty(self) -> Iterator[None]:
-        """Log-dirty mode around a live save."""
+        """Log-dirty mode around a live save. Left on once the stream is complete it is a warning, no failure."""
         if self._live:
             self._report.logdirty_retried = self._save.logdirty_enable()
         try:
@@ -180,7 +200,10 @@ class _Saver:
             except Exception as problem:
                 _note(error, f"besides: {problem}")
             raise
-        self._logdirty_off()
+        try:
+            self._logdirty_off()
+        except HypervisorError as problem:
+            self._report.warnings.append(str(problem))
 
     def _logdirty_off(self) -> None:
         """Tried twice: a guest whose writes are tracked for ever is a slow guest."""
@@ -256,6 +279,9 @@ class _Saver:
             self._suspend()
         self._suspended_at = time.monotonic()
         self._report.seconds_suspending = self._suspended_at - asked
+        self._check_suspended("has not been suspended")
+
+    def _check_suspended(self, otherwise: str) -> None:
         now = self._hv.domain_info(self._domid)
         if now.dying:
             raise DomainDying(
@@ -263,15 +289,21 @@ class _Saver:
             )
         if not now.suspended:
             raise SuspendError(
-                f"domain {self._domid} has not been suspended", domid=self._domid, reason=now.shutdown_reason
+                f"domain {self._domid} {otherwise}", domid=self._domid, reason=now.shutdown_reason
             )
 
     @contextmanager
     def _guest_goes_on_if_this_fails(self, before: DomainInfo) -> Iterator[None]:
-        """Resumes a guest that was running before, if ``suspend`` knows how; the first error is the one raised."""
+        """Resumes a guest that was running before, if ``suspend`` knows how; the first error is the one raised.
+
+        Not once the stream is complete: whoever reads it may have the guest running already.
+        """
         try:
             yield
         except BaseException as error:
+            if self._complete_at is not None and self._sink.offset >= self._complete_at:
+                _note(error, f"the stream is complete, and domain {self._domid} stays suspended")
+                raise
             resume: Optional[Callable[[], None]] = getattr(self._suspend, "resume", None)
             if resume is not None and not before.suspended:
                 self._resume(resume, error)
@@ -283,6 +315,8 @@ class _Saver:
             try:
                 if self._hv.domain_info(self._domid).suspended:
                     resume()
+                elif problem is not None:  # it runs, but not all of the resume succeeded
+                    _note(error, f"besides: {problem}")
                 return
             except Exception as again:
                 problem = again
@@ -330,8 +364,13 @@ def _descriptor(out: Union[int, HasFileno]) -> int:
     if isinstance(out, int):
         return out
     flush: Any = getattr(out, "flush", None)
-    if flush is not None:
-        flush()  # what Python still holds must come first
+    try:
+        if flush is not None:
+            flush()  # what Python still holds must come first
+    except OSError as error:
+        raise OutputError(f"cannot write the stream: {error}", errno=error.errno or 0, offset=0) from error
+    except ValueError as error:  # a closed file
+        raise OutputError(f"cannot write the stream: {error}", errno=errno.EBADF, offset=0) from error
     try:
         return out.fileno()
     except (AttributeError, OSError) as error:

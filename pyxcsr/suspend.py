@@ -86,15 +86,15 @@ class XenstoreSuspend:
         self.seconds_to_acknowledge = self.seconds_to_suspend = None
         if self._is_suspended():
             return
-        self._check_may_ask()
+        self.check()
         start = time.monotonic()
         try:
             self._hv.xenstore_write(self._path, REQUEST)
             self._ours = True
             self._wait(start)
-        except (Cancelled, SuspendTimeout):
-            raise  # these come with the request dealt with
         except BaseException as error:
+            if isinstance(error, (Cancelled, SuspendTimeout)) and "acknowledged" in error.facts:
+                raise  # these come with the request dealt with
             self._settle_after(error)
             raise
 
@@ -110,7 +110,8 @@ class XenstoreSuspend:
         self._ours = False
         return True
 
-    def _check_may_ask(self) -> None:
+    def check(self) -> None:
+        """Raises SuspendError if the domain cannot be asked as it is: for a saver, before it copies anything."""
         if self._info().paused:
             raise SuspendError(
                 f"domain {self._domid} is paused and cannot suspend itself; unpause it first",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,9 @@ class Output:
         while view:
             try:
                 done = os.write(self._fd, view)
+            except BlockingIOError:  # somebody else's descriptor in non-blocking mode: it is waited for
+                select.select([], [self._fd], [])
+                continue
             except OSError as error:
                 text = f"cannot write: {error.strerror}"
                 raise OutputError(text, errno=error.errno or 0, offset=self._offset) from error

@@ -47,7 +47,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
     try:
         status: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # the reader of our output has gone: nothing can be told any more, and Python must not try at exit

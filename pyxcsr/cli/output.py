@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Callable, Optional, Union
 
-from pyxcsr.errors import OutputError, UsageError
+from pyxcsr.errors import Cancelled, OutputError, UsageError
+
+Cancel = Optional[Callable[[], bool]]
+
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""What link() answers on file systems that have no hard links: FAT, some network file systems."""
+
+FIFO_POLL = 0.05
+"""Seconds between two looks whether a FIFO has got a reader."""
 
 
-def _failed(path: Path, what: str, error: OSError) -> OutputError:
+def _failed(path: Union[Path, str], what: str, error: OSError) -> OutputError:
     return OutputError(f"{path}: {what}: {error.strerror}", errno=error.errno or 0, offset=0)
 
 
+def is_standard_output(name: str) -> bool:
+    """True for -, and for a path that leads to the same place: nothing else may be printed there."""
+    if name == "-":
+        return True
+    try:
+        return sys.stdout is not None and os.path.samestat(os.stat(name), os.fstat(1))
+    except OSError:
+        return False
+
+
 @contextmanager
-def stream_output(name: str, force: bool) -> Iterator[int]:
+def stream_output(name: str, force: bool, cancel: Cancel = None) -> Iterator[int]:
     """A descriptor for the stream; on success the file gets its name, on failure nothing of it is left.
 
-    ``name``: a path, or - for standard output. ``force``: an existing file may be replaced. The file is readable
-    by its owner only: it holds a guest's memory.
+    ``name``: a path, or - for standard output. ``force``: an existing file may be replaced. ``cancel``: polled while
+    a FIFO has no reader. The file is readable by its owner only: it holds a guest's memory.
     """
-    if name == "-":
-        yield _standard_output()
+    if is_standard_output(name):
+        fd = _standard_output()
+        yield fd
+        _sync(fd, "standard output")
         return
-    path = Path(name)
-    if path.exists() and not path.is_file():
-        yield from _special(path)
+    if os.path.exists(name) and not os.path.isfile(name):
+        yield from _special(Path(name), cancel)
         return
+    path = Path(os.path.realpath(name))  # a symbolic link is kept, and the file it names is made
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force replaces it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -43,24 +67,51 @@ def stream_output(name: str, force: bool) -> Iterator[int]:
 
 
 def _standard_output() -> int:
+    if sys.stdout is None:
+        raise UsageError("standard output is closed")
     if os.isatty(1):
         raise UsageError("a stream is binary and standard output is a terminal; redirect it, or name a file")
     sys.stdout.flush()
     return 1
 
 
-def _special(path: Path) -> Iterator[int]:
+def _special(path: Path, cancel: Cancel) -> Iterator[int]:
     """A device or FIFO: it is written to as it is."""
     if path.is_dir():
         raise UsageError(f"{path} is a directory")
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = _open_fifo(path, cancel) if path.is_fifo() else os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(path, "cannot be opened", error) from error
     try:
         yield fd
+        _sync(fd, path)
     finally:
         os.close(fd)
+
+
+def _open_fifo(path: Path, cancel: Cancel) -> int:
+    """Opens it once it has a reader; a plain open would wait for one without looking at ``cancel``."""
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if cancel is not None and cancel():
+            raise Cancelled(f"cancelled while nobody was reading {path}")
+        time.sleep(FIFO_POLL)
+
+
+def _sync(fd: int, name: Union[Path, str]) -> None:
+    """Waits until a stream is on the disk, where it goes to one: the guest may be destroyed next."""
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise _failed(name, "the stream could not be made durable", error) from error
 
 
 def _create(partial: Path) -> int:
@@ -72,18 +123,46 @@ def _create(partial: Path) -> int:
 
 def _keep(fd: int, partial: Path, path: Path, force: bool) -> None:
     """Gives a complete stream its name, once it is on the disk."""
+    _sync(fd, path)
     try:
-        os.fsync(fd)
         if force:
             partial.replace(path)
         else:
-            os.link(partial, path)  # unlike a rename, never replaces
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _name(partial, path)
     except FileExistsError as error:
         raise UsageError(f"{path} has come into being meanwhile; --force replaces it") from error
     except OSError as error:
+        raise _failed(path, "the stream could not be given its name", error) from error
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        if not force:
+            path.unlink()
         raise _failed(path, "the stream could not be made durable", error) from error
+
+
+def _name(partial: Path, path: Path) -> None:
+    """Gives the file its name, and unlike a rename never replaces another."""
+    try:
+        os.link(partial, path)
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # the name is ours
+    try:
+        partial.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system on which folders cannot be synced
+            raise
+    finally:
+        os.close(fd)

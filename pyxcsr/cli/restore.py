@@ -107,6 +107,7 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
 def summary(report: RestoreReport) -> str:
     """The report as text."""
     size = report.nr_pfns * PAGE_SIZE // MIB
+    size = report.nr_pfns * PAGE_SIZE // MIB
     return (
         f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), {report.tables} page tables, "
         f"{report.pinned} pinned, {report.nr_vcpus} vcpus, {report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; "

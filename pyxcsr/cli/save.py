@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyxcsr.cli.output import stream_output
+from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.cli.show import progress_line, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
@@ -80,11 +80,16 @@ def run(args: argparse.Namespace) -> int:
             domid = find_domain(hv, args.domain)
             config = config_for(hv, domid, args)
             suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)
-            with _guest_goes_on_if_this_fails(suspend), stream_output(args.file, args.force) as fd:
-                with wrapped(hv, fd, config, cancel):
-                    report = _save(hv, domid, fd, args, policy, suspend, cancel)
-                _continue(hv, domid, args.then, suspend)
-            if args.then == "destroy":
+            with _guest_goes_on_if_this_fails(suspend):
+                with stream_output(args.file, args.force, cancel) as fd:
+                    with wrapped(hv, fd, config, cancel):
+                        report = _save(hv, domid, fd, args, policy, suspend, cancel)
+                    if args.then == "resume":
+                        suspend.resume()  # as soon as its image is complete: it need not wait for the disk
+                if args.then == "pause":
+                    hv.domain_pause(domid)
+                    suspend.resume()
+            if args.then == "destroy":  # it waited, suspended, until the file was known to be safe
                 _destroy(hv, domid)
             _print(report, args)
     except Cancelled as error:
@@ -94,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _policy(args: argparse.Namespace) -> SimplePolicy:
-    if args.suspend_timeout <= 0:
+    if not args.suspend_timeout > 0:
         raise UsageError("--suspend-timeout must be more than 0")
     try:
         return SimplePolicy(args.max_iterations, args.target_dirty)
@@ -143,19 +148,11 @@ def _guest_goes_on_if_this_fails(suspend: XenstoreSuspend) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        suspend.resume()
+        try:
+            suspend.resume()
+        except XcsrError as problem:  # not the first error, which is the one that is raised
+            print(f"pyxcsr: the guest may still be suspended: {problem}", file=sys.stderr)
         raise
-
-
-def _continue(hv: Backend, domid: int, then: str, suspend: XenstoreSuspend) -> None:
-    """The guest goes on as soon as its image is complete: it need not wait for the disk.
-
-    A guest that is to be destroyed waits, suspended, until the file is known to be safe.
-    """
-    if then == "pause":
-        hv.domain_pause(domid)
-    if then != "destroy":
-        suspend.resume()
 
 
 def _destroy(hv: Backend, domid: int) -> None:
@@ -172,7 +169,9 @@ def _destroy(hv: Backend, domid: int) -> None:
 
 
 def _print(report: SaveReport, args: argparse.Namespace) -> None:
-    out = sys.stderr if args.file == "-" else sys.stdout
+    out = sys.stderr if is_standard_output(args.file) else sys.stdout
+    if out is None:  # closed
+        return
     if args.json:
         print(json.dumps({**report.to_dict(), "file": os.fspath(args.file), "format": args.format}, indent=2), file=out)
     elif not args.quiet:

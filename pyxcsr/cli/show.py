@@ -48,6 +48,8 @@ def _progress_text(now: Progress) -> str:
 
 def progress_line(wanted: Optional[bool]) -> Optional[ProgressLine]:
     """A progress line on standard error if it is wanted, or (None) if that is a terminal."""
+    if sys.stderr is None:  # closed by whoever started us
+        return None
     show = sys.stderr.isatty() if wanted is None else wanted
     return ProgressLine(sys.stderr) if show else None
 

@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP as a wish to cancel, so that a save ends in good order."""
+"""SIGINT, SIGTERM and SIGHUP as a wish to cancel, so that a save ends in good order.
+
+One that was ignored when the program began stays so: nohup, or a shell's background job, means it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ class CancelBySignal:
     @contextmanager
     def installed(self) -> Iterator[CancelBySignal]:
         """While this lasts the signals only set the wish."""
-        before = {x: signal.signal(x, self._note) for x in SIGNALS}
+        wanted = [x for x in SIGNALS if signal.getsignal(x) != signal.SIG_IGN]
+        before = {x: signal.signal(x, self._note) for x in wanted}
         try:
             yield self
         finally:

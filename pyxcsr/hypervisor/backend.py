@@ -10,6 +10,7 @@ import errno
 import warnings
 from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Callable, Optional
 
 from pyxcsr.errors import DomainNotFound, OutputError, UsageError
@@ -63,8 +64,12 @@ class Backend:
     def close(self) -> None:
         if self._handle is None:
             return
-        for child in reversed(list(self._children.values())):
-            child.close()
+        with ExitStack() as stack:  # the last made goes first; one that fails does not keep the others open
+            stack.callback(self._close_handle)
+            for child in list(self._children.values()):
+                stack.callback(child.close)
+
+    def _close_handle(self) -> None:
         handle, self._handle = self._handle, None
         self._lib.xcsr_close(handle)
 

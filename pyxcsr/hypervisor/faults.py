@@ -63,7 +63,7 @@ def _call_error(op: str, code: int, text: str, facts: dict[str, Any]) -> Hypervi
         kind, message = LogDirtyUnsupported, f"{message}; {PASSTHROUGH}"
     elif code == errno.ESRCH:
         kind = DomainNotFound
-    elif code == errno.EACCES and op not in OPENING:
+    elif code == errno.EACCES and op.startswith(("xc_", "XEN_")) and op not in OPENING:
         kind, message = VersionMismatch, f"{message}; {VERSION}"
     elif op in OPENING or (code == errno.EPERM and op != "xenforeignmemory_map"):
         kind, message = PrivilegeError, f"{message}; {PRIVILEGE}"

@@ -71,7 +71,7 @@ class BatchResult:
 
 
 Again = Callable[[], None]
-"""Called whenever the output has taken nothing for a while; may raise to give up (cancel)."""
+"""Called at least ten times a second while the output is slow; may raise to give up (cancel)."""
 
 
 class SinkHandle(Protocol):

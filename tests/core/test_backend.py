@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 import time
 from pathlib import Path
@@ -39,6 +40,9 @@ def test_another_thread_at_the_same_time_is_refused(hv: StubBackend) -> None:
     stop, seen, refused = threading.Event(), [], []
 
     def other() -> None:
+        while select.select([], [writer], [], 0)[1]:
+            time.sleep(0.01)
+        time.sleep(0.1)  # from here on the save is nearly always within one call, which waits for the pipe
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:

@@ -326,6 +326,15 @@ def test_the_domain_is_destroyed_half_way(hv: StubBackend) -> None:
     assert hv.stub.leaks() == {}
 
 
+def test_a_paused_domain_is_refused_before_anything_is_copied(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    hv.domain_pause(domid)
+    with pytest.raises(pyxcsr.SuspendError, match="paused"):
+        save_to(hv, domid, tmp_path / "s")
+    assert (tmp_path / "s").stat().st_size == 0
+    hv.domain_unpause(domid)
+
+
 # -- bad input
 
 

@@ -94,7 +94,7 @@ class Lab:
 
     def prove(
         self, script: str, *arguments: object, tmp_path: Path, hypervisor: str = "shadow", sources: bool = False,
-        carry: Iterable[Path] = (), seconds: int = 900,
+        carry: Iterable[Path] = (), seconds: int = 1200,
     ) -> Path:
         """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
 
@@ -106,6 +106,7 @@ class Lab:
         payload = self.sources if sources else self.payload(tmp_path / "payload")
         for file in carry:
             shutil.copy2(file, payload)
+        what = f"{script} on Xen {self.release}"
         for left in (1, 0):
             out = tmp_path / f"out{left}"
             status, text = self.boot(
@@ -113,9 +114,9 @@ class Lab:
             )
             if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
                 break
-            warnings.warn(f"{script} on Xen {self.release}: the lab hung (status {status}); once more", stacklevel=2)
+            warnings.warn(f"{what}: the lab hung (status {status}); once more", stacklevel=2)
         failed = [line for line in text.splitlines() if " FAIL " in line]
-        assert status == 0 and not failed, f"{script} on Xen {self.release}: status {status}\n" + "\n".join(failed)
+        assert status == 0 and not failed, f"{what}: status {status}\n" + "\n".join(failed)
         assert " ok " in text and "failures: 0" in text, f"{script} did not run to its end"
         return out
 

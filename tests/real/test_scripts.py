@@ -9,7 +9,8 @@ import pytest
 
 from .conftest import CHECKOUT, LAB, SCRIPTS
 
-SHELL = sorted([*SCRIPTS.glob("*.sh"), LAB / "build", LAB / "wheel", *(LAB / "dom0").iterdir(), CHECKOUT / ".ci/run"])
+SHELL = [*sorted(SCRIPTS.glob("*.sh")), *sorted((LAB / "dom0").iterdir()),
+         LAB / "build", LAB / "wheel", CHECKOUT / ".ci/run"]
 PYTHON = sorted([*SCRIPTS.glob("*.py"), LAB / "run", LAB / "tools/xlwrap"])
 
 

@@ -56,18 +56,10 @@ broken_pipe() { (set -o pipefail; pyxcsr save --live "$g" - | head -c 1000000 >/
 step "closed pipe" refused 'pipe' broken_pipe
 step "the guest goes on and can be saved" usable
 
-written() { # waits for a file being written in $s to pass 8 MiB
-    local i=0
-    while [ $i -lt 300 ]; do
-        [ "$(cat $s/* $s/.[!.]* 2>/dev/null | head -c 8388609 | wc -c)" -gt 8388608 ] && return
-        sleep 0.05; i=$((i + 1))
-    done
-    echo "nothing is being written"; return 1
-}
 killed() { # killed SIGNAL ARGUMENT... : a save is sent the signal in mid-pass and must fail soon
     local signal=$1 pid status a; shift
     env --default-signal=INT pyxcsr save "$@" & pid=$!
-    written || { kill -KILL $pid; return 1; }
+    written $s || { kill -KILL $pid; return 1; }
     kill "-$signal" $pid; a=$(ms)
     wait $pid; status=$?
     echo "SIG$signal: status $status after $(($(ms) - a)) ms"

@@ -80,7 +80,8 @@ def spied(helper, *command):
         seen = json.load(f)
     os.unlink("/tmp/spy.json")
     return {"passes": seen["passes"], "octets": seen["octets"], "pages": seen["octets"] // 4104,
-            "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_to_start": seen["to_start"], "seconds_xl": seconds}
+            "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_to_start": seen["to_start"],
+            "seconds_xl": seconds}
 
 
 def xl_save(helper):
@@ -126,7 +127,8 @@ def main():
     print(f"Xen {release}, guest {guest}, medians of {sys.argv[2]}")
     print(f"{'':12}{'':15}" + "".join(f"{f:>18}" for f in FIGURES))
     for row in table:
-        print(f"{row['what']:12}{row['by']:15}" + "".join(f"{'-' if row[f] is None else row[f]:>18}" for f in FIGURES))
+        shown = ["-" if row[f] is None else row[f] for f in FIGURES]
+        print(f"{row['what']:12}{row['by']:15}" + "".join(f"{value:>18}" for value in shown))
 
 
 main()

@@ -64,15 +64,15 @@ clean() {
 }
 # goes_on: three more heartbeats and two more sweeps over all its memory, all vcpus, all clean
 goes_on() {
-    local n sweeps want i=0
+    local n sweeps want until=$(($(ms) + 300000))
     want=$(sed -n 's/.*pulse.workers=\([0-9]*\).*/\1/p' "/lab/$g.cfg")
     n=$(beat) sweeps=$(field sweeps)
-    while [ $i -lt 120 ]; do
+    while [ "$(ms)" -lt $until ]; do
         if [ "$(beat || true)" -ge $((${n:-0} + 3)) ] 2>/dev/null && [ "$(field sweeps)" -ge $((${sweeps:-0} + 2)) ] &&
             [ "$(field vcpus)" = "$want" ]; then
             clean; return
         fi
-        sleep 0.5; i=$((i + 1))
+        sleep 0.5
     done
     echo "no heartbeat beyond n=${n:-none}, or sweeps stand at ${sweeps:-none}, or not ${want:-1} vcpus"
     last_beat; xl list; return 1
@@ -106,6 +106,14 @@ seen() {
     kill $watcher; wait $watcher 2>/dev/null
     [ -s /tmp/seen ] || { echo "no process was seen like: $pattern"; return 1; }
     return $status
+}
+written() { # waits for a file being written in FOLDER to pass 8 MiB
+    local until=$(($(ms) + 60000))
+    while [ "$(ms)" -lt $until ]; do
+        [ "$(du -sk --apparent-size "$1" | cut -f1)" -gt 8192 ] && return
+        sleep 0.05
+    done
+    echo "nothing is being written"; return 1
 }
 # stands: the guest exists, and does not get on
 stands() {

@@ -9,10 +9,9 @@ was=$(generation)
 needed "raise the guest's limit" xl mem-max "$g" 512
 growing() { # a save that would go on and on, and the guest's memory growing meanwhile
     pyxcsr save --live --max-iterations 1000000 --target-dirty 0 "$g" /tmp/s/f & local pid=$! status
-    sleep 3
-    kill -0 $pid || return 1
+    written /tmp/s || return 1
     xl mem-set "$g" 200
-    for _ in $(seq 300); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
+    for _ in $(seq 1000); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
     ! kill -0 $pid 2>/dev/null || { echo "the save goes on and on"; kill $pid; }
     wait $pid; status=$?
     echo "status $status, p2m_generation $was, then $(generation)" >&2

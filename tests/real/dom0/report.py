@@ -12,7 +12,7 @@ print(f"    passes {len(passes)}, pages {pages}, dirty {[p['dirty'] for p in pas
 wrong = [what for what, right in {
     "live is not what was asked for": r["live"] is live,
     "number of passes": len(passes) >= 2 if live else len(passes) == 1,
-    "only the last pass is suspended": [p["suspended"] for p in passes] == [False] * (len(passes) - 1) + [True],
+    "only the last pass is suspended": [p["suspended"] for p in passes].index(True) == len(passes) - 1,
     "first pass does not start from all pages": pages[0] > 0.9 * r["nr_pfns"],
     "no page was dirtied: the guest did not write": not live or sum(pages[1:]) > 0,
     "sum of pages": sum(pages) == r["pages"],

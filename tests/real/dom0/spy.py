@@ -65,10 +65,12 @@ for n in sys.argv[2:4]:
     if int(n) >= 0:
         os.set_inheritable(int(n), True)
 started = time.monotonic()
-child = subprocess.Popen([helper, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+child = subprocess.Popen([helper, *sys.argv[1:]], close_fds=False, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
 times = relay(child)
 with open(os.environ["SPY_OUT"], "w") as out:
-    json.dump({"seconds": times[COMPLETE] - started, "to_start": times["first"] - started, "suspending": times["suspended"] - times[SUSPEND],
+    json.dump({"seconds": times[COMPLETE] - started, "to_start": times["first"] - started,
+               "suspending": times["suspended"] - times[SUSPEND],
                "paused": times[COMPLETE] - times["suspended"], "octets": times["octets"],
                "passes": sum("rames" in text or "pass" in text for text in times["doing"]),
                "doing": sorted(times["doing"])}, out)
