@@ -109,7 +109,7 @@ def summary(report: RestoreReport) -> str:
     size = report.nr_pfns * PAGE_SIZE // MIB
     size = report.nr_pfns * PAGE_SIZE // MIB
     return (
-        f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), {report.tables} page tables, "
-        f"{report.pinned} pinned, {report.nr_vcpus} vcpus, {report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; "
+        f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), "
+        f"{report.tables} page tables, {report.pinned} pinned, {report.nr_vcpus} vcpus, {report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; "
         "it is complete and paused"
     )

@@ -18,6 +18,7 @@ import pytest
 from stream import build, oracle
 from stream import containers as c
 
+from pyxcsr.cli.convert import Output
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.stream import format as fmt
@@ -286,8 +287,28 @@ def test_memory_is_constant(to: str) -> None:
     assert kib < 16 << 10
 
 
+def test_a_pipe_that_does_not_block() -> None:
+    """Short writes, and none at all until the reader comes."""
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(c.PV):
+            time.sleep(0.01)
+            got.extend(os.read(out, 10_000))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    convert(io.BytesIO(c.xl()), Output(into).put)
+    thread.join(30)
+    os.close(out)
+    os.close(into)
+    assert bytes(got) == c.PV
+
+
 def test_a_reader_that_is_slow(tmp_path: Path) -> None:
-    """Short writes into a FIFO."""
+    """A FIFO, read in small pieces."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     got = bytearray()

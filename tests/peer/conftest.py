@@ -33,6 +33,7 @@ class Done:
     def ok(self) -> dict[str, Any]:
         """The answer; fails the test if there is none."""
         assert self.answer is not None, f"the driver ended by {self.signal}: {self.said[-2000:]}"
+        assert "stand-in:" not in self.said, self.said[-2000:]
         return self.answer
 
 

@@ -120,6 +120,27 @@ class Driver:
 
         return guest.pfns_of_type(PageType[value.split()[1]])[0]
 
+    def _time(self) -> int:
+        """Both savers in turn, ``repeat`` times, on one guest that writes nothing, with one run before that counts
+        for nothing; seconds of each: in all, paused, and of the processor."""
+        from pyxcsr.hypervisor.stub import StubGuest
+
+        domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
+        savers = ("libxenguest", "pyxcsr")
+        times: dict[str, list[list[float]]] = {by: [] for by in savers}
+        for turn in range(self.request["repeat"] + 1):
+            for by in savers:
+                with open(self.request["stream"], "wb") as out:
+                    begin, cpu = time.perf_counter(), time.process_time()
+                    getattr(self, f"_save_by_{by}")(domid, out)
+                    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+                assert self.answer["rc"] == 0
+                self.hv.domain_resume(domid)
+                if turn:
+                    times[by].append([seconds, self.answer["paused"], cpu])
+        self.answer["times"] = times
+        return domid
+
     @contextmanager
     def _script(self, guest: Any) -> Iterator[None]:
         """``hooks``: [function, count, method of the guest, its arguments]; ``fail``: [function, nth, errno]."""

@@ -9,9 +9,6 @@ from typing import Any, Callable, NamedTuple, Optional
 
 STREAM_PLAIN = 0
 LIVE = 1  # XCFLAGS_LIVE
-MISSING = {1: "CPUID", 2: "MSR"}
-CHECKPOINT_ERROR = 0
-CONTINUE, STOP = 0, 1
 
 
 class PrecopyStats(Structure):
@@ -128,8 +125,13 @@ class Libxenguest:
     def restore(self, fd: int, domid: int, *, store_evtchn: int, console_evtchn: int) -> Restored:
         """xc_domain_restore into a domain that exists and is empty."""
         missing: list[int] = []
+
+        def static_data_done(bits: int, _: Any) -> int:
+            missing.append(bits)
+            return 0
+
         callbacks = _RestoreCallbacks(
-            static_data_done=_StaticDataDone(lambda bits, _: missing.append(bits) or 0),
+            static_data_done=_StaticDataDone(static_data_done),
             restore_results=_Results(lambda store, console, _: None),
         )
         store, console = c_ulong(0), c_ulong(0)
@@ -140,6 +142,3 @@ class Libxenguest:
         )
         error = ctypes.get_errno()
         return Restored(int(rc), error, store.value, console.value, missing[0] if missing else None)
-
-
-__all__ = ["CONTINUE", "STOP", "Libxenguest", "PrecopyStats", "Restored"]

@@ -55,8 +55,10 @@ def restore(peer: Peer, folder: Path, by: str, saved: dict[str, Any], guest: str
     ).ok
 
 
-@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
-@pytest.mark.parametrize("name", GUESTS)
+CASES = [(name, True) for name in GUESTS] + [("plain", False)]
+
+
+@pytest.mark.parametrize(("name", "live"), CASES, ids=[name if live else f"{name} non-live" for name, live in CASES])
 @pytest.mark.parametrize("pair", PAIRS, ids=["-to-".join(x) for x in PAIRS])
 def test_the_guest_is_as_it_was(peer: Peer, tmp_path: Path, pair: tuple[str, str], name: str, live: bool) -> None:
     """Every page, vcpu, the p2m, TSC, shared_info, start_info; and its kernel goes on and is saved again."""

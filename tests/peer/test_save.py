@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from peer.conftest import Peer
-from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.records import P2mFrames, PageData, Record
+from peer.streams import pages, records
+from pyxcsr.stream.records import P2mFrames
 
 pytestmark = pytest.mark.toolchain
 
@@ -26,15 +26,6 @@ GUESTS = {
 }
 SUSPENDED = [["shut_down", [2]]]
 POLICIES = ("X86_CPUID_POLICY", "X86_MSR_POLICY")
-
-
-def records(path: Path) -> list[tuple[Record, bytes]]:
-    """Each record with its octets in the file: header, body and padding."""
-    data = path.read_bytes()
-    with open(path, "rb") as stream:
-        found = list(StreamReader(stream))
-    starts = [x.offset or 0 for x in found] + [len(data)]
-    return [(x, data[begin:end]) for x, begin, end in zip(found, starts, starts[1:])]
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
@@ -84,13 +75,6 @@ def test_both_savers_write_the_same_octets(peer: Peer, tmp_path: Path, name: str
     assert headers[0] == headers[1]
 
 
-def pages(path: Path) -> dict[int, tuple[int, bytes]]:
-    """pfn -> (type, content) of all pages sent with one."""
-    with open(path, "rb") as stream:
-        batches = [x for x in StreamReader(stream) if isinstance(x, PageData)]
-        return {pfn: (kind, bytes(page)) for x in batches for pfn, kind, page in x.items() if page is not None}
-
-
 def test_reserve_at_the_end_of_the_p2m_is_all_that_we_leave_out(peer: Peer, tmp_path: Path) -> None:
     """p2m pages that are all one shared page of invalid entries, at the list's end: they hold no memory."""
     paths = save_by_both(peer, tmp_path, GUESTS["spare p2m"])
@@ -108,3 +92,12 @@ def test_it_cleans_up_after_failures(peer: Peer, tmp_path: Path, function: str) 
     done = peer("save", "libxenguest", fail=[[function, 2, 12]], **request).ok
     assert done["rc"] == -1
     assert done["leaks"] == {} and not done["state"]["logdirty"]
+
+
+def test_both_savers_can_be_timed_side_by_side(peer: Peer, tmp_path: Path) -> None:
+    """What benchmarks use: one process, one guest, the savers in turn."""
+    guest = "pv64:mem=16M,seed=7,writer=none"
+    done = peer("time", "both", guest=guest, repeat=2, stream=tmp_path / "s").ok
+    assert [len(x) for x in done["times"].values()] == [2, 2]
+    assert all(0 < paused <= seconds for x in done["times"].values() for seconds, paused, _ in x)
+    assert done["leaks"] == {}
