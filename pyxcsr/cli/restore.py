@@ -107,9 +107,8 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
 def summary(report: RestoreReport) -> str:
     """The report as text."""
     size = report.nr_pfns * PAGE_SIZE // MIB
-    size = report.nr_pfns * PAGE_SIZE // MIB
     return (
         f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), "
-        f"{report.tables} page tables, {report.pinned} pinned, {report.nr_vcpus} vcpus, {report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; "
-        "it is complete and paused"
+        f"{report.tables} page tables, {report.pinned} pinned, {report.nr_vcpus} vcpus, "
+        f"{report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; it is complete and paused"
     )
