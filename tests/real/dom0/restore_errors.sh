@@ -10,7 +10,6 @@ mkdir /tmp/s; cd /tmp/s
 needed "stock xl save" theirs xl save "$g" good
 needed "its configuration" xlwrap config good c.json
 needed "its memory stream" xlwrap unwrap good raw
-needed "tampered streams" python3 "$real/tamper.py" raw .
 free() { xl info | awk '$1 == "free_memory" {print $3}'; }
 was=$(free) beats_were=$(beats | wc -l)
 nothing_left() { # the domain is gone, so is its memory, and the guest never ran
@@ -29,13 +28,14 @@ for at in $((size / 10)) $((size / 2)) $((size - 3000)) $((size - 9)); do
     grep 'pyxcsr: error' /tmp/refused
     step "  nothing left" nothing_left
 done
-for file in *.tampered; do
-    xlwrap wrap $file c.json bad.xl
-    step "tampered: $file" refused 'pyxcsr: error' ours xl restore bad.xl
+for name in $(python3 "$real/tamper.py" raw); do
+    needed "tampered: $name" python3 "$real/tamper.py" raw $name bad.raw
+    xlwrap wrap bad.raw c.json bad.xl
+    step "  xl restore" refused 'pyxcsr: error' ours xl restore bad.xl
     grep 'pyxcsr: error' /tmp/refused
     step "  nothing left" nothing_left
 done
-rm -f bad.xl ./*.tampered
+rm -f bad.xl bad.raw
 sed 's/"target_memkb": [0-9]*/"target_memkb": 65536/' c.json >small.json
 xlwrap wrap raw small.json small.xl
 step "a domain with half the memory" refused 'pyxcsr: error' ours xl restore small.xl
@@ -46,7 +46,7 @@ rm small.xl
 aborted() { # aborted SIGNAL: while the stream stands still
     local xl pid status i=0; rm -f fifo; mkfifo fifo
     (exec 3>fifo; head -c $((size / 2)) good >&3; sleep 30) & local feeder=$!
-    ours xl restore fifo & xl=$!
+    ours env --default-signal=INT xl restore fifo & xl=$!
     while ! pid=$(pgrep -f 'pyxcsr-save-helper --restore-domain'); do
         sleep 0.1; i=$((i + 1)); [ $i -lt 200 ] || return 1
     done

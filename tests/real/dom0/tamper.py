@@ -1,4 +1,4 @@
-"""tamper.py RAW FOLDER: a PV guest's stream, wrong in one place each, as NAME.tampered.
+"""tamper.py RAW [NAME OUT]: a PV guest's stream, wrong in the way of that name; without one the names are listed.
 
 Written against the specification and not with pyxcsr's code, as streams.py.
 """
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PAGE_DATA, BASIC, END = 0x01, 0x04, 0x00
-raw, folder = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+raw = Path(sys.argv[1]).read_bytes()
 
 
 def records():
@@ -20,7 +20,10 @@ def records():
 
 
 def put(name, data):
-    (folder / f"{name}.tampered").write_bytes(data)
+    if sys.argv[2:] == []:
+        print(name)
+    elif sys.argv[2] == name:
+        Path(sys.argv[3]).write_bytes(data)
 
 
 def changed(offset, value):
