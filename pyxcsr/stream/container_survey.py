@@ -14,7 +14,7 @@ from pyxcsr.stream.container_rules import note_config
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, StreamReader
 from pyxcsr.stream.source import Input, Source
-from pyxcsr.stream.survey import Line, Survey, survey
+from pyxcsr.stream.survey import Line, Survey, survey, survey_nested
 
 
 def survey_input(file: Input, show: Callable[[Line], None], *, fold: bool = True) -> Survey:
@@ -120,7 +120,7 @@ class _ContainerSurveyor:
                 f"{DomainType(domain.type).name} guest of Xen {domain.xen_major}.{domain.xen_minor}",
             )
         )
-        sums = survey(stream, self._show, fold=self._fold)
+        sums = survey_nested(stream, self._show, fold=self._fold)
         if self._survey is None:
             self._survey = sums
             self._facts.libxc_offset = start

@@ -113,11 +113,18 @@ def survey(reader: StreamReader, show: Callable[[Line], None], *, fold: bool = T
     ``fold`` makes one line of PAGE_DATA records that follow one another. What goes wrong on the way ends up
     in ``problems``; NotAStream, an unusable header and OSError are raised.
     """
-    return _Surveyor(reader, show, fold).run()
+    return _Surveyor(reader, show, fold, nested=False).run()
+
+
+def survey_nested(reader: StreamReader, show: Callable[[Line], None], *, fold: bool) -> Survey:
+    """``survey`` for a stream within another input; a checkpointed one is followed to its first checkpoint only."""
+    return _Surveyor(reader, show, fold, nested=True).run()
 
 
 class _Surveyor:
-    def __init__(self, reader: StreamReader, show: Callable[[Line], None], fold: bool) -> None:
+    def __init__(
+        self, reader: StreamReader, show: Callable[[Line], None], fold: bool, *, nested: bool
+    ) -> None:
         image, domain = reader.image_header, reader.domain_header
         xen = (
             f"{domain.xen_major}.{domain.xen_minor}" if domain.xen_major else "converted from a legacy image"
@@ -126,6 +133,7 @@ class _Surveyor:
         self._reader = reader
         self._show = show
         self._fold = fold
+        self._nested = nested
         self._folded: _PageRun | None = None
         self._pass: Pass | None = None
 
@@ -134,6 +142,10 @@ class _Surveyor:
         try:
             for raw in self._reader.raw_records():
                 self._take(raw)
+                if raw.code == RecordType.CHECKPOINT and self._nested:
+                    text = "a checkpointed stream (Remus, COLO), whose records of libxl and libxc mix from here on"
+                    sums.problems.append(f"offset 0x{raw.offset:x}: {text}")
+                    break
         except StreamError as error:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()

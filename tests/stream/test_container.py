@@ -315,6 +315,19 @@ def test_lines() -> None:
     assert sums.guest == "HVM" and sums.problems == [] and sums.container.complete
 
 
+@pytest.mark.parametrize("name", ["too_long", "checkpointed"])
+def test_inspect_stops_where_it_has_lost_its_place(name: str) -> None:
+    """What follows is not taken for records of libxl."""
+    if name == "checkpointed":
+        data = BROKEN[name].data
+    else:
+        data = c.libxl(next(case.data for case in CASES if case.name == name) + bytes(4096))
+    lines, sums = look(data)
+    assert [line.name for line in lines if line.name.startswith("libxl")] == ["libxl header", "libxl LIBXC_CONTEXT"]
+    assert len(sums.problems) == 1 and sums.container is not None and not sums.container.complete
+    assert lines[-1].name == ("CHECKPOINT" if name == "checkpointed" else "STATIC_DATA_END")
+
+
 def test_inspect_unfolded() -> None:
     lines, _ = look(c.libxl(), fold=False)
     assert [line.name for line in lines].count("PAGE_DATA") == 4
