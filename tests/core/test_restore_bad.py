@@ -106,6 +106,29 @@ def test_a_page_data_record_is_missing(hv: StubBackend, stream: Stream) -> None:
         assert error.offset is not None
 
 
+def without_page(pieces: list[Piece], pfn: int) -> list[Piece]:
+    """The records, one page sent as not there (XTAB) in the place of its content."""
+    out = []
+    for piece in pieces:
+        body = bytearray(piece.body)
+        if piece.code == PAGE_DATA and pfn in (pages := pages_of(piece.body)):
+            index = [x & (1 << 52) - 1 for x in entries_of(piece.body)].index(pfn)
+            del body[pages[pfn] : pages[pfn] + 4096]
+            body[8 + 8 * index + 7] = 0xF0
+        out.append(Piece(piece.code, bytes(body)))
+    return out
+
+
+def test_a_page_that_a_table_refers_to_is_missing(hv: StubBackend, stream: Stream) -> None:
+    """An ordinary page, one of a thousand: only the page tables tell that it should be there."""
+    head, pieces = stream
+    body = next(x.body for x in pieces if x.code == PAGE_DATA)
+    ordinary = [x & (1 << 52) - 1 for x in entries_of(body) if x >> 60 == 0]
+    for pfn in (ordinary[100], ordinary[500]):
+        error = refused(hv, put_together(head, without_page(pieces, pfn)), pyxcsr.IncompleteStream, "incomplete")
+        assert error.pfn == pfn and error.level == 1 and error.missing >= 1
+
+
 def test_pfn_beyond_everything(hv: StubBackend, stream: Stream) -> None:
     head, pieces = stream
 
