@@ -33,6 +33,11 @@ PVH_TEXT = c.text_of(c.config("pvh"))
 OTHER = c.text_of(c.config(name="other"))
 
 
+def case_id(value: object) -> str:
+    """A test's name without streams in it."""
+    return "" if isinstance(value, (bytes, int)) else " ".join(value) if isinstance(value, tuple) else str(value)
+
+
 def converted(data: bytes, to: str | None = None, config: bytes | None = None) -> tuple[bytes, Conversion]:
     out = io.BytesIO()
     done = convert(io.BytesIO(data), out.write, to=Kind(to) if to else None, config=config)
@@ -58,7 +63,7 @@ def converted(data: bytes, to: str | None = None, config: bytes | None = None) -
         (c.xl(), "xl", OTHER, c.xl(text=OTHER + b"\0")),
         (c.xl(text=b'name = "x"\n\0', must=2), None, None, c.PV),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=case_id,
 )
 def test_conversions(data: bytes, to: str | None, config: bytes | None, wanted: bytes) -> None:
     got, done = converted(data, to, config)
@@ -89,6 +94,7 @@ def test_conversions(data: bytes, to: str | None, config: bytes | None, wanted: 
         (c.PV, "xl", TEXT + b"\0", "not usable"),
         (c.PV, "xl", b"[", "not usable"),
     ],
+    ids=case_id,
 )
 def test_what_makes_no_sense(data: bytes, to: str | None, config: bytes | None, words: str) -> None:
     written: list[Any] = []
@@ -118,6 +124,7 @@ def test_what_makes_no_sense(data: bytes, to: str | None, config: bytes | None, 
         (c.xl() + b"x", StreamError, "goes on after"),
         (c.libxl() + b"x", StreamError, "goes on after"),
     ],
+    ids=case_id,
 )
 def test_what_is_broken(data: bytes, error: type[StreamError], words: str) -> None:
     with pytest.raises(error, match=words) as raised:
@@ -139,7 +146,7 @@ def test_offsets_are_those_of_the_input() -> None:
     assert raised.value.offset == 24 + 24
 
 
-@pytest.mark.parametrize(("data", "to"), [(c.xl(), "libxc"), (c.HVM_XL, "libxl"), (c.PV, "libxl")])
+@pytest.mark.parametrize(("data", "to"), [(c.xl(), "libxc"), (c.HVM_XL, "libxl"), (c.PV, "libxl")], ids=case_id)
 def test_cut_anywhere(data: bytes, to: str) -> None:
     rnd = random.Random(to)
     for cut in [*(rnd.randrange(1, len(data)) for _ in range(60)), len(data) - 1, len(data) - 8, 48, 60]:
@@ -212,6 +219,7 @@ def test_onto_itself(tmp_path: Path) -> None:
         (("-", "none/out"), c.xl(), 1, b"No such file"),
         (("--to", "qemu", "-", "out"), c.xl(), 2, b"invalid choice"),
     ],
+    ids=case_id,
 )
 def test_failures_leave_nothing(
     words: tuple[str, ...], data: bytes, status: int, said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -195,6 +195,7 @@ def test_configuration_files(tmp_path: Path) -> None:
         (c.xl(text=b"name = 1\0", must=2), "line 1"),
         (b" " * ((4 << 20) + 9), "more than"),
     ],
+    ids=["empty", "xl.cfg", "list", "empty-in-xl", "text-in-xl", "long"],
 )
 def test_bad_configuration_files(data: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(data)

@@ -188,6 +188,7 @@ def test_offsets_in_texts_are_those_of_the_file() -> None:
         (b"Xen saved domain, xl format\n \0 \n" + bytes(40), "a save file of xl"),
         (b"LibxlFm", "not a libxc stream"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_read_at_all(data: bytes, words: str) -> None:
     for function in (check, look):
