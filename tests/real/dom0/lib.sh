@@ -50,7 +50,7 @@ install_pyxcsr() {
 }
 
 # --- the guest: its heartbeat, in all logs of its name (`xl migrate` opens another)
-beats() { cat $logs/guest-"$g"*.log 2>/dev/null | grep -a 'PULSE n=.*bad='; }
+beats() { cat $logs/guest-"$g"*.log 2>/dev/null | tr -d '\r' | grep -a 'PULSE n=.*bad='; }
 last_beat() { beats | sed 's/.*PULSE //' | sort -t= -k2 -n | tail -n 1; }
 field() { last_beat | tr ' ' '\n' | sed -n "s/^$1=//p"; }
 beat() { field n; }
