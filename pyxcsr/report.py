@@ -11,7 +11,7 @@ from typing import Any, Optional
 class Progress:
     """Where a save stands.
 
-    ``phase``: "setup", "pass" (guest running), "suspend", "final" (guest suspended), "tail" or "done";
+    ``phase``: "setup", "pass" (guest running), "suspend", "final" and "verify" (guest suspended), "tail" or "done";
     ``iteration``: of the pass, from 0; ``pages_done`` of ``pages_total``: pfns of this pass looked at and to
     look at; ``bytes_written``, ``seconds``: since the save began; ``dirty_count``: what this pass set out with.
     """
@@ -55,7 +55,8 @@ class SaveReport:
 
     ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
     ``seconds_paused``: from then until the stream's last octet was written; ``logdirty_retried``: log-dirty
-    mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``warnings``: what
+    mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
+    sent all pages a second time, if asked for; ``warnings``: what
     could not be tidied up afterwards (the image is complete all the same).
     """
 
@@ -70,6 +71,7 @@ class SaveReport:
     seconds: float = 0.0
     seconds_suspending: float = 0.0
     seconds_paused: float = 0.0
+    verify: Optional[PassReport] = None
     warnings: list[str] = field(default_factory=list)
 
     @property

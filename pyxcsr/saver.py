@@ -32,7 +32,7 @@ from pyxcsr.hypervisor.interface import (
 )
 from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
 from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
-from pyxcsr.stream.records import End, Record, StaticDataEnd, domain_header, frame, image_header
+from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend import XenstoreSuspend
 
 Suspend = Callable[[], None]
@@ -52,6 +52,7 @@ def save(
     out: Union[int, HasFileno],
     *,
     live: bool = True,
+    verify: bool = False,
     policy: Optional[Policy] = None,
     suspend: Optional[Suspend] = None,
     progress: Optional[ProgressCallback] = None,
@@ -60,6 +61,7 @@ def save(
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
     ``live``: copy while the guest runs, suspend it only for the last pass; else suspend first.
+    ``verify``: send all pages a second time, the guest still suspended, for the receiver to compare (VERIFY).
     ``policy``: when to stop copying (:class:`SimplePolicy` with libxenguest's numbers by default).
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. If it has a method
     ``resume``, that is called when the save fails after it suspended the domain; if it has a method ``check``, that is
@@ -74,7 +76,7 @@ def save(
     DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    return _Saver(hv, domid, live, policy or SimplePolicy(), suspend, progress, cancel).run(out)
+    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel).run(out)
 
 
 class _Saver:
@@ -85,12 +87,13 @@ class _Saver:
         hv: Hypervisor,
         domid: int,
         live: bool,
+        verify: bool,
         policy: Policy,
         suspend: Optional[Suspend],
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
     ) -> None:
-        self._hv, self._domid, self._live, self._policy = hv, domid, live, policy
+        self._hv, self._domid, self._live, self._verify, self._policy = hv, domid, live, verify, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
         self._progress, self._cancel = progress, cancel
         self._began = time.monotonic()
@@ -159,6 +162,8 @@ class _Saver:
                 self._precopy()
             self._suspend_guest(info)
             self._last_pass()
+            if self._verify:
+                self._verify_pass()
             self._tell("tail")
             self._poll()
             # Gathered, so that a paused guest waits for one write and not for several a vcpu.
@@ -178,9 +183,7 @@ class _Saver:
             raise DomainDying(f"domain {info.domid} is being destroyed", domid=info.domid)
         if info.shutdown and not info.suspended:
             how = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
-            raise DomainDying(
-                f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid
-            )
+            raise DomainDying(f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid)
         if info.suspended and self._live:
             raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
         return info
@@ -217,7 +220,7 @@ class _Saver:
         self._save.mark_all()
         dirty, decision = self._ops.nr_pfns, Decision.CONTINUE
         while True:
-            self._pass("pass", dirty, suspended=False)
+            self._report.passes.append(self._pass("pass", dirty, suspended=False))
             if decision is not Decision.CONTINUE or self._ask(None) is not Decision.CONTINUE:
                 return
             dirty = self._save.logdirty_clean(final=False) + self._save.merge_deferred()
@@ -250,9 +253,15 @@ class _Saver:
         else:
             self._save.mark_all()
             dirty = self._ops.nr_pfns
-        self._pass("final", dirty, suspended=True)
+        self._report.passes.append(self._pass("final", dirty, suspended=True))
 
-    def _pass(self, phase: str, dirty: int, *, suspended: bool) -> None:
+    def _verify_pass(self) -> None:
+        """All pages once more, for the receiver to compare with what it has."""
+        self._write([Verify()])
+        self._save.mark_all()
+        self._report.verify = self._pass("verify", self._ops.nr_pfns, suspended=True)
+
+    def _pass(self, phase: str, dirty: int, *, suspended: bool) -> PassReport:
         done = PassReport(len(self._report.passes), suspended, dirty)
         began, offset, looked_at = time.monotonic(), self._sink.offset, 0
         self._write(self._ops.check_iteration())
@@ -267,8 +276,8 @@ class _Saver:
             more = not batch.done
         self._write(self._ops.check_iteration())
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
-        self._report.passes.append(done)
         self._tell(phase, done, looked_at)
+        return done
 
     # -- the guest
 
@@ -284,13 +293,9 @@ class _Saver:
     def _check_suspended(self, otherwise: str) -> None:
         now = self._hv.domain_info(self._domid)
         if now.dying:
-            raise DomainDying(
-                f"domain {self._domid} was destroyed while it was being saved", domid=self._domid
-            )
+            raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
         if not now.suspended:
-            raise SuspendError(
-                f"domain {self._domid} {otherwise}", domid=self._domid, reason=now.shutdown_reason
-            )
+            raise SuspendError(f"domain {self._domid} {otherwise}", domid=self._domid, reason=now.shutdown_reason)
 
     @contextmanager
     def _guest_goes_on_if_this_fails(self, before: DomainInfo) -> Iterator[None]:
@@ -339,18 +344,14 @@ class _Saver:
         if self._cancel is not None and self._cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
 
-    def _tell(
-        self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False
-    ) -> None:
+    def _tell(self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
         now = time.monotonic()
         if self._progress is None or (often and now - self._shown < 0.1):
             return
         self._shown = now
         dirty = done.dirty if done else 0
         iteration = done.iteration if done else len(self._report.passes) if hasattr(self, "_report") else 0
-        self._progress(
-            Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began)
-        )
+        self._progress(Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began))
 
 
 def _add(done: PassReport, batch: BatchResult) -> None:
@@ -374,9 +375,7 @@ def _descriptor(out: Union[int, HasFileno]) -> int:
     try:
         return out.fileno()
     except (AttributeError, OSError) as error:
-        raise NotSupported(
-            f"a stream is written to a file descriptor; {type(out).__name__} has none"
-        ) from error
+        raise NotSupported(f"a stream is written to a file descriptor; {type(out).__name__} has none") from error
 
 
 def _note(error: BaseException, text: str) -> None:

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --format xl, the guest's configuration: a file with libxl's JSON, or an xl save file "
         "(default: libxl's own record of the domain; there is none on the stub)",
     )
+    add("--verify", action="store_true", help="send all pages twice, for the receiver to compare (debugging aid)")
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
     add(
@@ -135,7 +136,15 @@ def _save(
     line = None if args.quiet else progress_line(args.progress)
     try:
         return save(
-            hv, domid, fd, live=args.live, policy=policy, suspend=suspend, progress=line, cancel=cancel
+            hv,
+            domid,
+            fd,
+            live=args.live,
+            verify=args.verify,
+            policy=policy,
+            suspend=suspend,
+            progress=line,
+            cancel=cancel,
         )
     finally:
         if line:
@@ -163,9 +172,7 @@ def _destroy(hv: Backend, domid: int) -> None:
         return
     done = subprocess.run([xl, "destroy", str(domid)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise XcsrError(
-            f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}"
-        )
+        raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
 
 
 def _print(report: SaveReport, args: argparse.Namespace) -> None:

@@ -39,9 +39,9 @@ class ProgressLine:
 def _progress_text(now: Progress) -> str:
     rate = now.bytes_written / MIB / now.seconds if now.seconds > 0 else 0.0
     sent = f"{now.bytes_written / MIB:.0f} MiB, {rate:.0f} MiB/s"
-    if now.phase not in ("pass", "final"):
+    if now.phase not in ("pass", "final", "verify"):
         return f"{now.phase} ... {sent}"
-    where = "guest paused" if now.phase == "final" else "guest running"
+    where = "guest running" if now.phase == "pass" else "guest paused"
     done = 100 * now.pages_done // now.pages_total if now.pages_total else 100
     return f"pass {now.iteration} ({where}): {done:3d}% of {now.pages_total} pages, {sent}"
 
@@ -69,6 +69,8 @@ def summary(report: SaveReport) -> str:
         f"guest: {1000 * report.seconds_suspending:.1f} ms to suspend, "
         f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete"
     )
+    if report.verify is not None:
+        lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.logdirty_retried:
         lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])

@@ -66,11 +66,6 @@ def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
             f"domain {domid}: checkpointed streams (type {arguments.stream_type}, {kind}) are not yet "
             "supported by pyxcsr; unset LIBXL_SAVE_HELPER to use Xen's own helper", domid=domid,
         )
-    if arguments.xcflags & XCFLAGS_DEBUG:
-        raise NotSupported(
-            f"domain {domid}: the debug (verify) pass is not yet supported by pyxcsr; "
-            "leave --debug out, or unset LIBXL_SAVE_HELPER", domid=domid,
-        )
     unknown = arguments.xcflags & ~(XCFLAGS_LIVE | XCFLAGS_DEBUG)
     if unknown:
         raise NotSupported(f"domain {domid}: XCFLAGS {unknown:#x} are not known to pyxcsr", domid=domid)
@@ -97,6 +92,7 @@ def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel,
         report = save(
             hv, domid, arguments.stream_fd,
             live=arguments.live,
+            verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
             policy=_policy(settings),
             suspend=suspend,
             progress=ProgressThrottle(channel.progress),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pyxcsr
-from core.judge import save_to
+from core.judge import judge_rules, save_to
 from core.surgery import (
     BASIC,
     CPUID,
@@ -339,6 +339,17 @@ def test_verify_mode_counts_what_differs(hv: StubBackend, stream: Stream) -> Non
     wrong = changed(twice, PAGE_DATA, flip, nr_records)
     error = refused(hv, put_together(head, wrong), pyxcsr.VerifyMismatch, "differ")
     assert error.differing == 3
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+def test_a_save_that_sends_all_twice(hv: StubBackend, tmp_path: Path, live: bool) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem=MEM, vcpus=2, holes=0.05))
+    report = save_to(hv, domid, tmp_path / "s", live=live, verify=True)
+    assert report.verify is not None and report.verify.pages == len(hv.stub.guest(domid).pfns_with_memory())
+    judge_rules(tmp_path / "s")
+    hv.stub.destroy(domid)
+    again = restored(hv, (tmp_path / "s").read_bytes())
+    assert again.compared == report.verify.pages
 
 
 # -- calls that fail, and being stopped

@@ -66,9 +66,9 @@ def stray_output() -> None:
     assert os.read(0, 1) == b""
 
 
-def fake_save(_hv: Any, domid: int, out: int, *, live: bool, policy: Any, suspend: Any, progress: Any,
-              cancel: Any) -> types.SimpleNamespace:
-    record.update(domid=domid, live=live, iterations=policy.max_iterations, dirty=policy.target_dirty,
+def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
+              progress: Any, cancel: Any) -> types.SimpleNamespace:
+    record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
                   has_resume=hasattr(suspend, "resume"))
     what = os.environ.get("FAKE_SAVE", "good")
     try:

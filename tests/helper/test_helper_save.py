@@ -150,12 +150,19 @@ def test_progress_is_throttled(tmp_path: Path) -> None:
     assert int(str(record(tmp_path)["reports"])) > 1000
 
 
+@pytest.mark.parametrize(("xcflags", "live", "verify"), [(0, False, False), (1, True, False), (2, False, True), (3, True, True)])
+def test_xcflags(tmp_path: Path, xcflags: int, live: bool, verify: bool) -> None:
+    with fake(tmp_path, xcflags=xcflags) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+    found = record(tmp_path)
+    assert (found["live"], found["verify"]) == (live, verify)
+
+
 REFUSED = [
     ({"stream_type": 1}, {}, errno.EOPNOTSUPP, "Remus"),
     ({"stream_type": 2}, {}, errno.EOPNOTSUPP, "COLO"),
     ({"stream_type": 9}, {}, errno.EOPNOTSUPP, "unknown"),
-    ({"xcflags": 3}, {}, errno.EOPNOTSUPP, "debug"),
-    ({"xcflags": 2}, {}, errno.EOPNOTSUPP, "debug"),
     ({"xcflags": 5}, {}, errno.EOPNOTSUPP, "0x4"),
     ({"cbflags": CBFLAGS & ~SUSPEND_BIT}, {}, errno.EINVAL, "no suspend callback"),
     ({}, {"PYXCSR_MAX_ITERATIONS": "0"}, errno.EINVAL, "PYXCSR_MAX_ITERATIONS"),
