@@ -53,7 +53,7 @@ def test_success(tmp_path: Path) -> None:
         assert libxl.logged(5) == ["domain 7: 3 passes, 768 pages, 1.0 MiB in 1.50 s, paused 0.250 s"]
         assert libxl.stderr == ""
     assert record(tmp_path) == {
-        "backend": "xen", "domid": 7, "live": True, "iterations": 5, "dirty": 50, "has_resume": False,
+        "backend": "xen", "domid": 7, "live": True, "verify": False, "iterations": 5, "dirty": 50, "has_resume": False,
         "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True,
     }
 
@@ -150,7 +150,10 @@ def test_progress_is_throttled(tmp_path: Path) -> None:
     assert int(str(record(tmp_path)["reports"])) > 1000
 
 
-@pytest.mark.parametrize(("xcflags", "live", "verify"), [(0, False, False), (1, True, False), (2, False, True), (3, True, True)])
+FLAGS = [(0, False, False), (1, True, False), (2, False, True), (3, True, True)]
+
+
+@pytest.mark.parametrize(("xcflags", "live", "verify"), FLAGS)
 def test_xcflags(tmp_path: Path, xcflags: int, live: bool, verify: bool) -> None:
     with fake(tmp_path, xcflags=xcflags) as libxl:
         assert libxl.serve() == 0
