@@ -39,11 +39,12 @@ def beats():
 
 
 def gap(since):
-    """The longest time that the guest stood in the beats after `since`, once there are three."""
-    for _ in range(240):
-        seen = [g for n, g in beats().items() if n > since]
-        if len(seen) >= 3:
-            return max(seen)
+    """The longest time that the guest stood in the beats after `since`, up to the third one from now."""
+    until = max(beats()) + 3
+    for _ in range(480):
+        seen = beats()
+        if max(seen) >= until:
+            return max(g for n, g in seen.items() if n > since)
         time.sleep(0.25)
     sys.exit("figures: no heartbeat")
 
