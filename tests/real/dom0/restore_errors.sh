@@ -28,16 +28,15 @@ for at in $((size / 10)) $((size / 2)) $((size - 3000)) $((size - 9)); do
     grep 'pyxcsr: error' /tmp/refused
     step "  nothing left" nothing_left
 done
-for name in $(python3 "$real/tamper.py" raw); do
-    needed "tampered: $name" python3 "$real/tamper.py" raw $name bad.raw
-    xlwrap wrap bad.raw c.json bad.xl
-    step "  xl restore" refused 'pyxcsr: error' ours xl restore bad.xl
+for name in $(python3 "$real/tamper.py" good); do
+    undo=$(python3 "$real/tamper.py" good $name)
+    step "tampered: $name" refused 'pyxcsr: error' ours xl restore good
     grep 'pyxcsr: error' /tmp/refused
+    python3 "$real/tamper.py" good undo $undo
     step "  nothing left" nothing_left
 done
-rm -f bad.xl bad.raw
 sed 's/"target_memkb": [0-9]*/"target_memkb": 65536/' c.json >small.json
-xlwrap wrap raw small.json small.xl
+xlwrap wrap raw small.json small.xl; rm raw
 step "a domain with half the memory" refused 'pyxcsr: error' ours xl restore small.xl
 grep 'pyxcsr: error' /tmp/refused
 step "  nothing left" nothing_left

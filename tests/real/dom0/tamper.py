@@ -1,60 +1,81 @@
-"""tamper.py RAW [NAME OUT]: a PV guest's stream, wrong in the way of that name; without one the names are listed.
+"""tamper.py XLFILE [NAME]: makes a saved PV guest's stream wrong in the way of that name, in place, and prints
+what undoes it: OFFSET HEX. Without a name the names are listed. tamper.py XLFILE undo OFFSET HEX.
 
-Written against the specification and not with pyxcsr's code, as streams.py.
+A record is taken out by turning it into an optional one that nobody knows. Only a few octets are read and written:
+dom0 is slow. Written against the specification and not with pyxcsr's code, as streams.py.
 """
 import struct
 import sys
-from pathlib import Path
 
-PAGE_DATA, BASIC, END = 0x01, 0x04, 0x00
-raw = Path(sys.argv[1]).read_bytes()
+PAGE_DATA, BASIC, TSC = 0x01, 0x04, 0x08
+UNKNOWN, OPTIONAL = 0x7F, 0x8000007F
+CR3 = 8 + 8 + 4984 + 24  # in a BASIC record: its head, the vcpu's, ctrlreg[3] of struct vcpu_guest_context
+file = open(sys.argv[1], "r+b")
+
+
+def at(offset, size):
+    file.seek(offset)
+    return file.read(size)
+
+
+def u64(offset):
+    return struct.unpack("<Q", at(offset, 8))[0]
 
 
 def records():
-    at = 24 + 16
-    while at < len(raw):
-        kind, length = struct.unpack_from("<II", raw, at)
-        end = at + 8 + -(-length // 8) * 8
-        yield kind, at, end
-        at = end
+    """(type, offset) of each record; the image begins with eight octets of ones, before "XENF"."""
+    offset = at(0, 1 << 16).index(b"\xff" * 8 + b"XENF") + 24 + 16
+    while True:
+        kind, length = struct.unpack("<II", at(offset, 8))
+        yield kind, offset
+        if kind == 0:
+            return
+        offset += 8 + -(-length // 8) * 8
 
 
-def put(name, data):
-    if sys.argv[2:] == []:
-        print(name)
-    elif sys.argv[2] == name:
-        Path(sys.argv[3]).write_bytes(data)
+def some_entry():
+    """Offset of a present entry of some level 1 page table."""
+    for record in pages:
+        count, = struct.unpack("<I", at(record + 8, 4))
+        page = record + 16 + 8 * count
+        for entry in struct.unpack(f"<{count}Q", at(record + 16, 8 * count)):
+            kind = entry >> 60
+            if kind in (1, 9):
+                table = struct.unpack("<512Q", at(page, 4096))
+                present = [i for i, e in enumerate(table) if e & 1]
+                if present:
+                    return page + 8 * present[0]
+            page += 4096 if kind < 13 else 0
+    sys.exit("tamper: no page table in the stream")
 
 
-def changed(offset, value):
-    return raw[:offset] + struct.pack("<Q", value) + raw[offset + 8:]
+def put(offset, value, form="<Q"):
+    print(offset, at(offset, struct.calcsize(form)).hex())
+    file.seek(offset)
+    file.write(struct.pack(form, value))
 
 
-def first_table(at, level):
-    """Offset of the first page of that type in a PAGE_DATA record, or None."""
-    count, = struct.unpack_from("<I", raw, at + 8)
-    page = at + 16 + 8 * count
-    for entry in struct.unpack_from(f"<{count}Q", raw, at + 16):
-        kind = entry >> 60
-        if kind & 7 == level and kind < 13:
-            return page
-        page += 4096 if kind < 13 else 0
-    return None
+def find(kind):
+    return next(offset for k, offset in found if k == kind)
 
 
+if sys.argv[2:3] == ["undo"]:
+    file.seek(int(sys.argv[3]))
+    file.write(bytes.fromhex(sys.argv[4]))
+    sys.exit()
 found = list(records())
-pages = [(at, end) for kind, at, end in found if kind == PAGE_DATA]
-middle = pages[len(pages) // 2]
-put("page-data-removed", raw[:middle[0]] + raw[middle[1]:])
-put("pfn-2-to-40", changed(pages[0][0] + 16, 1 << 40))
-put("reserved-bits", changed(pages[0][0] + 16, struct.unpack_from("<Q", raw, pages[0][0] + 16)[0] | 1 << 55))
-put("twice-in-a-record", changed(pages[0][0] + 24, struct.unpack_from("<Q", raw, pages[0][0] + 16)[0]))
-tables = [page for page in (first_table(at, 1) for at, _ in pages) if page]
-entry = next(o for o in range(tables[0], tables[0] + 4096, 8) if raw[o] & 1)
-put("pte-beyond-max-pfn", changed(entry, 0x3FFFFFF << 12 | 0x67))
-basic = next(at for kind, at, _ in found if kind == BASIC)
-cr3 = basic + 8 + 8 + 4984 + 24  # record head, vcpu head, ctrlreg[3] of struct vcpu_guest_context
-put("cr3-not-a-table", changed(cr3, 0x10 << 12))
-put("no-vcpu", raw[:24 + 16] + b"".join(raw[at:end] for kind, at, end in found if kind != BASIC))
-end_at = next(at for kind, at, _ in found if kind == END)
-put("mandatory-unknown", raw[:end_at] + struct.pack("<II", 0x7F, 0) + raw[end_at:])
+pages = [offset for kind, offset in found if kind == PAGE_DATA]
+WAYS = {
+    "page-data-removed": lambda: put(pages[len(pages) // 2], OPTIONAL, "<I"),
+    "pfn-2-to-40": lambda: put(pages[0] + 16, 1 << 40),
+    "reserved-bits": lambda: put(pages[0] + 16, u64(pages[0] + 16) | 1 << 55),
+    "twice-in-a-record": lambda: put(pages[0] + 24, u64(pages[0] + 16)),
+    "pte-beyond-max-pfn": lambda: put(some_entry(), 0x3FFFFFF << 12 | 0x67),
+    "cr3-not-a-table": lambda: put(find(BASIC) + CR3, 0x10 << 12),
+    "no-vcpu": lambda: put(find(BASIC), OPTIONAL, "<I"),
+    "mandatory-unknown": lambda: put(find(TSC), UNKNOWN, "<I"),
+}
+if sys.argv[2:]:
+    WAYS[sys.argv[2]]()
+else:
+    print(*WAYS, sep="\n")
