@@ -36,6 +36,10 @@ struct xcsr_sink {
     xcsr_error error;
 };
 
+/* A pipe's own 64 KiB wake writer and reader for every few pages; a megabyte is what any user may ask
+ * for. Refused (a user's limit), the pipe serves as it is. */
+#define PIPE_OCTETS (1 << 20)
+
 /* Where the pipe is another user's it cannot be opened again: it is then written to as it is, a little
  * at a time. Fails if there is no reader (ENXIO). */
 static int own_pipe(xcsr_sink *s, int flags)
@@ -47,6 +51,8 @@ static int own_pipe(xcsr_sink *s, int flags)
         s->little = !(flags & O_NONBLOCK);
         return errno == ENXIO ? -EPIPE : 0;
     }
+    if (fcntl(fd, F_GETPIPE_SZ) < PIPE_OCTETS)
+        (void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
     s->fd = fd;
     s->own = 1;
     return 0;
