@@ -27,6 +27,7 @@ from pyxcsr.hypervisor.interface import (
     SourceHandle,
     TscInfo,
 )
+from pyxcsr.hypervisor.library import Library
 
 SINK_WAIT_MS = 50
 """How long the output may take nothing before signals and cancellation are looked at."""
@@ -41,7 +42,7 @@ class Backend:
     def __init__(self, module: Any, name: str) -> None:
         self.backend = name
         self._ffi = module.ffi
-        self._lib = module.lib
+        self._lib = Library(module.lib)
         self._handle: Any = None
         out, why = self._ffi.new("xcsr **"), self._ffi.new("xcsr_error *")
         rc = self._lib.xcsr_open(out, why)
@@ -62,16 +63,18 @@ class Backend:
             self.close()
 
     def close(self) -> None:
-        if self._handle is None:
-            return
-        with ExitStack() as stack:  # the last made goes first; one that fails does not keep the others open
+        """Releases everything that was made through it; waits for a call in progress in another thread."""
+        with self._lib.releasing(), ExitStack() as stack:
+            if self._handle is None:
+                return
             stack.callback(self._close_handle)
-            for child in list(self._children.values()):
-                stack.callback(child.close)
+            for child in list(self._children.values()):  # the last made goes first
+                stack.callback(child.close)  # one that fails does not keep the others open
 
     def _close_handle(self) -> None:
         handle, self._handle = self._handle, None
         self._lib.xcsr_close(handle)
+        self._lib.closed()
 
     def _adopt(self, child: Any) -> None:
         self._children[id(child)] = child
@@ -354,10 +357,11 @@ class Mapping:
         return self._at
 
     def close(self) -> None:
-        if self._at is not None:
-            at, self._at = self._at, None
-            self._backend._disown(self)
-            self._backend._call(self._backend._lib.xcsr_unmap, at, self._nr)
+        with self._backend._lib.releasing():
+            if self._at is not None:
+                at, self._at = self._at, None
+                self._backend._disown(self)
+                self._backend._call(self._backend._lib.xcsr_unmap, at, self._nr)
 
 
 class P2m:
@@ -388,10 +392,11 @@ class P2m:
         return int(out[0]) if rc == 0 else None
 
     def close(self) -> None:
-        if self._cdata is not None:
-            cdata, self._cdata = self._cdata, None
-            self._backend._disown(self)
-            self._backend._lib.xcsr_p2m_unmap(cdata)
+        with self._backend._lib.releasing():
+            if self._cdata is not None:
+                cdata, self._cdata = self._cdata, None
+                self._backend._disown(self)
+                self._backend._lib.xcsr_p2m_unmap(cdata)
 
 
 class Sink:
@@ -427,10 +432,11 @@ class Sink:
             raise self._backend._exception(lib.xcsr_sink_error(sink), {"offset": self.offset})
 
     def close(self) -> None:
-        if self._cdata is not None:
-            cdata, self._cdata = self._cdata, None
-            self._backend._disown(self)
-            self._backend._lib.xcsr_sink_close(cdata)
+        with self._backend._lib.releasing():
+            if self._cdata is not None:
+                cdata, self._cdata = self._cdata, None
+                self._backend._disown(self)
+                self._backend._lib.xcsr_sink_close(cdata)
 
 
 class Save:
@@ -498,7 +504,8 @@ class Save:
         )
 
     def close(self) -> None:
-        if self._cdata is not None:
-            cdata, self._cdata = self._cdata, None
-            self._backend._disown(self)
-            self._backend._lib.xcsr_save_free(cdata)
+        with self._backend._lib.releasing():
+            if self._cdata is not None:
+                cdata, self._cdata = self._cdata, None
+                self._backend._disown(self)
+                self._backend._lib.xcsr_save_free(cdata)

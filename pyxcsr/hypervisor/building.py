@@ -50,10 +50,11 @@ class Source:
         return bytes(out[: self.offset - before])
 
     def close(self) -> None:
-        if self._cdata is not None:
-            cdata, self._cdata = self._cdata, None
-            self._backend._disown(self)
-            self._backend._lib.xcsr_source_close(cdata)
+        with self._backend._lib.releasing():
+            if self._cdata is not None:
+                cdata, self._cdata = self._cdata, None
+                self._backend._disown(self)
+                self._backend._lib.xcsr_source_close(cdata)
 
 
 class Restore:
@@ -130,7 +131,8 @@ class Restore:
         self._call(self._backend._lib.xcsr_restore_write_p2m, data, len(leaf_pfns))
 
     def close(self) -> None:
-        if self._cdata is not None:
-            cdata, self._cdata = self._cdata, None
-            self._backend._disown(self)
-            self._backend._lib.xcsr_restore_free(cdata)
+        with self._backend._lib.releasing():
+            if self._cdata is not None:
+                cdata, self._cdata = self._cdata, None
+                self._backend._disown(self)
+                self._backend._lib.xcsr_restore_free(cdata)

@@ -236,19 +236,23 @@ def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: 
     assert status == [0]
 
 
-def test_a_handle_closed_by_another_thread_while_it_saves() -> None:
-    """It waits for the call in progress; then the save finds itself without a handle, and says so."""
+@pytest.mark.parametrize("seconds", [0, 0, 0, 0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.12])
+def test_a_handle_closed_by_another_thread_while_it_saves(seconds: float) -> None:
+    """It waits for the call in progress; then the save finds itself without a handle, and says so.
+
+    While it stalls (the last), and while it sets up, sends and cleans up after itself (the others).
+    """
     hv = pyxcsr.open_hypervisor("stub")
     assert isinstance(hv, StubBackend)
     hv.stub.reset()
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     reader, writer = os.pipe()
     raised: list[BaseException] = []
-    stalled = threading.Event()
+    begun = threading.Event()
 
     def cancel() -> bool:
         if hv._children and len(hv._children) >= 4:  # sink, shared_info, p2m and save are open
-            stalled.set()
+            begun.set()
         return False
 
     def saving() -> None:
@@ -257,16 +261,18 @@ def test_a_handle_closed_by_another_thread_while_it_saves() -> None:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=saving)
+    thread = threading.Thread(target=saving, daemon=True)
     thread.start()
-    assert stalled.wait(10)
-    time.sleep(0.12)
+    assert begun.wait(30)
+    time.sleep(seconds)
     hv.close()
-    thread.join(10)
+    thread.join(30)
+    assert not thread.is_alive()
     os.close(reader)
     os.close(writer)
     assert [type(x) for x in raised] == [pyxcsr.UsageError]
     assert hv.stub.leaks(handles=True) == {}
+    hv.stub.reset()
 
 
 def test_closing_goes_on_when_one_thing_cannot_be_released() -> None:

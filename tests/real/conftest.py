@@ -140,3 +140,10 @@ def lab_of(release: str, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     if release not in _labs:
         _labs[release] = Lab(release, tmp_path_factory.mktemp("lab"))
     return _labs[release]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A boot under emulation has the limit its script is given."""
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.timeout(0))
