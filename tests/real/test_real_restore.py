@@ -41,6 +41,12 @@ def test_restore(lab: Lab, guest: str, tmp_path: Path) -> None:
 
 
 @each_release
+def test_containers(lab: Lab, tmp_path: Path) -> None:
+    """`pyxcsr save --format xl`, then plain `xl restore`; `pyxcsr convert`; what is refused before the guest is touched."""
+    lab.prove("containers.sh", tmp_path=tmp_path)
+
+
+@each_release
 def test_restore_errors(lab: Lab, tmp_path: Path) -> None:
     """Cut and tampered streams, too little memory, signals: clear messages, nothing left, nothing unpaused."""
     lab.prove("restore_errors.sh", tmp_path=tmp_path)
