@@ -118,7 +118,7 @@ static void fill_leaf(const xcsr_restore *r, uint64_t *leaf, uint64_t first)
     for (uint64_t i = 0; i < XCSR_PER_LEAF && first + i < r->nr_pfns; i++) {
         uint64_t pfn = first + i;
         uint32_t type = xcsr_restore_type(r, pfn);
-        bool memory = r->mfns[pfn] && (type <= TYPE_XALLOC && type != 0xd);
+        bool memory = r->mfns[pfn] && type <= TYPE_XALLOC && type != TYPE_BROKEN;
         leaf[i] = memory ? r->mfns[pfn] : XCSR_INVALID;
     }
 }

@@ -6,6 +6,7 @@
 #include "xcsr.h"
 
 #define TYPE_SHIFT 60
+#define TYPE_BROKEN 0xdu
 #define TYPE_XALLOC 0xeu
 #define TYPE_XTAB 0xfu
 #define ENTRY_PFN 0x000fffffffffffffull

@@ -197,6 +197,9 @@ uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn);
 /* Every frame that a page table refers to must have been sent with data: -ENOENT names the first
  * that was not (pfn: the table, level, index, mfn: the missing pfn), *missing counts them all. */
 int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing);
+/* Takes the memory of pfns whose last entry says that they have none. Only after xcsr_restore_check_tables:
+ * nothing refers to them. *given: pages taken back by Xen. */
+int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);
 int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);
 /* Writes the p2m into the guest's own list: leaf_pfns[i] holds entries 512 * i and on. */
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves);

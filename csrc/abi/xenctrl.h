@@ -142,6 +142,8 @@ int xc_machphys_mfn_list(xc_interface *xch, unsigned long max_extents, xen_pfn_t
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                      unsigned int extent_order, unsigned int mem_flags,
                                      xen_pfn_t *extent_start);
+int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                                         unsigned int extent_order, xen_pfn_t *extent_start);
 int xc_mmuext_op(xc_interface *xch, struct mmuext_op *op, unsigned int nr_ops, uint32_t dom);
 
 int xc_set_domain_cpu_policy(xc_interface *xch, uint32_t domid, uint32_t nr_leaves,

@@ -310,7 +310,8 @@ void st_store_clear(void);
     X(xenforeignmemory_unmap) X(xs_open) X(xs_close) X(xs_read) X(xs_write)                  \
     X(xs_transaction_start) X(xs_transaction_end) X(xs_resume_domain)                        \
     X(xc_domain_populate_physmap_exact) X(xc_mmuext_op) X(xc_vcpu_setcontext)                \
-    X(xc_domain_set_tsc_info) X(xc_set_domain_cpu_policy) X(xc_dom_gnttab_seed)
+    X(xc_domain_set_tsc_info) X(xc_set_domain_cpu_policy) X(xc_dom_gnttab_seed)              \
+    X(xc_domain_decrease_reservation_exact)
 
 #define ST_FUNCTION_ID(name) ST_FN_##name,
 enum st_function { ST_FUNCTIONS(ST_FUNCTION_ID) ST_NR_FUNCTIONS };

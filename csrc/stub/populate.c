@@ -1,4 +1,4 @@
-/* Giving a domain memory. */
+/* Giving a domain memory, and taking it away. */
 #include "internal.h"
 
 #define MAX_ORDER 12U                   /* of what domain 0 may ask for */
@@ -71,4 +71,40 @@ int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned
         return (int)st_refused(ST_FN_xc_domain_populate_physmap_exact, xch, rc);
     return (int)st_end(ST_FN_xc_domain_populate_physmap_exact, xch,
                        populate(domid, nr_extents, extent_order, extent_start));
+}
+
+/* Only what nothing refers to: Xen would take a frame in use away later, or crash the guest. */
+static int take_back(struct st_domain *d, uint64_t mfn)
+{
+    const struct st_frame *frame = mfn < st.nr_frames ? &st.frames[mfn] : NULL;
+
+    if (!frame || frame->owner != d->id || frame->pfn >= d->cap_pfns || d->truth[frame->pfn] != mfn)
+        return st_error(EINVAL, "frame %#lx is not memory of domain %u", (unsigned long)mfn, d->id);
+    if (frame->refs || frame->writable || frame->foreign || frame->gdt || frame->pinned)
+        return st_error(EBUSY, "frame %#lx is in use", (unsigned long)mfn);
+    return st_remove_memory(d, frame->pfn);
+}
+
+/* mfns in. Here, too, the library makes EBUSY of fewer than all. */
+static int decrease(uint32_t domid, unsigned long nr, unsigned order, const xen_pfn_t *extents)
+{
+    struct st_domain *d = st_domain_find(domid);
+
+    if (!d || order > MAX_ORDER)
+        return nr ? -EBUSY : 0;
+    for (unsigned long i = 0; i < nr << order; i++)
+        if (take_back(d, extents[i >> order] + (i & ((1UL << order) - 1))))
+            return -EBUSY;
+    return 0;
+}
+
+int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                                         unsigned int extent_order, xen_pfn_t *extent_start)
+{
+    int rc = st_begin_xc(ST_FN_xc_domain_decrease_reservation_exact, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domain_decrease_reservation_exact, xch, rc);
+    return (int)st_end(ST_FN_xc_domain_decrease_reservation_exact, xch,
+                       decrease(domid, nr_extents, extent_order, extent_start));
 }

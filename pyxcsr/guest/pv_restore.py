@@ -181,6 +181,7 @@ class PvRestoreOps:
         head, rings = rebuild_start_info(page, localiser, self._rings, self._nr_pfns, self._info.shared_info_mfn)
         # Nothing of the stream is unchecked from here on; what fails now, Xen refuses.
         self._hv.write_frame(self._domid, start_info_mfn, 0, head)
+        self._guest.give_back()
         self._guest.write_p2m(self._leaves)
         pinned = self._guest.pin()
         write_shared_info(self._hv, self._domid, self._info.shared_info_mfn, shared)

@@ -120,6 +120,11 @@ class Restore:
             )
         self._backend._check(rc, domid=self._domid)
 
+    def give_back(self) -> int:
+        given = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_restore_give_back, given)
+        return int(given[0])
+
     def pin(self) -> int:
         pinned = self._backend._ffi.new("uint64_t *")
         self._call(self._backend._lib.xcsr_restore_pin, pinned)

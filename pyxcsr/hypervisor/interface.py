@@ -203,6 +203,12 @@ class RestoreHandle(Protocol):
     def check_tables(self, offset: int) -> None:
         """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
 
+    def give_back(self) -> int:
+        """Takes the memory of pfns that the stream sent and later said to be gone; returns how many pages.
+
+        Only once :meth:`check_tables` has passed: nothing refers to them then.
+        """
+
     def pin(self) -> int:
         """Pins the page tables that were pinned; returns how many."""
 

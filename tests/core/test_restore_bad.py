@@ -36,6 +36,7 @@ from core.surgery import (
     take_apart,
     without,
 )
+from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.restorer import restore
 
@@ -53,14 +54,18 @@ def stream(hv: StubBackend, tmp_path: Path) -> Stream:
     return take_apart(tmp_path / "good")
 
 
-def restored(hv: StubBackend, data: bytes, vcpus: int = 2) -> pyxcsr.RestoreReport:
-    """Restores octets into a new domain; whatever comes of it, nothing leaks and nothing runs."""
+def restored(
+    hv: StubBackend, data: bytes, vcpus: int = 2, look: Callable[[int], None] = lambda domid: None
+) -> pyxcsr.RestoreReport:
+    """Restores octets into a new domain, then looks at it; whatever comes of it, nothing leaks and nothing runs."""
     domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=vcpus)
     fd = os.memfd_create("stream")
     try:
         os.write(fd, data)
         os.lseek(fd, 0, os.SEEK_SET)
-        return restore(hv, domid, fd)
+        report = restore(hv, domid, fd)
+        look(domid)
+        return report
     finally:
         os.close(fd)
         state = hv.stub.guest(domid).state()
@@ -312,6 +317,29 @@ def test_a_second_p2m_frames_record(hv: StubBackend, stream: Stream) -> None:
     assert report.nr_pfns == MEM // 4096
 
 
+def ballooned(pieces: list[Piece]) -> tuple[list[Piece], list[int]]:
+    """The records, with all holes sent as pages first, as if the guest had ballooned them out during the save."""
+    at = next(i for i, x in enumerate(pieces) if x.code == PAGE_DATA)
+    entries = (x for piece in pieces if piece.code == PAGE_DATA for x in entries_of(piece.body))
+    holes = [x & (1 << 52) - 1 for x in entries if x >> 60 == PageType.XTAB]
+    body = struct.pack(f"<II{len(holes)}Q", len(holes), 0, *holes) + b"gone" * (1024 * len(holes))
+    return [*pieces[:at], Piece(PAGE_DATA, body), *pieces[at:]], holes
+
+
+def test_pages_that_were_ballooned_out_are_given_back(hv: StubBackend, stream: Stream) -> None:
+    head, pieces = stream
+    twice, holes = ballooned(pieces)
+    assert len(holes) > 20
+
+    def look(domid: int) -> None:
+        with_memory = hv.stub.guest(domid).pfns_with_memory()
+        assert sorted([*with_memory, *holes]) == list(range(MEM // 4096))
+        assert hv.domain_info(domid).tot_pages == len(with_memory)
+
+    report = restored(hv, put_together(head, twice), look=look)
+    assert report.populated == MEM // 4096
+
+
 def verify_stream(pieces: list[Piece]) -> list[Piece]:
     pages = [x for x in pieces if x.code == PAGE_DATA]
     at = next(i for i, x in enumerate(pieces) if x.code == TSC)
@@ -366,12 +394,13 @@ CALLS = {
     "xc_set_domain_cpu_policy": errno.EINVAL,
     "xc_dom_gnttab_seed": errno.EFAULT,
     "xc__hypercall_buffer_alloc": errno.ENOMEM,
+    "xc_domain_decrease_reservation_exact": errno.EBUSY,
 }
 
 
 @pytest.mark.parametrize("function", CALLS)
 def test_a_call_fails(hv: StubBackend, stream: Stream, function: str) -> None:
-    data = put_together(*stream)
+    data = put_together(stream[0], ballooned(stream[1])[0])
     hv.stub.clear_calls()
     restored(hv, data)
     total = hv.stub.calls().get(function, 0)

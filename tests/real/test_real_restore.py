@@ -42,7 +42,7 @@ def test_restore(lab: Lab, guest: str, tmp_path: Path) -> None:
 
 @each_release
 def test_containers(lab: Lab, tmp_path: Path) -> None:
-    """`pyxcsr save --format xl`, then plain `xl restore`; `pyxcsr convert`; what is refused before the guest is touched."""
+    """`pyxcsr save --format xl`, then plain `xl restore`; `pyxcsr convert`; refusals before the guest is touched."""
     lab.prove("containers.sh", tmp_path=tmp_path)
 
 

@@ -41,6 +41,8 @@ int probe_domctl(xc_interface *xch, uint32_t cmd, uint32_t domid, uint32_t vcpu,
                  uint64_t *mask);
 int probe_mmuext(xc_interface *xch, uint32_t domid, unsigned nr, const uint32_t *cmds, const uint64_t *mfns);
 
+int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order,
+                                         xen_pfn_t *extents);
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order,
                                      unsigned flags, xen_pfn_t *extents);
 int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt);
@@ -302,6 +304,11 @@ class Probe:
         extents = self.ffi.new("xen_pfn_t[]", list(pfns))
         rc = self.lib.xc_domain_populate_physmap_exact(self.xch, domid, len(pfns), order, 0, extents)
         return int(rc), list(extents)
+
+    def decrease(self, domid: int, mfns: Sequence[int]) -> int:
+        """Result of a call that takes frames from a domain."""
+        extents = self.ffi.new("xen_pfn_t[]", list(mfns))
+        return int(self.lib.xc_domain_decrease_reservation_exact(self.xch, domid, len(mfns), 0, extents))
 
     def write(self, domid: int, mfn: int, data: bytes, offset: int = 0) -> None:
         """Writes into a frame through a writable mapping."""

@@ -115,6 +115,7 @@ xc__hypercall_buffer_free_pages xenforeignmemory_open xenforeignmemory_close xen
 xenforeignmemory_unmap xs_open xs_close xs_read xs_write xs_transaction_start xs_transaction_end
 xs_resume_domain xc_domain_populate_physmap_exact xc_mmuext_op xc_vcpu_setcontext
 xc_domain_set_tsc_info xc_set_domain_cpu_policy xc_dom_gnttab_seed
+xc_domain_decrease_reservation_exact
 """
 
 MACROS = """

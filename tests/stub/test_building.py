@@ -461,3 +461,28 @@ def test_other_guests_run_meanwhile(probe: Probe) -> None:
     probe.mmuext(guest.domid)
     assert other.state().ticks == next(counts)
     assert probe.stub.calls()["xc_domain_populate_physmap_exact"] == 1
+
+
+def test_memory_is_taken_back(probe: Probe) -> None:
+    """By frame; the m2p forgets it, and the pfn can be given memory again."""
+    guest = empty(probe)
+    _, mfns = probe.populate(guest.domid, [0, 1, 2])
+    assert probe.decrease(guest.domid, [mfns[1], mfns[2]]) == 0
+    assert guest.pfns_with_memory() == [0]
+    assert probe.info(guest.domid).tot_pages == 1
+    assert probe.decrease(guest.domid, [mfns[1]]) == -1  # not its own any more
+    assert probe.errno == errno.EBUSY
+    assert probe.decrease(guest.domid, [2**60]) == -1
+    assert probe.decrease(99, [mfns[0]]) == -1
+    assert probe.populate(guest.domid, [1])[0] == 0
+    assert sorted(guest.pfns_with_memory()) == [0, 1]
+
+
+def test_memory_in_use_is_not_taken_back(probe: Probe) -> None:
+    guest = empty(probe)
+    _, (mfn,) = probe.populate(guest.domid, [0])
+    address, _ = probe.map(guest.domid, [mfn], prot=3)
+    assert probe.decrease(guest.domid, [mfn]) == -1
+    assert probe.errno == errno.EBUSY
+    probe.unmap(address, 1)
+    assert probe.decrease(guest.domid, [mfn]) == 0

@@ -151,6 +151,16 @@ class Calls:
             self.probe.stub.destroy(domid)
             self.probe.ffi.errno = kept
 
+    def xc_domain_decrease_reservation_exact(self) -> bool:
+        domid = self.probe.stub.create_empty("4M")
+        try:
+            _, mfns = self.probe.populate(domid, [0])
+            return self.probe.decrease(domid, mfns) == 0
+        finally:
+            kept = self.probe.errno
+            self.probe.stub.destroy(domid)
+            self.probe.ffi.errno = kept
+
     def xc_mmuext_op(self) -> bool:
         return self.probe.mmuext(self.guest.domid) == 0
 
@@ -197,7 +207,7 @@ def test_every_function_can_fail(probe: Probe) -> None:
     guest = probe.guest(mem="4M")
     calls = Calls(probe, guest)
     names = probe.stub.functions()
-    assert len(names) == len(set(names)) == 46
+    assert len(names) == len(set(names)) == 47
     before = probe.stub.usage()
     for name in names:
         if name in NOTHING_RETURNED:
