@@ -26,6 +26,18 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
     return 0;
 }
 
+int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported)
+{
+    XCSR_ENTER(h);
+    *supported = 1;
+    if (xc_shadow_control(h->xch, domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0) >= 0)
+        return 0;
+    *supported = 0; /* a hypervisor without shadow paging says one of these */
+    if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
+        return 0;
+    return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "cannot end log-dirty mode of domain %u", domid);
+}
+
 int xcsr_logdirty_stop(xcsr_save *s)
 {
     if (!s->logdirty_on)

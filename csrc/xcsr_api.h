@@ -143,6 +143,8 @@ typedef struct xcsr_batch_result {
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
 void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and log-dirty mode if on */
+/* Whoever switched it on, or nobody; *supported 0: this hypervisor cannot track that domain's writes. */
+int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub import StubGuest
     from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
+    from pyxcsr.recovery import Recovery, recover
     from pyxcsr.report import PassReport, Progress, RestoreReport, SaveReport
     from pyxcsr.restorer import restore
     from pyxcsr.saver import save
@@ -96,6 +97,8 @@ _WHERE = {
     "Decision": "policy",
     "PrecopyStats": "policy",
     "SimplePolicy": "policy",
+    "Recovery": "recovery",
+    "recover": "recovery",
     "PassReport": "report",
     "RestoreReport": "report",
     "Progress": "report",
@@ -132,6 +135,7 @@ __all__ = [
     "PrecopyStats",
     "PrivilegeError",
     "Progress",
+    "Recovery",
     "RestoreReport",
     "SaveReport",
     "SimplePolicy",
@@ -148,6 +152,7 @@ __all__ = [
     "XenstoreSuspend",
     "__version__",
     "open_hypervisor",
+    "recover",
     "restore",
     "save",
     "verify",

@@ -175,6 +175,9 @@ class Backend:
     def domain_resume(self, domid: int) -> None:
         self._call(self._lib.xcsr_domain_resume, domid, domid=domid)
 
+    def logdirty_off(self, domid: int) -> bool:
+        return bool(self._number(self._lib.xcsr_logdirty_off, "uint32_t *", domid, domid=domid))
+
     def domain_tsc(self, domid: int) -> TscInfo:
         out = self._ffi.new("xcsr_tsc *")
         self._call(self._lib.xcsr_domain_tsc, domid, out, domid=domid)

@@ -261,6 +261,9 @@ class Hypervisor(Protocol):
     def domain_resume(self, domid: int) -> None:
         """Lets a suspended domain go on where it was; its suspend call returns as cancelled."""
 
+    def logdirty_off(self, domid: int) -> bool:
+        """Ends log-dirty mode, whoever began it; no error if it is not on. False: this Xen has none for the domain."""
+
     def domain_tsc(self, domid: int) -> TscInfo:
         """The domain's time stamp counter."""
 

@@ -1,0 +1,57 @@
+"""Undoes what a killed save has left in a domain: the tracking of its writes, a request to suspend, a suspended guest.
+
+Not for a guest whose stream was complete and runs elsewhere by now: use --no-resume, or destroy it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from pyxcsr.cli.save import find_domain
+from pyxcsr.hypervisor.open import open_hypervisor
+from pyxcsr.recovery import Recovery, recover
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    add = parser.add_argument
+    add("domain", metavar="DOMAIN", help="id or name of the domain")
+    add(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let the guest go on if it is suspended (default)",
+    )
+    add("--json", action="store_true", help="print what was found and done as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Returns the exit status: 1 if the guest does not run after it."""
+    with open_hypervisor("xen") as hv:
+        done = recover(hv, find_domain(hv, args.domain), resume=args.resume)
+    print(json.dumps(done.to_dict(), indent=2) if args.json else told(done))
+    return 1 if done.left else 0
+
+
+def told(done: Recovery) -> str:
+    """What was found and done, in words."""
+    logdirty = {
+        "off": "log-dirty mode is off now (Xen does not tell whether it was on)",
+        "unsupported": "log-dirty mode: this Xen has none for it",
+    }
+    lines = [
+        "a request to suspend was still waiting for the guest, and was withdrawn"
+        if done.withdrawn
+        else "no request to suspend was waiting",
+        logdirty[done.logdirty],
+        _suspended(done),
+        *done.left,
+    ]
+    return "\n".join(f"domain {done.domid}: {x}" for x in lines)
+
+
+def _suspended(done: Recovery) -> str:
+    if not done.suspended:
+        return "it was not suspended"
+    return "it was suspended, and was resumed" if done.resumed else "it was suspended"

@@ -1,0 +1,82 @@
+"""What a saver that was killed outright has left in a domain, put right."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional, Protocol
+
+from pyxcsr.errors import DomainDying
+from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, DomainInfo
+from pyxcsr.suspend import REQUEST, WITHDRAWN
+
+
+class Recoverable(Protocol):
+    """The part of a Hypervisor that is needed here."""
+
+    def domain_info(self, domid: int, /) -> DomainInfo:
+        """The domain's state. Raises DomainNotFound."""
+
+    def domain_resume(self, domid: int, /) -> None:
+        """Lets a suspended domain go on."""
+
+    def logdirty_off(self, domid: int, /) -> bool:
+        """Ends log-dirty mode; False where Xen has none. No error if it is not on."""
+
+    def xenstore_read(self, path: str, /) -> Optional[bytes]:
+        """The node's content, or None if there is no such node."""
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
+        """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
+
+
+@dataclass
+class Recovery:
+    """What :func:`recover` found and did.
+
+    ``withdrawn``: a request to suspend was still in the guest's control/shutdown and was taken back;
+    ``logdirty``: "off", or "unsupported" where this Xen cannot have tracked the guest's writes;
+    ``suspended``: the guest was found suspended; ``resumed``: it was let go on;
+    ``left``: in words, what this is not to undo.
+    """
+
+    domid: int
+    withdrawn: bool = False
+    logdirty: str = "off"
+    suspended: bool = False
+    resumed: bool = False
+    left: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
+    """Undoes what a killed saver has left of its work in a domain, and says what there was.
+
+    The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, and a
+    suspended guest is resumed, unless ``resume`` is False. That must not be done to a guest of which another
+    copy runs: one whose stream was complete and has been restored elsewhere. A pause is not taken back: it has
+    an owner. A saver that is at work on the domain fails of this, cleanly.
+
+    Raises DomainNotFound, DomainDying, HypervisorError.
+    """
+    info = hv.domain_info(domid)
+    if info.dying:
+        raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
+    done = Recovery(domid)
+    done.withdrawn = hv.xenstore_compare_and_write(f"/local/domain/{domid}/control/shutdown", REQUEST, WITHDRAWN)
+    done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
+    info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
+    done.suspended = info.suspended
+    if info.suspended and resume:
+        hv.domain_resume(domid)
+        done.resumed = True
+    elif info.suspended:
+        done.left.append("it stays suspended, as asked")
+    elif info.shutdown:
+        name = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
+        done.left.append(f"it has shut down ({name}): nothing can make it go on")
+    if info.paused:
+        done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
+    return done
