@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyxcsr.errors import (
         BackendUnavailable,
         Cancelled,
+        ChecksumMismatch,
         DomainDying,
         DomainNotFound,
         GuestStateError,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _ERRORS = (
     "BackendUnavailable",
     "Cancelled",
+    "ChecksumMismatch",
     "DomainDying",
     "DomainNotFound",
     "GuestStateError",
@@ -113,6 +115,7 @@ _WHERE = {
 __all__ = [
     "BackendUnavailable",
     "Cancelled",
+    "ChecksumMismatch",
     "Decision",
     "DomainDying",
     "DomainInfo",

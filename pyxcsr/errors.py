@@ -153,5 +153,9 @@ class IncompleteStream(StreamError):
     """The stream has its END, but not all that the guest needs. Facts: offset, record, missing (a count), pfn."""
 
 
+class ChecksumMismatch(XcsrError):
+    """A stream's content is not what its checksum file says. Facts: expected, found (hexadecimal)."""
+
+
 class VerifyMismatch(StreamError):
     """Pages sent a second time differ from those restored. Facts: offset, record, differing (a count), pfn (first)."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Optional, Union
 
+from pyxcsr.cli import checksum as sums
 from pyxcsr.errors import Cancelled, OutputError, UsageError
 
 Cancel = Optional[Callable[[], bool]]
@@ -38,12 +39,17 @@ def is_standard_output(name: str) -> bool:
 
 
 @contextmanager
-def stream_output(name: str, force: bool, cancel: Cancel = None) -> Iterator[int]:
+def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool = False) -> Iterator[int]:
     """A descriptor for the stream; on success the file gets its name, on failure nothing of it is left.
 
     ``name``: a path, or - for standard output. ``force``: an existing file may be replaced. ``cancel``: polled while
-    a FIFO has no reader. The file is readable by its owner only: it holds a guest's memory.
+    a FIFO has no reader. ``checksum``: a checksum file is put beside it; regular files only. The file is readable by
+    its owner only: it holds a guest's memory.
     """
+    if checksum:
+        sums.load()  # said before a guest is touched
+    if checksum and (is_standard_output(name) or (os.path.exists(name) and not os.path.isfile(name))):
+        raise UsageError(f"{name}: --checksum needs a file to put the checksum beside")
     if is_standard_output(name):
         fd = _standard_output()
         yield fd
@@ -59,7 +65,7 @@ def stream_output(name: str, force: bool, cancel: Cancel = None) -> Iterator[int
     fd = _create(partial)
     try:
         yield fd
-        _keep(fd, partial, path, force)
+        _keep(fd, partial, path, force, checksum)
     finally:
         os.close(fd)
         with suppress(FileNotFoundError):
@@ -116,19 +122,20 @@ def _sync(fd: int, name: Union[Path, str]) -> None:
 
 def _create(partial: Path) -> int:
     try:
-        return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _failed(partial, "cannot be created", error) from error
 
 
-def _keep(fd: int, partial: Path, path: Path, force: bool) -> None:
-    """Gives a complete stream its name, once it is on the disk."""
+def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> None:
+    """Gives a complete stream its name, once it is on the disk, and its checksum with it."""
     _sync(fd, path)
     try:
-        if force:
-            partial.replace(path)
-        else:
-            _name(partial, path)
+        with _checksum(fd, partial, path, checksum):
+            if force:
+                partial.replace(path)
+            else:
+                _name(partial, path)
     except FileExistsError as error:
         raise UsageError(f"{path} has come into being meanwhile; --force replaces it") from error
     except OSError as error:
@@ -139,6 +146,32 @@ def _keep(fd: int, partial: Path, path: Path, force: bool) -> None:
         if not force:
             path.unlink()
         raise _failed(path, "the stream could not be made durable", error) from error
+
+
+@contextmanager
+def _checksum(fd: int, partial: Path, path: Path, wanted: bool) -> Iterator[None]:
+    """The checksum file is ready before the stream gets its name, and one of an older stream is gone by then."""
+    ready = sums.beside(partial)
+    try:
+        if wanted:
+            _write_checksum(ready, sums.line(fd, path))
+        with suppress(FileNotFoundError):
+            sums.beside(path).unlink()
+        yield
+        if wanted:
+            ready.replace(sums.beside(path))
+    finally:
+        with suppress(FileNotFoundError):
+            ready.unlink()
+
+
+def _write_checksum(ready: Path, text: bytes) -> None:
+    fd = _create(ready)
+    try:
+        os.write(fd, text)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _name(partial: Path, path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pyxcsr.cli import checksum as sums
 from pyxcsr.cli.show import MIB, progress_line
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.errors import Cancelled, InputError, UsageError
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("store", "console"):
         add(f"--{name}-evtchn", type=int, default=0, metavar="PORT", help=f"the domain's {name} event channel")
         add(f"--{name}-domid", type=int, default=0, metavar="N", help=f"the {name}'s domain (0)")
+    sums.add_option(parser)
     add("--json", action="store_true", help="print the final report as JSON")
     add("--progress", action=argparse.BooleanOptionalAction, default=None, help="show progress on standard error")
     add("--quiet", action="store_true", help="print nothing but errors")
@@ -43,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     cancel = CancelBySignal()
     try:
-        with open_hypervisor(args.backend) as hv, cancel.installed():
+        with open_hypervisor(args.backend) as hv, cancel.installed(), _input(args.file) as fd:
+            sums.check(args.file, fd, args.checksum)
             domid = _domain(hv, args)
-            with _input(args.file) as fd:
-                report = _restore(hv, domid, fd, args, cancel)
+            report = _restore(hv, domid, fd, args, cancel)
     except Cancelled as error:
         print(f"pyxcsr: {error}", file=sys.stderr)
         return 128 + cancel.number if cancel.number else 1

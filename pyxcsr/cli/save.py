@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: libxl's own record of the domain; there is none on the stub)",
     )
     add("--verify", action="store_true", help="send all pages twice, for the receiver to compare (debugging aid)")
+    add(
+        "--checksum",
+        action="store_true",
+        help="write FILE.xxh128, the stream's checksum, for verify and restore to check (needs the xxhash package)",
+    )
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
     add(
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             config = config_for(hv, domid, args)
             suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)
             with _guest_goes_on_if_this_fails(suspend):
-                with stream_output(args.file, args.force, cancel) as fd:
+                with stream_output(args.file, args.force, cancel, args.checksum) as fd:
                     with wrapped(hv, fd, config, cancel):
                         report = _save(hv, domid, fd, args, policy, suspend, cancel)
                     if args.then == "resume":

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from pyxcsr.errors import NotAStream, UsageError
+from pyxcsr.cli import checksum as sums
+from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError
 from pyxcsr.stream.container_verify import verify_input
 from pyxcsr.stream.source import open_input
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "1 complaints, 2 it cannot be read as a stream at all."
     )
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
+    sums.add_option(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--max-complaints",
@@ -44,16 +46,28 @@ def run(args: argparse.Namespace) -> int:
         return _unreadable(args, "--max-complaints must not be negative")
     try:
         with open_input(args.file) as fd:
+            damage = _damage(args, fd)
             report = verify_input(fd)
     except (NotAStream, UsageError) as error:
         return _unreadable(args, str(error))
     except OSError as error:
         return _unreadable(args, error.strerror or str(error))
     if args.json:
-        print(json.dumps(report.to_dict(), indent=2))
+        print(json.dumps({**report.to_dict(), "checksum": damage or None, "ok": report.ok and not damage}, indent=2))
     else:
+        if damage:
+            print(f"checksum: {damage}")
         _print(args.file, report, args.max_complaints)
-    return OK if report.ok else COMPLAINTS
+    return OK if report.ok and not damage else COMPLAINTS
+
+
+def _damage(args: argparse.Namespace, fd: int) -> str:
+    """What the checksum file has against the stream, in words; empty if nothing, or if there is none."""
+    try:
+        sums.check(args.file, fd, args.checksum)
+    except ChecksumMismatch as error:
+        return str(error)
+    return ""
 
 
 def _unreadable(args: argparse.Namespace, text: str) -> int:
