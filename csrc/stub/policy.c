@@ -1,9 +1,10 @@
 /* CPUID and MSR policy: a guest's is smaller than what Xen says a policy may need. */
 #include "internal.h"
 
-#define MAX_LEAVES 40U
-#define MAX_MSRS   5U
-#define MAX_GIVEN_LEAVES 121U           /* Xen 4.17's limit for a policy that it is given */
+#define MAX_LEAVES 160U
+#define MAX_MSRS   8U
+#define MAX_GIVEN_LEAVES 121U           /* the limits of Xen 4.17 for a policy that it is given */
+#define MAX_GIVEN_MSRS 5U
 #define MAX_BASIC_LEAF 0xdU
 #define MAX_EXTENDED_LEAF 0x80000021U
 
@@ -78,6 +79,24 @@ static int compare_leaves(const void *a, const void *b)
     return x->subleaf < y->subleaf ? -1 : x->subleaf > y->subleaf;
 }
 
+/*
+ * Random but for what readers take by its meaning: which leaves and extended states there are. MSRs of a
+ * policy have 32 bits in Xen 4.17.
+ */
+static void make_sense(xen_cpuid_leaf_t *l)
+{
+    if (l->leaf == 0)
+        l->a = MAX_BASIC_LEAF;
+    else if (l->leaf == 0x80000000)
+        l->a = MAX_EXTENDED_LEAF;
+    else if (l->leaf == 0x7 && l->subleaf == 0)
+        l->a = 1;
+    else if (l->leaf == 0xd && l->subleaf == 0)
+        l->a = 7, l->d = 0;
+    else if (l->leaf == 0xd && l->subleaf == 1)
+        l->c = l->d = 0;
+}
+
 static void fill_policy(struct xc_cpu_policy *p, uint64_t seed)
 {
     p->nr_leaves = p->nr_msrs = 0;
@@ -88,9 +107,12 @@ static void fill_policy(struct xc_cpu_policy *p, uint64_t seed)
             add_leaf(p, seed, deep_leaves[i].leaf, sub);
     for (unsigned i = 0; i < sizeof(extended_leaves) / sizeof(extended_leaves[0]); i++)
         add_leaf(p, seed, extended_leaves[i], XEN_CPUID_NO_SUBLEAF);
+    for (uint32_t i = 0; i < p->nr_leaves; i++)
+        make_sense(&p->leaves[i]);
     qsort(p->leaves, p->nr_leaves, sizeof(p->leaves[0]), compare_leaves);
     for (unsigned i = 0; i < sizeof(msr_indices) / sizeof(msr_indices[0]); i++)
-        p->msrs[p->nr_msrs++] = (xen_msr_entry_t){ .idx = msr_indices[i], .val = st_hash(seed, msr_indices[i]) };
+        p->msrs[p->nr_msrs++] = (xen_msr_entry_t){ .idx = msr_indices[i],
+                                                        .val = (uint32_t)st_hash(seed, msr_indices[i]) };
 }
 
 int xc_cpu_policy_get_domain(xc_interface *xch, uint32_t domid, xc_cpu_policy_t *policy)
@@ -235,7 +257,7 @@ static int set_policy(struct st_domain *d, struct given *g)
 
     if (d->creation_finished)
         return -EEXIST;
-    if (g->nr_leaves > MAX_GIVEN_LEAVES || g->nr_msrs > MAX_MSRS)
+    if (g->nr_leaves > MAX_GIVEN_LEAVES || g->nr_msrs > MAX_GIVEN_MSRS)
         return -E2BIG;
     policy = malloc(sizeof(*policy));
     if (!policy)

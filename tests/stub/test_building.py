@@ -382,8 +382,8 @@ class Policy:
         return self.probe.errno if rc else 0, [x[0] for x in self.error]
 
     def get(self) -> dict[tuple[int, int], tuple[int, ...]]:
-        lib, out = self.probe.lib, self.ffi.new("xen_cpuid_leaf_t[]", 40)
-        policy, count = lib.xc_cpu_policy_init(), self.ffi.new("uint32_t *", 40)
+        lib, out = self.probe.lib, self.ffi.new("xen_cpuid_leaf_t[]", 160)
+        policy, count = lib.xc_cpu_policy_init(), self.ffi.new("uint32_t *", 160)
         entries, nr = self.ffi.new("xen_msr_entry_t[]", 5), self.ffi.new("uint32_t *", 5)
         assert lib.xc_cpu_policy_get_domain(self.probe.xch, self.domid, policy) == 0
         assert lib.xc_cpu_policy_serialise(self.probe.xch, policy, out, count, entries, nr) == 0

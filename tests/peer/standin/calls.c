@@ -1,10 +1,6 @@
 /* Calls that libxenguest 4.17 makes and the stub has in another form only. */
 #include "standin.h"
 
-/* Room for all that 4.17 knows: libxenguest writes a policy out in full, with leaves the stub has not set. */
-#define MAX_LEAVES 160U
-#define MAX_MSRS   8U
-
 static void from_info(const xc_domaininfo_t *from, xc_dominfo_t *to)
 {
     memset(to, 0, sizeof(*to));
@@ -102,33 +98,6 @@ static bool buffers_fit(const struct xen_domctl_cpu_policy *p)
     return fit;
 }
 
-/*
- * libxenguest takes these fields by their meaning, and the stub fills them at random: which leaves there are,
- * which extended states.
- */
-static void make_sense(xen_cpuid_leaf_t *leaves, uint32_t nr)
-{
-    for (uint32_t i = 0; i < nr; i++) {
-        xen_cpuid_leaf_t *l = &leaves[i];
-
-        if (l->leaf == 0)
-            l->a = 0xd;
-        else if (l->leaf == 0x80000000)
-            l->a = 0x80000008;
-        else if (l->leaf == 0xd && l->subleaf == 0)
-            l->a = 7, l->d = 0;
-        else if (l->leaf == 0xd && l->subleaf == 1)
-            l->c = l->d = 0;
-    }
-}
-
-/* The MSRs of a policy have 32 bits in 4.17: libxenguest refuses more. */
-static void keep_32_bits(xen_msr_entry_t *msrs, uint32_t nr)
-{
-    for (uint32_t i = 0; i < nr; i++)
-        msrs[i].val = (uint32_t)msrs[i].val;
-}
-
 static int get_policy(xc_interface *xch, uint32_t domid, struct xen_domctl_cpu_policy *p)
 {
     xc_cpu_policy_t *policy;
@@ -141,21 +110,15 @@ static int get_policy(xc_interface *xch, uint32_t domid, struct xen_domctl_cpu_p
         return -1;
     rc = xc_cpu_policy_get_domain(xch, domid, policy);
     rc = rc ? rc : xc_cpu_policy_serialise(xch, policy, p->leaves.p, &p->nr_leaves, p->msrs.p, &p->nr_msrs);
-    if (!rc) {
-        make_sense(p->leaves.p, p->nr_leaves);
-        keep_32_bits(p->msrs.p, p->nr_msrs);
-    }
     xc_cpu_policy_destroy(policy);
     return rc;
 }
 
-static int policy_size(struct xen_sysctl_cpu_policy *p)
+static int policy_size(xc_interface *xch, struct xen_sysctl_cpu_policy *p)
 {
     if (p->leaves.p || p->msrs.p)
         return refuse(EOPNOTSUPP);
-    p->nr_leaves = MAX_LEAVES;
-    p->nr_msrs = MAX_MSRS;
-    return 0;
+    return xc_cpu_policy_get_size(xch, &p->nr_leaves, &p->nr_msrs);
 }
 
 static int set_policy(xc_interface *xch, uint32_t domid, const struct xen_domctl_cpu_policy *p)
@@ -188,6 +151,6 @@ int xencall1(struct standin_handle *xcall, unsigned op, uint64_t argument)
     if (op == __HYPERVISOR_domctl)
         return domctl(xch, (struct xen_domctl *)(uintptr_t)argument);
     if (op == __HYPERVISOR_sysctl && sysctl->cmd == XEN_SYSCTL_get_cpu_policy)
-        return policy_size(&sysctl->u.cpu_policy);
+        return policy_size(xch, &sysctl->u.cpu_policy);
     return refuse(ENOSYS);
 }
