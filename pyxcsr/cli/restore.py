@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +23,15 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.report import RestoreReport
 from pyxcsr.restorer import restore
+from pyxcsr.stream.container_enter import enter
 from pyxcsr.stream.source import open_input
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
-    add("file", metavar="FILE", help="the stream; - is standard input")
+    where = "the stream, by itself or in an xl save file or libxl stream; - is standard input, a stream by itself"
+    add("file", metavar="FILE", help=where)
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
     add("--domid", type=int, metavar="N", help="the domain to build (required on Xen)")
     add("--max-mem", default="4G", metavar="SIZE", help="on the stub: what the new domain may own (4G)")
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         with open_hypervisor(args.backend) as hv, cancel.installed(), _input(args.file) as fd:
             sums.check(args.file, fd, args.checksum)
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                enter(fd)  # of an xl save file or a libxl stream only what libxc wrote; a pipe must be that alone
             domid = _domain(hv, args)
             report = _restore(hv, domid, fd, args, cancel)
     except Cancelled as error:

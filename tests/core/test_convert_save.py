@@ -246,6 +246,30 @@ def test_save(live: str, config: Path, tmp_path: Path) -> None:
     assert pyxcsr_run("verify", "-", input=done.stdout).returncode == 0
 
 
+def test_restore_out_of_a_container(config: Path, tmp_path: Path) -> None:
+    """A save file, a libxl stream and the stream itself give the same guest; what is damaged ahead of it is named."""
+    words = ("--backend", "stub", "--no-live", "--quiet")
+    paths = [tmp_path / x for x in ("xl", "libxl", "raw")]
+    assert pyxcsr_run("save", *words, "--format", "xl", "--config", config, GUEST, paths[0]).returncode == 0
+    assert pyxcsr_run("convert", "--to", "libxl", paths[0], paths[1]).returncode == 0
+    assert pyxcsr_run("convert", paths[0], paths[2]).returncode == 0
+    reports = []
+    for path in paths:
+        done = pyxcsr_run("restore", "--backend", "stub", "--json", path)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        reports.append({name: value for name, value in report.items() if "seconds" not in name})
+    assert reports[0] == reports[1] == reports[2]
+    data = bytearray(paths[1].read_bytes())
+    data[20] ^= 1  # the type of libxl's first record
+    paths[1].write_bytes(data)
+    done = pyxcsr_run("restore", "--backend", "stub", paths[1])
+    assert done.returncode == 1 and b"not an empty LIBXC_CONTEXT" in done.stderr
+    paths[0].write_bytes(paths[0].read_bytes()[:40])
+    done = pyxcsr_run("restore", "--backend", "stub", paths[0])
+    assert done.returncode == 1 and b"the input ends" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "guest", "said"),
     [
