@@ -1,6 +1,8 @@
 /* The way into and out of every call: counting, scripted failures, the hook, the guests' turn. */
 #include "internal.h"
 
+#include <time.h>
+
 #define MAX_RULES 64U
 
 #define ST_FUNCTION_NAME(name) #name,
@@ -17,6 +19,7 @@ struct rule {
 static struct rule rules[MAX_RULES];
 static unsigned nr_rules;
 static uint64_t calls[ST_NR_FUNCTIONS];
+static int64_t entered[ST_NR_FUNCTIONS];
 static int (*hook)(const char *function, uint64_t count);
 static _Thread_local bool in_hook;
 
@@ -73,6 +76,11 @@ static int ask_rules(enum st_function function)
     return error;
 }
 
+bool st_page_faults(void)
+{
+    return fault_page >= 0;
+}
+
 int st_page_fault(uint64_t page)
 {
     return fault_page >= 0 && (uint64_t)fault_page == page ? -fault_error : 0;
@@ -88,6 +96,14 @@ static int call_hook(int (*callback)(const char *, uint64_t), enum st_function f
     return error;
 }
 
+static int64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
 static int enter(enum st_function function, bool tick)
 {
     int (*callback)(const char *, uint64_t);
@@ -97,6 +113,8 @@ static int enter(enum st_function function, bool tick)
     st_lock();
     error = -st_machine_ready();
     count = in_hook ? calls[function] : ++calls[function];
+    if (!in_hook)
+        entered[function] = now();
     callback = in_hook ? NULL : hook;
     st_unlock();
     if (!error && callback)
@@ -150,6 +168,7 @@ void st_faults_reset(void)
     nr_rules = 0;
     fault_page = -1;
     memset(calls, 0, sizeof(calls));
+    memset(entered, 0, sizeof(entered));
 }
 
 int stub_functions(const char **list, uint32_t max)
@@ -204,6 +223,18 @@ int64_t stub_calls(const char *function)
     count = id < 0 ? id : (int64_t)calls[id];
     st_unlock();
     return count;
+}
+
+int64_t stub_entered(const char *function)
+{
+    int64_t at;
+    int id;
+
+    st_lock();
+    id = function_by_name(function);
+    at = id < 0 ? id : entered[id];
+    st_unlock();
+    return at;
 }
 
 void stub_calls_clear(void)

@@ -20,6 +20,7 @@ struct mapping {
     size_t pages;
     uint32_t domid;
     uint64_t *written;          /* frames of a writable mapping, ST_NONE where there is none; else NULL */
+    bool lent;                  /* the memory is window.c's */
 };
 
 static struct xenforeignmemory_handle *handles;
@@ -82,13 +83,16 @@ int xenforeignmemory_close(xenforeignmemory_handle *fmem)
     return (int)st_end(ST_FN_xenforeignmemory_close, NULL, drop_handle(fmem));
 }
 
-/* Whether that frame may be mapped on behalf of that domain. */
-static int check_frame(uint32_t domid, uint64_t mfn, bool writable)
+static bool domain_known(uint32_t domid)
+{
+    return domid == DOMID_XEN || domid == 0 || st_domain_find(domid);
+}
+
+/* Whether that frame may be mapped on behalf of that domain, which there is. */
+static inline int check_frame(uint32_t domid, uint64_t mfn, bool writable)
 {
     const struct st_frame *frame;
 
-    if (domid != DOMID_XEN && domid != 0 && !st_domain_find(domid))
-        return -ESRCH;
     if (mfn >= st.nr_frames)
         return -EINVAL;
     frame = &st.frames[mfn];
@@ -104,7 +108,7 @@ static int check_frame(uint32_t domid, uint64_t mfn, bool writable)
 static int place(uint8_t *address, int prot, uint64_t mfn, uint64_t count)
 {
     void *at = mmap(address, count << ST_PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, st.fd,
-                    (off_t)(mfn << ST_PAGE_SHIFT));
+                    st_file_offset(mfn));
 
     return at == MAP_FAILED ? -ENOMEM : 0;
 }
@@ -128,14 +132,17 @@ struct request {
 /* Fills err[]; returns the first error, or 0. */
 static int check_frames(const struct request *r)
 {
+    bool writable = (r->prot & PROT_WRITE) != 0, known = domain_known(r->domid), faults = st_page_faults();
     int first = 0;
 
     for (size_t i = 0; i < r->pages; i++) {
-        int rc = st_page_fault(i);
+        int rc = faults ? st_page_fault(i) : 0;
 
-        r->err[i] = rc ? rc : check_frame(r->domid, r->arr[i], (r->prot & PROT_WRITE) != 0);
-        if (r->err[i] && !first)
-            first = r->err[i];
+        if (!rc)
+            rc = known ? check_frame(r->domid, r->arr[i], writable) : -ESRCH;
+        r->err[i] = rc;
+        if (rc && !first)
+            first = rc;
     }
     return first;
 }
@@ -146,7 +153,14 @@ static size_t run_length(const struct request *r, size_t at)
 
     while (at + length < r->pages && !r->err[at + length] && r->arr[at + length] == r->arr[at] + length)
         length++;
-    return length;
+    return st_frames_in_a_row(r->arr + at, length);
+}
+
+static void note_written(const struct request *r)
+{
+    for (size_t i = 0; r->prot & PROT_WRITE && i < r->pages; i++)
+        if (!r->err[i])
+            note_writable(r->domid, r->arr[i]);
 }
 
 static int place_frames(const struct request *r, uint8_t *address)
@@ -162,9 +176,6 @@ static int place_frames(const struct request *r, uint8_t *address)
             if (rc)
                 return rc;
         }
-        for (size_t k = i; k < i + length && r->prot & PROT_WRITE; k++)
-            if (!r->err[k])
-                note_writable(r->domid, r->arr[k]);
         i += length;
     }
     return 0;
@@ -204,35 +215,40 @@ static void drop_frames(const struct mapping *m)
     }
 }
 
-static int remember(uint8_t *address, const struct request *r)
+static int remember(uint8_t *address, const struct request *r, bool lent)
 {
     struct mapping *m = malloc(sizeof(*m));
 
     if (!m)
         return -ENOMEM;
-    *m = (struct mapping){ mappings, address, r->pages, r->domid, NULL };
+    *m = (struct mapping){ mappings, address, r->pages, r->domid, NULL, lent };
     if (r->prot & PROT_WRITE && note_frames(m, r)) {
         free(m);
         return -ENOMEM;
     }
     mappings = m;
     account(m, 1);
+    note_written(r);
     return 0;
 }
 
 static int map_frames(const struct request *r, bool partial, uint8_t **result)
 {
     int rc = check_frames(r);
-    uint8_t *address;
+    uint8_t *address = rc ? NULL : st_window_find(r->arr, r->pages);
 
     if (rc && !partial)
         return rc;
+    if (address) {
+        *result = address;
+        return remember(address, r, true);
+    }
     address = mmap(NULL, r->pages << ST_PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
     if (address == MAP_FAILED)
         return -ENOMEM;
     rc = place_frames(r, address);
-    rc = rc ? rc : remember(address, r);
+    rc = rc ? rc : remember(address, r, false);
     if (rc) {
         munmap(address, r->pages << ST_PAGE_SHIFT);
         return rc;
@@ -280,7 +296,8 @@ static void forget(struct mapping **link)
 {
     struct mapping *m = *link;
 
-    munmap(m->address, m->pages << ST_PAGE_SHIFT);
+    if (!m->lent)
+        munmap(m->address, m->pages << ST_PAGE_SHIFT);
     account(m, -1);
     *link = m->next;
     drop_frames(m);
@@ -331,11 +348,11 @@ void st_mappings_drop(void)
 
 /* ---- page types ---- */
 
-static uint32_t type_for(uint32_t domid, uint64_t mfn)
+static inline uint32_t type_for(uint32_t domid, uint64_t mfn)
 {
     if (mfn >= st.nr_frames || st.frames[mfn].owner != domid)
         return XEN_DOMCTL_PFINFO_XTAB;
-    return st_frame_type(mfn);
+    return st_type_of(&st.frames[mfn]);
 }
 
 static int query_types(uint32_t domid, unsigned num, xen_pfn_t *arr)

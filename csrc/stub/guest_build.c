@@ -244,7 +244,7 @@ int st_guest_build(struct st_domain *d)
     rc = rc ? rc : make_address_spaces(d);
     if (rc)
         return rc;
-    for (uint64_t i = 0; i < d->nr_mem; i++)
+    for (uint64_t i = 0; i < d->nr_mem && !d->config.unfilled; i++)
         if (st.frames[d->truth[d->mem[i]]].kind == ST_DATA)
             st_fill_data(d, d->mem[i]);
     load_roots(d);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include <xenctrl.h>
 #include <xenguest.h>
@@ -72,9 +73,11 @@ struct st_frame {
 
 struct st_machine {
     bool up, shadow;
+    bool mapped_by_window;              /* window.c */
     int fd;
     unsigned order;
     uint64_t seed, nr_frames;
+    uint64_t backed;                    /* frames below have memory of their own; the others share */
     uint64_t m2p_first, m2p_chunks;     /* where the m2p's own frames begin; 2 MiB each */
     uint64_t pool_first, pool_frames, pool_next;
     uint8_t *window;                    /* the whole machine memory */
@@ -91,12 +94,24 @@ void st_lock(void);
 void st_unlock(void);
 int st_machine_ready(void);
 void *st_page(uint64_t mfn);
+/* Where a frame's memory is in the machine's file. */
+off_t st_file_offset(uint64_t mfn);
+/* How many of these frames, at least one, lie in a row in the machine's file. */
+size_t st_frames_in_a_row(const xen_pfn_t *frames, size_t max);
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
 int st_extent_alloc(unsigned order, uint64_t *mfn);
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);
 void st_frame_free(uint64_t mfn);
 void st_machine_idle(void);
 uint32_t st_frame_type(uint64_t mfn);
+/* Type and pin bit of a frame below the machine's end, as XEN_DOMCTL_PFINFO_*. */
+static inline uint32_t st_type_of(const struct st_frame *frame)
+{
+    if (frame->kind == ST_FREE || frame->kind == ST_XEN)
+        return XEN_DOMCTL_PFINFO_XTAB;
+    return (uint32_t)frame->level << XEN_DOMCTL_PFINFO_LTAB_SHIFT
+           | (frame->pinned ? XEN_DOMCTL_PFINFO_LPINTAB : 0);
+}
 /* Keeps the text for stub_error() and returns -error. */
 int st_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -160,6 +175,7 @@ struct st_domain {
 
     struct st_rng rng;
     uint64_t hot_first;
+    uint64_t next_packed;               /* index in mem: the next page to put to another use */
     struct st_transient transient[8];
     unsigned nr_transient;
     uint64_t ticks, writes, pt_updates;
@@ -285,6 +301,11 @@ void st_policy_free(struct st_domain *d);
 uint64_t st_mappings_of(uint32_t domid);
 void st_mappings_drop(void);
 
+/* ---- window.c ---- */
+/* Where these frames, all of which may be mapped, are mapped for good; NULL: map them anew. */
+uint8_t *st_window_find(const xen_pfn_t *frames, size_t pages);
+void st_window_forget(void);
+
 /* ---- buffers.c ---- */
 bool st_buffer_holds(const void *address, uint64_t length);
 
@@ -324,6 +345,8 @@ int st_begin(enum st_function function);
 int st_begin_quiet(enum st_function function);
 /* After st_begin() of xenforeignmemory_map: the error a rule has for that page, or 0. */
 int st_page_fault(uint64_t page);
+/* Whether there is a page for which that is not 0. */
+bool st_page_faults(void);
 /* Lets go of the lock. result < 0: sets errno, tells the logger, returns -1. Else returns result. */
 long long st_end(enum st_function function, xc_interface *xch, long long result);
 /* The same for a call whose st_begin() failed: no lock is held. */

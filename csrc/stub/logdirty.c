@@ -1,6 +1,8 @@
 /* Log-dirty mode: which pfns were written since the bitmap was last cleaned. */
 #include "internal.h"
 
+#define PIECE_WORDS 512UL
+
 /* Xen finds the pfn through the m2p. */
 void st_mark_dirty(struct st_domain *d, uint64_t pfn)
 {
@@ -19,9 +21,26 @@ void st_mark_dirty(struct st_domain *d, uint64_t pfn)
     d->fault_count++;
 }
 
-static void clean(struct st_domain *d)
+static bool any_set(const uint64_t *words, uint64_t count)
 {
-    memset(d->bitmap, 0, (d->nr_pfns + 63) / 64 * 8);
+    uint64_t all = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        all |= words[i];
+    return all;
+}
+
+/* Clears the pieces that are not clear: what is clean is only read. */
+static void clear_bitmap(struct st_domain *d)
+{
+    uint64_t words = (d->nr_pfns + 63) / 64;
+
+    for (uint64_t at = 0; at < words; at += PIECE_WORDS) {
+        uint64_t count = words - at < PIECE_WORDS ? words - at : PIECE_WORDS;
+
+        if (any_set(d->bitmap + at, count))
+            memset(d->bitmap + at, 0, count * sizeof(*d->bitmap));
+    }
     d->dirty_count = d->fault_count = 0;
 }
 
@@ -31,7 +50,7 @@ static int enable(struct st_domain *d)
         return -EOPNOTSUPP;
     if (d->logdirty)
         return -EINVAL;
-    clean(d);
+    clear_bitmap(d);
     d->logdirty = true;
     return 0;
 }
@@ -75,8 +94,9 @@ static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
 {
     uint64_t octets = (pages + 7) / 8, have = (d->nr_pfns + 7) / 8;
 
-    memset(out, 0, octets);
-    memcpy(out, d->bitmap, have < octets ? have : octets);
+    have = have < octets ? have : octets;
+    memcpy(out, d->bitmap, have);
+    memset(out + have, 0, octets - have);
     if (pages % 8)
         out[octets - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
 }
@@ -102,7 +122,7 @@ static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffe
         stats->fault_count = (uint32_t)(d->fault_count < UINT32_MAX ? d->fault_count : UINT32_MAX);
     }
     if (op == XEN_DOMCTL_SHADOW_OP_CLEAN)
-        clean(d);
+        clear_bitmap(d);
     return (long long)pages;
 }
 

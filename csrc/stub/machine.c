@@ -15,6 +15,7 @@
 #define DEFAULT_FRAMES (8UL << (30 - ST_PAGE_SHIFT))
 #define MIN_FRAMES    4096UL
 #define MAX_FRAMES    (1UL << 32)
+#define SHARED_FRAMES (1UL << 16)               /* what frames without memory of their own share: 256 MiB */
 
 struct st_machine st = { .fd = -1 };
 stub_usage st_usage;
@@ -52,6 +53,24 @@ void *st_page(uint64_t mfn)
     return st.window + (mfn << ST_PAGE_SHIFT);
 }
 
+off_t st_file_offset(uint64_t mfn)
+{
+    if (mfn >= st.backed)
+        mfn = st.backed + (mfn - st.backed) % SHARED_FRAMES;
+    return (off_t)(mfn << ST_PAGE_SHIFT);
+}
+
+size_t st_frames_in_a_row(const xen_pfn_t *frames, size_t max)
+{
+    off_t first = st_file_offset(frames[0]);
+    size_t length = 1;
+
+    while (length < max && frames[length] == frames[0] + length
+           && st_file_offset(frames[length]) == first + (off_t)(length << ST_PAGE_SHIFT))
+        length++;
+    return length;
+}
+
 static uint64_t m2p_octets(void)
 {
     return st.m2p_chunks * CHUNK_FRAMES * ST_PAGE_SIZE;
@@ -65,6 +84,7 @@ static void unmap(void *address, uint64_t length)
 
 static void machine_down(void)
 {
+    st_window_forget();
     unmap(st.window, st.nr_frames << ST_PAGE_SHIFT);
     unmap(st.m2p, m2p_octets());
     unmap(st.frames, st.nr_frames * sizeof(*st.frames));
@@ -106,17 +126,45 @@ static int map_m2p(void)
     return 0;
 }
 
+static uint64_t file_frames(void)
+{
+    return st.backed < st.nr_frames ? st.backed + SHARED_FRAMES : st.nr_frames;
+}
+
+/* Lays the memory that the rest of the frames share over the rest of the window, again and again. */
+static int map_shared_frames(void)
+{
+    for (uint64_t mfn = st.backed; mfn < st.nr_frames; mfn += SHARED_FRAMES) {
+        uint64_t left = st.nr_frames - mfn, count = left < SHARED_FRAMES ? left : SHARED_FRAMES;
+
+        if (mmap(st_page(mfn), count << ST_PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, st.fd,
+                 st_file_offset(mfn)) == MAP_FAILED)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int map_window(void)
+{
+    st.window = reserve(st.nr_frames << ST_PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED, st.fd);
+    if (!st.window)
+        return -ENOMEM;
+    return st.backed < st.nr_frames ? map_shared_frames() : 0;
+}
+
 static int map_machine(void)
 {
+    int rc;
+
     st.fd = memfd_create("stub-machine", MFD_CLOEXEC);
-    if (st.fd < 0 || ftruncate(st.fd, (off_t)(st.nr_frames << ST_PAGE_SHIFT)) < 0)
+    if (st.fd < 0 || ftruncate(st.fd, (off_t)(file_frames() << ST_PAGE_SHIFT)) < 0)
         return -errno;
-    st.window = reserve(st.nr_frames << ST_PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED, st.fd);
+    rc = map_window();
+    if (rc)
+        return rc;
     st.frames = reserve(st.nr_frames * sizeof(*st.frames), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    if (!st.window || !st.frames)
-        return -ENOMEM;
-    return map_m2p();
+    return st.frames ? map_m2p() : -ENOMEM;
 }
 
 static void claim_for_xen(uint64_t first, uint64_t count)
@@ -142,11 +190,17 @@ static int map_machine_again(void)
     return madvise(st.frames, st.nr_frames * sizeof(*st.frames), MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
+static uint64_t backed_frames(const stub_machine_config *config)
+{
+    return config->backed && config->backed < config->frames ? config->backed : config->frames;
+}
+
 /* A machine that hands out the same frames again can keep the memory behind them. */
 static bool same_memory(const stub_machine_config *config)
 {
     return st.up && st.nr_frames == config->frames && st.seed == config->seed
-           && st.order == config->extent_order;
+           && st.order == config->extent_order && st.mapped_by_window == config->window
+           && st.backed == backed_frames(config);
 }
 
 static int machine_up(const stub_machine_config *config)
@@ -161,6 +215,8 @@ static int machine_up(const stub_machine_config *config)
     st.order = config->extent_order;
     st.seed = config->seed;
     st.nr_frames = config->frames;
+    st.backed = backed_frames(config);
+    st.mapped_by_window = config->window;
     st.m2p_first = LOW_FRAMES;
     st.m2p_chunks = (m2p_frames + CHUNK_FRAMES - 1) / CHUNK_FRAMES;
     st.pool_first = st.m2p_first + st.m2p_chunks * CHUNK_FRAMES;
@@ -180,6 +236,9 @@ static int check_machine(const stub_machine_config *config)
     if (config->frames < MIN_FRAMES || config->frames > MAX_FRAMES)
         return st_error(EINVAL, "a machine has %lu to %lu frames, not %lu", MIN_FRAMES, MAX_FRAMES,
                         (unsigned long)config->frames);
+    if (backed_frames(config) < config->frames && config->backed < MIN_FRAMES + config->frames / ST_ENTRIES)
+        return st_error(EINVAL, "%lu frames with memory of their own are too few for the m2p",
+                        (unsigned long)config->backed);
     if (config->extent_order > 18)
         return st_error(EINVAL, "extents are of at most 2^18 frames, not 2^%u", config->extent_order);
     return 0;
@@ -244,8 +303,11 @@ uint64_t stub_max_page(void)
 /* The frame that is handed out as number n. */
 static uint64_t pool_frame(uint64_t n)
 {
-    uint64_t extent = st_permute(n >> st.order, st.pool_frames >> st.order, st.seed);
+    uint64_t extent;
 
+    if (st.mapped_by_window && !st.seed)
+        return st.pool_first + n;
+    extent = st_permute(n >> st.order, st.pool_frames >> st.order, st.seed);
     return st.pool_first + (extent << st.order) + (n & ((1UL << st.order) - 1));
 }
 
@@ -346,15 +408,7 @@ void st_machine_idle(void)
 
 uint32_t st_frame_type(uint64_t mfn)
 {
-    const struct st_frame *frame;
-
-    if (mfn >= st.nr_frames)
-        return XEN_DOMCTL_PFINFO_XTAB;
-    frame = &st.frames[mfn];
-    if (frame->kind == ST_FREE || frame->kind == ST_XEN)
-        return XEN_DOMCTL_PFINFO_XTAB;
-    return (uint32_t)frame->level << XEN_DOMCTL_PFINFO_LTAB_SHIFT
-           | (frame->pinned ? XEN_DOMCTL_PFINFO_LPINTAB : 0);
+    return mfn < st.nr_frames ? st_type_of(&st.frames[mfn]) : XEN_DOMCTL_PFINFO_XTAB;
 }
 
 int stub_frame(uint64_t mfn, stub_frame_info *info)

@@ -106,10 +106,21 @@ int st_pick_data(struct st_domain *d, uint64_t *pfn)
     return any_data(d, pfn);
 }
 
+/* Tables in a row: as a guest's that were made when nothing else was there yet. */
+static int next_data(struct st_domain *d, uint64_t *pfn)
+{
+    while (d->next_packed < d->nr_mem) {
+        *pfn = d->mem[d->next_packed++];
+        if (is_data(d, *pfn))
+            return 0;
+    }
+    return any_data(d, pfn);
+}
+
 /* Puts a data page to another use. Its content stays until its new owner writes it. */
 int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn)
 {
-    if (any_data(d, pfn))
+    if (d->config.packed && !d->built ? next_data(d, pfn) : any_data(d, pfn))
         return st_error(ENOMEM, "the guest has no data page left to use for its tables");
     if (d->built)
         st_user_unmap(d, *pfn);

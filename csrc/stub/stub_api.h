@@ -19,6 +19,8 @@ typedef struct {
     uint32_t extent_order;  /* mfns are handed out in runs of 2^extent_order */
     bool shadow;            /* false: a hypervisor built without shadow paging */
     bool force;             /* drop live foreign mappings instead of refusing with EBUSY */
+    bool window;            /* for benchmarks: mappings that cost next to nothing (window.c); seed 0: frames in order */
+    uint64_t backed;        /* frames from here on share a little memory between them; 0: none do */
 } stub_machine_config;
 
 typedef enum {
@@ -57,6 +59,8 @@ typedef struct {
     stub_suspend_kind suspend;
     bool share_invalid;         /* p2m pages without any memory share one page, as Linux's do */
     bool map_shared_info;       /* while it runs, a PTE refers to shared_info, as Linux's fixmap */
+    bool packed;                /* tables and p2m pages are its first pages, in a row, and not anywhere */
+    bool unfilled;              /* data pages hold whatever their frames do */
     char name[64];              /* /local/domain/ID/name; empty: "stub-ID" */
 } stub_guest_config;
 
@@ -149,6 +153,8 @@ int stub_fail(const char *function, uint64_t nth, int error, int64_t page);
 void stub_fail_clear(void);
 int64_t stub_calls(const char *function);
 void stub_calls_clear(void);
+/* When the function was last entered: CLOCK_MONOTONIC in nanoseconds; 0: never since the reset. */
+int64_t stub_entered(const char *function);
 void stub_set_hook(int (*hook)(const char *function, uint64_t count));
 
 /* The truth about a guest's memory, from the machine's own tables. */

@@ -74,6 +74,8 @@ class StubGuest:
     tree: str = "no"
     share_invalid: bool = True
     fixmap: bool = True
+    packed: bool = False
+    filled: bool = True
     vcpus: int = 1
     offline_vcpus: tuple[int, ...] = ()
     msrs: int = 2
@@ -246,16 +248,20 @@ class Stub:
         shadow: bool = True,
         extent_order: int = 0,
         force: bool = False,
+        window: bool = False,
+        backed: int = 0,
     ) -> None:
         """Makes a new machine, without guests, rules, counts or store; open handles stay open.
 
         ``frames``: its size in pages; ``seed`` and ``extent_order``: in what order frames are handed out, and
         in runs of how many (2^order); ``shadow=False``: a hypervisor that cannot track a PV guest's writes.
+        ``window``, ``backed``: for benchmarks, see docs/stub.md: foreign mappings that cost next to nothing, and
+        frames from ``backed`` on that share 256 MiB of memory, so that a machine may be larger than this one.
         Raises StubError (EBUSY) while foreign mappings are alive, unless ``force`` takes them away.
         """
         config = self._ffi.new("stub_machine_config *")
         config.frames, config.seed, config.extent_order = frames, seed, extent_order
-        config.shadow, config.force = shadow, force
+        config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
         self._check(self._lib.stub_reset(config))
 
     @property
@@ -319,6 +325,7 @@ class Stub:
         config.p2m_kind = _TREES.index(guest.tree)
         config.suspend = _SUSPENDS.index(guest.suspend)
         config.share_invalid, config.map_shared_info = guest.share_invalid, guest.fixmap
+        config.packed, config.unfilled = guest.packed, not guest.filled
         config.name = guest.name.encode()
         return config
 
@@ -367,6 +374,10 @@ class Stub:
     def clear_calls(self) -> None:
         """Counts from zero again."""
         self._lib.stub_calls_clear()
+
+    def entered(self, function: str) -> float:
+        """When a library function was last entered, in seconds of time.monotonic(); 0.0: never since the reset."""
+        return self._check(self._lib.stub_entered(function.encode())) / 1e9
 
     @contextmanager
     def hook(self, function: Optional[Hook]) -> Iterator[None]:

@@ -34,23 +34,14 @@ static int check_frames(uint32_t domid, bool writable, const xen_pfn_t *arr, siz
     return 0;
 }
 
-static size_t run_length(const xen_pfn_t *arr, size_t at, size_t num)
-{
-    size_t length = 1;
-
-    while (at + length < num && arr[at + length] == arr[at] + length)
-        length++;
-    return length;
-}
-
 static int place(uint8_t *address, int prot, const xen_pfn_t *arr, size_t num)
 {
     size_t length;
 
     for (size_t i = 0; i < num; i += length) {
-        length = run_length(arr, i, num);
+        length = st_frames_in_a_row(arr + i, num - i);
         if (mmap(address + (i << ST_PAGE_SHIFT), length << ST_PAGE_SHIFT, prot, MAP_SHARED | MAP_FIXED, st.fd,
-                 (off_t)(arr[i] << ST_PAGE_SHIFT)) == MAP_FAILED)
+                 st_file_offset(arr[i])) == MAP_FAILED)
             return -ENOMEM;
     }
     return 0;
