@@ -1,0 +1,3 @@
+"""The cases by name, in the order in which they are run. Each module has ``run(context)``, which yields rows."""
+
+NAMES = ("scan", "full", "paused", "normalise")

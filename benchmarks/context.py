@@ -1,0 +1,26 @@
+"""What a case is given."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+
+@dataclass
+class Context:
+    """``library``: libxenguest, or None where it is not installed; ``disk``: a folder on a disk."""
+
+    library: Optional[Any]
+    repeats: int
+    quick: bool
+    disk: Path
+
+    def size(self, full: str, quick: str) -> str:
+        """A guest's size: the full one, or with --quick the other."""
+        return quick if self.quick else full
+
+    def say(self, text: str) -> None:
+        """Tells what is being measured."""
+        print(f"  {text}", file=sys.stderr, flush=True)

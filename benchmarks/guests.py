@@ -1,0 +1,67 @@
+"""Machines and guests of the stub that benchmarks save: mappings cost next to nothing, and sizes may exceed ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyxcsr
+from pyxcsr.hypervisor.stub import StubGuest, parse_size
+
+PAGE = 4096
+OF_ITS_OWN = 4 << 30
+"""Guests up to this size have memory of their own; in larger ones the pages beyond their tables share 256 MiB."""
+
+
+def pages_of(size: str) -> int:
+    """Pages in a size such as 4G."""
+    return parse_size(size) // PAGE
+
+
+def backed_frames(pages: int) -> int:
+    """Room for a guest's page tables and p2m (2 pages in 512), its kernel's pages, and the m2p (1 frame in 512)."""
+    return pages * 3 // 512 + (1 << 15)
+
+
+@contextmanager
+def machine(*sizes: str, **more: Any) -> Iterator[Any]:
+    """A hypervisor on a new machine, with room for guests of these sizes at once; nothing of them may be left."""
+    pages = sum(pages_of(x) for x in sizes)
+    large = any(pages_of(x) * PAGE > OF_ITS_OWN for x in sizes)
+    fields: dict[str, Any] = {
+        "frames": pages + pages // 256 + (1 << 16),
+        "window": True,
+        "backed": backed_frames(pages) if large else 0,
+        **more,
+    }
+    opened: Any = pyxcsr.open_hypervisor("stub")
+    with opened as hv:
+        hv.stub.reset(**fields)
+        yield hv
+        assert hv.stub.leaks() == {}, hv.stub.leaks()
+
+
+def describe(size: str, **more: Any) -> StubGuest:
+    """A guest that writes only when told to, with its tables in a row; one vcpu."""
+    large = pages_of(size) * PAGE > OF_ITS_OWN
+    fields: dict[str, Any] = {"writer": "none", "packed": True, "filled": not large, "fixmap": False, **more}
+    return StubGuest.pv64(mem=size, **fields)
+
+
+@contextmanager
+def guest(size: str, **more: Any) -> Iterator[tuple[Any, int]]:
+    """A hypervisor, and such a guest alone on its machine, destroyed at the end."""
+    with machine(size) as hv:
+        domid: int = hv.stub.create(describe(size, **more))
+        try:
+            yield hv, domid
+        finally:
+            hv.stub.destroy(domid)
+
+
+def memory_of(hv: Any, domid: int, pages: int) -> Any:
+    """All of a guest's memory as one mapping. Only where its frames are in a row: no holes."""
+    first = hv.stub.guest(domid).mfn(0)
+    assert hv.stub.guest(domid).mfn(pages - 1) == first + pages - 1
+    return hv.map_frames(domid, range(first, first + pages))

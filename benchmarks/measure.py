@@ -1,0 +1,52 @@
+"""Time, pair by pair: what is compared runs in turn within one run, and ratios are taken inside a turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Callable
+
+Action = Callable[[], float]
+"""Runs once; returns the seconds that count."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with the quartiles round it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        ordered = sorted(values)
+        quarter = (len(ordered) - 1) / 4
+        return cls(median(ordered), ordered[int(quarter)], ordered[-1 - int(quarter)])
+
+
+def timed(function: Callable[[], object]) -> float:
+    """The seconds that a call takes."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def in_turn(repeats: int, *actions: Action) -> list[list[float]]:
+    """The seconds of each action, run in turn so often; every other turn runs backwards, and one before counts not."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for action in actions:
+        action()
+    for turn in range(repeats):
+        order = range(len(actions)) if turn % 2 == 0 else reversed(range(len(actions)))
+        for i in order:
+            seconds[i].append(actions[i]())
+    return seconds
+
+
+def ratios(reference: Sequence[float], ours: Sequence[float]) -> list[float]:
+    """How many times faster ours is, turn by turn."""
+    return [a / b for a, b in zip(reference, ours)]

@@ -1,0 +1,109 @@
+"""The two savers, and when they did what: both are timed by the same marks.
+
+A mark is the entry of a library call, which the stub notes for either saver:
+
+* ``suspended``: the suspend callback returns; from here on the guest waits;
+* ``pages_done``: xc_domain_get_tsc_info, the first thing either asks once the last page is out;
+* ``complete``: log-dirty mode is turned off, the first thing either does once the stream has its END (live), or the
+  save is over (not live).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+import pyxcsr
+from pyxcsr.policy import Decision, PrecopyStats
+
+SUSPENDED = 2
+
+
+@dataclass
+class Marks:
+    """Seconds of time.monotonic()."""
+
+    begun: float = 0.0
+    suspended: float = 0.0
+    pages_done: float = 0.0
+    complete: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """The save as its caller sees it."""
+        return self.ended - self.begun
+
+    @property
+    def last_pass(self) -> float:
+        """The pass with the guest suspended: all of it that is not live."""
+        return self.pages_done - self.suspended
+
+    @property
+    def paused(self) -> float:
+        """From suspended to the end of the stream."""
+        return self.complete - self.suspended
+
+
+class Saver:
+    """What both have in common: one live pass at most, a suspend callback, marks."""
+
+    def __init__(self, hv: Any, domid: int) -> None:
+        self.hv, self.domid = hv, domid
+        self.guest = hv.stub.guest(domid)
+        self.marks = Marks()
+
+    def save(self, fd: int, *, live: bool = False, before: Optional[Callable[[], None]] = None) -> Marks:
+        """Saves the guest and lets it go on. ``before``: called just before it is suspended."""
+        self.marks = Marks()
+
+        def suspend() -> None:
+            if before is not None:
+                before()
+            self.guest.shut_down(SUSPENDED)
+            self.marks.suspended = time.monotonic()
+
+        self.marks.begun = time.monotonic()
+        self._save(fd, live, suspend)
+        self.marks.ended = time.monotonic()
+        entered = self.hv.stub.entered
+        self.marks.pages_done = entered("xc_domain_get_tsc_info")
+        self.marks.complete = entered("xc_shadow_control") if live else self.marks.ended
+        self.hv.domain_resume(self.domid)
+        return self.marks
+
+    def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+
+def one_pass(stats: PrecopyStats) -> Decision:
+    """One live pass, then the guest is suspended."""
+    return Decision.CONTINUE if stats.iteration < 1 else Decision.STOP_AND_COPY
+
+
+class Ours(Saver):
+    """pyxcsr.save."""
+
+    def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
+        pyxcsr.save(self.hv, self.domid, fd, live=live, suspend=suspend, policy=one_pass)
+
+
+class Theirs(Saver):
+    """libxenguest's xc_domain_save."""
+
+    def __init__(self, hv: Any, domid: int, library: Any) -> None:
+        super().__init__(hv, domid)
+        self._library = library
+
+    def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
+        def suspended() -> bool:
+            suspend()
+            return True
+
+        def precopy(iteration: int, _written: int, _dirty: int) -> int:
+            return int(iteration >= 1)
+
+        rc, error = self._library.save(fd, self.domid, live=live, suspend=suspended, precopy=precopy)
+        if rc:
+            raise OSError(error, "libxenguest's save failed")

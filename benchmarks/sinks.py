@@ -1,0 +1,89 @@
+"""Where streams go: the outputs that are compared, each with a process at its other end where it needs one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks.native import pump
+
+F_SETPIPE_SZ = 1031
+PIPE_OCTETS = 1 << 20
+SOCKET_OCTETS = 4 << 20
+KINDS = ("null", "pipe", "socketpair", "tmpfs")
+
+
+@contextmanager
+def _drained(fd: int) -> Iterator[None]:
+    """A process that reads and drops what comes out of ``fd``, and ends when nothing can come any more."""
+    with subprocess.Popen([str(pump()), "drain"], stdin=fd) as process:
+        os.close(fd)
+        try:
+            yield
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+@contextmanager
+def null() -> Iterator[int]:
+    """/dev/null."""
+    fd = os.open("/dev/null", os.O_WRONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def pipe() -> Iterator[int]:
+    """A pipe of 1 MiB, read by another process."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_OCTETS)
+    with _drained(reader):
+        try:
+            yield writer
+        finally:
+            os.close(writer)
+
+
+@contextmanager
+def socketpair() -> Iterator[int]:
+    """One end of a pair of stream sockets with buffers of 4 MiB if the system lets us; another process reads."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_OCTETS)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_OCTETS)
+    with _drained(theirs.detach()), ours:
+        yield ours.fileno()
+
+
+@contextmanager
+def tmpfs() -> Iterator[int]:
+    """A file in memory that has all its pages already; :func:`rewind` before each run."""
+    path = Path(f"/dev/shm/pyxcsr-benchmark-{os.getpid()}")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    path.unlink()
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened(kind: str) -> Iterator[int]:
+    """One of KINDS."""
+    with {"null": null, "pipe": pipe, "socketpair": socketpair, "tmpfs": tmpfs}[kind]() as fd:
+        yield fd
+
+
+def rewind(fd: int, kind: str) -> None:
+    """To the beginning, for outputs that have one."""
+    if kind == "tmpfs":
+        os.lseek(fd, 0, os.SEEK_SET)
