@@ -1,3 +1,6 @@
 """The cases by name, in the order in which they are run. Each module has ``run(context)``, which yields rows."""
 
-NAMES = ("scan", "full", "paused", "normalise")
+NAMES = (
+    *("scan", "full", "sparse", "durable", "paused", "normalise", "p2m", "restore"),
+    *("python", "memory", "growth"),
+)

@@ -6,12 +6,9 @@ process reads. So 64 GiB need not be pushed through a socket to learn what the l
 
 from __future__ import annotations
 
-import errno
-import os
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from benchmarks import sinks
 from benchmarks.context import Context
@@ -19,109 +16,10 @@ from benchmarks.guests import describe, machine, pages_of
 from benchmarks.measure import Spread, in_turn
 from benchmarks.model import Sample, model
 from benchmarks.rows import Goal, Row, compared, of_values
-from benchmarks.savers import Ours, Theirs
-from pyxcsr.frames import PageType
-from pyxcsr.hypervisor.backend import Sink
-from pyxcsr.hypervisor.stub import StubError
+from benchmarks.switched import Dirtier, SwitchedOurs, SwitchedTheirs, anywhere
 
 GOALS = {("4G", 50): Goal(5), ("64G", 50): Goal(40)}
 HOLES_GOAL = Goal(1.0, least=False)
-WORD = bytes(8)
-
-
-class _SwitchedSink(Sink):
-    """A sink of ours that becomes another one."""
-
-    def __init__(self, backend: Any, first: int, then: int) -> None:
-        super().__init__(backend, first)
-        self._other: Optional[Sink] = Sink(backend, then)
-
-    def switch(self) -> None:
-        """From the first output to the other."""
-        assert self._other is not None
-        self._cdata, self._other._cdata = self._other._cdata, self._cdata
-
-    def close(self) -> None:
-        other, self._other = self._other, None
-        if other:
-            other.close()
-        super().close()
-
-
-class _SwitchedHypervisor:
-    """The hypervisor, with such a sink as its output."""
-
-    def __init__(self, hv: Any, then: int) -> None:
-        self._hv, self._then = hv, then
-        self.sink: Optional[_SwitchedSink] = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
-
-    def open_sink(self, fd: int) -> _SwitchedSink:
-        """The saver's output."""
-        self.sink = _SwitchedSink(self._hv, fd, self._then)
-        return self.sink
-
-
-class PausedOurs(Ours):
-    """pyxcsr.save, written to /dev/null until the guest is suspended."""
-
-    def paused(self, fd: int, before: Callable[[], None]) -> float:
-        """Seconds."""
-        hv, switched = self.hv, _SwitchedHypervisor(self.hv, fd)
-
-        def switch() -> None:
-            before()
-            assert switched.sink is not None
-            switched.sink.switch()
-
-        self.hv = switched
-        try:
-            with sinks.null() as null:
-                return self.save(null, live=True, before=switch).paused
-        finally:
-            self.hv = hv
-
-
-class PausedTheirs(Theirs):
-    """xc_domain_save, the same way: its descriptor is made another one."""
-
-    def paused(self, fd: int, before: Callable[[], None]) -> float:
-        """Seconds."""
-        with sinks.null() as null:
-
-            def switch() -> None:
-                before()
-                os.dup2(fd, null)
-
-            return self.save(null, live=True, before=switch).paused
-
-
-class Dirtier:
-    """Writes to so many data pages of a guest, the same ones each time, anywhere in it."""
-
-    def __init__(self, hv: Any, domid: int, size: str, count: int) -> None:
-        self._guest = hv.stub.guest(domid)
-        rng, last = random.Random(count), pages_of(size)
-        first = last * 3 // 512 + 128  # beyond the tables: they are the guest's first pages
-        chosen: set[int] = set()
-        while len(chosen) < count:
-            pfn = rng.randrange(first, last)
-            if self._is_data(pfn):
-                chosen.add(pfn)
-        self._pages = sorted(chosen)
-
-    def _is_data(self, pfn: int) -> bool:
-        try:
-            return bool(self._guest.types([pfn]) == [PageType.NOTAB])
-        except StubError as error:
-            assert error.facts["errno"] == errno.ENOENT  # ballooned out
-            return False
-
-    def __call__(self) -> None:
-        for pfn in self._pages:
-            self._guest.write_page(pfn, WORD)
 
 
 class Bench:
@@ -129,16 +27,16 @@ class Bench:
 
     def __init__(self, context: Context, hv: Any, domid: int, size: str) -> None:
         self.context, self.hv, self.domid, self.size = context, hv, domid, size
-        self.ours = PausedOurs(hv, domid)
-        self.theirs = PausedTheirs(hv, domid, context.library) if context.library else None
+        self.ours = SwitchedOurs(hv, domid)
+        self.theirs = SwitchedTheirs(hv, domid, context.library) if context.library else None
 
     def actions(self, dirty: int, fd: int) -> dict[str, Callable[[], float]]:
         """Of both savers, with so many pages dirtied."""
-        dirtier = Dirtier(self.hv, self.domid, self.size, dirty)
-        actions: dict[str, Callable[[], float]] = {"ours": lambda: self.ours.paused(fd, dirtier)}
+        dirtier = Dirtier(self.ours.guest, anywhere(self.ours.guest, self.size, dirty))
+        actions: dict[str, Callable[[], float]] = {"ours": lambda: self.ours.switched(fd, dirtier).paused}
         if self.theirs:
             theirs = self.theirs
-            actions["theirs"] = lambda: theirs.paused(fd, dirtier)
+            actions["theirs"] = lambda: theirs.switched(fd, dirtier).paused
         return actions
 
     def seconds(self, dirty: int, kind: str = "socketpair") -> dict[str, list[float]]:

@@ -1,0 +1,107 @@
+"""How time grows: scanning with the guest's size, the paused phase with the dirty pages and not with both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Callable
+
+from benchmarks import sinks
+from benchmarks.cases.scan import GIB, Bench, bitmap, name
+from benchmarks.context import Context
+from benchmarks.guests import describe, machine, memory_of, pages_of
+from benchmarks.measure import Spread, in_turn, timed
+from benchmarks.native import reference
+from benchmarks.rows import Goal, Row, of_values
+from benchmarks.switched import Dirtier, SwitchedOurs, anywhere
+
+LINEAR, NO_PRODUCT, LIKE_BARE = Goal(1.1, least=False), Goal(1.1, least=False), Goal(1.1, least=False)
+FEW = 50
+
+
+def scan(context: Context) -> Iterator[Row]:
+    """Seconds a pfn, large against small, beside the same of a plain read."""
+    ffi, _ = reference()
+    small, large = (GIB // 16, GIB) if context.quick else (64 * GIB, 1024 * GIB)
+    context.say(f"growth of the scan from {name(small)} to {name(large)}")
+    times: dict[int, list[list[float]]] = {}
+    for pfns in (small, large):
+        times[pfns] = Bench(bitmap(ffi, pfns, 0.0001, False), pfns).seconds(context.repeats)
+    scale = large / small
+    core = [b / a / scale for a, b in zip(times[small][2], times[large][2])]
+    read = [b / a / scale for a, b in zip(times[small][1], times[large][1])]
+    figures = {"a plain read x": Spread.of(read).median}
+    what = f"scan, a pfn, {name(large)} to {name(small)}"
+    yield of_values("growth", what, core, figures=figures, note="caches end between the two sizes")
+    beside = [x / y for x, y in zip(core, read)]
+    yield of_values("growth", f"{what}: over that of a plain read", beside, goal=LINEAR)
+
+
+class Guest:
+    """One guest and what it dirties."""
+
+    def __init__(self, hv: object, domid: int, size: str, fd: int) -> None:
+        self.saver, self._size, self._fd = SwitchedOurs(hv, domid), size, fd
+
+    def action(self, dirty: int) -> Callable[[], float]:
+        """The paused phase with so many pages dirty."""
+        dirtier = Dirtier(self.saver.guest, anywhere(self.saver.guest, self._size, dirty))
+        return lambda: self.saver.switched(self._fd, dirtier).paused
+
+
+def paused(context: Context) -> Iterator[Row]:
+    """A dirty page of a large guest beside one of a small guest, and beside its bare write."""
+    small, large = ("64M", "256M") if context.quick else ("4G", "32G")
+    many = 2000 if context.quick else 10000
+    context.say(f"growth of the paused phase: {small} and {large}, {FEW} and {many} pages")
+    with machine(small, large) as hv, ExitStack() as stack:
+        fd = stack.enter_context(sinks.socketpair())
+        domids = [hv.stub.create(describe(x, filled=False)) for x in (small, large)]
+        guests = [Guest(hv, domid, size, fd) for domid, size in zip(domids, (small, large))]
+        bare = stack.enter_context(Bare(hv, domids[0], small, fd))
+        actions = [guest.action(dirty) for guest in guests for dirty in (FEW, many)]
+        a, b, c, d, e, f = in_turn(context.repeats, *actions, bare.action(FEW), bare.action(many))
+        stack.close()
+        for domid in domids:
+            hv.stub.destroy(domid)
+    pages = many - FEW
+    small_page = [(y - x) / pages for x, y in zip(a, b)]
+    large_page = [(y - x) / pages for x, y in zip(c, d)]
+    bare_page = [(y - x) / pages for x, y in zip(e, f)]
+    figures = {f"{small} ns": Spread.of(small_page).median * 1e9, f"{large} ns": Spread.of(large_page).median * 1e9}
+    what = f"a dirty page, {large} to {small}"
+    product = [y / x for x, y in zip(small_page, large_page)]
+    yield of_values("growth", what, product, goal=NO_PRODUCT, figures=figures)
+    figures = {"bare writev ns": Spread.of(bare_page).median * 1e9}
+    like = [x / y for x, y in zip(small_page, bare_page)]
+    yield of_values("growth", f"a dirty page of {small}, to bare writev", like, goal=LIKE_BARE, figures=figures)
+
+
+class Bare:
+    """Bare writes of as many pages."""
+
+    def __init__(self, hv: object, domid: int, size: str, fd: int) -> None:
+        self._ffi, self._lib = reference()
+        self._mapping = memory_of(hv, domid, pages_of(size))
+        address = int(self._mapping._backend._ffi.cast("uintptr_t", self._mapping._at))
+        self._address, self._fd = self._ffi.cast("void *", address), fd
+        from benchmarks.savers import Saver
+
+        self._guest, self._size = Saver(hv, domid).guest, size
+
+    def __enter__(self) -> Bare:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._mapping.close()
+
+    def action(self, dirty: int) -> Callable[[], float]:
+        """Writes so many."""
+        numbers = self._ffi.new("uint64_t[]", anywhere(self._guest, self._size, dirty))
+        return lambda: timed(lambda: self._lib.ref_writev_pages(self._fd, self._address, numbers, dirty))
+
+
+def run(context: Context) -> Iterator[Row]:
+    """Rows."""
+    yield from scan(context)
+    yield from paused(context)

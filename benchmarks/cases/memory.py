@@ -1,0 +1,76 @@
+"""Memory that a save needs: how much more of this process is resident at its peak than before.
+
+The stub is in this process too, but what it holds for a guest is there before. p2m and m2p are mapped from memory that
+is resident already. Each size is measured once, in a process that has saved a small guest before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import sinks
+from benchmarks.context import Context
+from benchmarks.guests import describe, machine, pages_of
+from benchmarks.rows import Goal, Row
+from benchmarks.savers import Ours, Saver, Theirs
+
+PER_GIB, FIXED, WINDOW = 40.0, 2048.0, 16384.0
+"""KiB."""
+
+
+def _status(*names: str) -> list[int]:
+    """KiB, from /proc/self/status."""
+    text = Path("/proc/self/status").read_text()
+    found = dict(line.split(":") for line in text.splitlines() if ":" in line)
+    return [int(found[name].split()[0]) for name in names]
+
+
+def _peak(saver: Saver, fd: int) -> float:
+    """KiB by which a live save raises what is resident."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    before, shared_before = _status("VmRSS", "RssShmem")
+    saver.save(fd, live=True)
+    peak, shared_after = _status("VmHWM", "RssShmem")
+    return float(peak - before - max(0, shared_after - shared_before))
+
+
+def _touched(saver: Saver, hv: Any, domid: int) -> None:
+    """Has the guest's p2m and the m2p resident before anything is measured."""
+    leaves = [saver.guest.mfn(x) for x in saver.guest.leaf_pfns()]
+    with hv.map_frames(domid, leaves) as mapping:
+        mapping.copy()
+    hv.nr_mfns()
+    for mfn in range(0, hv.nr_mfns(), 512):
+        hv.m2p(mfn)
+
+
+def _measure(context: Context, size: str) -> dict[str, float]:
+    """KiB, by saver."""
+    with machine(size, "16M") as hv, sinks.null() as fd:
+        small, domid = hv.stub.create(describe("16M")), hv.stub.create(describe(size))
+        found = {}
+        for by in ("ours", "theirs") if context.library else ("ours",):
+            savers = [Ours(hv, x) if by == "ours" else Theirs(hv, x, context.library) for x in (small, domid)]
+            _touched(savers[1], hv, domid)
+            savers[0].save(fd, live=True)
+            found[by] = _peak(savers[1], fd)
+        for guest in (small, domid):
+            hv.stub.destroy(guest)
+    return found
+
+
+def run(context: Context) -> Iterator[Row]:
+    """A row for each size."""
+    for size in ("64M",) if context.quick else ("1G", "4G", "16G", "64G"):
+        context.say(f"memory for a save of {size}")
+        found, gib = _measure(context, size), pages_of(size) / (1 << 18)
+        goal = Goal(PER_GIB * gib + FIXED + WINDOW, least=False)
+        figures = {"a GiB KiB": found["ours"] / gib}
+        if "theirs" in found:
+            figures["libxenguest KiB"] = found["theirs"]
+        value = found["ours"]
+        yield Row("memory", f"peak, {size}", value, value, value, "KiB", goal, figures)

@@ -1,0 +1,105 @@
+"""Finding a guest's p2m through its page tables and mapping it: from the call of save() until it is suspended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyxcsr
+from benchmarks import sinks
+from benchmarks.context import Context
+from benchmarks.guests import PAGE, describe, machine, pages_of
+from benchmarks.measure import Spread, in_turn
+from benchmarks.rows import Row, compared, of_values
+from pyxcsr.hypervisor.stub import StubGuest
+
+SIZES = ("1G", "4G", "16G", "64G", "256G", "512G")
+
+
+class Stop(Exception):
+    """Ends a save."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """libxenguest says why a save failed; here that is meant to be."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+class Bench:
+    """A guest whose p2m covers so much."""
+
+    def __init__(self, hv: Any, domid: int, library: Any) -> None:
+        self.hv, self.domid, self.library = hv, domid, library
+
+    def ours(self) -> float:
+        """Seconds."""
+        reached = []
+
+        def suspend() -> None:
+            reached.append(time.monotonic())
+            raise Stop
+
+        begun = time.monotonic()
+        with sinks.null() as fd:
+            try:
+                pyxcsr.save(self.hv, self.domid, fd, live=False, suspend=suspend)
+            except Stop:
+                return reached[0] - begun
+        raise AssertionError("the save went on")
+
+    def theirs(self) -> float:
+        """Seconds."""
+        reached = []
+
+        def suspend() -> bool:
+            reached.append(time.monotonic())
+            return False
+
+        begun = time.monotonic()
+        with sinks.null() as fd, _quiet():
+            rc, _ = self.library.save(fd, self.domid, live=False, suspend=suspend)
+        assert rc == -1
+        return reached[0] - begun
+
+
+def _guest(span: str) -> StubGuest:
+    """Its memory is spread over the span in pieces of 2 MiB, and holds the p2m (1 in 512) and as much again."""
+    octets = max(64 << 20, pages_of(span) * 16) >> 21 << 21
+    if octets >= pages_of(span) * PAGE:
+        return describe(span)
+    return describe(str(octets), span=span, share_invalid=False, filled=False)
+
+
+def run(context: Context) -> Iterator[Row]:
+    """A row for each size."""
+    for span in ("64M", "1G") if context.quick else SIZES:
+        context.say(f"p2m of {span}")
+        guest = _guest(span)
+        with machine(span, frames=guest.mem // PAGE * 5 // 4 + (1 << 16), backed=0) as hv:
+            domid = hv.stub.create(guest)
+            bench = Bench(hv, domid, context.library)
+            yield from _rows(span, bench, context)
+            hv.stub.destroy(domid)
+
+
+def _rows(span: str, bench: Bench, context: Context) -> Iterator[Row]:
+    what, per_gib = f"{span}: walked and mapped", 1e6 * (1 << 18) / pages_of(span)
+    if not context.library:
+        (ours,) = in_turn(context.repeats, bench.ours)
+        yield of_values("p2m", f"{what}: ours", [x * 1e6 for x in ours], unit="us")
+        return
+    ours, theirs = in_turn(context.repeats, bench.ours, bench.theirs)
+    note = f"ours {Spread.of(ours).median * per_gib:.0f} us a GiB of pfns"
+    names = ("libxenguest", "ours")
+    yield compared("p2m", f"{what}: over libxenguest", theirs, ours, names=names, note=note)
