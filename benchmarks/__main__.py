@@ -34,8 +34,8 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def run_case(name: str, options: argparse.Namespace, standin: Optional[Path]) -> list[dict[str, Any]]:
-    """The rows of a case. Ends the program if the case failed."""
+def run_case(name: str, options: argparse.Namespace, standin: Optional[Path]) -> Optional[list[dict[str, Any]]]:
+    """The rows of a case; None if it failed, and has said so."""
     request = {
         "case": name,
         "repeats": options.repeats,
@@ -46,7 +46,8 @@ def run_case(name: str, options: argparse.Namespace, standin: Optional[Path]) ->
     command = [sys.executable, "-m", "benchmarks.worker"]
     done = subprocess.run(command, input=json.dumps(request), cwd=TOP, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        sys.exit(f"case {name} failed ({done.returncode}); what it said is above")
+        print(f"case {name} failed ({done.returncode}); what it said is above", file=sys.stderr)
+        return None
     return list(json.loads(done.stdout))
 
 
@@ -65,10 +66,14 @@ def main() -> None:
     standin = None if why_not else peer.standin()
     result: dict[str, Any] = {"machine": describe(options.disk), "repeats": options.repeats, "quick": options.quick}
     result["libxenguest"] = why_not or "4.17"
-    result["rows"] = rows = []
+    result["rows"], result["failed"] = [], []
     for name in options.case or NAMES:
         print(f"{name}:", file=sys.stderr, flush=True)
-        rows += run_case(name, options, standin)
+        rows = run_case(name, options, standin)
+        if rows is None:
+            result["failed"].append(name)
+        else:
+            result["rows"] += rows
     result["load_after"] = Path("/proc/loadavg").read_text().split()[:3]
     print_rows(result)
     if options.json:
@@ -77,6 +82,8 @@ def main() -> None:
         from benchmarks.plot import draw
 
         draw(result, options.plot)
+    if result["failed"]:
+        sys.exit(f"failed: {', '.join(result['failed'])}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pyxcsr.hypervisor.stub import StubGuest, parse_size
 PAGE = 4096
 OF_ITS_OWN = 4 << 30
 """Guests up to this size have memory of their own; in larger ones the pages beyond their tables share 256 MiB."""
+FILLED = 1 << 30
+"""In larger guests most pages are never looked at, and are not filled either."""
 
 
 def pages_of(size: str) -> int:
@@ -26,13 +28,17 @@ def backed_frames(pages: int) -> int:
 
 @contextmanager
 def machine(*sizes: str, **more: Any) -> Iterator[Any]:
-    """A hypervisor on a new machine, with room for guests of these sizes at once; nothing of them may be left."""
+    """A hypervisor on a new machine, with room for guests of these sizes at once; nothing of them may be left.
+
+    They are to be created in this order: only the last may be one whose pages share memory.
+    """
     pages = sum(pages_of(x) for x in sizes)
-    large = any(pages_of(x) * PAGE > OF_ITS_OWN for x in sizes)
+    large = pages_of(sizes[-1]) * PAGE > OF_ITS_OWN
+    own = pages - pages_of(sizes[-1])
     fields: dict[str, Any] = {
         "frames": pages + pages // 256 + (1 << 16),
         "window": True,
-        "backed": backed_frames(pages) if large else 0,
+        "backed": own + backed_frames(pages) if large else 0,
         **more,
     }
     opened: Any = pyxcsr.open_hypervisor("stub")
@@ -44,8 +50,8 @@ def machine(*sizes: str, **more: Any) -> Iterator[Any]:
 
 def describe(size: str, **more: Any) -> StubGuest:
     """A guest that writes only when told to, with its tables in a row; one vcpu."""
-    large = pages_of(size) * PAGE > OF_ITS_OWN
-    fields: dict[str, Any] = {"writer": "none", "packed": True, "filled": not large, "fixmap": False, **more}
+    filled = pages_of(size) * PAGE <= FILLED
+    fields: dict[str, Any] = {"writer": "none", "packed": True, "filled": filled, "fixmap": False, **more}
     return StubGuest.pv64(mem=size, **fields)
 
 

@@ -55,26 +55,34 @@ def paused(context: Context) -> Iterator[Row]:
     many = 2000 if context.quick else 10000
     context.say(f"growth of the paused phase: {small} and {large}, {FEW} and {many} pages")
     with machine(small, large) as hv, ExitStack() as stack:
-        fd = stack.enter_context(sinks.socketpair())
+        null, socket = stack.enter_context(sinks.null()), stack.enter_context(sinks.socketpair())
         domids = [hv.stub.create(describe(x, filled=False)) for x in (small, large)]
-        guests = [Guest(hv, domid, size, fd) for domid, size in zip(domids, (small, large))]
-        bare = stack.enter_context(Bare(hv, domids[0], small, fd))
+        guests = [Guest(hv, domid, size, null) for domid, size in zip(domids, (small, large))]
+        bare = stack.enter_context(Bare(hv, domids[0], small, socket))
         actions = [guest.action(dirty) for guest in guests for dirty in (FEW, many)]
-        a, b, c, d, e, f = in_turn(context.repeats, *actions, bare.action(FEW), bare.action(many))
+        a, b, c, d = in_turn(context.repeats, *actions)
+        to_socket = Guest(hv, domids[0], small, socket)
+        both = [x.action(dirty) for x in (to_socket, bare) for dirty in (FEW, many)]
+        e, f, g, h = in_turn(context.repeats, *both)
         stack.close()
         for domid in domids:
             hv.stub.destroy(domid)
-    pages = many - FEW
-    small_page = [(y - x) / pages for x, y in zip(a, b)]
-    large_page = [(y - x) / pages for x, y in zip(c, d)]
-    bare_page = [(y - x) / pages for x, y in zip(e, f)]
-    figures = {f"{small} ns": Spread.of(small_page).median * 1e9, f"{large} ns": Spread.of(large_page).median * 1e9}
-    what = f"a dirty page, {large} to {small}"
-    product = [y / x for x, y in zip(small_page, large_page)]
-    yield of_values("growth", what, product, goal=NO_PRODUCT, figures=figures)
-    figures = {"bare writev ns": Spread.of(bare_page).median * 1e9}
-    like = [x / y for x, y in zip(small_page, bare_page)]
-    yield of_values("growth", f"a dirty page of {small}, to bare writev", like, goal=LIKE_BARE, figures=figures)
+    names = (f"{small} ns", f"{large} ns")
+    what = f"a dirty page to /dev/null, {large} to {small}"
+    yield _page_row(what, names, _each(many, c, d), _each(many, a, b), NO_PRODUCT)
+    names = ("bare writev ns", "ours ns")
+    what = f"a dirty page of {small} to a socket, to bare writev"
+    yield _page_row(what, names, _each(many, e, f), _each(many, g, h), LIKE_BARE)
+
+
+def _each(many: int, few_seconds: list[float], many_seconds: list[float]) -> list[float]:
+    """Seconds of one more page."""
+    return [(y - x) / (many - FEW) for x, y in zip(few_seconds, many_seconds)]
+
+
+def _page_row(what: str, names: tuple[str, str], ours: list[float], other: list[float], goal: Goal) -> Row:
+    figures = {name: Spread.of(x).median * 1e9 for name, x in zip(names, (other, ours))}
+    return of_values("growth", what, [x / y for x, y in zip(ours, other)], goal=goal, figures=figures)
 
 
 class Bare:
