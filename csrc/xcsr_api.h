@@ -159,10 +159,15 @@ int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out);
 
 /* ---- bitmap.c: pure, exported for tests ------------------------------------------------------- */
 uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);
-/* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor. */
+/* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor.
+ * All of pfns[0 ... max - 1] may be written to. */
 uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns,
                           uint32_t max);
 void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
+/* By which instructions the two above go: the best that the processor has, unless a test says otherwise.
+ * -ENOTSUP: it does not have them. */
+enum xcsr_bitmap_way { XCSR_BITMAP_BEST, XCSR_BITMAP_PLAIN, XCSR_BITMAP_BMI };
+int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 
 /* ---- normalise.c: pure, exported for tests ----------------------------------------------------
  * table: 512 entries, replaced in place by pfns. 0; -EAGAIN an entry's frame is not in the p2m;
