@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define RECORD_PAGE_DATA 1u
 #define TYPE_BROKEN 0xdu
@@ -22,14 +23,17 @@ void batch_drop(xcsr_save *s)
     b->writing = false;
 }
 
-/* Enters pfns[i] without data, to be looked at again. */
-static int defer(xcsr_save *s, uint32_t i, uint32_t type)
+/* Enters pfns[i] without data, to be looked at again: a hole only if the p2m's page it is in was written. */
+static int defer(xcsr_save *s, uint32_t i, uint32_t type, bool hole)
 {
     struct batch *b = &s->batch;
+    uint64_t pfn = b->pfns[i];
     b->page[i] = NULL;
-    b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
-    if (deferred_add(&s->deferred, b->pfns[i]))
-        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)b->pfns[i]);
+    b->entries[i] = (uint64_t)type << TYPE_SHIFT | pfn;
+    if (hole)
+        deferred_remove(&s->again, pfn);
+    if (deferred_add(&s->deferred, pfn) || (!hole && deferred_add(&s->again, pfn)))
+        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)pfn);
     return 0;
 }
 
@@ -49,7 +53,7 @@ static int defer_or_fail(xcsr_save *s, uint32_t i, int err, const char *what)
     if (s->suspended)
         return page_error(s, i, 0, err, what);
     s->batch.result.nr_deferred++;
-    return defer(s, i, TYPE_XTAB);
+    return defer(s, i, TYPE_XTAB, false);
 }
 
 static int take_frame(xcsr_save *s, uint32_t i)
@@ -60,7 +64,7 @@ static int take_frame(xcsr_save *s, uint32_t i)
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;
-        return defer(s, i, TYPE_XTAB);
+        return defer(s, i, TYPE_XTAB, true);
     }
     /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
      * stream, and no pfn gets another's memory. */
@@ -88,13 +92,14 @@ static int take_type(xcsr_save *s, uint32_t k)
     uint32_t i = b->slot[k];
     uint32_t type = (uint32_t)((b->types[k] & XEN_DOMCTL_PFINFO_LTAB_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT);
     if (type == TYPE_XTAB || type == TYPE_BROKEN)
-        return defer(s, i, type);
+        return defer(s, i, type, false);
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
         return page_error(s, i, type, EINVAL, "Xen reports a page type that this release does not know");
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
     b->mapped[b->nr_mapped] = b->frames[k];
     b->mapped_slot[b->nr_mapped++] = (uint16_t)i;
     deferred_remove(&s->deferred, b->pfns[i]);
+    deferred_remove(&s->again, b->pfns[i]);
     return 0;
 }
 
@@ -207,11 +212,11 @@ static void gather(struct batch *b)
         b->result.nr_pages++;
     }
     b->head.type = RECORD_PAGE_DATA;
-    b->head.length = 8 + b->nr * 8 + b->result.nr_pages * XCSR_PAGE;
+    b->head.length = 8 + b->nr * 8 + (uint32_t)b->result.nr_pages * XCSR_PAGE;
     b->head.count = b->nr;
     b->head.reserved = 0;
     b->result.nr_pfns = b->nr;
-    b->result.octets = 8 + b->head.length;
+    b->result.octets = 8ull + b->head.length;
 }
 
 static int build(xcsr_save *s)
@@ -236,14 +241,15 @@ static int build(xcsr_save *s)
     return rc;
 }
 
-int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out)
+/* One record: built and written, or what was left of it. */
+static int one_batch(xcsr_save *s, xcsr_sink *sink)
 {
     struct batch *b = &s->batch;
     int rc;
-    XCSR_ENTER(s->h);
     if (b->writing) {
         rc = xcsr_sink_flush(sink);
     } else {
+        errno = 0; /* as in xcsr_enter */
         rc = build(s);
         b->writing = !rc && b->nr;
         if (b->writing)
@@ -254,6 +260,41 @@ int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out)
     if (rc && b->writing)
         s->h->error = *xcsr_sink_error(sink);
     batch_drop(s);
-    *out = b->result;
+    return rc;
+}
+
+static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
+{
+    sum->done = one->done;
+    sum->nr_batches++;
+    sum->nr_pfns += one->nr_pfns;
+    sum->nr_pages += one->nr_pages;
+    sum->nr_holes += one->nr_holes;
+    sum->nr_deferred += one->nr_deferred;
+    sum->nr_tables += one->nr_tables;
+    sum->octets += one->octets;
+    sum->next_pfn = one->next_pfn;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
+{
+    int64_t until = now_us() + for_us;
+    int rc;
+    XCSR_ENTER(s->h);
+    do {
+        rc = one_batch(s, sink);
+        if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
+            return rc;
+        add_up(&s->batch.sum, &s->batch.result);
+    } while (!rc && !s->batch.result.done && now_us() < until);
+    *out = s->batch.sum;
+    memset(&s->batch.sum, 0, sizeof s->batch.sum);
     return rc;
 }

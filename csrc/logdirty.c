@@ -102,22 +102,59 @@ static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)
     return out;
 }
 
+/* Words at to at + nr of the set, where they name pfns that have a frame, into the bitmap. */
+static uint64_t merge_words(xcsr_save *s, const uint64_t *words, uint64_t at, uint64_t nr)
+{
+    uint64_t merged = 0;
+    for (uint64_t w = 0; w < nr; w++) {
+        if (!words[w])
+            continue;
+        uint64_t add = present(s, words[w], (at + w) * 64) & ~s->bitmap[at + w];
+        s->bitmap[at + w] |= add;
+        merged += (uint64_t)__builtin_popcountll(add);
+    }
+    return merged;
+}
+
+static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
+{
+    uint64_t merged = 0;
+    for (uint64_t c = 0; c < set->nr_chunks; c++)
+        if (set->chunks[c])
+            merged += merge_words(s, set->chunks[c], c * DEFERRED_CHUNK_WORDS, DEFERRED_CHUNK_WORDS);
+    return merged;
+}
+
+/* Has the guest written a page of its p2m since the last bitmap but one? The page is memory of its own, so
+ * the bitmap names it. */
+static bool leaf_written(const xcsr_save *s, uint64_t leaf)
+{
+    uint64_t mfn = s->p2m->leaf_mfns[leaf];
+    uint64_t pfn = mfn < s->h->nr_mfns ? xcsr_load(&s->h->m2p[mfn]) : XCSR_INVALID;
+    return pfn >= s->nr_pfns || (s->bitmap[pfn / 64] >> pfn % 64 & 1);
+}
+
+/* Holes can only have been filled where the p2m was written: half a guest may be holes, and is not looked
+ * at pfn by pfn while the guest is paused. */
+static uint64_t merge_holes(xcsr_save *s)
+{
+    const deferred_set *set = &s->deferred;
+    const uint64_t words = XCSR_PER_LEAF / 64, leaves = DEFERRED_CHUNK_BITS / XCSR_PER_LEAF;
+    uint64_t merged = 0;
+    for (uint64_t c = 0; s->p2m && c < set->nr_chunks; c++) {
+        if (!set->chunks[c])
+            continue;
+        for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)
+            if (leaf_written(s, leaf))
+                merged += merge_words(s, set->chunks[c] + i * words, leaf * words, words);
+    }
+    return merged;
+}
+
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
 {
     XCSR_ENTER(s->h);
-    *merged = 0;
-    for (uint64_t c = 0; c < s->deferred.nr_chunks; c++) {
-        const uint64_t *chunk = s->deferred.chunks[c];
-        if (!chunk)
-            continue;
-        for (uint64_t w = 0; w < DEFERRED_CHUNK_WORDS; w++) {
-            if (!chunk[w])
-                continue;
-            uint64_t at = c * DEFERRED_CHUNK_WORDS + w;
-            uint64_t add = present(s, chunk[w], at * 64) & ~s->bitmap[at];
-            s->bitmap[at] |= add;
-            *merged += (uint64_t)__builtin_popcountll(add);
-        }
-    }
+    *merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
+    *merged += merge_set(s, &s->again);
     return 0;
 }

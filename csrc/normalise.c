@@ -15,8 +15,7 @@ static void clear_xen_slots(uint64_t *table)
     memset(&table[XEN_FIRST_SLOT], 0, (XEN_LAST_SLOT - XEN_FIRST_SLOT + 1) * sizeof *table);
 }
 
-/* Tables are often nearly empty, and lookups in the m2p miss the cache: first every present entry's
- * m2p word is asked for, then its p2m word, and only then are they used. */
+/* Tables are often nearly empty. */
 static unsigned int list_present(const uint64_t *table, uint16_t *slots)
 {
     unsigned int n = 0;
@@ -37,42 +36,45 @@ static uint64_t frame_of(uint64_t entry)
     return (entry & PTE_FRAME) >> 12;
 }
 
-static void prefetch_m2p(const xcsr_p2m *p, const uint64_t *table, const uint16_t *slots, unsigned int n)
+/* Lookups in both tables miss the cache: all of the m2p's are on their way at once, none waits for
+ * another, and each asks for its word of the p2m. Only then are these looked at. (Locals: what is
+ * written here might, for all the compiler knows, be what is pointed to.) */
+static void ask_m2p(const xcsr_p2m *p, const uint64_t *table, const uint16_t *slots, unsigned int n, uint64_t *pfns)
 {
+    const uint64_t *m2p = p->h->m2p, *entries = p->entries;
+    uint64_t nr_mfns = p->h->nr_mfns, nr_pfns = p->nr_pfns;
     for (unsigned int i = 0; i < n; i++) {
         uint64_t mfn = frame_of(table[slots[i]]);
-        if (mfn < p->h->nr_mfns)
-            __builtin_prefetch(&p->h->m2p[mfn]);
+        uint64_t pfn = mfn < nr_mfns ? xcsr_load(&m2p[mfn]) : XCSR_INVALID;
+        if (pfn < nr_pfns)
+            __builtin_prefetch(&entries[pfn]);
+        pfns[i] = pfn;
     }
 }
 
-static void prefetch_p2m(const xcsr_p2m *p, const uint64_t *table, const uint16_t *slots, unsigned int n)
+static int refuse(uint64_t entry, unsigned int at, uint32_t *slot, uint64_t *mfn, int err)
 {
-    for (unsigned int i = 0; i < n; i++) {
-        uint64_t mfn = frame_of(table[slots[i]]);
-        uint64_t pfn = mfn < p->h->nr_mfns ? xcsr_load(&p->h->m2p[mfn]) : XCSR_INVALID;
-        if (pfn < p->nr_pfns)
-            __builtin_prefetch(&p->entries[pfn]);
-    }
+    *slot = at;
+    *mfn = frame_of(entry);
+    return -err;
 }
 
 int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn)
 {
     uint16_t slots[ENTRIES];
+    uint64_t pfns[ENTRIES];
     if (level == 4)
         clear_xen_slots(table);
     unsigned int n = list_present(table, slots);
-    prefetch_m2p(p, table, slots, n);
-    prefetch_p2m(p, table, slots, n);
+    ask_m2p(p, table, slots, n, pfns);
+    const uint64_t *entries = p->entries;
+    uint64_t nr_pfns = p->nr_pfns, superpage = level > 1 ? PTE_SUPERPAGE : 0;
     for (unsigned int i = 0; i < n; i++) {
-        uint64_t entry = table[slots[i]];
-        *slot = slots[i];
-        *mfn = frame_of(entry);
-        if (level > 1 && (entry & PTE_SUPERPAGE))
-            return -E2BIG;
-        uint64_t pfn = xcsr_lookup_pfn(p, *mfn);
-        if (pfn == XCSR_INVALID)
-            return -EAGAIN;
+        uint64_t entry = table[slots[i]], pfn = pfns[i];
+        if (entry & superpage)
+            return refuse(entry, slots[i], slot, mfn, E2BIG);
+        if (pfn >= nr_pfns || xcsr_load(&entries[pfn]) != frame_of(entry))
+            return refuse(entry, slots[i], slot, mfn, EAGAIN);
         table[slots[i]] = (entry & ~PTE_FRAME) | pfn << 12;
     }
     return 0;

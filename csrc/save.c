@@ -36,6 +36,7 @@ static int alloc_arena(xcsr_save *s)
 static void release_memory(xcsr_save *s)
 {
     deferred_free(&s->deferred);
+    deferred_free(&s->again);
     if (s->batch.arena)
         munmap(s->batch.arena, XCSR_BATCH * XCSR_PAGE);
     free(s);
@@ -66,6 +67,8 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
     if (!rc)
         rc = deferred_init(&s->deferred, nr_pfns);
     if (!rc)
+        rc = deferred_init(&s->again, nr_pfns);
+    if (!rc)
         rc = alloc_arena(s);
     if (rc) {
         release(s);
@@ -93,6 +96,7 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
 {
     XCSR_ENTER(s->h);
     batch_drop(s);
+    memset(&s->batch.sum, 0, sizeof s->batch.sum);
     s->cursor = 0;
     s->suspended = suspended;
     return 0;

@@ -31,6 +31,7 @@ struct batch { /* one record on its way out; preallocated, used again and again 
     uint32_t nr_iov;
     char *arena; /* XCSR_BATCH pages for tables re-expressed in pfns */
     xcsr_batch_result result;
+    xcsr_batch_result sum; /* of the batches since xcsr_batches told of any */
 };
 
 struct xcsr_save {
@@ -42,7 +43,8 @@ struct xcsr_save {
     xc_hypercall_buffer_t bitmap_buf;
     uint64_t *bitmap;
     int bitmap_pages;
-    deferred_set deferred;
+    deferred_set deferred; /* pfns whose last entry in the stream had no data */
+    deferred_set again;    /* of them, those that are not known to be holes */
     struct batch batch;
 };
 

@@ -131,13 +131,14 @@ const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
 /* ---- save.c, logdirty.c, batch.c --------------------------------------------------------------
  * p2m may be NULL (pfn == gfn, no page tables: HVM); it must outlive the save. */
 typedef struct xcsr_batch_result {
-    uint32_t done;     /* 1: the pass is over; the counts below are still of this call */
-    uint32_t nr_pfns;  /* entries in the record, 0: no record written */
-    uint32_t nr_pages; /* of them with data */
-    uint32_t nr_holes; /* p2m entry names no frame */
-    uint32_t nr_deferred; /* sent without data though the guest has a page: come again */
-    uint32_t nr_tables;   /* page tables re-expressed in pfns */
-    uint64_t octets;      /* of the record */
+    uint32_t done;       /* 1: the pass is over */
+    uint32_t nr_batches; /* records, or attempts at one */
+    uint64_t nr_pfns;    /* entries in the records */
+    uint64_t nr_pages;   /* of them with data */
+    uint64_t nr_holes;   /* p2m entry names no frame */
+    uint64_t nr_deferred; /* sent without data though the guest has a page: come again */
+    uint64_t nr_tables;   /* page tables re-expressed in pfns */
+    uint64_t octets;      /* of the records */
     uint64_t next_pfn;    /* where the scan stands */
 } xcsr_batch_result;
 
@@ -149,20 +150,27 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
-/* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. */
+/* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. Called
+ * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
 uint64_t xcsr_count_deferred(const xcsr_save *s); /* without data in the stream now, holes included */
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
-/* The next at most XCSR_BATCH dirty pfns: types, map, normalise, write. One call, one record. */
-int xcsr_batch(xcsr_save *s, xcsr_sink *sink, xcsr_batch_result *out);
+/* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or
+ * for_us have passed, but sends at least one record; *out: what was done since it returned 0 last. */
+int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out);
 
 /* ---- bitmap.c: pure, exported for tests ------------------------------------------------------- */
 uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);
-/* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor. */
+/* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor.
+ * All of pfns[0 ... max - 1] may be written to. */
 uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns,
                           uint32_t max);
 void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
+/* By which instructions the two above go: the best that the processor has, unless a test says otherwise.
+ * -ENOTSUP: it does not have them. */
+enum xcsr_bitmap_way { XCSR_BITMAP_BEST, XCSR_BITMAP_PLAIN, XCSR_BITMAP_BMI };
+int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 
 /* ---- normalise.c: pure, exported for tests ----------------------------------------------------
  * table: 512 entries, replaced in place by pfns. 0; -EAGAIN an entry's frame is not in the p2m;

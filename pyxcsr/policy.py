@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Callable, Optional
+
+from pyxcsr.plain import dataclass
 
 
 class Decision(enum.Enum):

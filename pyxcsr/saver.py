@@ -269,7 +269,7 @@ class _Saver:
         more = dirty > 0
         while more:
             self._poll()
-            batch = self._save.batch(self._sink, self._poll)
+            batch = self._save.batches(self._sink, self._poll)
             _add(done, batch)
             looked_at += batch.nr_pfns
             self._tell(phase, done, looked_at, often=True)

@@ -32,6 +32,9 @@ from pyxcsr.hypervisor.library import Library
 SINK_WAIT_MS = 50
 """How long the output may take nothing before signals and cancellation are looked at."""
 
+BATCHES_US = 20_000
+"""For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""
+
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
 
@@ -485,18 +488,19 @@ class Save:
     def pass_begin(self, suspended: bool) -> None:
         self._call(self._backend._lib.xcsr_pass_begin, suspended)
 
-    def batch(self, sink: SinkHandle, again: Again) -> BatchResult:
+    def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
         if not isinstance(sink, Sink) or sink._backend is not self._backend:
             raise UsageError("this output belongs to another hypervisor handle")
         lib, out = self._backend._lib, self._result
-        rc = lib.xcsr_batch(self._live(), sink._live(), out)
+        rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
         while rc == lib.XCSR_AGAIN:
             again()
-            rc = lib.xcsr_batch(self._live(), sink._live(), out)
+            rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
         if rc:
             self._backend._check(rc, domid=self._domid, offset=sink.offset)
         return BatchResult(
             bool(out.done),
+            out.nr_batches,
             out.nr_pfns,
             out.nr_pages,
             out.nr_holes,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import NamedTuple, Optional, Protocol
+
+from pyxcsr.plain import dataclass
 
 SHUTDOWN_NAMES = {0: "poweroff", 1: "reboot", 2: "suspend", 3: "crash", 4: "watchdog", 5: "soft reset"}
 SHUTDOWN_SUSPEND = 2
@@ -56,11 +57,11 @@ class TscInfo:
     incarnation: int
 
 
-@dataclass(frozen=True)
-class BatchResult:
-    """What one call of :meth:`SaveHandle.batch` did. ``done``: the pass is over."""
+class BatchResult(NamedTuple):
+    """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``next_pfn``: where it stands."""
 
     done: bool
+    nr_batches: int
     nr_pfns: int
     nr_pages: int
     nr_holes: int
@@ -146,8 +147,9 @@ class SaveHandle(Protocol):
     def pass_begin(self, suspended: bool) -> None:
         """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
 
-    def batch(self, sink: SinkHandle, again: Again) -> BatchResult:
-        """Sends the next at most 1024 marked pfns as one PAGE_DATA record."""
+    def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
+        """Sends marked pfns in PAGE_DATA records of at most 1024, until the pass is over or for some hundredths of a
+        second: one record at least."""
 
     def close(self) -> None:
         """Log-dirty off if still on, mappings and memory gone; harmless when done before."""
