@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Callable, Optional
-
-from pyxcsr.plain import dataclass
 
 
 class Decision(enum.Enum):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Protocol
 
 from pyxcsr.errors import DomainDying
 from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, DomainInfo
-from pyxcsr.plain import dataclass, field
 from pyxcsr.suspend import REQUEST, WITHDRAWN
 
 
@@ -48,8 +48,6 @@ class Recovery:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from dataclasses import asdict
-
         return asdict(self)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
-
-from pyxcsr.plain import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,6 @@ class SaveReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with the totals."""
-        from dataclasses import asdict
-
         return {**asdict(self), "pages": self.pages, "deferred_at_end": self.deferred_at_end}
 
 
@@ -120,6 +117,4 @@ class RestoreReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from dataclasses import asdict
-
         return asdict(self)

@@ -14,7 +14,7 @@ ROOT = Path(pyxcsr.__file__).parent
 
 # Each layer may import from those above it in this list, and from itself.
 LAYERS: list[set[str]] = [
-    {"errors", "frames", "plain", "policy", "report"},
+    {"errors", "frames", "policy", "report"},
     {"hypervisor.interface"},
     {"stream", "hypervisor", "p2m", "suspend"},
     {"guest"},

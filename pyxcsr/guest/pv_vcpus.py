@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Optional, Union
 
 from pyxcsr.errors import IncompleteStream, StreamError
 from pyxcsr.frames import PAGE_SHIFT, PageType
 from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
 from pyxcsr.p2m.vcpu_context import CTRLREG, GDT_ENTS, GDT_FRAMES, GDT_PER_FRAME, MAX_GDT_ENTS, RDX, SIZE
-from pyxcsr.plain import dataclass
 from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuMsrs, VcpuXsave
 
 FLAGS = 512

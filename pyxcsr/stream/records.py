@@ -11,11 +11,11 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Union
 
 from pyxcsr.errors import NotSupported, StreamError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE, PageType
-from pyxcsr.plain import dataclass
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 
