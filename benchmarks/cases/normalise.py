@@ -105,7 +105,7 @@ def layout(context: Context, what: str, goal: Goal, **order: Any) -> Iterator[Ro
     """Rows for a machine that hands out its frames in such an order; the guest has half of it."""
     size = context.size("32G", "128M")
     context.say(f"normalise: {what}")
-    with machine(frames=2 * pages_of(size) + (1 << 15), **order) as hv, ExitStack() as stack:
+    with machine(size, frames=2 * pages_of(size) + (1 << 15), backed=0, **order) as hv, ExitStack() as stack:
         domid = hv.stub.create(describe(size, packed=False, filled=False))
         stack.callback(hv.stub.destroy, domid)
         bench = Bench(hv, domid, pages_of(size), stack)
