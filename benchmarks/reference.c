@@ -188,26 +188,6 @@ int ref_normalise_plain(const uint64_t *m2p, uint64_t nr_mfns, const uint64_t *p
     return rc;
 }
 
-/* ---- the core's batches, without Python round them ---- */
-
-typedef int (*batch_function)(void *save, void *sink, void *result);
-
-/* Until the pass is over. result begins with a uint32_t that says so. */
-int ref_batches(void *function, void *save, void *sink, uint32_t *result, uint64_t *nr_batches)
-{
-    batch_function next = (batch_function)function;
-
-    *nr_batches = 0;
-    do {
-        int rc = next(save, sink, result);
-
-        if (rc)
-            return rc;
-        ++*nr_batches;
-    } while (!*result);
-    return 0;
-}
-
 /* ---- octets in and out ---- */
 
 static int write_all(int fd, struct iovec *at, int left)
