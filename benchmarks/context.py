@@ -10,12 +10,14 @@ from typing import Any, Optional
 
 @dataclass
 class Context:
-    """``library``: libxenguest, or None where it is not installed; ``disk``: a folder on a disk."""
+    """``library``: libxenguest, or None where it is not installed, and ``standin`` the folder of what it runs on;
+    ``disk``: a folder on a disk."""
 
     library: Optional[Any]
     repeats: int
     quick: bool
     disk: Path
+    standin: Optional[Path] = None
 
     def size(self, full: str, quick: str) -> str:
         """A guest's size: the full one, or with --quick the other."""

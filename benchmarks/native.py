@@ -23,6 +23,8 @@ int ref_normalise_core(void *function, const void *p2m, uint32_t level, const ui
                        uint64_t *arena);
 int ref_normalise_plain(const uint64_t *m2p, uint64_t nr_mfns, const uint64_t *p2m, uint64_t nr_pfns, uint32_t level,
                         const uint64_t *tables, uint64_t nr, uint64_t *last);
+int ref_stub_batches(const void *const *functions, void *xch, void *fmem, uint32_t domid, const uint64_t *frames,
+                     uint64_t nr_pages);
 int ref_writev(int fd, const void *memory, uint64_t nr_pages);
 int ref_writev_pages(int fd, const void *memory, const uint64_t *numbers, uint64_t nr_pages);
 int ref_read_pages(int fd, void *memory, uint64_t nr_pages);

@@ -69,6 +69,26 @@ def load(folder: Path) -> None:
     spec.loader.exec_module(module)
 
 
+LIBXENCTRL = """
+int xc_get_pfn_type_batch(void *xch, uint32_t domid, unsigned num, uint64_t *frames);
+void *xenforeignmemory_open(void *logger, unsigned flags);
+int xenforeignmemory_close(void *fmem);
+void *xenforeignmemory_map(void *fmem, uint32_t domid, int prot, size_t pages, const uint64_t *frames, int *errors);
+int xenforeignmemory_unmap(void *fmem, void *address, size_t pages);
+"""
+
+
+def libxenctrl(folder: Path) -> tuple[Any, Any]:
+    """cffi's ffi and library of the stub's own calls."""
+    _tests()
+    from cffi import FFI
+    from peer.build import SONAME
+
+    ffi = FFI()
+    ffi.cdef(LIBXENCTRL)
+    return ffi, ffi.dlopen(str(folder / SONAME))
+
+
 def libxenguest(folder: Path) -> Any:
     """libxenguest, on the stub that :func:`load` loaded."""
     _tests()

@@ -188,6 +188,37 @@ int ref_normalise_plain(const uint64_t *m2p, uint64_t nr_mfns, const uint64_t *p
     return rc;
 }
 
+/* ---- the stub itself: what either saver asks of it for each batch ---- */
+
+struct stub_calls {
+    int (*types)(void *xch, uint32_t domid, unsigned num, uint64_t *frames);
+    void *(*map)(void *fmem, uint32_t domid, int prot, size_t pages, const uint64_t *frames, int *errors);
+    int (*unmap)(void *fmem, void *address, size_t pages);
+};
+
+/* Types of, maps and unmaps these frames, 1024 at a time. -1 if a call fails. */
+int ref_stub_batches(const void *const *functions, void *xch, void *fmem, uint32_t domid, const uint64_t *frames,
+                     uint64_t nr_pages)
+{
+    static uint64_t types[BATCH];
+    static int errors[BATCH];
+    struct stub_calls calls;
+
+    memcpy(&calls, functions, sizeof(calls));
+    for (uint64_t done = 0; done < nr_pages; done += BATCH) {
+        uint64_t count = nr_pages - done < BATCH ? nr_pages - done : BATCH;
+        void *address;
+
+        memcpy(types, frames + done, count * sizeof(*types));
+        if (calls.types(xch, domid, (unsigned)count, types))
+            return -1;
+        address = calls.map(fmem, domid, 1, count, frames + done, errors);
+        if (!address || calls.unmap(fmem, address, count))
+            return -1;
+    }
+    return 0;
+}
+
 /* ---- octets in and out ---- */
 
 static int write_all(int fd, struct iovec *at, int left)

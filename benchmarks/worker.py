@@ -27,7 +27,7 @@ def main() -> None:
     from benchmarks.context import Context
 
     library = peer.libxenguest(folder) if folder else None
-    context = Context(library, request["repeats"], request["quick"], Path(request["disk"]))
+    context = Context(library, request["repeats"], request["quick"], Path(request["disk"]), folder)
     case = importlib.import_module(f"benchmarks.cases.{request['case']}")
     rows = [x.to_dict() for x in case.run(context)]
     if library:

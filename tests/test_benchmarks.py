@@ -53,14 +53,15 @@ def test_each_case_runs(lib: Any, tmp_path: Path, case: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(path.read_text())
     assert {"cpu", "cores", "caches", "kernel", "compiler", "load"} <= set(result["machine"])
-    assert result["failed"] == [] and result["rows"]
+    assert result["failed"] == []
+    assert result["rows"] or (case == "mapping" and result["libxenguest"] != "4.17")
     for row in result["rows"]:
         assert set(row) == FIELDS and row["case"] == case
         assert row["low"] <= row["value"] <= row["high"]
         assert (row["goal"] is None) == (row["met"] is None)
         assert row["what"] in done.stdout
     by_both = any("libxenguest" in x["what"] or "libxenguest" in " ".join(x["figures"]) for x in result["rows"])
-    expected = result["libxenguest"] == "4.17" and case not in ("scan", "normalise", "python", "growth")
+    expected = result["libxenguest"] == "4.17" and case not in ("scan", "normalise", "python", "growth", "mapping")
     assert by_both == expected
     assert list((tmp_path / "disk").iterdir()) == []
 

@@ -2,5 +2,5 @@
 
 NAMES = (
     *("scan", "full", "sparse", "durable", "paused", "normalise", "p2m", "restore"),
-    *("python", "memory", "growth"),
+    *("python", "memory", "growth", "mapping"),
 )

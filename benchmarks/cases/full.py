@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 from benchmarks import sinks
+from benchmarks.cases.mapping import stub_cost
 from benchmarks.context import Context
 from benchmarks.guests import guest, memory_of, pages_of
-from benchmarks.measure import in_turn, timed
+from benchmarks.measure import Spread, in_turn, timed
 from benchmarks.native import reference
 from benchmarks.rows import Goal, Row, compared, of_values
 from benchmarks.savers import Marks, Ours, Saver, Theirs
@@ -82,20 +83,14 @@ def _info(kind: str, pages: int, ours: Sequence[float], whole: Sequence[float]) 
         yield of_values("full", "a save without its pass", beside, unit="us", note="setup, state records, tidying up")
 
 
-def stub_cost(context: Context, hv: Any, domid: int, pages: int) -> Iterator[Row]:
-    """What one page costs in the stub itself, for either saver: its type asked, mapped, unmapped."""
-    from array import array
-
-    first = hv.stub.guest(domid).mfn(0)
-    batches = [array("Q", range(first + i, first + min(i + 1024, pages))) for i in range(0, pages, 1024)]
-
-    def action() -> None:
-        for batch in batches:
-            hv.map_frames(domid, batch).close()
-
-    values = [x * 1e9 / pages for x in in_turn(context.repeats, lambda: timed(action))[0]]
-    note = "in the figures of both savers; some Python included"
-    yield of_values("full", "the stub's part: mapping and unmapping", values, unit="ns/page", note=note)
+def without_stub(pages: int, seconds: dict[str, list[float]], stub: list[float]) -> Iterator[Row]:
+    """The pass to /dev/null less what the stub takes of it."""
+    scale = 1e9 / pages
+    yield of_values("full", "the stub's part of any pass", [x * scale for x in stub], unit="ns/page")
+    part = Spread.of(stub).median
+    theirs, ours = ([x - part for x in seconds[by]] for by in ("theirs", "ours"))
+    what, names = "to null, less the stub's part: over libxenguest", ("libxenguest", "ours")
+    yield compared("full", what, theirs, ours, scale=scale, unit="ns/page", names=names)
 
 
 def run(context: Context) -> Iterator[Row]:
@@ -108,5 +103,7 @@ def run(context: Context) -> Iterator[Row]:
             for kind in sinks.KINDS:
                 context.say(f"full pass of {size} to {kind}")
                 with sinks.opened(kind) as fd:
-                    yield from _rows(kind, pages, bench.seconds(fd, kind))
-            yield from stub_cost(context, hv, domid, pages)
+                    seconds = bench.seconds(fd, kind)
+                yield from _rows(kind, pages, seconds)
+                if kind == "null" and context.library:
+                    yield from without_stub(pages, seconds, stub_cost(context, hv, domid, pages))

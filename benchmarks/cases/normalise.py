@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.context import Context
 from benchmarks.guests import PAGE, describe, machine, pages_of
-from benchmarks.measure import in_turn, timed
+from benchmarks.measure import computed, in_turn
 from benchmarks.native import reference
 from benchmarks.rows import Goal, Row, compared
 from pyxcsr.frames import PageType
@@ -91,7 +91,7 @@ class Bench:
         offset = (TABLES - 1) * ENTRIES
         assert self.ffi.unpack(self.arena + offset, ENTRIES) == self.ffi.unpack(self.last, ENTRIES)
         ways = (self.plain, self.core)
-        plain, core = in_turn(repeats, *(lambda way=x: timed(lambda: way(tables)) for x in ways))
+        plain, core = in_turn(repeats, *(lambda way=x: computed(lambda: way(tables)) for x in ways))
         return [x / TABLES for x in plain], [x / TABLES for x in core]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from benchmarks.context import Context
-from benchmarks.measure import in_turn, timed
+from benchmarks.measure import computed, in_turn
 from benchmarks.native import reference
 from benchmarks.rows import Goal, Row, compared
 
@@ -83,8 +83,8 @@ class Bench:
         actions = []
         for function in (self.bits, self.read, self.core):
             function(1)
-            times = times_for(timed(lambda f=function: f(1)))  # type: ignore[misc]
-            actions.append(lambda f=function, n=times: timed(lambda: f(n)) / n)
+            times = times_for(computed(lambda f=function: f(1)))  # type: ignore[misc]
+            actions.append(lambda f=function, n=times: computed(lambda: f(n)) / n)
         return in_turn(repeats, *actions)
 
 

@@ -72,6 +72,11 @@ class Libxenguest:
         if not self._xch:
             raise OSError(ctypes.get_errno(), "xc_interface_open failed")
 
+    @property
+    def handle(self) -> int:
+        """The xc_interface, as an address."""
+        return int(self._xch)
+
     def _declare(self) -> None:
         self._ctrl.xc_interface_open.restype = c_void_p
         self._ctrl.xc_interface_open.argtypes = (c_void_p, c_void_p, c_uint)
