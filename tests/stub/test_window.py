@@ -98,6 +98,11 @@ def test_large_guests_share_memory(hv: StubBackend) -> None:
     page = next(x for x in range(1 << 17) if guest.mfn(x) == (1 << 16) + 77)
     guest.write_page(page, b"shared")
     assert guest.read_page(page + (1 << 16))[:6] == b"shared" != guest.read_page(page + 1)[:6]
+    for pfn in (page + 5, page + (1 << 16) + 9):
+        guest.write_page(pfn, f"page {pfn}".encode())
+    pfns = [page + 5, page, page + (1 << 16) + 9]
+    with hv.map_frames(guest.domid, [guest.mfn(x) for x in pfns]) as mapping:
+        assert mapping.copy() == b"".join(guest.read_page(x) for x in pfns)
     tables = [x for kind in PageType if kind.name.startswith("L") for x in guest.pfns_of_type(kind)]
     assert max(guest.mfn(x) for x in [*tables, *guest.leaf_pfns()]) < 1 << 16
     with pytest.raises(StubError, match="too few"):
