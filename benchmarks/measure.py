@@ -12,6 +12,22 @@ Action = Callable[[], float]
 """Runs once; returns the seconds that count."""
 
 
+class Seconds(float):
+    """Seconds, and how many of them were the stub's own."""
+
+    stub: float
+
+    def __new__(cls, seconds: float, stub: float) -> Seconds:
+        made = super().__new__(cls, seconds)
+        made.stub = stub
+        return made
+
+
+def less_stub(values: Sequence[float]) -> list[float]:
+    """Without what was the stub's own; what does not say how much that is stays as it is."""
+    return [x - x.stub if isinstance(x, Seconds) else x for x in values]
+
+
 @dataclass(frozen=True)
 class Spread:
     """A median with the quartiles round it."""
@@ -26,6 +42,15 @@ class Spread:
         ordered = sorted(values)
         quarter = (len(ordered) - 1) / 4
         return cls(median(ordered), ordered[int(quarter)], ordered[-1 - int(quarter)])
+
+
+@dataclass
+class _BestOf:
+    runs: int = 1
+
+
+BEST_OF = _BestOf()
+"""How many runs of each action a turn takes the best of (``--best``)."""
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -43,14 +68,17 @@ def computed(function: Callable[[], object]) -> float:
 
 
 def in_turn(repeats: int, *actions: Action) -> list[list[float]]:
-    """The seconds of each action, run in turn so often; every other turn runs backwards, and one before counts not."""
+    """The seconds of each action, run in turn so often; every other turn runs backwards, and one before counts not.
+
+    On a busy machine a turn may take the best of several runs: see :data:`BEST_OF`.
+    """
     seconds: list[list[float]] = [[] for _ in actions]
     for action in actions:
         action()
     for turn in range(repeats):
         order = range(len(actions)) if turn % 2 == 0 else reversed(range(len(actions)))
         for i in order:
-            seconds[i].append(actions[i]())
+            seconds[i].append(min(actions[i]() for _ in range(BEST_OF.runs)))
     return seconds
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 import pyxcsr
+from benchmarks.measure import Seconds
 from pyxcsr.policy import Decision, PrecopyStats
 
 SUSPENDED = 2
@@ -22,13 +23,15 @@ SUSPENDED = 2
 
 @dataclass
 class Marks:
-    """Seconds of time.monotonic()."""
+    """Seconds of time.monotonic(); of the stub's own: seconds."""
 
     begun: float = 0.0
     suspended: float = 0.0
     pages_done: float = 0.0
     complete: float = 0.0
     ended: float = 0.0
+    stub_in_pass: float = 0.0
+    stub_in_pause: float = 0.0
 
     @property
     def whole(self) -> float:
@@ -36,14 +39,14 @@ class Marks:
         return self.ended - self.begun
 
     @property
-    def last_pass(self) -> float:
+    def last_pass(self) -> Seconds:
         """The pass with the guest suspended: all of it that is not live."""
-        return self.pages_done - self.suspended
+        return Seconds(self.pages_done - self.suspended, self.stub_in_pass)
 
     @property
-    def paused(self) -> float:
+    def paused(self) -> Seconds:
         """From suspended to the end of the stream."""
-        return self.complete - self.suspended
+        return Seconds(self.complete - self.suspended, self.stub_in_pause)
 
 
 class Saver:
@@ -62,14 +65,19 @@ class Saver:
             if before is not None:
                 before()
             self.guest.shut_down(SUSPENDED)
+            inside.append(self.hv.stub.inside)
             self.marks.suspended = time.monotonic()
 
+        inside: list[float] = []
         self.marks.begun = time.monotonic()
         self._save(fd, live, suspend)
         self.marks.ended = time.monotonic()
-        entered = self.hv.stub.entered
-        self.marks.pages_done = entered("xc_domain_get_tsc_info")
-        self.marks.complete = entered("xc_shadow_control") if live else self.marks.ended
+        self.marks.pages_done, then = self.hv.stub.entered("xc_domain_get_tsc_info")
+        self.marks.stub_in_pass = then - inside[0]
+        self.marks.complete, then = self.marks.ended, self.hv.stub.inside
+        if live:
+            self.marks.complete, then = self.hv.stub.entered("xc_shadow_control")
+        self.marks.stub_in_pause = then - inside[0]
         self.hv.domain_resume(self.domid)
         return self.marks
 

@@ -31,6 +31,13 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [row["case"], row["what"], row["goal"] or "", measured(row), verdict(row), more]
 
 
+def how(result: dict[str, Any]) -> str:
+    """How it was measured."""
+    best = f", each the best of {result['best']} runs" if result["best"] > 1 else ""
+    text = f"medians of {result['repeats']} turns{best}, with the quartiles; x: how many times faster ours is"
+    return f"QUICK: too small to mean anything. {text}" if result["quick"] else text
+
+
 def print_rows(result: dict[str, Any]) -> None:
     """Everything."""
     for name, fact in result["machine"].items():
@@ -38,7 +45,7 @@ def print_rows(result: dict[str, Any]) -> None:
     print(f"{'after':9} load {' '.join(result['load_after'])}")
     print(f"{'peer':9} libxenguest {result['libxenguest']}" if result["libxenguest"] == "4.17" else
           f"{'peer':9} left out: {result['libxenguest']}")
-    print(f"medians of {result['repeats']} turns, with the quartiles; x: how many times faster ours is\n")
+    print(how(result) + "\n")
     lines = [["case", "what", "goal", "measured", "", "medians"], *(cells(x) for x in result["rows"])]
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     for line in lines:

@@ -25,7 +25,9 @@ def main() -> None:
     if folder:
         peer.load(folder)
     from benchmarks.context import Context
+    from benchmarks.measure import BEST_OF
 
+    BEST_OF.runs = request["best"]
     library = peer.libxenguest(folder) if folder else None
     context = Context(library, request["repeats"], request["quick"], Path(request["disk"]), folder)
     case = importlib.import_module(f"benchmarks.cases.{request['case']}")

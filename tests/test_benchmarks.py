@@ -101,6 +101,20 @@ def test_it_can_be_drawn(lib: Any, tmp_path: Path, suffix: str) -> None:
     assert head == (b"\x89PNG\r" if suffix == ".png" else b"<?xml")
 
 
+def test_the_tables_of_a_document_are_written_anew(lib: Any, tmp_path: Path) -> None:
+    path = tmp_path / "doc.md"
+    path.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
+    done = run("--quick", "--repeats", "1", "--best", "2", "--case", "scan", "memory", "--update", str(path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = path.read_text()
+    assert text.startswith("before\n<!-- measured: begin -->\n") and text.endswith("<!-- measured: end -->\nafter\n")
+    assert "| scan | 64 MiB, 0 %: over a per-bit loop | >= 100 |" in text and "old" not in text
+    widths = {x.count("|") for x in text.splitlines() if x.startswith("| scan")}
+    assert widths == {7}
+    path.write_text("nothing\n")
+    assert "has no part between" in run("--quick", "--repeats", "1", "--case", "scan", "--update", str(path)).stderr
+
+
 @pytest.mark.parametrize("cc", ["gcc", "clang"])
 @pytest.mark.parametrize("source", ["reference.c", "pump.c"])
 def test_compilers_warn_of_nothing(tmp_path: Path, cc: str, source: str) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Callable
 
 from benchmarks import sinks
-from benchmarks.cases.mapping import stub_cost
 from benchmarks.context import Context
 from benchmarks.guests import guest, memory_of, pages_of
-from benchmarks.measure import Spread, in_turn, timed
+from benchmarks.measure import in_turn, less_stub, timed
 from benchmarks.native import reference
 from benchmarks.rows import Goal, Row, compared, of_values
-from benchmarks.savers import Marks, Ours, Saver, Theirs
+from benchmarks.savers import Ours, Saver, Theirs
 
 BARE = Goal(0.92)
 NEVER_BELOW = Goal(1.0)
 FEWER_NS = Goal(3.0)
+BESIDES = "setup, state records, tidying up"
 
 
 class Bench:
@@ -38,59 +38,49 @@ class Bench:
             raise OSError(-rc, "the bare writev failed")
 
     def seconds(self, fd: int, kind: str) -> dict[str, list[float]]:
-        """Of the pass, in turn; ``saves``: of our save as a whole."""
-        whole: list[float] = []
+        """Of the pass, in turn."""
 
         def bare() -> float:
             sinks.rewind(fd, kind)
             return timed(lambda: self.bare(fd))
 
-        def saved_by(saver: Saver, note: Callable[[Marks], None] = lambda _: None) -> Callable[[], float]:
+        def saved_by(saver: Saver) -> Callable[[], float]:
             def action() -> float:
                 sinks.rewind(fd, kind)
-                marks = saver.save(fd)
-                note(marks)
-                return marks.last_pass
+                return saver.save(fd).last_pass
 
             return action
 
-        actions = {"bare": bare, "ours": saved_by(self.ours, lambda marks: whole.append(marks.whole))}
+        actions = {"bare": bare, "ours": saved_by(self.ours)}
         if self.theirs:
             actions["theirs"] = saved_by(self.theirs)
-        measured = dict(zip(actions, in_turn(self.repeats, *actions.values())))
-        return {**measured, "whole": whole[1:]}
+        return dict(zip(actions, in_turn(self.repeats, *actions.values())))
+
+    def besides(self, fd: int) -> list[float]:
+        """Seconds of our saves that are not the pass: setup, state records, tidying up."""
+
+        def action() -> float:
+            marks = self.ours.save(fd)
+            return marks.whole - marks.last_pass
+
+        return in_turn(self.repeats, action)[0]
 
 
 def _rows(kind: str, pages: int, seconds: dict[str, list[float]]) -> Iterator[Row]:
-    scale, unit = 1e9 / pages, "ns/page"
+    fields: dict[str, Any] = {"scale": 1e9 / pages, "unit": "ns/page"}
     ours = seconds["ours"]
     if kind != "null":
         names = ("bare writev", "ours")
-        what = f"to {kind}: of bare writev"
-        yield compared("full", what, seconds["bare"], ours, goal=BARE, scale=scale, unit=unit, names=names)
+        yield compared("full", f"to {kind}: of bare writev", seconds["bare"], ours, goal=BARE, names=names, **fields)
     if "theirs" in seconds:
         names, goal = ("libxenguest", "ours"), FEWER_NS if kind == "null" else NEVER_BELOW
-        what = f"to {kind}: over libxenguest"
-        yield compared("full", what, seconds["theirs"], ours, goal=goal, scale=scale, unit=unit, names=names)
-    yield from _info(kind, pages, ours, seconds["whole"])
-
-
-def _info(kind: str, pages: int, ours: Sequence[float], whole: Sequence[float]) -> Iterator[Row]:
+        theirs = seconds["theirs"]
+        yield compared("full", f"to {kind}: over libxenguest", theirs, ours, goal=goal, names=names, **fields)
+        if kind == "null":
+            what = "to null, less the stub's part: over libxenguest"
+            yield compared("full", what, less_stub(theirs), less_stub(ours), names=names, **fields)
     rate = [pages * 4096 / x / 1e9 for x in ours]
     yield of_values("full", f"to {kind}: ours", rate, unit="GB/s")
-    if kind == "null":
-        beside = [(a - b) * 1e6 for a, b in zip(whole, ours)]
-        yield of_values("full", "a save without its pass", beside, unit="us", note="setup, state records, tidying up")
-
-
-def without_stub(pages: int, seconds: dict[str, list[float]], stub: list[float]) -> Iterator[Row]:
-    """The pass to /dev/null less what the stub takes of it."""
-    scale = 1e9 / pages
-    yield of_values("full", "the stub's part of any pass", [x * scale for x in stub], unit="ns/page")
-    part = Spread.of(stub).median
-    theirs, ours = ([x - part for x in seconds[by]] for by in ("theirs", "ours"))
-    what, names = "to null, less the stub's part: over libxenguest", ("libxenguest", "ours")
-    yield compared("full", what, theirs, ours, scale=scale, unit="ns/page", names=names)
 
 
 def run(context: Context) -> Iterator[Row]:
@@ -103,7 +93,7 @@ def run(context: Context) -> Iterator[Row]:
             for kind in sinks.KINDS:
                 context.say(f"full pass of {size} to {kind}")
                 with sinks.opened(kind) as fd:
-                    seconds = bench.seconds(fd, kind)
-                yield from _rows(kind, pages, seconds)
-                if kind == "null" and context.library:
-                    yield from without_stub(pages, seconds, stub_cost(context, hv, domid, pages))
+                    yield from _rows(kind, pages, bench.seconds(fd, kind))
+                    if kind == "null":
+                        values = [x * 1e6 for x in bench.besides(fd)]
+                        yield of_values("full", "a save without its pass", values, unit="us", note=BESIDES)

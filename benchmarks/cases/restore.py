@@ -15,7 +15,7 @@ from typing import Any, Callable
 import pyxcsr
 from benchmarks.context import Context
 from benchmarks.guests import describe, machine, memory_of, pages_of
-from benchmarks.measure import in_turn, timed
+from benchmarks.measure import Seconds, in_turn, less_stub, timed
 from benchmarks.native import pump, reference
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.savers import Ours
@@ -85,9 +85,11 @@ class Bench:
     def _restored(self, source: Any, restore: Callable[[int, int], None]) -> float:
         domid = self.hv.stub.create_empty(self.size)
         with source(self.stream) as fd:
+            before = self.hv.stub.inside
             seconds = timed(lambda: restore(domid, fd))
+            inside = self.hv.stub.inside - before
         self.hv.stub.destroy(domid)
-        return seconds
+        return Seconds(seconds, inside)
 
     def ours(self, source: Any) -> float:
         """Seconds."""
@@ -118,6 +120,8 @@ def _rows(what: str, pages: int, seconds: dict[str, list[float]]) -> Iterator[Ro
     fields: dict[str, Any] = {"scale": 1e9 / pages, "unit": "ns/page"}
     names, title = ("bare read", "ours"), f"from {what}: of bare read"
     yield compared("restore", title, seconds["bare"], seconds["ours"], goal=OF_BARE, names=names, **fields)
+    net = less_stub(seconds["ours"])
+    yield compared("restore", f"{title}, less the stub's part", seconds["bare"], net, names=names, **fields)
     if "theirs" in seconds:
         names, title = ("libxenguest", "ours"), f"from {what}: over libxenguest"
         yield compared("restore", title, seconds["theirs"], seconds["ours"], goal=OVER_THEIRS, names=names, **fields)

@@ -11,6 +11,7 @@ from benchmarks.guests import guest, memory_of, pages_of
 from benchmarks.measure import in_turn, timed
 from benchmarks.native import reference
 from benchmarks.rows import Row, compared
+from benchmarks.savers import Marks
 from benchmarks.switched import Dirtier, SwitchedOurs, SwitchedTheirs, anywhere
 
 RUN = 64
@@ -39,7 +40,8 @@ class Bench:
         def saved_by(saver: Any) -> Callable[[], float]:
             def action() -> float:
                 sinks.rewind(fd, kind)
-                return float(saver.switched(fd, dirtier).last_pass)
+                marks: Marks = saver.switched(fd, dirtier)
+                return marks.last_pass
 
             return action
 

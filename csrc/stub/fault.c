@@ -19,7 +19,9 @@ struct rule {
 static struct rule rules[MAX_RULES];
 static unsigned nr_rules;
 static uint64_t calls[ST_NR_FUNCTIONS];
-static int64_t entered[ST_NR_FUNCTIONS];
+static struct { int64_t at, inside; } entered[ST_NR_FUNCTIONS];
+static int64_t inside;              /* nanoseconds in calls that have ended */
+static _Thread_local int64_t begun; /* of the call in progress; 0: none that is counted */
 static int (*hook)(const char *function, uint64_t count);
 static _Thread_local bool in_hook;
 
@@ -113,8 +115,11 @@ static int enter(enum st_function function, bool tick)
     st_lock();
     error = -st_machine_ready();
     count = in_hook ? calls[function] : ++calls[function];
-    if (!in_hook)
-        entered[function] = now();
+    begun = in_hook ? 0 : now();
+    if (!in_hook) {
+        entered[function].at = begun;
+        entered[function].inside = inside;
+    }
     callback = in_hook ? NULL : hook;
     st_unlock();
     if (!error && callback)
@@ -157,6 +162,9 @@ long long st_refused(enum st_function function, xc_interface *xch, int error)
 
 long long st_end(enum st_function function, xc_interface *xch, long long result)
 {
+    if (begun)
+        inside += now() - begun;
+    begun = 0;
     st_unlock();
     if (result >= 0)
         return result;
@@ -169,6 +177,7 @@ void st_faults_reset(void)
     fault_page = -1;
     memset(calls, 0, sizeof(calls));
     memset(entered, 0, sizeof(entered));
+    inside = 0;
 }
 
 int stub_functions(const char **list, uint32_t max)
@@ -225,16 +234,28 @@ int64_t stub_calls(const char *function)
     return count;
 }
 
-int64_t stub_entered(const char *function)
+int stub_entered(const char *function, int64_t *at, int64_t *inside_before)
 {
-    int64_t at;
     int id;
 
     st_lock();
     id = function_by_name(function);
-    at = id < 0 ? id : entered[id];
+    if (id >= 0) {
+        *at = entered[id].at;
+        *inside_before = entered[id].inside;
+    }
     st_unlock();
-    return at;
+    return id < 0 ? id : 0;
+}
+
+int64_t stub_inside(void)
+{
+    int64_t total;
+
+    st_lock();
+    total = inside;
+    st_unlock();
+    return total;
 }
 
 void stub_calls_clear(void)

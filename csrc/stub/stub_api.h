@@ -153,8 +153,11 @@ int stub_fail(const char *function, uint64_t nth, int error, int64_t page);
 void stub_fail_clear(void);
 int64_t stub_calls(const char *function);
 void stub_calls_clear(void);
-/* When the function was last entered: CLOCK_MONOTONIC in nanoseconds; 0: never since the reset. */
-int64_t stub_entered(const char *function);
+/* When the function was last entered (CLOCK_MONOTONIC), and how long calls that ended before it had taken in
+ * all, in nanoseconds: what the stub itself costs. 0 and 0: never since the reset. */
+int stub_entered(const char *function, int64_t *at, int64_t *inside);
+/* How long all calls since the reset have taken. */
+int64_t stub_inside(void);
 void stub_set_hook(int (*hook)(const char *function, uint64_t count));
 
 /* The truth about a guest's memory, from the machine's own tables. */

@@ -375,9 +375,19 @@ class Stub:
         """Counts from zero again."""
         self._lib.stub_calls_clear()
 
-    def entered(self, function: str) -> float:
-        """When a library function was last entered, in seconds of time.monotonic(); 0.0: never since the reset."""
-        return self._check(self._lib.stub_entered(function.encode())) / 1e9
+    def entered(self, function: str) -> tuple[float, float]:
+        """When a library function was last entered, in seconds of time.monotonic(), and :attr:`inside` at that time.
+
+        (0.0, 0.0): never since the reset.
+        """
+        at, inside = self._ffi.new("int64_t *"), self._ffi.new("int64_t *")
+        self._check(self._lib.stub_entered(function.encode(), at, inside))
+        return at[0] / 1e9, inside[0] / 1e9
+
+    @property
+    def inside(self) -> float:
+        """Seconds that library calls have taken in all since the reset: what the stub itself costs."""
+        return float(self._lib.stub_inside()) / 1e9
 
     @contextmanager
     def hook(self, function: Optional[Hook]) -> Iterator[None]:

@@ -110,12 +110,14 @@ def test_large_guests_share_memory(hv: StubBackend) -> None:
 
 
 def test_when_a_function_was_entered(hv: StubBackend) -> None:
-    assert hv.stub.entered("xc_domain_pause") == 0.0
+    assert hv.stub.entered("xc_domain_pause") == (0.0, 0.0)
     domid = hv.stub.create(PACKED)
     before = time.monotonic()
     hv.domain_pause(domid)
     hv.domain_unpause(domid)
-    paused, unpaused = (hv.stub.entered(f"xc_domain_{x}") for x in ("pause", "unpause"))
+    (paused, first), (unpaused, then) = (hv.stub.entered(f"xc_domain_{x}") for x in ("pause", "unpause"))
     assert before <= paused < unpaused <= time.monotonic()
+    assert 0 < then - first <= unpaused - paused
+    assert then < hv.stub.inside <= time.monotonic() - before + then
     with pytest.raises(StubError):
         hv.stub.entered("nothing")
