@@ -54,7 +54,7 @@ def test_success(tmp_path: Path) -> None:
         assert libxl.stderr == ""
     assert record(tmp_path) == {
         "backend": "xen", "domid": 7, "live": True, "verify": False, "iterations": 5, "dirty": 50, "has_resume": False,
-        "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True,
+        "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True, "left": [0, "open"],
     }
 
 
