@@ -187,7 +187,7 @@ def test_refused_before_anything_is_touched(
         assert libxl.completed == (-1, number)
         assert text in libxl.logged(8)[0]
         assert libxl.stream == b""
-    assert record(tmp_path) == {"core_was_loaded": False}
+    assert record(tmp_path) == {"core_was_loaded": False, "left": [0, "open"]}
 
 
 @pytest.mark.parametrize(
