@@ -18,7 +18,7 @@ from pyxcsr.helper.arguments import (
     SaveArguments,
     parse_save,
 )
-from pyxcsr.helper.ending import Leave, report_failure, report_success, stay
+from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_INFO, Channel
 from pyxcsr.helper.settings import Settings, read_settings
 
@@ -39,19 +39,21 @@ def run_save(words: list[str], environ: Mapping[str, str], leave: Leave = stay) 
     stream_error = _check_stream_fd(arguments.stream_fd)  # before new fds can take its number
     channel = Channel.take_over_stdio(arguments.cbflags)
     abort = Abort(channel.peer_gone)
+    success = Success(channel, leave)
     with ExitStack() as held:
         try:
             abort.catch_signals()
             if stream_error is not None:
                 raise stream_error
             _refuse_unsupported(arguments, channel)
-            _save_domain(arguments, read_settings(environ), channel, abort, held)
+            _save_domain(arguments, read_settings(environ), channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
+            if success.told:  # it takes one result only, and has it
+                raise
             status = report_failure(channel, abort, error)
-        else:
-            status = report_success(channel, "the stream is complete")
-        leave(status)
-    return status
+            leave(status)
+            return status
+    return success.status
 
 
 def _check_stream_fd(fd: int) -> Optional[OutputError]:
@@ -83,7 +85,7 @@ def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
 
 
 def _save_domain(
-    arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort, held: ExitStack
+    arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort, success: Success, held: ExitStack
 ) -> None:
     """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
@@ -100,7 +102,7 @@ def _save_domain(
 
         domid = create_guest(hv, settings.stub_guest)
         suspend = suspend_in_step(hv, domid, suspend)
-    report = save(
+    save(
         hv, domid, arguments.stream_fd,
         live=arguments.live,
         verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
@@ -108,8 +110,8 @@ def _save_domain(
         suspend=suspend,
         progress=ProgressThrottle(channel.progress),
         cancel=abort,
+        complete=success,
     )
-    channel.log(XTL_INFO, summary(report))
 
 
 def _policy(settings: Settings) -> SimplePolicy:
@@ -140,6 +142,21 @@ class SuspendThroughLibxl:
                 f"libxl did not get domain {self._domid} to suspend; its own messages say why",
                 domid=self._domid,
             )
+
+
+class Success:
+    """save()'s ``complete``: tells libxl, which may resume the guest or destroy it, and waits for our end to do so."""
+
+    def __init__(self, channel: Channel, leave: Leave) -> None:
+        self._channel, self._leave = channel, leave
+        self.told, self.status = False, EXIT_UNREPORTED
+
+    def __call__(self, report: SaveReport) -> None:
+        """Raises ChannelClosed if not even the summary can be sent; nobody was told then."""
+        self._channel.log(XTL_INFO, summary(report))
+        self.told = True
+        self.status = report_success(self._channel, "the stream is complete")
+        self._leave(self.status)
 
 
 def summary(report: SaveReport) -> str:

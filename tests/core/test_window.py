@@ -72,3 +72,46 @@ def test_a_map_fails_with_others_kept(hv: StubBackend, tmp_path: Path, nth: int)
         save_to(hv, domid, tmp_path / "s", live=False)
     assert caught.value.op == "xenforeignmemory_map" and seen == nth
     assert hv.stub.leaks() == {} and hv.stub.guest(domid).running
+
+
+def test_complete_is_called_before_anything_is_unmapped(hv: StubBackend, tmp_path: Path) -> None:
+    """The guest goes on from there: log-dirty mode is off, the stream is whole, and what is mapped is read no more."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    guest = hv.stub.guest(domid)
+    seen: list[tuple[bool, bool, int]] = []
+
+    def complete(report: pyxcsr.SaveReport) -> None:
+        state = guest.state()
+        seen.append((guest.suspended, state.logdirty, (tmp_path / "s").stat().st_size - report.bytes))
+        assert hv.stub.leaks()["mappings"] > 2, "the last pass's, beside p2m and shared_info"
+        judge(hv, domid, tmp_path / "s", xen=False)
+        hv.domain_resume(domid)
+
+    report = save_to(hv, domid, tmp_path / "s", complete=complete)
+    assert seen == [(True, False, 0)]
+    assert guest.running and report.seconds >= report.seconds_paused
+
+
+def test_complete_raises(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+
+    def complete(_report: pyxcsr.SaveReport) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_to(hv, domid, tmp_path / "s", complete=complete)
+    assert hv.stub.leaks() == {} and hv.stub.guest(domid).suspended, "whoever has the stream may go on with it"
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_state_that_xen_refuses_is_found_out_while_the_guest_runs(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    hv.stub.fail("xc_vcpu_getcontext", 1, errno.ENODATA)
+
+    def never() -> None:
+        raise AssertionError("the guest was to be suspended")
+
+    with pytest.raises(pyxcsr.HypervisorError) as caught:
+        save_to(hv, domid, tmp_path / "s", suspend=never)
+    assert caught.value.op == "xc_vcpu_getcontext"
+    assert hv.stub.guest(domid).running and hv.stub.leaks() == {}

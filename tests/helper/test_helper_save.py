@@ -54,7 +54,7 @@ def test_success(tmp_path: Path) -> None:
         assert libxl.stderr == ""
     assert record(tmp_path) == {
         "backend": "xen", "domid": 7, "live": True, "verify": False, "iterations": 5, "dirty": 50, "has_resume": False,
-        "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True, "left": [0, "open"],
+        "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True, "left": [0, "mapped still"],
     }
 
 
@@ -187,7 +187,7 @@ def test_refused_before_anything_is_touched(
         assert libxl.completed == (-1, number)
         assert text in libxl.logged(8)[0]
         assert libxl.stream == b""
-    assert record(tmp_path) == {"core_was_loaded": False, "left": [0, "open"]}
+    assert record(tmp_path) == {"core_was_loaded": False, "left": [0, "mapped still"]}
 
 
 @pytest.mark.parametrize(
