@@ -22,10 +22,10 @@ def stay(status: int) -> None:
     """The ``leave`` of a caller that goes on: everything is closed, and the status returned."""
 
 
-def report_success(channel: Channel, what: str) -> int:
-    """Tells libxl that all is well. ``what`` has come about, for stderr if libxl is gone."""
+def report_success(channel: Channel, what: str, log: str = "") -> int:
+    """Tells libxl that all is well, and a line for its log. ``what`` has come about, for stderr if libxl is gone."""
     try:
-        channel.complete(0, 0)
+        channel.complete(0, 0, log)
     except ChannelClosed as error:
         complain(f"{what}, but libxl cannot be told: {error}")
         return EXIT_UNREPORTED

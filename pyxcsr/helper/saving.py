@@ -19,7 +19,7 @@ from pyxcsr.helper.arguments import (
     parse_save,
 )
 from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
-from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_INFO, Channel
+from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, Channel
 from pyxcsr.helper.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -152,10 +152,8 @@ class Success:
         self.told, self.status = False, EXIT_UNREPORTED
 
     def __call__(self, report: SaveReport) -> None:
-        """Raises ChannelClosed if not even the summary can be sent; nobody was told then."""
-        self._channel.log(XTL_INFO, summary(report))
         self.told = True
-        self.status = report_success(self._channel, "the stream is complete")
+        self.status = report_success(self._channel, "the stream is complete", summary(report))
         self._leave(self.status)
 
 
