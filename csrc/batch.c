@@ -17,7 +17,9 @@
 void batch_drop(xcsr_save *s)
 {
     struct batch *b = &s->batch;
-    if (b->map)
+    if (b->map && s->suspended)
+        window_keep(s->h, &s->window, b->map, b->nr_mapped);
+    else if (b->map)
         xenforeignmemory_unmap(s->h->fmem, b->map, b->nr_mapped);
     b->map = NULL;
     b->writing = false;
@@ -126,6 +128,7 @@ static int map_pages(xcsr_save *s)
     struct batch *b = &s->batch;
     if (!b->nr_mapped)
         return 0;
+    window_make_room(s->h, &s->window, b->nr_mapped);
     memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
     b->map = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
     if (!b->map)

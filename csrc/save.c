@@ -45,6 +45,7 @@ static void release_memory(xcsr_save *s)
 static void release(xcsr_save *s)
 {
     batch_drop(s);
+    window_drop(s->h, &s->window);
     free_bitmap(s);
     release_memory(s);
 }

@@ -4,6 +4,7 @@
 
 #include "deferred.h"
 #include "sink.h"
+#include "window.h"
 #include "xcsr.h"
 
 struct batch_head { /* the record's header and PAGE_DATA's own: 16 octets */
@@ -45,9 +46,11 @@ struct xcsr_save {
     int bitmap_pages;
     deferred_set deferred; /* pfns whose last entry in the stream had no data */
     deferred_set again;    /* of them, those that are not known to be holes */
+    struct window window; /* of the suspended pass */
     struct batch batch;
 };
 
-void batch_drop(xcsr_save *s); /* unmaps what a batch has mapped; harmless when there is none */
+/* Lets go of what a batch has mapped, at once or, the guest suspended, later; harmless when there is none. */
+void batch_drop(xcsr_save *s);
 
 #endif

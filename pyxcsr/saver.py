@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Optional, Protocol, Union
 
 from pyxcsr.errors import (
     Cancelled,
     DomainDying,
+    GuestStateError,
     HypervisorError,
     NotSupported,
     OutputError,
@@ -37,6 +38,7 @@ from pyxcsr.suspend import XenstoreSuspend
 
 Suspend = Callable[[], None]
 Cancel = Callable[[], bool]
+Complete = Callable[[SaveReport], None]
 
 
 class HasFileno(Protocol):
@@ -57,6 +59,7 @@ def save(
     suspend: Optional[Suspend] = None,
     progress: Optional[ProgressCallback] = None,
     cancel: Optional[Cancel] = None,
+    complete: Optional[Complete] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -68,15 +71,17 @@ def save(
     called before anything is copied, and may raise.
     ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
     ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
+    ``complete``: called with the report as soon as the stream is complete and log-dirty mode is off, before anything is
+    unmapped, which takes its time: the guest may go on, or be destroyed, from there on.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
-    before and ``suspend`` can resume it. (Should ``progress`` raise at "done", the stream is complete all the same,
-    and the guest stays suspended: whoever has the stream may go on with it.) Raises XcsrError: DomainNotFound,
-    DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
+    before and ``suspend`` can resume it. (Should ``complete`` raise, or ``progress`` at "done", the stream is complete
+    all the same, and the guest stays suspended: whoever has the stream may go on with it.) Raises XcsrError:
+    DomainNotFound, DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel).run(out)
+    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel, complete).run(out)
 
 
 class _Saver:
@@ -92,10 +97,11 @@ class _Saver:
         suspend: Optional[Suspend],
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
+        complete: Optional[Complete],
     ) -> None:
         self._hv, self._domid, self._live, self._verify, self._policy = hv, domid, live, verify, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
-        self._progress, self._cancel = progress, cancel
+        self._progress, self._cancel, self._complete = progress, cancel, complete
         self._began = time.monotonic()
         self._shown = 0.0
         self._suspended_at: Optional[float] = None
@@ -160,6 +166,7 @@ class _Saver:
         with self._logdirty():
             if self._live:
                 self._precopy()
+                self._rehearse()
             self._suspend_guest(info)
             self._last_pass()
             if self._verify:
@@ -176,6 +183,9 @@ class _Saver:
             now = time.monotonic()
         self._report.bytes = self._sink.offset
         self._report.seconds_paused = now - (self._suspended_at or now)
+        self._report.seconds = time.monotonic() - self._began
+        if self._complete is not None:
+            self._complete(self._report)
         self._tell("done")
 
     def _check_domain(self, info: DomainInfo) -> DomainInfo:
@@ -280,6 +290,16 @@ class _Saver:
         return done
 
     # -- the guest
+
+    def _rehearse(self) -> None:
+        """Goes through the guest's state once while it still runs.
+
+        What Xen refuses to tell is so found out before the guest has been stopped for it, and code and memory that the
+        paused guest would wait for are there: the first time takes several times as long as the second.
+        """
+        with suppress(GuestStateError):  # vcpu 0 names its start_info only when it is suspended
+            for record in self._ops.end_of_checkpoint():
+                frame(record)
 
     def _suspend_guest(self, info: DomainInfo) -> None:
         self._tell("suspend")

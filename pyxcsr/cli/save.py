@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pyxcsr.cli.output import is_standard_output, stream_output
@@ -150,10 +150,20 @@ def _save(
             suspend=suspend,
             progress=line,
             cancel=cancel,
+            complete=_resume_at_once(suspend) if args.then == "resume" and args.format == "libxc" else None,
         )
     finally:
         if line:
             line.done()
+
+
+def _resume_at_once(suspend: XenstoreSuspend) -> Callable[[SaveReport], None]:
+    """For save(): the guest goes on as soon as the stream is complete, whatever is left to tidy up."""
+
+    def resume(_report: SaveReport) -> None:
+        suspend.resume()
+
+    return resume
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 from pyxcsr.errors import Cancelled
 from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.outcome import errno_of, is_expected, text_of
@@ -12,11 +14,18 @@ EXIT_REPORTED = 0
 EXIT_UNREPORTED = 1
 """libxl takes any exit status but 0 as the helper's own failure: used only when it could not be told."""
 
+Leave = Callable[[int], None]
+"""Called with the exit status once libxl knows the result; the program's does not return."""
 
-def report_success(channel: Channel, what: str) -> int:
-    """Tells libxl that all is well. ``what`` has come about, for stderr if libxl is gone."""
+
+def stay(status: int) -> None:
+    """The ``leave`` of a caller that goes on: everything is closed, and the status returned."""
+
+
+def report_success(channel: Channel, what: str, log: str = "") -> int:
+    """Tells libxl that all is well, and a line for its log. ``what`` has come about, for stderr if libxl is gone."""
     try:
-        channel.complete(0, 0)
+        channel.complete(0, 0, log)
     except ChannelClosed as error:
         complain(f"{what}, but libxl cannot be told: {error}")
         return EXIT_UNREPORTED

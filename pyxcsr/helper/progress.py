@@ -29,6 +29,8 @@ SECONDS_BETWEEN = 0.1
 class ProgressThrottle:
     """A progress callback for save(): sends the start and the end of each pass, and ten a second between.
 
+    Of the suspended pass it sends only those between: xl, woken up to print, would keep the guest waiting.
+
     ``send(doing_what, done, total)`` is Channel.progress.
     """
 
@@ -52,7 +54,8 @@ class ProgressThrottle:
         state = (what, progress.pages_done)
         if self._sent == state:
             return
-        if this_pass == self._pass and not ends and now - self._sent_at < SECONDS_BETWEEN:
+        final = progress.phase == "final"
+        if (final or (this_pass == self._pass and not ends)) and now - self._sent_at < SECONDS_BETWEEN:
             return
         self._pass = this_pass
         self._sent = state

@@ -199,9 +199,13 @@ class Channel:
         """Tells libxl where the restored domain's rings are; it needs that before ``complete``."""
         self._send(encode_restore_results(store_gfn, console_gfn))
 
-    def complete(self, retval: int, errno: int) -> None:
-        """Sends the result and waits until libxl has taken it. Nothing may follow but exit(0)."""
-        self._send(encode_complete(retval, errno))
+    def complete(self, retval: int, errno: int, log: str = "") -> None:
+        """Sends the result and waits until libxl has taken it. Nothing may follow but exit(0).
+
+        ``log``: a line for the log, sent before it in one write: libxl then wakes up once.
+        """
+        line = encode_log(XTL_INFO, NO_ERRNO, "pyxcsr", log) if log else b""
+        self._send(line + encode_complete(retval, errno))
         self._answer()
 
     def peer_gone(self) -> bool:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Callable, Optional
 
 from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
@@ -17,16 +18,19 @@ from pyxcsr.helper.arguments import (
     SaveArguments,
     parse_save,
 )
-from pyxcsr.helper.ending import report_failure, report_success
-from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_INFO, Channel
+from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
+from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, Channel
 from pyxcsr.helper.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from pyxcsr.policy import SimplePolicy
     from pyxcsr.report import SaveReport
 
-def run_save(words: list[str], environ: Mapping[str, str]) -> int:
+def run_save(words: list[str], environ: Mapping[str, str], leave: Leave = stay) -> int:
     """Does what follows ``--save-domain``; returns the exit status.
+
+    ``leave`` is called with that status once libxl has been told the result, while the hypervisor is still open: libxl
+    waits for the process to end, and the kernel takes mappings down with a whole process far cheaper than one by one.
 
     Raises UsageError for arguments that make no sense and OSError if stdin or stdout is closed: nothing can
     be told to libxl then. Everything else is told to libxl.
@@ -35,15 +39,21 @@ def run_save(words: list[str], environ: Mapping[str, str]) -> int:
     stream_error = _check_stream_fd(arguments.stream_fd)  # before new fds can take its number
     channel = Channel.take_over_stdio(arguments.cbflags)
     abort = Abort(channel.peer_gone)
-    try:
-        abort.catch_signals()
-        if stream_error is not None:
-            raise stream_error
-        _refuse_unsupported(arguments, channel)
-        _save_domain(arguments, read_settings(environ), channel, abort)
-    except BaseException as error:  # whatever it is, libxl has to hear of it
-        return report_failure(channel, abort, error)
-    return report_success(channel, "the stream is complete")
+    success = Success(channel, leave)
+    with ExitStack() as held:
+        try:
+            abort.catch_signals()
+            if stream_error is not None:
+                raise stream_error
+            _refuse_unsupported(arguments, channel)
+            _save_domain(arguments, read_settings(environ), channel, abort, success, held)
+        except BaseException as error:  # whatever it is, libxl has to hear of it
+            if success.told:  # it takes one result only, and has it
+                raise
+            status = report_failure(channel, abort, error)
+            leave(status)
+            return status
+    return success.status
 
 
 def _check_stream_fd(fd: int) -> Optional[OutputError]:
@@ -74,31 +84,34 @@ def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
                          f"domain {domid} cannot be saved", domid=domid)
 
 
-def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort) -> None:
+def _save_domain(
+    arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort, success: Success, held: ExitStack
+) -> None:
+    """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.saver import save
 
-    with open_hypervisor(settings.backend) as hv:
-        domid = arguments.domid
-        suspend: Callable[[], None] = SuspendThroughLibxl(channel, domid)
-        if settings.stub_guest is not None:
-            from pyxcsr.helper.stubguest import create_guest, suspend_in_step
+    hv = held.enter_context(open_hypervisor(settings.backend))
+    domid = arguments.domid
+    suspend: Callable[[], None] = SuspendThroughLibxl(channel, domid)
+    if settings.stub_guest is not None:
+        from pyxcsr.helper.stubguest import create_guest, suspend_in_step
 
-            domid = create_guest(hv, settings.stub_guest)
-            suspend = suspend_in_step(hv, domid, suspend)
-        report = save(
-            hv, domid, arguments.stream_fd,
-            live=arguments.live,
-            verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
-            policy=_policy(settings),
-            suspend=suspend,
-            progress=ProgressThrottle(channel.progress),
-            cancel=abort,
-        )
-    channel.log(XTL_INFO, summary(report))
+        domid = create_guest(hv, settings.stub_guest)
+        suspend = suspend_in_step(hv, domid, suspend)
+    save(
+        hv, domid, arguments.stream_fd,
+        live=arguments.live,
+        verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
+        policy=_policy(settings),
+        suspend=suspend,
+        progress=ProgressThrottle(channel.progress),
+        cancel=abort,
+        complete=success,
+    )
 
 
 def _policy(settings: Settings) -> SimplePolicy:
@@ -129,6 +142,19 @@ class SuspendThroughLibxl:
                 f"libxl did not get domain {self._domid} to suspend; its own messages say why",
                 domid=self._domid,
             )
+
+
+class Success:
+    """save()'s ``complete``: tells libxl, which may resume the guest or destroy it, and waits for our end to do so."""
+
+    def __init__(self, channel: Channel, leave: Leave) -> None:
+        self._channel, self._leave = channel, leave
+        self.told, self.status = False, EXIT_UNREPORTED
+
+    def __call__(self, report: SaveReport) -> None:
+        self.told = True
+        self.status = report_success(self._channel, "the stream is complete", summary(report))
+        self._leave(self.status)
 
 
 def summary(report: SaveReport) -> str:

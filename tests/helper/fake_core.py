@@ -67,7 +67,7 @@ def stray_output() -> None:
 
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
-              progress: Any, cancel: Any) -> types.SimpleNamespace:
+              progress: Any, cancel: Any, complete: Any) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
                   has_resume=hasattr(suspend, "resume"))
     what = os.environ.get("FAKE_SAVE", "good")
@@ -101,11 +101,13 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, polic
             raise errors.Cancelled("cancelled")
         progress(progress_of("final", 2, 256, 256))
         os.write(out, STREAM[len(STREAM) // 2 :])
+        report = types.SimpleNamespace(domid=domid, passes=[1, 2, 3], pages=768, bytes=len(STREAM), seconds=1.5,
+                                       seconds_paused=0.25)
+        complete(report)
         progress(progress_of("done", 2, 256, 256))
     finally:
         record["cleaned_up"] = True
-    return types.SimpleNamespace(domid=domid, passes=[1, 2, 3], pages=768, bytes=len(STREAM), seconds=1.5,
-                                 seconds_paused=0.25)
+    return report
 
 
 STORE_GFN, CONSOLE_GFN = 0x123456789, 0xFFFFFFFFFFFF
@@ -186,11 +188,16 @@ def replace(name: str, **members: object) -> None:
     sys.modules[name] = module
 
 
+def leave(status: int) -> None:
+    """Where the program would end its process, libxl knowing the result."""
+    record["left"] = [status, "cleaned up" if "cleaned_up" in record else "mapped still"]
+
+
 if __name__ == "__main__":
     replace("pyxcsr.saver", save=fake_save)
     replace("pyxcsr.restorer", restore=fake_restore)
     replace("pyxcsr.hypervisor.open", open_hypervisor=FakeHypervisor)
-    status = main()
+    status = main(leave=leave)
     record["core_was_loaded"] = "backend" in record
     Path(os.environ["FAKE_RECORD"]).write_text(json.dumps(record))
     sys.exit(status)

@@ -1,13 +1,17 @@
 """figures.py GUEST TIMES OUT: live saves, `xl save` and `xl migrate`, ours and Xen's in turn.
 
 What the guest itself sees, the longest time it stood, is in guest_gap_ms; seconds_paused
-is from its suspend to the end of the image; seconds_to_start, known of save helpers only,
-until the helper sends its first message: how long the program takes to load.
+is from its suspend until it might go on: xc_domain_save returns, pyxcsr resumes it, the helper
+sends `complete`. seconds_to_start, known of save helpers only, is until the helper sends its
+first message; seconds_working is without loading the program: from the first message about pages
+or the wish to suspend. seconds_cpu is the saver's own user and system time, without that of xl.
+Ratios are ours to Xen's, run by run.
 """
 import glob
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -17,8 +21,9 @@ from pathlib import Path
 HERE = os.path.dirname(os.path.abspath(__file__))
 STOCK = glob.glob("/usr/lib/xen-*/bin/libxl-save-helper")[0]
 RECEIVE = "env -u LIBXL_SAVE_HELPER xl migrate-receive"
-FIGURES = ("passes", "pages", "octets", "seconds", "seconds_to_start", "seconds_paused", "pages_per_second",
-           "guest_gap_ms")
+FIGURES = ("passes", "pages", "octets", "seconds", "seconds_to_start", "seconds_working", "seconds_paused",
+           "seconds_cpu", "pages_per_second", "guest_gap_ms")
+RATIOS = ("seconds", "seconds_working", "seconds_paused", "seconds_cpu", "guest_gap_ms")
 guest = sys.argv[1]
 
 
@@ -30,6 +35,12 @@ def run(*command, **env):
     if done.returncode:
         sys.exit(f"figures: {' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout, done.stderr, seconds
+
+
+def cpu():
+    """Seconds of processor time that children have taken so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def beats():
@@ -60,17 +71,25 @@ def counted(raw):
     return sums
 
 
-def save_stock():
-    said = run("xcpeer", "save", domid(), "/tmp/f.raw", "live", "resume")[1]
+def counted_unless_null(path):
+    return counted(path) if path != "/dev/null" else {}
+
+
+def save_stock(path):
+    began = cpu()
+    said = run("xcpeer", "save", domid(), path, "live", "resume")[1]
+    used = cpu() - began
     seconds, paused = map(float, re.search(r"in ([\d.]+) s, paused part ([\d.]+) s", said).groups())
-    return {"passes": 1 + len(re.findall(r"dirty [1-9]", said)), "seconds": seconds,
-            "seconds_paused": paused, **counted("/tmp/f.raw")}
+    return {"passes": 1 + len(re.findall(r"dirty [1-9]", said)), "seconds": seconds, "seconds_working": seconds,
+            "seconds_paused": paused, "seconds_cpu": used, **counted_unless_null(path)}
 
 
-def save_ours():
-    report = json.loads(run("pyxcsr", "save", "--live", guest, "/tmp/f.raw", "--json")[0])
-    return {"passes": len(report["passes"]), "seconds": report["seconds"],
-            "seconds_paused": report["seconds_paused"], **counted("/tmp/f.raw")}
+def save_ours(path):
+    began = cpu()
+    report = json.loads(run("pyxcsr", "save", "--live", guest, path, "--force", "--json")[0])
+    used = cpu() - began
+    return {"passes": len(report["passes"]), "seconds": report["seconds"], "seconds_working": report["seconds"],
+            "seconds_paused": report["seconds_paused"], "seconds_cpu": used, **counted_unless_null(path)}
 
 
 def spied(helper, *command):
@@ -82,6 +101,8 @@ def spied(helper, *command):
     os.unlink("/tmp/spy.json")
     return {"passes": seen["passes"], "octets": seen["octets"], "pages": seen["octets"] // 4104,
             "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_to_start": seen["to_start"],
+            "seconds_working": seen["working"], "seconds_cpu": seen["cpu"],
+            "seconds_to_exit": seen["to_exit"],
             "seconds_xl": seconds}
 
 
@@ -96,7 +117,10 @@ def xl_migrate(helper):
     return spied(helper, "xl", "migrate", "-s", "", guest, RECEIVE)
 
 
-WAYS = [("live save", "libxc", save_stock), ("live save", "pyxcsr", save_ours),
+WAYS = [("to /dev/null", "libxc", lambda: save_stock("/dev/null")),
+        ("to /dev/null", "pyxcsr", lambda: save_ours("/dev/null")),
+        ("live save", "libxc", lambda: save_stock("/tmp/f.raw")),
+        ("live save", "pyxcsr", lambda: save_ours("/tmp/f.raw")),
         ("xl save", "stock helper", lambda: xl_save(STOCK)),
         ("xl save", "pyxcsr helper", lambda: xl_save(os.environ["HELPER"])),
         ("xl migrate", "stock helper", lambda: xl_migrate(STOCK)),
@@ -109,27 +133,53 @@ def median(rows, figure):
     return round(statistics.median(values), 4) if values else None
 
 
-def main():
+def of(rows, what, by):
+    return [row for row in rows if (row["what"], row["by"]) == (what, by)]
+
+
+def ratios(rows):
+    """Of each kind of save, the medians of ours to Xen's, each pair taken in the same turn."""
+    table = []
+    for (what, theirs, _), (_, ours, _) in zip(WAYS[::2], WAYS[1::2]):
+        pairs = list(zip(of(rows, what, ours), of(rows, what, theirs)))
+        figures = {f: statistics.median(a[f] / b[f] for a, b in pairs if b[f]) for f in RATIOS}
+        table.append({"what": what, **{f: round(x, 3) for f, x in figures.items()}})
+    return table
+
+
+def turn(number):
+    """A row of each way."""
     rows = []
-    for n in range(int(sys.argv[2])):
-        for what, by, measure in WAYS:
-            since = max(beats())
-            row = {"what": what, "by": by, "run": n, **measure()}
+    for what, by, measure in WAYS:
+        since = max(beats())
+        row = {"what": what, "by": by, "run": number, **measure()}
+        if "pages" in row:
             row["pages_per_second"] = round(row["pages"] / row["seconds"])
-            row["guest_gap_ms"] = gap(since)
-            rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+        row["guest_gap_ms"] = gap(since)
+        rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+    return rows
+
+
+def show(table, figures, width):
+    print(" " * width + "".join(f"{f:>17}" for f in figures))
+    for row in table:
+        shown = ["-" if row[f] is None else row[f] for f in figures]
+        print(f"{row['what'] + ' ' + row.get('by', ''):{width}}" + "".join(f"{value:>17}" for value in shown))
+
+
+def main():
+    rows = [row for number in range(int(sys.argv[2])) for row in turn(number)]
     table = []
     for what, by, _ in WAYS:
-        runs = [row for row in rows if (row["what"], row["by"]) == (what, by)]
-        table.append({"what": what, "by": by, **{f: median(runs, f) for f in FIGURES}})
+        table.append({"what": what, "by": by, **{f: median(of(rows, what, by), f) for f in FIGURES}})
     release = run("xl", "info", "xen_version")[0].strip()
+    compared = ratios(rows)
     with open(sys.argv[3], "w") as f:
-        json.dump({"xen": release, "guest": guest, "medians": table, "runs": rows}, f, indent=1)
+        json.dump({"xen": release, "guest": guest, "medians": table, "ratios": compared, "runs": rows}, f, indent=1)
     print(f"Xen {release}, guest {guest}, medians of {sys.argv[2]}")
-    print(f"{'':12}{'':15}" + "".join(f"{f:>18}" for f in FIGURES))
-    for row in table:
-        shown = ["-" if row[f] is None else row[f] for f in FIGURES]
-        print(f"{row['what']:12}{row['by']:15}" + "".join(f"{value:>18}" for value in shown))
+    show(table, FIGURES, 28)
+    print("ours to Xen's, medians of the ratios")
+    show(compared, RATIOS, 28)
 
 
 main()

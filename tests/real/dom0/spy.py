@@ -2,11 +2,14 @@
 """Stands between xl and a save helper, relays every message and notes when they passed.
 
 LIBXL_SAVE_HELPER names this program; SPY_HELPER the helper to run, SPY_OUT the file that
-gets a JSON object: seconds in all, to the first message, to suspend, and from suspend's answer to
-`complete`; octets written; passes told of. The restore side is run without a look.
+gets a JSON object: seconds in all, to the first message, from the first that tells of pages or
+asks to suspend to `complete`, to suspend, from suspend's answer to `complete`, and from there to
+the helper's end; its processor time; octets written; passes told of. The restore side is run
+without a look.
 """
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -45,6 +48,8 @@ def relay(child):
         body = exactly(child.stdout, length + 2 - HEAD.size)
         t[number] = time.monotonic()
         t.setdefault("first", t[number])
+        if number in (PROGRESS, SUSPEND):
+            t.setdefault("at work", t[number])
         if number == PROGRESS:
             t["doing"].add(doing_what(body))
         if number == COMPLETE:
@@ -68,10 +73,15 @@ started = time.monotonic()
 child = subprocess.Popen([helper, *sys.argv[1:]], close_fds=False, stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE)
 times = relay(child)
+status = child.wait()
+ended = time.monotonic()
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
 with open(os.environ["SPY_OUT"], "w") as out:
     json.dump({"seconds": times[COMPLETE] - started, "to_start": times["first"] - started,
+               "working": times[COMPLETE] - times["at work"],
                "suspending": times["suspended"] - times[SUSPEND],
-               "paused": times[COMPLETE] - times["suspended"], "octets": times["octets"],
+               "paused": times[COMPLETE] - times["suspended"], "to_exit": ended - times[COMPLETE],
+               "cpu": used.ru_utime + used.ru_stime, "octets": times["octets"],
                "passes": sum("rames" in text or "pass" in text for text in times["doing"]),
                "doing": sorted(times["doing"])}, out)
-sys.exit(child.wait())
+sys.exit(status)
