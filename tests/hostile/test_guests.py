@@ -1,4 +1,4 @@
-"""Every hostile guest, saved live and not: refused by name or saved right, at bounded cost, with nothing left behind."""
+"""Every hostile guest, saved live and not: refused by name or saved right, at bounded cost; nothing is left behind."""
 
 from __future__ import annotations
 
