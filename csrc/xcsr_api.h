@@ -104,6 +104,8 @@ int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t e
 int xcsr_map(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void **out);
 int xcsr_unmap(xcsr *h, void *addr, uint64_t nr);
 int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void *out);
+/* frame_types.c: of each frame bits 31-28 of its XEN_DOMCTL_PFINFO type, 15 for what is not the guest's. */
+int xcsr_frame_types(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, uint32_t *types);
 uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------

@@ -67,9 +67,24 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
         yield fd
         _keep(fd, partial, path, force, checksum)
     finally:
+        _close(fd)
+        _remove(partial)
+
+
+def _close(fd: int) -> None:
+    """Closes a descriptor whose content is on the disk by now, or given up: an error here tells nothing about it."""
+    with suppress(OSError):
         os.close(fd)
-        with suppress(FileNotFoundError):
-            partial.unlink()
+
+
+def _remove(partial: Path) -> None:
+    """Removes what has its real name by now, or never will. If that fails it is told, but undoes nothing."""
+    try:
+        partial.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        print(f"pyxcsr: {partial} is left behind, it cannot be removed: {error.strerror}", file=sys.stderr)
 
 
 def _standard_output() -> int:
@@ -93,7 +108,7 @@ def _special(path: Path, cancel: Cancel) -> Iterator[int]:
         yield fd
         _sync(fd, path)
     finally:
-        os.close(fd)
+        _close(fd)
 
 
 def _open_fifo(path: Path, cancel: Cancel) -> int:
@@ -131,7 +146,7 @@ def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> No
     """Gives a complete stream its name, once it is on the disk, and its checksum with it."""
     _sync(fd, path)
     try:
-        with _checksum(fd, partial, path, checksum):
+        with _checksum(fd, partial, path, force, checksum):
             if force:
                 partial.replace(path)
             else:
@@ -149,8 +164,11 @@ def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> No
 
 
 @contextmanager
-def _checksum(fd: int, partial: Path, path: Path, wanted: bool) -> Iterator[None]:
-    """The checksum file is ready before the stream gets its name, and one of an older stream is gone by then."""
+def _checksum(fd: int, partial: Path, path: Path, force: bool, wanted: bool) -> Iterator[None]:
+    """The checksum file is ready before the stream gets its name, and one of an older stream is gone by then.
+
+    Should it not get its own name, the stream loses its again: the save has failed.
+    """
     ready = sums.beside(partial)
     try:
         if wanted:
@@ -159,10 +177,18 @@ def _checksum(fd: int, partial: Path, path: Path, wanted: bool) -> Iterator[None
             sums.beside(path).unlink()
         yield
         if wanted:
-            ready.replace(sums.beside(path))
+            _name_checksum(ready, path, force)
     finally:
-        with suppress(FileNotFoundError):
-            ready.unlink()
+        _remove(ready)
+
+
+def _name_checksum(ready: Path, path: Path, force: bool) -> None:
+    try:
+        ready.replace(sums.beside(path))
+    except OSError:
+        if not force:  # else there would be neither the older stream nor this one
+            path.unlink()
+        raise
 
 
 def _write_checksum(ready: Path, text: bytes) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Optional, final
 
-from pyxcsr.errors import NotSupported, P2mError
+from pyxcsr.errors import GuestStateError, NotSupported, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.generation import check_same
 from pyxcsr.p2m.map import MappedP2m, map_p2m
+from pyxcsr.p2m.ordinary import check_leaves, check_start_info
 from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.p2m.vcpu_context import normalise_context
+from pyxcsr.p2m.vcpu_context import normalise_context, start_info_mfn
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import (
     CpuidPolicy,
@@ -74,6 +75,7 @@ class PvSaveOps:
             )
         self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
         self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
+        check_leaves(self._hv, self._domid, self.p2m)
 
     def static_data(self) -> Iterator[Record]:
         yield PvInfo(WIDTH, LEVELS)
@@ -104,13 +106,23 @@ class PvSaveOps:
         tsc = self._hv.domain_tsc(self._domid)
         yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
         yield SharedInfoRecord(self._page.page())
+        if not self._hv.vcpu_online(self._domid, 0):
+            raise GuestStateError(
+                f"vcpu 0 of domain {self._domid} is offline: without it a guest cannot be restored",
+                field="vcpu 0",
+                value=None,
+                vcpu=0,
+            )
         for vcpu in range(self._info.max_vcpu_id + 1):
             if self._hv.vcpu_online(self._domid, vcpu):
                 yield from self._vcpu(vcpu)
 
     def _vcpu(self, vcpu: int) -> Iterator[Record]:
         hv, domid = self._hv, self._domid
-        yield VcpuBasic(vcpu, normalise_context(hv.vcpu_basic(domid, vcpu), vcpu, self.p2m))
+        context = hv.vcpu_basic(domid, vcpu)
+        yield VcpuBasic(vcpu, normalise_context(context, vcpu, self.p2m))
+        if vcpu == 0:
+            check_start_info(hv, domid, start_info_mfn(context))
         extended = hv.vcpu_extended(domid, vcpu)
         if extended:
             yield VcpuExtended(vcpu, extended)

@@ -269,6 +269,11 @@ class Backend:
         self._call(self._lib.xcsr_read_frames, domid, len(mfns), self._frames(mfns), into, domid=domid)
         return bytes(out)
 
+    def frame_types(self, domid: int, mfns: Sequence[int]) -> Sequence[int]:
+        types = self._ffi.new("uint32_t[]", max(1, len(mfns)))
+        self._call(self._lib.xcsr_frame_types, domid, len(mfns), self._frames(mfns), types, domid=domid)
+        return list(self._ffi.unpack(types, len(mfns))) if mfns else []
+
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2m:
         out = self._ffi.new("xcsr_p2m **")
         leaves = self._frames(leaf_mfns)

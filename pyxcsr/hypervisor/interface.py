@@ -307,6 +307,9 @@ class Hypervisor(Protocol):
     def read_frames(self, domid: int, mfns: Sequence[int]) -> bytes:
         """A copy of the frames as they are now."""
 
+    def frame_types(self, domid: int, mfns: Sequence[int]) -> Sequence[int]:
+        """The type of each frame, as in PAGE_DATA entries; 15 for what is not the domain's."""
+
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2mHandle:
         """Maps a p2m's leaves, 512 entries each."""
 

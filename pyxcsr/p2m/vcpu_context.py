@@ -66,6 +66,12 @@ def normalise_context(blob: bytes, vcpu: int, p2m: P2mHandle) -> bytes:
     return bytes(context.blob)
 
 
+def start_info_mfn(blob: bytes) -> int:
+    """The frame that vcpu 0's context names as start_info: the guest's own word for it."""
+    mfn: int = _U64.unpack_from(blob, RDX)[0]
+    return mfn
+
+
 def _gdt(context: _Context) -> None:
     ents = context.get(GDT_ENTS)
     if ents > MAX_GDT_ENTS:

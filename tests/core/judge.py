@@ -61,10 +61,9 @@ def judge_pages(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
     try:
         image = MemoryImage(fd)
         pfns = guest.pfns_with_memory()
-        types = guest.types(pfns)
-        for pfn, kind in zip(pfns, types):
+        for pfn, kind, page in zip(pfns, guest.types(pfns), guest.expected_pages(pfns)):
             assert image.type_of(pfn) == kind, f"pfn {pfn:#x} is {image.type_of(pfn)}, not {kind}"
-            assert image.page(pfn) == guest.expected_page(pfn), f"pfn {pfn:#x} ({kind.name}) differs"
+            assert image.page(pfn) == page, f"pfn {pfn:#x} ({kind.name}) differs"
         have = set(pfns)
         for pfn, entry in image.entries.items():
             assert pfn in have or entry.type == PageType.XTAB, f"pfn {pfn:#x} has no memory, but an entry {entry}"

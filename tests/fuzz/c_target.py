@@ -1,0 +1,90 @@
+"""Builds and runs the libFuzzer target in C (pages.c), with AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from fuzz.mutate import apart
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=fuzzer,address,undefined",
+         "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]  # fmt: skip
+ENVIRON = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+
+
+class Run(NamedTuple):
+    """Of libFuzzer: executions, edges reached, inputs kept; and what it said if it stopped early."""
+
+    executions: int
+    edges: int
+    inputs: int
+    crash: str
+
+
+def missing() -> str:
+    """What is not installed, if anything."""
+    if shutil.which("clang") is None:
+        return "clang is not installed: apt-get install clang libclang-rt-14-dev"
+    done = subprocess.run(
+        ["clang", "-fsanitize=fuzzer,address,undefined", "-x", "c", "-", "-o", "/dev/null"],
+        input=b"#include <stdint.h>\n#include <stddef.h>\n"
+        b"int LLVMFuzzerTestOneInput(const uint8_t *d, size_t n) { (void)d; return n == 0; }",
+        capture_output=True, check=False,
+    )  # fmt: skip
+    return "" if done.returncode == 0 else "clang has no libFuzzer: apt-get install libclang-rt-14-dev"
+
+
+def build(folder: Path) -> Path:
+    """The program. Raises RuntimeError."""
+    headers = [] if Path("/usr/include/xenctrl.h").exists() else [f"-I{TOP / 'csrc/abi'}"]
+    sources = [*sorted((TOP / "csrc").glob("*.c")), *sorted((TOP / "csrc/stub").glob("*.c")), HERE / "pages.c"]
+    made = folder / "pages"
+    command = ["clang", *FLAGS, f"-I{TOP / 'csrc'}", f"-I{TOP / 'csrc/stub'}", *headers, *map(str, sources)]
+    done = subprocess.run([*command, "-o", str(made), "-lpthread"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return made
+
+
+def seed_inputs(seeds: list[bytes], folder: Path) -> None:
+    """The PAGE_DATA records of streams, as inputs of this target: a page of each type in each."""
+    folder.mkdir(exist_ok=True)
+    for number, data in enumerate(seeds):
+        bodies = [body for code, body in apart(data)[1] if code == 1]
+        for at, body in enumerate(bodies[:6]):
+            body = shortened(body)
+            (folder / f"seed{number}-{at}").write_bytes(b"\x80\x01" + struct.pack("<I", len(body)) + body)
+
+
+def shortened(body: bytes, most: int = 6) -> bytes:
+    """The record with a few entries only, of types as different as there are."""
+    (count,) = struct.unpack_from("<I", body)
+    entries, at, seen, taken, pages = struct.unpack_from(f"<{count}Q", body, 8), 8 + 8 * count, set(), [], b""
+    for entry in entries:
+        size = 4096 if entry >> 60 < 13 else 0
+        if entry >> 60 not in seen and len(taken) < most:
+            seen.add(entry >> 60)
+            taken.append(entry)
+            pages += body[at : at + size]
+        at += size
+    return struct.pack(f"<II{len(taken)}Q", len(taken), 0, *taken) + pages
+
+
+def run(program: Path, corpus: Path, seconds: int, seed: int = 1) -> Run:
+    """Fuzzes for so long; ``corpus`` takes what is found. One finding ends it."""
+    command = [str(program), f"-max_total_time={seconds}", "-max_len=65536", f"-seed={seed}", "-rss_limit_mb=2048",
+               "-timeout=20", "-print_final_stats=1", "-use_value_profile=1", str(corpus)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=corpus.parent, check=False,
+                          env={**os.environ, **ENVIRON})  # fmt: skip
+    edges = re.findall(r"cov: (\d+)", done.stderr)
+    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
+    crash = "" if done.returncode == 0 else done.stderr[-4000:]
+    inputs = len(list(corpus.iterdir()))
+    return Run(int(executed[1]) if executed else 0, int(edges[-1]) if edges else 0, inputs, crash)

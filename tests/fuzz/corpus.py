@@ -1,0 +1,88 @@
+"""The seeds: small streams of the stub's guests and of made-up ones, kept compressed in corpus/.
+
+``PYTHONPATH=tests python -m fuzz.corpus`` makes them anew. Ordinary pages are emptied, except those that a restore
+looks into: what is left of a guest of 1 MiB is a few KiB.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent / "corpus"
+LIMIT = 200 << 10
+
+
+def seeds() -> list[bytes]:
+    """All of them, in the order of their names."""
+    return [lzma.decompress(x.read_bytes()) for x in sorted(HERE.glob("*.xz"))]
+
+
+def keep(name: str, data: bytes) -> None:
+    """Puts one into the folder."""
+    (HERE / f"{name}.xz").write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+
+
+def thinned(data: bytes, wanted: set[int]) -> bytes:
+    """The stream with ordinary pages empty, but for those ``wanted``."""
+    from fuzz.mutate import apart, together
+
+    head, pieces, rest = apart(data)
+    out = []
+    for code, body in pieces:
+        if code == 1:
+            body = _thinned_body(body, wanted)
+        out.append((code, body))
+    return together(head, out, rest)
+
+
+def _thinned_body(body: bytes, wanted: set[int]) -> bytes:
+    (count,) = struct.unpack_from("<I", body)
+    entries, at, out = struct.unpack_from(f"<{count}Q", body, 8), 8 + 8 * count, bytearray(body)
+    for entry in entries:
+        if entry >> 60 >= 13:
+            continue
+        if entry >> 60 == 0 and entry & (1 << 52) - 1 not in wanted:
+            out[at : at + 4096] = bytes(4096)
+        at += 4096
+    return bytes(out)
+
+
+def from_stub(text: str, live: bool, verify: bool = False) -> bytes:
+    """A guest of the stub."""
+    import pyxcsr
+
+    with pyxcsr.open_hypervisor("stub") as hv:
+        hv.stub.reset(frames=1 << 13, force=True)  # type: ignore[union-attr]
+        domid = hv.stub.create(pyxcsr.StubGuest.parse(text))  # type: ignore[union-attr]
+        guest, fd = hv.stub.guest(domid), os.memfd_create("stream")  # type: ignore[union-attr]
+        pyxcsr.save(hv, domid, fd, live=live, verify=verify)
+        os.lseek(fd, 0, os.SEEK_SET)
+        with open(fd, "rb") as stream:
+            return thinned(stream.read(), {guest.state().start_info_pfn})
+
+
+def main() -> None:
+    """Makes them."""
+    from stream import build, containers
+
+    for old in HERE.glob("*.xz"):
+        old.unlink()
+    small = "pv64:mem=1M,seed=3,xsave=0"
+    keep("stub-plain", from_stub(f"{small},writer=none", live=False))
+    keep("stub-smp-holes", from_stub(f"{small},vcpus=2,holes=0.1,writer=none", live=False))
+    keep("stub-live", from_stub(f"{small},writes=6,pt_updates=3", live=True))
+    keep("stub-verify", from_stub(f"{small},writer=none,msrs=1", live=False, verify=True))
+    keep("made-up-pv64", build.assemble(build.pv64()))
+    keep("made-up-pv64-v2", build.assemble(build.version2(build.pv64()), version=2))
+    keep("made-up-pv32", build.assemble(build.pv32()))
+    keep("made-up-xl", containers.xl())
+    keep("made-up-hvm-xl", containers.HVM_XL)
+    total = sum(x.stat().st_size for x in HERE.glob("*.xz"))
+    print(f"{len(list(HERE.glob('*.xz')))} seeds, {total} octets")
+
+
+if __name__ == "__main__":
+    main()

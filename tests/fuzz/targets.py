@@ -1,0 +1,121 @@
+"""What is fuzzed: every input goes through reader, verify and inspect, and into a domain of the stub.
+
+An input may make them say what is wrong with it, by the exceptions that they document, and nothing else; within bounds
+of time and memory that grow with its length.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyxcsr
+from pyxcsr.stream.container_copy import convert
+from pyxcsr.stream.container_survey import survey_input
+from pyxcsr.stream.container_verify import verify_input
+from pyxcsr.stream.reader import StreamReader
+
+DOMAIN = 2 << 20
+VCPUS = 2
+MEMORY_RULES = {"table-target", "table-bound", "p2m-frame", "superpage", "pfn-bound", "truncated"}
+"""Of verify. Not those of vcpus: it complains about each context, and of a repeated one a restore takes the last."""
+SECONDS, SECONDS_PER_OCTET = 3.0, 2e-6
+OCTETS, OCTETS_PER_OCTET = 24 << 20, 16
+
+
+class Finding(Exception):
+    """An input that does what none may do."""
+
+
+class Targets:
+    """All of them, on one stub machine."""
+
+    def __init__(self) -> None:
+        hv = pyxcsr.open_hypervisor("stub")
+        self._hv: Any = hv
+        self._hv.stub.reset(frames=1 << 13, force=True)
+        self.executions = 0
+        self.accepted = 0  # restored with success
+
+    def __call__(self, data: bytes) -> None:
+        """Raises Finding."""
+        self.executions += 1
+        fd = os.memfd_create("stream")
+        try:
+            os.write(fd, data)
+            for target in (self._read, self._verify, self._inspect, self._convert):
+                self._bounded(target, fd, len(data))
+            self._bounded(self._restore, fd, len(data))
+        finally:
+            os.close(fd)
+
+    def _bounded(self, target: Callable[[int], None], fd: int, length: int) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        Path("/proc/self/clear_refs").write_text("5")
+        before, began = status("VmRSS"), time.process_time()
+        target(fd)
+        seconds, octets = time.process_time() - began, status("VmHWM") - before
+        if seconds > SECONDS + SECONDS_PER_OCTET * length:
+            raise Finding(f"{target.__name__}: {seconds:.1f} s for {length} octets")
+        if octets > OCTETS + OCTETS_PER_OCTET * length:
+            raise Finding(f"{target.__name__}: {octets >> 20} MiB for {length} octets")
+
+    def _read(self, fd: int) -> None:
+        try:
+            for record in StreamReader(fd):
+                repr(record.name)
+        except pyxcsr.StreamError:
+            pass
+
+    def _verify(self, fd: int) -> None:
+        self._complaints: set[str] = {"unreadable"}
+        try:
+            report = verify_input(fd)
+        except pyxcsr.NotAStream:
+            return
+        report.to_dict()
+        self._complaints = {x.rule for x in report.complaints}
+
+    def _inspect(self, fd: int) -> None:
+        try:
+            survey_input(fd, lambda line: None).to_dict()
+        except pyxcsr.StreamError:
+            pass
+
+    def _convert(self, fd: int) -> None:
+        try:
+            convert(fd, lambda data: None)
+        except pyxcsr.XcsrError:
+            pass
+
+    def _restore(self, fd: int) -> None:
+        hv = self._hv
+        domid = hv.stub.create_empty(DOMAIN, vcpus=VCPUS)
+        try:
+            pyxcsr.restore(hv, domid, fd)
+        except pyxcsr.XcsrError:
+            return
+        else:
+            self.accepted += 1
+            self._compare_with_verify()
+        finally:
+            state = hv.stub.guest(domid).state()
+            hv.stub.destroy(domid)
+            leaks = hv.stub.leaks()
+            if state.running or not state.paused or leaks:
+                raise Finding(f"restore: leaves {leaks}, {state}")
+
+    def _compare_with_verify(self) -> None:
+        """What is restored with success must be what verify finds whole."""
+        wrong = self._complaints & MEMORY_RULES
+        if wrong:
+            raise Finding(f"restored with success, but verify finds {sorted(wrong)}")
+
+
+def status(name: str) -> int:
+    """Octets, from /proc."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
+    return int(line.split()[1]) << 10

@@ -1,0 +1,82 @@
+"""A short run of each engine; ``python -m fuzz`` runs longer. What was found once is tested by name elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyxcsr
+from fuzz import c_target
+from fuzz.corpus import HERE, LIMIT, seeds
+from fuzz.engine import fuzz
+from fuzz.targets import Finding, Targets
+from pyxcsr.hypervisor.open import StubBackend
+
+EXECUTIONS = 120
+SECONDS = 6
+
+
+@pytest.fixture
+def targets() -> Any:
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this kernel does not tell the peak of resident memory")
+    made = Targets()
+    yield made
+    made._hv.close()
+    with pyxcsr.open_hypervisor("stub") as hv:
+        assert isinstance(hv, StubBackend)
+        hv.stub.reset(force=True)
+
+
+def test_the_seeds_are_small_and_good(targets: Any) -> None:
+    assert len(seeds()) >= 9
+    assert sum(x.stat().st_size for x in HERE.iterdir()) < LIMIT
+    for data in seeds():
+        targets(data)
+    assert targets.accepted == 4, "the streams of the stub's guests can be restored"
+
+
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+def test_a_short_run(targets: Any) -> None:
+    out = fuzz(targets, seeds(), seconds=60.0, seed=int(os.environ.get("PYXCSR_FUZZ_SEED", "1")), most=EXECUTIONS)
+    assert out.findings == []
+    assert out.executions >= EXECUTIONS and out.lines > 1500 and len(out.corpus) > len(seeds())
+    assert sys.gettrace() is None
+
+
+def test_it_finds(targets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that breaks is found: else a run without findings means nothing."""
+    from pyxcsr.stream import records
+
+    def broken(*args: Any, **options: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(records.PageData, "decode", broken)
+    out = fuzz(targets, seeds()[:1], seconds=5.0, seed=1, most=1)
+    assert [text.split(":")[0] for text, _ in out.findings] == ["ZeroDivisionError"]
+
+
+def test_it_measures(targets: Any) -> None:
+    """An input that takes much more memory than its length is found."""
+
+    def wasteful(fd: int) -> None:
+        os.write(fd, bytes(bytearray(b"x") * (64 << 20)))
+
+    with open("/dev/null", "wb") as null, pytest.raises(Finding, match="MiB for 1 octets"):
+        os.lseek(null.fileno(), 0, os.SEEK_SET)
+        targets._bounded(wasteful, null.fileno(), 1)
+
+
+@pytest.mark.toolchain
+def test_a_short_run_in_c(tmp_path: Path) -> None:
+    problem = c_target.missing()
+    if problem:
+        pytest.skip(problem)
+    c_target.seed_inputs(seeds(), tmp_path / "corpus")
+    done = c_target.run(c_target.build(tmp_path), tmp_path / "corpus", SECONDS)
+    assert done.crash == ""
+    assert done.executions > 300 and done.edges > 200

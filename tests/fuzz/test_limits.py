@@ -1,0 +1,110 @@
+"""Streams made to cost much: time and memory grow with their length, and no faster."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyxcsr
+from fuzz.corpus import seeds
+from fuzz.mutate import Pieces, apart, together
+from fuzz.targets import Targets, status
+from pyxcsr.hypervisor.open import StubBackend
+
+PAGE_DATA, P2M_FRAMES, BASIC, OPTIONAL = 1, 3, 4, 0x80000042
+XTAB = 0xF << 60
+SMALL, LARGE = 1 << 13, 1 << 15
+MOST = 7.0
+"""A stream four times as long may take so many times as long: four, and noise."""
+
+Family = Callable[[Pieces, int], Pieces]
+
+
+def page_data(entries: list[int], pages: bytes = b"") -> tuple[int, bytes]:
+    return (PAGE_DATA, struct.pack(f"<II{len(entries)}Q", len(entries), 0, *entries) + pages)
+
+
+def before_tail(pieces: Pieces, extra: Pieces) -> Pieces:
+    at = max(i for i, (code, _) in enumerate(pieces) if code == PAGE_DATA) + 1
+    return [*pieces[:at], *extra, *pieces[at:]]
+
+
+def tables(pieces: Pieces, octets: int) -> Pieces:
+    """Page tables again and again, each full of entries to scattered pfns."""
+    rng = random.Random(1)
+    words = [struct.pack("<512Q", *(rng.randrange(256) << 12 | 0x67 for _ in range(512))) for _ in range(4)]
+    return before_tail(pieces, [page_data([1 << 60 | i % 256], words[i % 4]) for i in range(octets // 4128)])
+
+
+FAMILIES: dict[str, Family] = {
+    "empty optional records": lambda p, n: before_tail(p, [(OPTIONAL, b"")] * (n // 8)),
+    "records with one entry": lambda p, n: before_tail(p, [page_data([XTAB | i % 256]) for i in range(n // 24)]),
+    "records with all pfns": lambda p, n: before_tail(
+        p, [page_data([XTAB | i for i in range(256)]) for _ in range(n // 2064)]
+    ),
+    "one record with many entries": lambda p, n: before_tail(p, [page_data([XTAB | i for i in range(n // 8)])]),
+    "entries with reserved bits": lambda p, n: before_tail(p, [page_data([1 << 55 | i for i in range(n // 8)])]),
+    "entries far apart": lambda p, n: before_tail(
+        p, [page_data([XTAB | i * 0x10001 & (1 << 52) - 1]) for i in range(n // 24)]
+    ),
+    "frame lists again": lambda p, n: before_tail(p, [x for x in p if x[0] == P2M_FRAMES] * (n // 24)),
+    "frame lists that grow": lambda p, n: before_tail(
+        p, [(P2M_FRAMES, struct.pack("<IIQ", 0, 511, 3)),
+            *((P2M_FRAMES, struct.pack("<IIQ", 512 * i, 512 * i + 511, 3)) for i in range(1, n // 24))],
+    ),
+    "a long frame list": lambda p, n: before_tail(
+        p, [(P2M_FRAMES, struct.pack(f"<II{n // 8}Q", 0, 512 * (n // 8) - 1, *([3] * (n // 8))))]
+    ),
+    "page tables": tables,
+    "contexts": lambda p, n: before_tail(
+        p, [(BASIC, struct.pack("<II", i % 64, 0) + bytes(5168)) for i in range(n // 5184)]
+    ),
+    "contexts of many vcpus": lambda p, n: before_tail(p, [(BASIC, struct.pack("<II", i, 0)) for i in range(n // 16)]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def targets() -> Any:
+    made = Targets()
+    yield made
+    made._hv.close()
+    with pyxcsr.open_hypervisor("stub") as hv:
+        assert isinstance(hv, StubBackend)
+        hv.stub.reset(force=True)
+
+
+def cost(targets: Any, data: bytes) -> tuple[float, int]:
+    """Seconds (the lesser of two), and octets of memory at most, of all that reads a stream."""
+    times, before = [], status("VmRSS")
+    fd = os.memfd_create("stream")
+    os.write(fd, data)
+    Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(2):
+        began = time.process_time()
+        for target in (targets._read, targets._verify, targets._inspect, targets._restore):
+            os.lseek(fd, 0, os.SEEK_SET)
+            target(fd)
+        times.append(time.process_time() - began)
+    os.close(fd)
+    return min(times), max(0, status("VmHWM") - before)
+
+
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this kernel does not tell the peak")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_cost_grows_with_length(targets: Any, name: str) -> None:
+    head, pieces, _ = apart(seeds()[-4])
+    assert any(code == PAGE_DATA for code, _ in pieces)
+    streams = [together(head, FAMILIES[name](pieces, n), b"") for n in (SMALL, LARGE)]
+    base = cost(targets, together(head, pieces, b""))[0]
+    (short, _), (long, octets) = (cost(targets, x) for x in streams)
+    assert octets < (16 << 20) + 16 * len(streams[1]), f"{octets >> 20} MiB for {len(streams[1]) >> 10} KiB"
+    assert long - base < MOST * max(short - base, 0.02), f"{long:.2f} s after {short:.2f} s"
+    assert long < 4.0 + base

@@ -1,0 +1,123 @@
+"""A stub guest from the inside: what hostile code in it can write, each write remembered so that it can be undone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable
+
+FRAME = 0x000FFFFFFFFFF000
+ENTRY = 0x67  # present, writable, user, accessed, dirty
+NONE = (1 << 64) - 1
+
+
+class Inside:
+    """One guest of the stub ``hv``, and its lies. ``other`` is a second domain, which it has no right to."""
+
+    def __init__(self, hv: Any, domid: int, other: int) -> None:
+        self.hv, self.domid = hv, domid
+        self.guest, self.other = hv.stub.guest(domid), hv.stub.guest(other)
+        self._undo: list[Callable[[], None]] = []
+        self.memory: dict[str, int] = {}  # what an act that runs more than once wants to remember
+
+    # -- writes
+
+    def shared(self, field: str, value: int) -> None:
+        """A field of shared_info."""
+        old = self.guest.shared_info(field)
+        self._undo.append(lambda: self.guest.poke_shared_info(field, old))
+        self.guest.poke_shared_info(field, value)
+
+    def vcpu(self, field: str, value: int, vcpu: int = 0) -> None:
+        """A field of a vcpu's context."""
+        old = self.guest.vcpu(vcpu, field)
+        self._undo.append(lambda: self.guest.poke_vcpu(vcpu, field, old))
+        self.guest.poke_vcpu(vcpu, field, value)
+
+    def word(self, pfn: int, index: int, value: int) -> None:
+        """A word of any page: an entry of a table, an entry of the p2m."""
+        old = self.guest.corrupt_pte(pfn, index, value)
+        self._undo.append(lambda: void(self.guest.corrupt_pte(pfn, index, old)))
+
+    def p2m(self, pfn: int, value: int) -> None:
+        """The p2m's entry for a pfn."""
+        old = self.guest.corrupt_p2m(pfn, value)
+        self._undo.append(lambda: void(self.guest.corrupt_p2m(pfn, old)))
+
+    def kind(self, pfn: int, kind: Any) -> None:
+        """A page's type in Xen's tables, as when the guest makes a page table of it."""
+        (old,) = self.guest.types([pfn])
+        self._undo.append(lambda: self.guest.set_type(pfn, old))
+        self.guest.set_type(pfn, kind)
+
+    def behave(self) -> None:
+        """Takes every write back, the last first."""
+        while self._undo:
+            self._undo.pop()()
+
+    # -- places
+
+    def slots(self) -> dict[int, tuple[int, int]]:
+        """Level -> (pfn of the table, index) on the way from p2m_cr3 to the p2m list's first page."""
+        vaddr, mfn, found = self.guest.shared_info("p2m_vaddr"), self.guest.shared_info("p2m_cr3") >> 12, {}
+        for level in (4, 3, 2, 1):
+            pfn, index = self.pfn_of(mfn), vaddr >> (12 + 9 * (level - 1)) & 511
+            found[level] = (pfn, index)
+            mfn = (self.read(pfn, index) & FRAME) >> 12
+        return found
+
+    def read(self, pfn: int, index: int) -> int:
+        """A word of a page."""
+        return int.from_bytes(self.guest.read_page(pfn)[8 * index : 8 * index + 8], "little")
+
+    def pfn_of(self, mfn: int) -> int:
+        """The guest's own pfn of a frame."""
+        owner, pfn, _ = self.hv.stub.frame(mfn)
+        assert owner == self.domid and pfn is not None
+        return int(pfn)
+
+    def data(self, nth: int = 40) -> int:
+        """The pfn of an ordinary page that neither kernel nor p2m uses."""
+        from pyxcsr.frames import PageType
+
+        state = self.guest.state()
+        used = {*self.guest.leaf_pfns(), state.start_info_pfn, state.store_pfn, state.console_pfn}
+        pfns = [x for x in self.guest.pfns_of_type(PageType.NOTAB) if x not in used]
+        return int(pfns[len(pfns) // 2 + nth])
+
+    def table(self, name: str, nth: int = 0) -> int:
+        """The pfn of the nth page table of a type: ``"L1TAB"``, ``"L4TAB_PINNED"``."""
+        from pyxcsr.frames import PageType
+
+        return int(self.guest.pfns_of_type(PageType[name])[nth])
+
+    # -- several at once
+
+    def at_level(self, level: int, value: int) -> None:
+        """The entry of one level on the way to the p2m list's first page."""
+        self.word(*self.slots()[level], value)
+
+    def entry_to(self, pfn: int) -> int:
+        """A present entry to one of its own pages."""
+        return int(self.guest.mfn(pfn)) << 12 | ENTRY
+
+
+class Restless:
+    """A thread of the guest's that repeats ``act`` as fast as it can, until it is stopped."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._stop, self._act = threading.Event(), act
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._act()
+
+    def stop(self) -> None:
+        """Waits for its end; again is harmless."""
+        self._stop.set()
+        self._thread.join()
+
+
+def void(_: object) -> None:
+    """Takes a result that nobody wants."""

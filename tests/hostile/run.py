@@ -1,0 +1,117 @@
+"""Saves a hostile guest, and measures what it cost: memory, time, octets, mappings."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from hostile.guests import Hostile
+from hostile.inside import Inside, Restless
+
+
+@dataclass
+class Cost:
+    """Of one save. Memory in octets: the process's peak, and Python's part of it; most pages mapped at once."""
+
+    seconds: float = 0.0
+    python: int = 0
+    resident: Optional[int] = None
+    mapped: int = 0
+    octets: int = 0
+
+
+class Acting:
+    """Lets a guest act at its moment; used as the stub's hook."""
+
+    def __init__(self, case: Hostile, inside: Inside, cost: Cost) -> None:
+        self.case, self.inside, self.cost, self.acted = case, inside, cost, 0
+        self.thread: Optional[Restless] = None
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, function: str, count: int) -> None:
+        self.cost.mapped = max(self.cost.mapped, self.inside.hv.stub.usage()["mapped_pages"])
+        self._counts[function] = self._counts.get(function, 0) + 1
+        if self.thread and not self.inside.guest.running:
+            self.thread.stop()  # a guest that is suspended writes nothing
+        if self._now(function):
+            self.acted += 1
+            self.case.act(self.inside)
+
+    def _now(self, function: str) -> bool:
+        when = self.case.when
+        if when == "suspended":
+            return not self.acted and self.inside.guest.suspended
+        if isinstance(when, str):
+            return False
+        if when[0] == "every":
+            return function == when[1]
+        return function == when[0] and self._counts[function] == when[1]
+
+
+@contextmanager
+def hostile(case: Hostile, inside: Inside, cost: Cost) -> Iterator[Acting]:
+    """Within this the guest does what it does."""
+    acting = Acting(case, inside, cost)
+    with ExitStack() as stack:
+        if case.when == "before":
+            acting.acted += 1
+            case.act(inside)
+        elif case.when == "thread":
+            acting.acted += 1
+            case.act(inside)
+            acting.thread = Restless(lambda: case.act(inside))
+            stack.callback(acting.thread.stop)
+        stack.enter_context(inside.hv.stub.hook(acting))
+        yield acting
+
+
+def _status(name: str) -> int:
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
+    return int(line.split()[1]) << 10
+
+
+def _forget_peak() -> bool:
+    """Lets the peak of resident memory begin anew; False where the kernel cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def measured(cost: Cost) -> Iterator[None]:
+    """Memory and time of what is done within."""
+    tracemalloc.start()
+    can = _forget_peak()
+    before, began = _status("VmRSS"), time.monotonic()
+    try:
+        yield
+    finally:
+        cost.seconds = time.monotonic() - began
+        cost.python = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        cost.resident = max(0, _status("VmHWM") - before) if can else None
+
+
+def save_hostile(
+    hv: Any, case: Hostile, path: Path, live: bool, save: Callable[[Any, int, Path, bool], None]
+) -> tuple[Inside, Cost, Optional[BaseException], int]:
+    """Makes the guest, saves it while it acts; (guest, cost, what the save raised, how often it acted)."""
+    from pyxcsr.hypervisor.stub import StubGuest
+
+    other = hv.stub.create(StubGuest.parse("pv64:mem=2M,writer=none"))
+    domid = hv.stub.create(StubGuest.parse(f"pv64:{case.guest}"))
+    inside, cost, raised = Inside(hv, domid, other), Cost(), None
+    with measured(cost), hostile(case, inside, cost) as acting:
+        try:
+            save(hv, domid, path, live)
+        except Exception as error:
+            raised = error
+    cost.octets = path.stat().st_size
+    return inside, cost, raised, acting.acted
