@@ -59,8 +59,8 @@ def seed_inputs(seeds: list[bytes], folder: Path) -> None:
     for number, data in enumerate(seeds):
         bodies = [body for code, body in apart(data)[1] if code == 1]
         for at, body in enumerate(bodies[:6]):
-            body = shortened(body)
-            (folder / f"seed{number}-{at}").write_bytes(b"\x80\x01" + struct.pack("<I", len(body)) + body)
+            short = shortened(body)
+            (folder / f"seed{number}-{at}").write_bytes(b"\x80\x01" + struct.pack("<I", len(short)) + short)
 
 
 def shortened(body: bytes, most: int = 6) -> bytes:

@@ -32,9 +32,7 @@ def thinned(data: bytes, wanted: set[int]) -> bytes:
     head, pieces, rest = apart(data)
     out = []
     for code, body in pieces:
-        if code == 1:
-            body = _thinned_body(body, wanted)
-        out.append((code, body))
+        out.append((code, _thinned_body(body, wanted) if code == 1 else body))
     return together(head, out, rest)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,12 @@ class Targets:
         self._complaints = {x.rule for x in report.complaints}
 
     def _inspect(self, fd: int) -> None:
-        try:
+        with suppress(pyxcsr.StreamError):
             survey_input(fd, lambda line: None).to_dict()
-        except pyxcsr.StreamError:
-            pass
 
     def _convert(self, fd: int) -> None:
-        try:
+        with suppress(pyxcsr.XcsrError):
             convert(fd, lambda data: None)
-        except pyxcsr.XcsrError:
-            pass
 
     def _restore(self, fd: int) -> None:
         hv = self._hv
