@@ -1,6 +1,5 @@
-/* A vcpu's state as Xen gives it; expressing it in pfns is the caller's work. The three kinds that
- * have no libxenctrl wrapper go through xc_domctl. */
-#include "xcsr.h"
+/* A vcpu's state. The three kinds that have no libxenctrl wrapper go through xc_domctl. */
+#include "vcpu_context.h"
 
 static int give(xcsr *h, const char *op, const void *blob, size_t size, void *buf, size_t *len)
 {
@@ -17,9 +16,8 @@ static int failed(xcsr *h, const char *op, uint32_t domid, uint32_t vcpu)
     return xcsr_fail_call(h, errno, op, "cannot read vcpu %u of domain %u", vcpu, domid);
 }
 
-int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
+static int get_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
 {
-    XCSR_ENTER(h);
     xc_vcpuinfo_t info;
     if (xc_vcpu_getinfo(h->xch, domid, vcpu, &info))
         return failed(h, "xc_vcpu_getinfo", domid, vcpu);
@@ -27,9 +25,8 @@ int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
     return 0;
 }
 
-int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     vcpu_guest_context_any_t any;
     memset(&any, 0, sizeof any);
     if (xc_vcpu_getcontext(h->xch, domid, vcpu, &any))
@@ -37,9 +34,8 @@ int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *l
     return give(h, "xc_vcpu_getcontext", &any, sizeof any.x64, buf, len);
 }
 
-int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_get_ext_vcpucontext;
@@ -53,9 +49,8 @@ int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t
     return give(h, "XEN_DOMCTL_get_ext_vcpucontext", &op.u.ext_vcpucontext, op.u.ext_vcpucontext.size, buf, len);
 }
 
-int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_getvcpuextstate;
@@ -80,9 +75,8 @@ int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *l
     return rc;
 }
 
-int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_get_vcpu_msrs;
@@ -105,5 +99,36 @@ int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *le
     if (!rc)
         rc = give(h, "XEN_DOMCTL_get_vcpu_msrs", msrs, op.u.vcpu_msrs.msr_count * sizeof *msrs, buf, len);
     xc_hypercall_buffer_free(h->xch, msrs);
+    return rc;
+}
+
+int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
+{
+    XCSR_ENTER(h);
+    return get_online(h, domid, vcpu, online);
+}
+
+typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+static get_blob *const blobs[XCSR_VCPU_BLOBS] = {get_basic, get_extended, get_xsave, get_msrs};
+
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+{
+    XCSR_ENTER(h);
+    return blobs[which](h, domid, vcpu, buf, len);
+}
+
+int xcsr_vcpu_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t vcpu, void *buf, size_t room, xcsr_vcpu_sizes *out)
+{
+    XCSR_ENTER(h);
+    char *at = buf;
+    memset(out, 0, sizeof *out);
+    int rc = get_online(h, domid, vcpu, &out->online);
+    for (unsigned int i = 0; !rc && out->online && i < XCSR_VCPU_BLOBS; i++) {
+        out->size[i] = room - (size_t)(at - (char *)buf);
+        rc = blobs[i](h, domid, vcpu, at, &out->size[i]);
+        if (!rc && i == XCSR_VCPU_BASIC)
+            rc = vcpu_to_pfns(p2m, vcpu, at);
+        at += rc ? 0 : out->size[i];
+    }
     return rc;
 }

@@ -35,7 +35,8 @@ enum xcsr_error_kind {
     XCSR_E_PAGE,   /* a page cannot be sent: pfn, mfn, type */
     XCSR_E_P2M,    /* a p2m frame is not the guest's: index, mfn */
     XCSR_E_INPUT,  /* reading the stream failed (err), or it ended (err ENODATA) */
-    XCSR_E_STREAM  /* the stream says what cannot be: pfn, mfn, level, index, type */
+    XCSR_E_STREAM, /* the stream says what cannot be: pfn, mfn, level, index, type */
+    XCSR_E_STATE   /* a vcpu's state is not the guest's own: op the field, mfn its value */
 };
 
 typedef struct xcsr_error {
@@ -83,10 +84,19 @@ int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
  * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
  * -ENOBUFS: too small, *len says what is needed. */
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
-int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+enum xcsr_vcpu_blob { XCSR_VCPU_BASIC, XCSR_VCPU_EXTENDED, XCSR_VCPU_XSAVE, XCSR_VCPU_MSRS };
+#define XCSR_VCPU_BLOBS 4
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
+
+/* A paused guest waits for it: all of a vcpu's state in one call, the blobs one after the other in buf, the
+ * context's frames replaced by pfns (vcpu_context.c). Nothing is read of a vcpu that is offline. -ENOBUFS: room
+ * octets are too few. -ERANGE, XCSR_E_STATE: op names the field that names a frame that is not the guest's. */
+typedef struct xcsr_vcpu_sizes {
+    uint32_t online;
+    size_t size[4]; /* by enum xcsr_vcpu_blob; 0: there is nothing to save */
+} xcsr_vcpu_sizes;
+int xcsr_vcpu_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t vcpu, void *buf, size_t room,
+                    xcsr_vcpu_sizes *out);
 
 /* ---- policy.c: both blobs in wire form, lengths as above ------------------------------------- */
 int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, void *msrs, size_t *msrs_len);

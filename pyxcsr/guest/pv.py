@@ -11,7 +11,6 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.generation import check_same
 from pyxcsr.p2m.map import MappedP2m, map_p2m
 from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.p2m.vcpu_context import normalise_context
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import (
     CpuidPolicy,
@@ -105,21 +104,19 @@ class PvSaveOps:
         yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
         yield SharedInfoRecord(self._page.page())
         for vcpu in range(self._info.max_vcpu_id + 1):
-            if self._hv.vcpu_online(self._domid, vcpu):
-                yield from self._vcpu(vcpu)
+            yield from self._vcpu(vcpu)
 
     def _vcpu(self, vcpu: int) -> Iterator[Record]:
-        hv, domid = self._hv, self._domid
-        yield VcpuBasic(vcpu, normalise_context(hv.vcpu_basic(domid, vcpu), vcpu, self.p2m))
-        extended = hv.vcpu_extended(domid, vcpu)
-        if extended:
-            yield VcpuExtended(vcpu, extended)
-        xsave = hv.vcpu_xsave(domid, vcpu)
-        if xsave:
-            yield VcpuXsave(vcpu, xsave)
-        msrs = hv.vcpu_msrs(domid, vcpu)
-        if msrs:
-            yield VcpuMsrs(vcpu, msrs)
+        state = self._hv.vcpu_state(self._domid, vcpu, self.p2m)
+        if state is None:  # offline
+            return
+        yield VcpuBasic(vcpu, state.basic)
+        if state.extended:
+            yield VcpuExtended(vcpu, state.extended)
+        if state.xsave:
+            yield VcpuXsave(vcpu, state.xsave)
+        if state.msrs:
+            yield VcpuMsrs(vcpu, state.msrs)
 
     def cleanup(self) -> None:
         with ExitStack() as stack:  # the second is released even if the first fails

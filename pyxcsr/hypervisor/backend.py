@@ -11,6 +11,7 @@ import warnings
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from typing import Any, Callable, Optional
 
 from pyxcsr.errors import DomainNotFound, OutputError, UsageError
@@ -26,6 +27,7 @@ from pyxcsr.hypervisor.interface import (
     SinkHandle,
     SourceHandle,
     TscInfo,
+    VcpuState,
 )
 from pyxcsr.hypervisor.library import Library
 
@@ -37,6 +39,9 @@ BATCHES_US = 20_000
 
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
+
+VCPU_ROOM_MAX = 1 << 24
+"""More than all of a vcpu's state can be."""
 
 
 class Backend:
@@ -52,6 +57,7 @@ class Backend:
         if rc:
             raise self._exception(why, {"backend": name})
         self._handle = out[0]
+        self._vcpu_room = self._ffi.new("char[]", 2 * BLOB_ROOM), self._ffi.new("xcsr_vcpu_sizes *")
         self._children: dict[int, Any] = {}  # what must be released before the handle, in order of making
 
     def __enter__(self) -> Backend:
@@ -206,16 +212,33 @@ class Backend:
         )
 
     def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_basic, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_BASIC)
 
     def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_extended, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_EXTENDED)
 
     def vcpu_xsave(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_xsave, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_XSAVE)
 
     def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_msrs, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_MSRS)
+
+    def _vcpu_blob(self, domid: int, vcpu: int, which: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_blob, domid, vcpu, which, domid=domid, vcpu=vcpu)
+
+    def vcpu_state(self, domid: int, vcpu: int, p2m: P2mHandle) -> Optional[VcpuState]:
+        cdata = self._p2m(p2m)
+        while True:
+            buffer, sizes = self._vcpu_room
+            rc = self._lib.xcsr_vcpu_state(self._h, cdata, domid, vcpu, buffer, len(buffer), sizes)
+            if rc != -errno.ENOBUFS or len(buffer) >= VCPU_ROOM_MAX:
+                break
+            self._vcpu_room = self._ffi.new("char[]", 2 * len(buffer)), sizes
+        self._check(rc, domid=domid, vcpu=vcpu)
+        if not sizes.online:
+            return None
+        data, ends = self._ffi.buffer(buffer), list(accumulate(sizes.size))
+        return VcpuState(*(data[begin:end] for begin, end in zip([0, *ends], ends)))
 
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         rooms = [BLOB_ROOM, BLOB_ROOM]
@@ -275,15 +298,16 @@ class Backend:
         self._call(self._lib.xcsr_p2m_map, domid, nr_pfns, len(leaf_mfns), leaves, out, domid=domid)
         return P2m(self, out[0], nr_pfns, len(leaf_mfns), domid)
 
+    def _p2m(self, p2m: P2mHandle) -> Any:
+        if not isinstance(p2m, P2m) or p2m._backend is not self:
+            raise UsageError("this p2m belongs to another hypervisor handle")
+        return p2m._live()
+
     # -- saving
 
     def new_save(self, domid: int, nr_pfns: int, p2m: Optional[P2mHandle]) -> SaveHandle:
         out = self._ffi.new("xcsr_save **")
-        cdata = self._ffi.NULL
-        if p2m is not None:
-            if not isinstance(p2m, P2m) or p2m._backend is not self:
-                raise UsageError("this p2m belongs to another hypervisor handle")
-            cdata = p2m._cdata
+        cdata = self._ffi.NULL if p2m is None else self._p2m(p2m)
         self._call(self._lib.xcsr_save_new, domid, nr_pfns, cdata, out, domid=domid)
         return Save(self, out[0], domid)
 
