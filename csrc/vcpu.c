@@ -1,5 +1,6 @@
-/* A vcpu's state. The three kinds that have no libxenctrl wrapper go through xc_domctl. */
-#include "vcpu_context.h"
+/* A vcpu's state as Xen gives it; expressing it in pfns is the caller's work. The three kinds that
+ * have no libxenctrl wrapper go through xc_domctl. */
+#include "vcpu.h"
 
 static int give(xcsr *h, const char *op, const void *blob, size_t size, void *buf, size_t *len)
 {
@@ -16,7 +17,7 @@ static int failed(xcsr *h, const char *op, uint32_t domid, uint32_t vcpu)
     return xcsr_fail_call(h, errno, op, "cannot read vcpu %u of domain %u", vcpu, domid);
 }
 
-static int get_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
+int vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
 {
     xc_vcpuinfo_t info;
     if (xc_vcpu_getinfo(h->xch, domid, vcpu, &info))
@@ -105,30 +106,18 @@ static int get_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *l
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
 {
     XCSR_ENTER(h);
-    return get_online(h, domid, vcpu, online);
+    return vcpu_online(h, domid, vcpu, online);
 }
 
-typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-static get_blob *const blobs[XCSR_VCPU_BLOBS] = {get_basic, get_extended, get_xsave, get_msrs};
+int vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+{
+    typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+    static get_blob *const blobs[] = {get_basic, get_extended, get_xsave, get_msrs};
+    return blobs[which](h, domid, vcpu, buf, len);
+}
 
 int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
 {
     XCSR_ENTER(h);
-    return blobs[which](h, domid, vcpu, buf, len);
-}
-
-int xcsr_vcpu_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t vcpu, void *buf, size_t room, xcsr_vcpu_sizes *out)
-{
-    XCSR_ENTER(h);
-    char *at = buf;
-    memset(out, 0, sizeof *out);
-    int rc = get_online(h, domid, vcpu, &out->online);
-    for (unsigned int i = 0; !rc && out->online && i < XCSR_VCPU_BLOBS; i++) {
-        out->size[i] = room - (size_t)(at - (char *)buf);
-        rc = blobs[i](h, domid, vcpu, at, &out->size[i]);
-        if (!rc && i == XCSR_VCPU_BASIC)
-            rc = vcpu_to_pfns(p2m, vcpu, at);
-        at += rc ? 0 : out->size[i];
-    }
-    return rc;
+    return vcpu_blob(h, domid, vcpu, which, buf, len);
 }

@@ -1,5 +1,5 @@
 /* A 64-bit PV vcpu's context, re-expressed in pfns: start_info (vcpu 0), GDT frames, cr3 and, if used, cr1. */
-#include "vcpu_context.h"
+#include "vcpu.h"
 
 #define RESERVED_GDT_ENTS 7168ull /* FIRST_RESERVED_GDT_ENTRY: from here on they are Xen's own */
 #define GDT_PER_FRAME 512
@@ -7,6 +7,7 @@
 static int wrong(const xcsr_p2m *p, uint32_t vcpu, const char *field, uint64_t value, const char *what)
 {
     p->h->error.mfn = value;
+    p->h->error.index = vcpu;
     return xcsr_fail(&p->h->error, XCSR_E_STATE, ERANGE, field, "vcpu%u.%s is %#llx, %s", vcpu, field,
                      (unsigned long long)value, what);
 }

@@ -36,7 +36,7 @@ enum xcsr_error_kind {
     XCSR_E_P2M,    /* a p2m frame is not the guest's: index, mfn */
     XCSR_E_INPUT,  /* reading the stream failed (err), or it ended (err ENODATA) */
     XCSR_E_STREAM, /* the stream says what cannot be: pfn, mfn, level, index, type */
-    XCSR_E_STATE   /* a vcpu's state is not the guest's own: op the field, mfn its value */
+    XCSR_E_STATE   /* a vcpu's state is not the guest's own: index the vcpu, op the field, mfn its value */
 };
 
 typedef struct xcsr_error {
@@ -85,18 +85,7 @@ int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
  * -ENOBUFS: too small, *len says what is needed. */
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
 enum xcsr_vcpu_blob { XCSR_VCPU_BASIC, XCSR_VCPU_EXTENDED, XCSR_VCPU_XSAVE, XCSR_VCPU_MSRS };
-#define XCSR_VCPU_BLOBS 4
 int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
-
-/* A paused guest waits for it: all of a vcpu's state in one call, the blobs one after the other in buf, the
- * context's frames replaced by pfns (vcpu_context.c). Nothing is read of a vcpu that is offline. -ENOBUFS: room
- * octets are too few. -ERANGE, XCSR_E_STATE: op names the field that names a frame that is not the guest's. */
-typedef struct xcsr_vcpu_sizes {
-    uint32_t online;
-    size_t size[4]; /* by enum xcsr_vcpu_blob; 0: there is nothing to save */
-} xcsr_vcpu_sizes;
-int xcsr_vcpu_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t vcpu, void *buf, size_t room,
-                    xcsr_vcpu_sizes *out);
 
 /* ---- policy.c: both blobs in wire form, lengths as above ------------------------------------- */
 int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, void *msrs, size_t *msrs_len);
@@ -127,6 +116,14 @@ void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
+
+/* ---- pv_state.c --------------------------------------------------------------------------------
+ * What a paused PV guest's stream ends with, in one call: the records of the TSC, shared_info and all
+ * vcpus that are online, up to max_vcpu, as they stand in the stream, in pfns (vcpu_context.c).
+ * shared_info: where the page is mapped. *len is the capacity, then the size. -ENOBUFS: too small.
+ * -ERANGE, XCSR_E_STATE: vcpu index's field op names frame mfn, which is not the guest's. */
+int xcsr_pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcpu, const void *shared_info, void *buf,
+                  size_t *len);
 
 /* ---- sink.c -----------------------------------------------------------------------------------
  * The caller keeps fd open, and keeps data alive until the write is over. Writes return XCSR_AGAIN

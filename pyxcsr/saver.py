@@ -35,6 +35,8 @@ from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend import XenstoreSuspend
 
+END = frame(End())
+
 Suspend = Callable[[], None]
 Cancel = Callable[[], bool]
 
@@ -169,7 +171,7 @@ class _Saver:
             # Gathered, so that a paused guest waits for one write and not for several a vcpu.
             resumed = "has not stayed suspended while it was being saved: somebody resumed it"
             self._check_suspended(resumed)
-            tail = b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()])
+            tail = self._ops.end_of_checkpoint() + END
             self._check_suspended(resumed)
             self._complete_at = self._sink.offset + len(tail)
             self._put(tail)

@@ -18,13 +18,7 @@ from pyxcsr.stream.records import (
     P2mFrames,
     PvInfo,
     Record,
-    TscInfo,
-    VcpuBasic,
-    VcpuExtended,
-    VcpuMsrs,
-    VcpuXsave,
 )
-from pyxcsr.stream.records import SharedInfo as SharedInfoRecord
 
 WIDTH, LEVELS = 8, 4
 
@@ -99,24 +93,8 @@ class PvSaveOps:
             raise P2mError("shared_info has not been mapped", field="shared_info", value=None)
         return self._shared
 
-    def end_of_checkpoint(self) -> Iterator[Record]:
-        tsc = self._hv.domain_tsc(self._domid)
-        yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
-        yield SharedInfoRecord(self._page.page())
-        for vcpu in range(self._info.max_vcpu_id + 1):
-            yield from self._vcpu(vcpu)
-
-    def _vcpu(self, vcpu: int) -> Iterator[Record]:
-        state = self._hv.vcpu_state(self._domid, vcpu, self.p2m)
-        if state is None:  # offline
-            return
-        yield VcpuBasic(vcpu, state.basic)
-        if state.extended:
-            yield VcpuExtended(vcpu, state.extended)
-        if state.xsave:
-            yield VcpuXsave(vcpu, state.xsave)
-        if state.msrs:
-            yield VcpuMsrs(vcpu, state.msrs)
+    def end_of_checkpoint(self) -> bytes:
+        return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
 
     def cleanup(self) -> None:
         with ExitStack() as stack:  # the second is released even if the first fails

@@ -11,7 +11,6 @@ import warnings
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import accumulate
 from typing import Any, Callable, Optional
 
 from pyxcsr.errors import DomainNotFound, OutputError, UsageError
@@ -21,13 +20,13 @@ from pyxcsr.hypervisor.interface import (
     Again,
     BatchResult,
     DomainInfo,
+    MappedFrames,
     P2mHandle,
     RestoreHandle,
     SaveHandle,
     SinkHandle,
     SourceHandle,
     TscInfo,
-    VcpuState,
 )
 from pyxcsr.hypervisor.library import Library
 
@@ -40,8 +39,11 @@ BATCHES_US = 20_000
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
 
-VCPU_ROOM_MAX = 1 << 24
-"""More than all of a vcpu's state can be."""
+PV_STATE_ROOM = 24576
+"""First guess for a vcpu's records."""
+
+PV_STATE_MAX = 1 << 28
+"""More than all vcpus' records can be."""
 
 
 class Backend:
@@ -57,7 +59,7 @@ class Backend:
         if rc:
             raise self._exception(why, {"backend": name})
         self._handle = out[0]
-        self._vcpu_room = self._ffi.new("char[]", 2 * BLOB_ROOM), self._ffi.new("xcsr_vcpu_sizes *")
+        self._state = self._ffi.new("char[]", 2 * PV_STATE_ROOM)
         self._children: dict[int, Any] = {}  # what must be released before the handle, in order of making
 
     def __enter__(self) -> Backend:
@@ -226,19 +228,21 @@ class Backend:
     def _vcpu_blob(self, domid: int, vcpu: int, which: int) -> bytes:
         return self._blob(self._lib.xcsr_vcpu_blob, domid, vcpu, which, domid=domid, vcpu=vcpu)
 
-    def vcpu_state(self, domid: int, vcpu: int, p2m: P2mHandle) -> Optional[VcpuState]:
-        cdata = self._p2m(p2m)
+    def pv_state(self, domid: int, max_vcpu: int, shared_info: MappedFrames, p2m: P2mHandle) -> bytes:
+        if not isinstance(shared_info, Mapping) or shared_info._backend is not self:
+            raise UsageError("these frames belong to another hypervisor handle")
+        cdata, page, room = self._p2m(p2m), shared_info._live(), PV_STATE_ROOM * (max_vcpu + 2)
+        length = self._ffi.new("size_t *")
         while True:
-            buffer, sizes = self._vcpu_room
-            rc = self._lib.xcsr_vcpu_state(self._h, cdata, domid, vcpu, buffer, len(buffer), sizes)
-            if rc != -errno.ENOBUFS or len(buffer) >= VCPU_ROOM_MAX:
+            if len(self._state) < room:
+                self._state = self._ffi.new("char[]", room)
+            length[0] = len(self._state)
+            rc = self._lib.xcsr_pv_state(self._h, cdata, domid, max_vcpu, page, self._state, length)
+            if rc != -errno.ENOBUFS or room >= PV_STATE_MAX:
                 break
-            self._vcpu_room = self._ffi.new("char[]", 2 * len(buffer)), sizes
-        self._check(rc, domid=domid, vcpu=vcpu)
-        if not sizes.online:
-            return None
-        data, ends = self._ffi.buffer(buffer), list(accumulate(sizes.size))
-        return VcpuState(*(data[begin:end] for begin, end in zip([0, *ends], ends)))
+            room *= 2
+        self._check(rc, domid=domid)
+        return bytes(self._ffi.buffer(self._state, length[0]))
 
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         rooms = [BLOB_ROOM, BLOB_ROOM]

@@ -97,7 +97,8 @@ def exception(
     if kind == E_INPUT:
         return _input_error(code, text, facts)
     if kind == E_STATE:
-        return GuestStateError(text, field=f"vcpu{facts['vcpu']}.{op}", value=record["mfn"], mfn=record["mfn"], **facts)
+        vcpu, mfn = record["index"], record["mfn"]
+        return GuestStateError(text, field=f"vcpu{vcpu}.{op}", value=mfn, vcpu=vcpu, mfn=mfn, **facts)
     if kind == E_STREAM:
         place: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
         return StreamError(f"{op} at offset {place['offset']}: {text}", **place)

@@ -56,15 +56,6 @@ class TscInfo:
     incarnation: int
 
 
-class VcpuState(NamedTuple):
-    """A vcpu's state as the stream has it; empty where there is nothing to save."""
-
-    basic: bytes
-    extended: bytes
-    xsave: bytes
-    msrs: bytes
-
-
 class BatchResult(NamedTuple):
     """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``next_pfn``: where it stands."""
 
@@ -292,9 +283,10 @@ class Hypervisor(Protocol):
     def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
         """xen_domctl_vcpu_msr_t[]; empty if there are none."""
 
-    def vcpu_state(self, domid: int, vcpu: int, p2m: P2mHandle) -> Optional[VcpuState]:
-        """All four at once, the context in pfns; None if the vcpu is offline. Raises GuestStateError (field, value)
-        where the context names a frame that is not the guest's: start_info's (vcpu 0), the GDT's, cr3's, cr1's."""
+    def pv_state(self, domid: int, max_vcpu: int, shared_info: MappedFrames, p2m: P2mHandle) -> bytes:
+        """A paused PV guest's state besides its memory, as records that stand in the stream: TSC, shared_info, and of
+        each vcpu that is online what the four above give, the context in pfns. Raises GuestStateError (field, value)
+        where a context names a frame that is not the guest's: start_info's (vcpu 0), the GDT's, cr3's, cr1's."""
 
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         """CPUID leaves and MSRs as the stream's records hold them."""
