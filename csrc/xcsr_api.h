@@ -130,6 +130,11 @@ int xcsr_pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcp
  * when the output has not taken all after wait_ms; xcsr_sink_flush goes on from there. */
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
 void xcsr_sink_close(xcsr_sink *s);
+/* Before the first write: the caller will fsync. Of a regular file the stream is brought to the disk while it
+ * is written, room for so many octets is asked for (no more than will be needed), and only some megabytes
+ * are left for the fsync (while a guest is paused, nothing is waited for); anything else is written to as before. */
+void xcsr_sink_durable(xcsr_sink *s, uint64_t expected);
+uint64_t xcsr_sink_arrived(const xcsr_sink *s); /* octets known to have reached the disk */
 int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
 int xcsr_sink_flush(xcsr_sink *s);
 uint64_t xcsr_sink_offset(const xcsr_sink *s); /* octets accepted so far */

@@ -20,6 +20,7 @@ from pyxcsr.errors import (
     SuspendError,
     UsageError,
 )
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
 from pyxcsr.hypervisor.interface import (
@@ -59,6 +60,7 @@ def save(
     suspend: Optional[Suspend] = None,
     progress: Optional[ProgressCallback] = None,
     cancel: Optional[Cancel] = None,
+    durable: bool = False,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -71,6 +73,8 @@ def save(
     ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
     ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
 
+    ``durable``: the caller makes a file durable afterwards (fsync): its pages go to the disk while others are copied.
+
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
     before and ``suspend`` can resume it. (Should ``progress`` raise at "done", the stream is complete all the same,
@@ -78,7 +82,7 @@ def save(
     DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel).run(out)
+    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel, durable).run(out)
 
 
 class _Saver:
@@ -94,10 +98,11 @@ class _Saver:
         suspend: Optional[Suspend],
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
+        durable: bool,
     ) -> None:
         self._hv, self._domid, self._live, self._verify, self._policy = hv, domid, live, verify, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
-        self._progress, self._cancel = progress, cancel
+        self._progress, self._cancel, self._durable = progress, cancel, durable
         self._began = time.monotonic()
         self._shown = 0.0
         self._suspended_at: Optional[float] = None
@@ -117,6 +122,8 @@ class _Saver:
         with ExitStack() as stack:
             self._sink = self._hv.open_sink(_descriptor(out))
             self._release_by(stack, self._sink.close)
+            if self._durable:
+                self._sink.durable(info.tot_pages * PAGE_SIZE)
             self._ops = save_ops(self._hv, info, self._poll)
             self._release_by(stack, self._ops.cleanup)
             self._tell("setup")

@@ -150,6 +150,7 @@ def _save(
             suspend=suspend,
             progress=line,
             cancel=cancel,
+            durable=True,
         )
     finally:
         if line:

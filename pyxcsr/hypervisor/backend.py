@@ -455,6 +455,9 @@ class Sink:
     def offset(self) -> int:
         return int(self._backend._lib.xcsr_sink_offset(self._live()))
 
+    def durable(self, expected: int) -> None:
+        self._backend._lib.xcsr_sink_durable(self._live(), expected)
+
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()
         pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last octet is out

@@ -84,6 +84,10 @@ class SinkHandle(Protocol):
     def write(self, data: bytes, again: Again) -> None:
         """Writes all of it. Raises OutputError, or what ``again`` raises."""
 
+    def durable(self, expected: int) -> None:
+        """Before the first write: the caller will fsync. A regular file is brought to the disk while it is written,
+        after room for ``expected`` octets was asked for; with any other output nothing changes."""
+
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
 
