@@ -291,6 +291,7 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
     int64_t until = now_us() + for_us;
     int rc;
     XCSR_ENTER(s->h);
+    sink_hurry(sink, s->suspended);
     do {
         rc = one_batch(s, sink);
         if (rc == XCSR_AGAIN) /* what was added up so far is told next time */

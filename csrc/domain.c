@@ -101,11 +101,16 @@ int xcsr_domain_destroy(xcsr *h, uint32_t domid)
                : 0;
 }
 
-int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out)
+int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out)
 {
-    XCSR_ENTER(h);
     memset(out, 0, sizeof *out);
     if (xc_domain_get_tsc_info(h->xch, domid, &out->mode, &out->nsec, &out->khz, &out->incarnation))
         return xcsr_fail_call(h, errno, "xc_domain_get_tsc_info", "cannot ask domain %u's TSC", domid);
     return 0;
+}
+
+int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out)
+{
+    XCSR_ENTER(h);
+    return domain_tsc(h, domid, out);
 }

@@ -6,6 +6,7 @@
  * own that can be non-blocking, or else gets no more than the PIPE_BUF octets that poll promises;
  * regular files and devices are simply written to. */
 #include "sink.h"
+#include "durable.h"
 #include "xcsr.h"
 
 #include <fcntl.h>
@@ -26,10 +27,12 @@ struct xcsr_sink {
     int own;     /* fd is ours to close */
     int socket;
     int pipe;
+    int regular;
     int little;  /* a pipe that may block: PIPE_BUF at a time */
     int polls;   /* wait for room before each write */
     int wait_ms;
     uint64_t offset;
+    struct durable durable; /* a file to be synced in the end */
     struct iovec *iov; /* what is still to be written */
     uint32_t nr;
     struct iovec one; /* for xcsr_sink_write */
@@ -81,12 +84,29 @@ int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why)
     s->socket = S_ISSOCK(st.st_mode);
     s->pipe = S_ISFIFO(st.st_mode);
     s->polls = !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
+    s->regular = S_ISREG(st.st_mode);
     if (s->pipe && own_pipe(s, flags)) {
         free(s);
         return refuse(why, EPIPE, fd, "is a pipe that nobody reads");
     }
     *out = s;
     return 0;
+}
+
+void xcsr_sink_durable(xcsr_sink *s, uint64_t expected)
+{
+    if (s->regular && !s->offset)
+        durable_begin(&s->durable, s->fd, expected);
+}
+
+void sink_hurry(xcsr_sink *s, int on)
+{
+    s->durable.hurry = on;
+}
+
+uint64_t xcsr_sink_arrived(const xcsr_sink *s)
+{
+    return s->durable.arrived;
 }
 
 void xcsr_sink_close(xcsr_sink *s)
@@ -123,10 +143,10 @@ static void advance(xcsr_sink *s, size_t n)
     }
 }
 
-static int failed(xcsr_sink *s, int err)
+static int failed(xcsr_sink *s, int err, const char *op)
 {
     s->nr = 0;
-    return xcsr_fail(&s->error, XCSR_E_OUTPUT, err, "writev", "after %llu octets",
+    return xcsr_fail(&s->error, XCSR_E_OUTPUT, err, op, "after %llu octets",
                      (unsigned long long)s->offset);
 }
 
@@ -135,8 +155,15 @@ static int wait_for_room(xcsr_sink *s)
     struct pollfd p = {.fd = s->fd, .events = POLLOUT};
     int n = poll(&p, 1, s->wait_ms);
     if (n < 0 && errno != EINTR)
-        return failed(s, errno);
+        return failed(s, errno, "writev");
     return n > 0 ? 0 : XCSR_AGAIN; /* errors show in the write itself */
+}
+
+static int written(xcsr_sink *s, size_t n)
+{
+    advance(s, n);
+    int err = durable_follow(&s->durable, s->fd, s->offset);
+    return err ? failed(s, err, "sync_file_range") : 0;
 }
 
 static int64_t now_ms(void)
@@ -155,11 +182,13 @@ static int drain(xcsr_sink *s)
             return rc;
         ssize_t n = put(s);
         if (n >= 0)
-            advance(s, (size_t)n);
+            rc = written(s, (size_t)n);
         else if (errno == EINTR)
             return XCSR_AGAIN;
         else if (errno != EAGAIN)
-            return failed(s, errno);
+            return failed(s, errno, "writev");
+        if (rc)
+            return rc;
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* A vcpu's state as Xen gives it; expressing it in pfns is the caller's work. The three kinds that
  * have no libxenctrl wrapper go through xc_domctl. */
-#include "xcsr.h"
+#include "vcpu.h"
 
 static int give(xcsr *h, const char *op, const void *blob, size_t size, void *buf, size_t *len)
 {
@@ -17,9 +17,8 @@ static int failed(xcsr *h, const char *op, uint32_t domid, uint32_t vcpu)
     return xcsr_fail_call(h, errno, op, "cannot read vcpu %u of domain %u", vcpu, domid);
 }
 
-int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
+int vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
 {
-    XCSR_ENTER(h);
     xc_vcpuinfo_t info;
     if (xc_vcpu_getinfo(h->xch, domid, vcpu, &info))
         return failed(h, "xc_vcpu_getinfo", domid, vcpu);
@@ -27,9 +26,8 @@ int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
     return 0;
 }
 
-int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     vcpu_guest_context_any_t any;
     memset(&any, 0, sizeof any);
     if (xc_vcpu_getcontext(h->xch, domid, vcpu, &any))
@@ -37,9 +35,8 @@ int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *l
     return give(h, "xc_vcpu_getcontext", &any, sizeof any.x64, buf, len);
 }
 
-int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_get_ext_vcpucontext;
@@ -53,9 +50,8 @@ int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t
     return give(h, "XEN_DOMCTL_get_ext_vcpucontext", &op.u.ext_vcpucontext, op.u.ext_vcpucontext.size, buf, len);
 }
 
-int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_getvcpuextstate;
@@ -80,9 +76,8 @@ int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *l
     return rc;
 }
 
-int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_get_vcpu_msrs;
@@ -106,4 +101,23 @@ int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *le
         rc = give(h, "XEN_DOMCTL_get_vcpu_msrs", msrs, op.u.vcpu_msrs.msr_count * sizeof *msrs, buf, len);
     xc_hypercall_buffer_free(h->xch, msrs);
     return rc;
+}
+
+int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
+{
+    XCSR_ENTER(h);
+    return vcpu_online(h, domid, vcpu, online);
+}
+
+int vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+{
+    typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+    static get_blob *const blobs[] = {get_basic, get_extended, get_xsave, get_msrs};
+    return blobs[which](h, domid, vcpu, buf, len);
+}
+
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+{
+    XCSR_ENTER(h);
+    return vcpu_blob(h, domid, vcpu, which, buf, len);
 }

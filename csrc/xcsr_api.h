@@ -35,7 +35,8 @@ enum xcsr_error_kind {
     XCSR_E_PAGE,   /* a page cannot be sent: pfn, mfn, type */
     XCSR_E_P2M,    /* a p2m frame is not the guest's: index, mfn */
     XCSR_E_INPUT,  /* reading the stream failed (err), or it ended (err ENODATA) */
-    XCSR_E_STREAM  /* the stream says what cannot be: pfn, mfn, level, index, type */
+    XCSR_E_STREAM, /* the stream says what cannot be: pfn, mfn, level, index, type */
+    XCSR_E_STATE   /* a vcpu's state is not the guest's own: index the vcpu, op the field, mfn its value */
 };
 
 typedef struct xcsr_error {
@@ -83,10 +84,8 @@ int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
  * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
  * -ENOBUFS: too small, *len says what is needed. */
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
-int xcsr_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
-int xcsr_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+enum xcsr_vcpu_blob { XCSR_VCPU_BASIC, XCSR_VCPU_EXTENDED, XCSR_VCPU_XSAVE, XCSR_VCPU_MSRS };
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
 
 /* ---- policy.c: both blobs in wire form, lengths as above ------------------------------------- */
 int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, void *msrs, size_t *msrs_len);
@@ -120,11 +119,24 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a l
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
 
+/* ---- pv_state.c --------------------------------------------------------------------------------
+ * What a paused PV guest's stream ends with, in one call: the records of the TSC, shared_info and all
+ * vcpus that are online, up to max_vcpu, as they stand in the stream, in pfns (vcpu_context.c).
+ * shared_info: where the page is mapped. *len is the capacity, then the size. -ENOBUFS: too small.
+ * -ERANGE, XCSR_E_STATE: vcpu index's field op names frame mfn, which is not the guest's. */
+int xcsr_pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcpu, const void *shared_info, void *buf,
+                  size_t *len);
+
 /* ---- sink.c -----------------------------------------------------------------------------------
  * The caller keeps fd open, and keeps data alive until the write is over. Writes return XCSR_AGAIN
  * when the output has not taken all after wait_ms; xcsr_sink_flush goes on from there. */
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
 void xcsr_sink_close(xcsr_sink *s);
+/* Before the first write: the caller will fsync. Of a regular file the stream is brought to the disk while it
+ * is written, room for so many octets is asked for (no more than will be needed), and only some megabytes
+ * are left for the fsync (while a guest is paused, nothing is waited for); anything else is written to as before. */
+void xcsr_sink_durable(xcsr_sink *s, uint64_t expected);
+uint64_t xcsr_sink_arrived(const xcsr_sink *s); /* octets known to have reached the disk */
 int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
 int xcsr_sink_flush(xcsr_sink *s);
 uint64_t xcsr_sink_offset(const xcsr_sink *s); /* octets accepted so far */

@@ -21,6 +21,7 @@ from pyxcsr.errors import (
     SuspendError,
     UsageError,
 )
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
 from pyxcsr.hypervisor.interface import (
@@ -35,6 +36,8 @@ from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
 from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend import XenstoreSuspend
+
+END = frame(End())
 
 Suspend = Callable[[], None]
 Cancel = Callable[[], bool]
@@ -60,6 +63,7 @@ def save(
     progress: Optional[ProgressCallback] = None,
     cancel: Optional[Cancel] = None,
     complete: Optional[Complete] = None,
+    durable: bool = False,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -74,6 +78,8 @@ def save(
     ``complete``: called with the report as soon as the stream is complete and log-dirty mode is off, before anything is
     unmapped, which takes its time: the guest may go on, or be destroyed, from there on.
 
+    ``durable``: the caller makes a file durable afterwards (fsync): its pages go to the disk while others are copied.
+
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
     before and ``suspend`` can resume it. (Should ``complete`` raise, or ``progress`` at "done", the stream is complete
@@ -81,7 +87,9 @@ def save(
     DomainNotFound, DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel, complete).run(out)
+    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel, complete, durable).run(
+        out
+    )
 
 
 class _Saver:
@@ -98,10 +106,11 @@ class _Saver:
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
         complete: Optional[Complete],
+        durable: bool,
     ) -> None:
         self._hv, self._domid, self._live, self._verify, self._policy = hv, domid, live, verify, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
-        self._progress, self._cancel, self._complete = progress, cancel, complete
+        self._progress, self._cancel, self._complete, self._durable = progress, cancel, complete, durable
         self._began = time.monotonic()
         self._shown = 0.0
         self._suspended_at: Optional[float] = None
@@ -121,6 +130,8 @@ class _Saver:
         with ExitStack() as stack:
             self._sink = self._hv.open_sink(_descriptor(out))
             self._release_by(stack, self._sink.close)
+            if self._durable:
+                self._sink.durable(info.tot_pages * PAGE_SIZE)
             self._ops = save_ops(self._hv, info, self._poll)
             self._release_by(stack, self._ops.cleanup)
             self._tell("setup")
@@ -176,7 +187,7 @@ class _Saver:
             # Gathered, so that a paused guest waits for one write and not for several a vcpu.
             resumed = "has not stayed suspended while it was being saved: somebody resumed it"
             self._check_suspended(resumed)
-            tail = b"".join(frame(x) for x in [*self._ops.end_of_checkpoint(), End()])
+            tail = self._ops.end_of_checkpoint() + END
             self._check_suspended(resumed)
             self._complete_at = self._sink.offset + len(tail)
             self._put(tail)
@@ -298,8 +309,7 @@ class _Saver:
         paused guest would wait for are there: the first time takes several times as long as the second.
         """
         with suppress(GuestStateError):  # vcpu 0 names its start_info only when it is suspended
-            for record in self._ops.end_of_checkpoint():
-                frame(record)
+            self._ops.end_of_checkpoint()
 
     def _suspend_guest(self, info: DomainInfo) -> None:
         self._tell("suspend")

@@ -151,6 +151,7 @@ def _save(
             progress=line,
             cancel=cancel,
             complete=_resume_at_once(suspend) if args.then == "resume" and args.format == "libxc" else None,
+            durable=True,
         )
     finally:
         if line:

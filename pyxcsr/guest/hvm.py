@@ -54,7 +54,7 @@ class HvmSaveOps:
         """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale."""
         return iter(())
 
-    def end_of_checkpoint(self) -> Iterator[Record]:
+    def end_of_checkpoint(self) -> bytes:
         raise self._unsupported()
 
     def cleanup(self) -> None:

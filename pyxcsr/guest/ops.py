@@ -1,6 +1,6 @@
 """The contract of the save ops: one final class for each guest type implements all of them.
 
-Ops *yield records*; only the saver writes them. They are called from one thread, in this order:
+Ops *give records*; only the saver writes them. They are called from one thread, in this order:
 
     setup, static_data, start_of_stream,
     start_of_checkpoint, { check_iteration, pages, check_iteration } ..., end_of_checkpoint,
@@ -62,8 +62,8 @@ class SaveOps(Protocol):
         (``p2m``, ``nr_pfns``) and yields the records that tell the receiver. No op of this release handles one.
         """
 
-    def end_of_checkpoint(self) -> Iterator[Record]:
-        """The guest's state besides its memory. The guest is suspended."""
+    def end_of_checkpoint(self) -> bytes:
+        """The guest's state besides its memory: records, as they stand in the stream. The guest is suspended."""
 
     def cleanup(self) -> None:
         """Releases everything. Called once, last, on every way out; must not fail if ``setup`` failed half-way."""

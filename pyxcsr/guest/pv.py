@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Optional, final
 
-from pyxcsr.errors import GuestStateError, NotSupported, P2mError
+from pyxcsr.errors import NotSupported, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.generation import check_same
 from pyxcsr.p2m.map import MappedP2m, map_p2m
-from pyxcsr.p2m.ordinary import check_leaves, check_start_info
+from pyxcsr.p2m.ordinary import check_leaves
 from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.p2m.vcpu_context import normalise_context, start_info_mfn
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import (
     CpuidPolicy,
@@ -20,13 +19,7 @@ from pyxcsr.stream.records import (
     P2mFrames,
     PvInfo,
     Record,
-    TscInfo,
-    VcpuBasic,
-    VcpuExtended,
-    VcpuMsrs,
-    VcpuXsave,
 )
-from pyxcsr.stream.records import SharedInfo as SharedInfoRecord
 
 WIDTH, LEVELS = 8, 4
 
@@ -102,36 +95,8 @@ class PvSaveOps:
             raise P2mError("shared_info has not been mapped", field="shared_info", value=None)
         return self._shared
 
-    def end_of_checkpoint(self) -> Iterator[Record]:
-        tsc = self._hv.domain_tsc(self._domid)
-        yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
-        yield SharedInfoRecord(self._page.page())
-        if not self._hv.vcpu_online(self._domid, 0):
-            raise GuestStateError(
-                f"vcpu 0 of domain {self._domid} is offline: without it a guest cannot be restored",
-                field="vcpu 0",
-                value=None,
-                vcpu=0,
-            )
-        for vcpu in range(self._info.max_vcpu_id + 1):
-            if self._hv.vcpu_online(self._domid, vcpu):
-                yield from self._vcpu(vcpu)
-
-    def _vcpu(self, vcpu: int) -> Iterator[Record]:
-        hv, domid = self._hv, self._domid
-        context = hv.vcpu_basic(domid, vcpu)
-        yield VcpuBasic(vcpu, normalise_context(context, vcpu, self.p2m))
-        if vcpu == 0:
-            check_start_info(hv, domid, start_info_mfn(context))
-        extended = hv.vcpu_extended(domid, vcpu)
-        if extended:
-            yield VcpuExtended(vcpu, extended)
-        xsave = hv.vcpu_xsave(domid, vcpu)
-        if xsave:
-            yield VcpuXsave(vcpu, xsave)
-        msrs = hv.vcpu_msrs(domid, vcpu)
-        if msrs:
-            yield VcpuMsrs(vcpu, msrs)
+    def end_of_checkpoint(self) -> bytes:
+        return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
 
     def cleanup(self) -> None:
         with ExitStack() as stack:  # the second is released even if the first fails

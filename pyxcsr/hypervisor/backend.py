@@ -20,6 +20,7 @@ from pyxcsr.hypervisor.interface import (
     Again,
     BatchResult,
     DomainInfo,
+    MappedFrames,
     P2mHandle,
     RestoreHandle,
     SaveHandle,
@@ -38,6 +39,12 @@ BATCHES_US = 20_000
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
 
+PV_STATE_ROOM = 24576
+"""First guess for a vcpu's records."""
+
+PV_STATE_MAX = 1 << 28
+"""More than all vcpus' records can be."""
+
 
 class Backend:
     """An open hypervisor. See :class:`pyxcsr.hypervisor.interface.Hypervisor` for the contract."""
@@ -52,6 +59,7 @@ class Backend:
         if rc:
             raise self._exception(why, {"backend": name})
         self._handle = out[0]
+        self._state = self._ffi.new("char[]", 2 * PV_STATE_ROOM)
         self._children: dict[int, Any] = {}  # what must be released before the handle, in order of making
 
     def __enter__(self) -> Backend:
@@ -206,16 +214,35 @@ class Backend:
         )
 
     def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_basic, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_BASIC)
 
     def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_extended, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_EXTENDED)
 
     def vcpu_xsave(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_xsave, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_XSAVE)
 
     def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_msrs, domid, vcpu, domid=domid, vcpu=vcpu)
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_MSRS)
+
+    def _vcpu_blob(self, domid: int, vcpu: int, which: int) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_blob, domid, vcpu, which, domid=domid, vcpu=vcpu)
+
+    def pv_state(self, domid: int, max_vcpu: int, shared_info: MappedFrames, p2m: P2mHandle) -> bytes:
+        if not isinstance(shared_info, Mapping) or shared_info._backend is not self:
+            raise UsageError("these frames belong to another hypervisor handle")
+        cdata, page, room = self._p2m(p2m), shared_info._live(), PV_STATE_ROOM * (max_vcpu + 2)
+        length = self._ffi.new("size_t *")
+        while True:
+            if len(self._state) < room:
+                self._state = self._ffi.new("char[]", room)
+            length[0] = len(self._state)
+            rc = self._lib.xcsr_pv_state(self._h, cdata, domid, max_vcpu, page, self._state, length)
+            if rc != -errno.ENOBUFS or room >= PV_STATE_MAX:
+                break
+            room *= 2
+        self._check(rc, domid=domid)
+        return bytes(self._ffi.buffer(self._state, length[0]))
 
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         rooms = [BLOB_ROOM, BLOB_ROOM]
@@ -280,15 +307,16 @@ class Backend:
         self._call(self._lib.xcsr_p2m_map, domid, nr_pfns, len(leaf_mfns), leaves, out, domid=domid)
         return P2m(self, out[0], nr_pfns, len(leaf_mfns), domid)
 
+    def _p2m(self, p2m: P2mHandle) -> Any:
+        if not isinstance(p2m, P2m) or p2m._backend is not self:
+            raise UsageError("this p2m belongs to another hypervisor handle")
+        return p2m._live()
+
     # -- saving
 
     def new_save(self, domid: int, nr_pfns: int, p2m: Optional[P2mHandle]) -> SaveHandle:
         out = self._ffi.new("xcsr_save **")
-        cdata = self._ffi.NULL
-        if p2m is not None:
-            if not isinstance(p2m, P2m) or p2m._backend is not self:
-                raise UsageError("this p2m belongs to another hypervisor handle")
-            cdata = p2m._cdata
+        cdata = self._ffi.NULL if p2m is None else self._p2m(p2m)
         self._call(self._lib.xcsr_save_new, domid, nr_pfns, cdata, out, domid=domid)
         return Save(self, out[0], domid)
 
@@ -431,6 +459,9 @@ class Sink:
     @property
     def offset(self) -> int:
         return int(self._backend._lib.xcsr_sink_offset(self._live()))
+
+    def durable(self, expected: int) -> None:
+        self._backend._lib.xcsr_sink_durable(self._live(), expected)
 
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()

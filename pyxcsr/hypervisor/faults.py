@@ -8,6 +8,7 @@ from typing import Any
 
 from pyxcsr.errors import (
     DomainNotFound,
+    GuestStateError,
     HypervisorError,
     InputError,
     LogDirtyUnsupported,
@@ -26,7 +27,8 @@ from pyxcsr.errors import (
 OTHER_PROCESS = 10001
 OTHER_THREAD = 10002
 
-E_OUTPUT, E_PTE, E_PAGE, E_P2M, E_INPUT, E_STREAM = 2, 3, 4, 5, 6, 7  # enum xcsr_error_kind; a test compares them
+# enum xcsr_error_kind; a test compares them
+E_OUTPUT, E_PTE, E_PAGE, E_P2M, E_INPUT, E_STREAM, E_STATE = 2, 3, 4, 5, 6, 7, 8
 
 OPENING = ("xc_interface_open", "xenforeignmemory_open", "xs_open")
 ENABLE = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
@@ -94,6 +96,9 @@ def exception(
         return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)
     if kind == E_INPUT:
         return _input_error(code, text, facts)
+    if kind == E_STATE:
+        vcpu, mfn = record["index"], record["mfn"]
+        return GuestStateError(text, field=f"vcpu{vcpu}.{op}", value=mfn, vcpu=vcpu, mfn=mfn, **facts)
     if kind == E_STREAM:
         place: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
         return StreamError(f"{op} at offset {place['offset']}: {text}", **place)

@@ -84,6 +84,10 @@ class SinkHandle(Protocol):
     def write(self, data: bytes, again: Again) -> None:
         """Writes all of it. Raises OutputError, or what ``again`` raises."""
 
+    def durable(self, expected: int) -> None:
+        """Before the first write: the caller will fsync. A regular file is brought to the disk while it is written,
+        after room for ``expected`` octets was asked for; with any other output nothing changes."""
+
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
 
@@ -282,6 +286,11 @@ class Hypervisor(Protocol):
 
     def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
         """xen_domctl_vcpu_msr_t[]; empty if there are none."""
+
+    def pv_state(self, domid: int, max_vcpu: int, shared_info: MappedFrames, p2m: P2mHandle) -> bytes:
+        """A paused PV guest's state besides its memory, as records that stand in the stream: TSC, shared_info, and of
+        each vcpu that is online what the four above give, the context in pfns. Raises GuestStateError (field, value)
+        where a context names a frame that is not the guest's: start_info's (vcpu 0), the GDT's, cr3's, cr1's."""
 
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         """CPUID leaves and MSRs as the stream's records hold them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyxcsr.errors import GuestStateError, P2mError
+from pyxcsr.errors import P2mError
 from pyxcsr.hypervisor.interface import Hypervisor, P2mHandle
 
 TABLE_LEVEL = 7
@@ -30,16 +30,3 @@ def check_leaves(hv: Hypervisor, domid: int, p2m: P2mHandle) -> None:
                 pfn=pfn,
                 mfn=mfn,
             )
-
-
-def check_start_info(hv: Hypervisor, domid: int, mfn: int) -> None:
-    """Raises GuestStateError if the frame that vcpu 0 names as start_info is a page table."""
-    level = _level(hv.frame_types(domid, [mfn])[0])
-    if level:
-        raise GuestStateError(
-            f"vcpu0.rdx (start_info) names mfn {mfn:#x}, a level {level} page table, which nobody could restore",
-            field="vcpu0.rdx (start_info)",
-            value=mfn,
-            vcpu=0,
-            mfn=mfn,
-        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.interface import Hypervisor, MappedFrames
 
 ARCH = 3088
@@ -51,9 +50,10 @@ class SharedInfo:
         load = self._frames.load64
         return P2mHead(load(MAX_PFN), load(FRAME_LIST_LIST), load(P2M_CR3), load(P2M_VADDR))
 
-    def page(self) -> bytes:
-        """A copy of the whole page."""
-        return self._frames.copy()[:PAGE_SIZE]
+    @property
+    def frames(self) -> MappedFrames:
+        """The page itself."""
+        return self._frames
 
     def close(self) -> None:
         """Unmaps it."""

@@ -13,6 +13,7 @@ import pytest
 import pyxcsr
 from core.judge import judge, judge_pages, records, save_to
 from pyxcsr.frames import PageType
+from pyxcsr.hypervisor import backend
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
@@ -243,3 +244,15 @@ def test_out_must_have_a_descriptor(hv: StubBackend) -> None:
     with pytest.raises(pyxcsr.NotSupported, match="descriptor"):
         save(hv, domid, io.BytesIO())
     assert hv.stub.guest(domid).running
+
+
+@pytest.mark.parametrize("room", [1, 64, 4096, 5300, 9999])
+def test_state_that_does_not_fit_at_first(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Whichever record the room ends in."""
+    monkeypatch.setattr(backend, "PV_STATE_ROOM", room)
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", vcpus=3, offline_vcpus=(1,), xsave=840, msrs=3))
+    hv._state = hv._ffi.new("char[]", room)
+    save_to(hv, domid, tmp_path / "s")
+    judge(hv, domid, tmp_path / "s")

@@ -382,7 +382,7 @@ def _state() -> list[Hostile]:
         Hostile("cr3 0", _vcpu("cr3", 0, 2), (no("GuestStateError", "ctrlreg[3]"),), when="suspended", guest=SMP),
         Hostile("cr3 of another domain", lambda g: g.vcpu("cr3", g.other.mfn(5) << 12),
                 (no("GuestStateError", "ctrlreg[3]"),), when="suspended"),
-        Hostile("vcpu 0 is offline", _vcpu("online", 0), (no("GuestStateError", "vcpu 0"),), when="suspended"),
+        Hostile("vcpu 0 is offline", _vcpu("online", 0), (no("GuestStateError", "vcpu0.online"),), when="suspended"),
     ]  # fmt: skip
     return out
 
