@@ -3,6 +3,7 @@
 #define XCSR_SAVE_H
 
 #include "deferred.h"
+#include "follow.h"
 #include "sink.h"
 #include "xcsr.h"
 
@@ -45,6 +46,7 @@ struct xcsr_save {
     int bitmap_pages;
     deferred_set deferred; /* pfns whose last entry in the stream had no data */
     deferred_set again;    /* of them, those that are not known to be holes */
+    struct follow follow;
     struct batch batch;
 };
 

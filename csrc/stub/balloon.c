@@ -13,15 +13,58 @@ static int copy_root(struct st_domain *d, uint64_t *l4)
     return 0;
 }
 
+static bool is_empty(const struct st_domain *d, uint64_t table)
+{
+    const uint64_t *entries = st_guest_page(d, table);
+
+    for (unsigned i = 0; i < ST_ENTRIES; i++)
+        if (entries[i])
+            return false;
+    return true;
+}
+
+static void clear_entry(struct st_domain *d, uint64_t table, unsigned slot, uint64_t target)
+{
+    const uint64_t *entries = st_guest_page(d, table);
+
+    if ((entries[slot] & ST_PTE_FRAME) >> ST_PAGE_SHIFT == d->truth[target])
+        st_write_word(d, table, slot * sizeof(uint64_t), 0);
+}
+
+static void free_table(struct st_domain *d, uint64_t table)
+{
+    st_set_level(d, table, 0, false);
+    st_fill_data(d, table);
+    st_mark_dirty(d, table);
+}
+
+/* Tables on the way to vaddr in which nothing is left become pages again; roots share what is below them. */
+static void prune(struct st_domain *d, uint64_t l4, uint64_t vaddr)
+{
+    const uint64_t roots[] = { l4, d->kernel_l4, d->p2m_l4 };
+
+    for (unsigned level = 1; level < 4; level++) {
+        uint64_t table = st_find_table(d, l4, vaddr, level);
+
+        if (table == ST_NONE)
+            continue;
+        if (table == d->missing_l1 || !is_empty(d, table))
+            return;
+        if (level < 3)
+            clear_entry(d, st_find_table(d, l4, vaddr, level + 1), st_slot(vaddr, level + 1), table);
+        for (unsigned i = 0; level == 3 && i < 3; i++)
+            clear_entry(d, roots[i], st_slot(vaddr, 4), table);
+        free_table(d, table);
+    }
+}
+
 static void unmap_one(struct st_domain *d, uint64_t l4, uint64_t vaddr)
 {
     uint64_t l1 = st_find_table(d, l4, vaddr, 1), l2 = st_find_table(d, l4, vaddr, 2);
 
-    if (l1 == ST_NONE)
-        return;
-    if (l1 == d->missing_l1)
+    if (l1 != ST_NONE && l1 == d->missing_l1)
         st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t), 0);
-    else
+    else if (l1 != ST_NONE)
         st_write_word(d, l1, st_slot(vaddr, 1) * sizeof(uint64_t), 0);
 }
 
@@ -30,11 +73,10 @@ static void unmap_old(struct st_domain *d, uint64_t l4, uint64_t vaddr)
 {
     for (uint64_t i = 0; i < d->nr_leaves; i++)
         unmap_one(d, l4, vaddr + (i << ST_PAGE_SHIFT));
-    if (l4 == d->kernel_l4 || l4 == d->p2m_l4)
-        return;
-    st_set_level(d, l4, 0, false);
-    st_fill_data(d, l4);
-    st_mark_dirty(d, l4);
+    for (uint64_t i = 0; i < d->nr_leaves; i++)
+        prune(d, l4, vaddr + (i << ST_PAGE_SHIFT));
+    if (l4 != d->kernel_l4 && l4 != d->p2m_l4)
+        free_table(d, l4);
 }
 
 static bool overlaps(const struct st_domain *d, uint64_t vaddr)
@@ -64,6 +106,7 @@ static int move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
     arch->p2m_vaddr = vaddr;
     arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[l4]);
     unmap_old(d, old_l4, old);
+    st_p2m_drop_shared_l1(d);
     st_p2m_changes(d);
     return 0;
 }

@@ -259,6 +259,7 @@ int st_p2m_replace_leaf(struct st_domain *d, uint64_t index);
 void st_p2m_generation(struct st_domain *d, uint64_t by);
 /* Around a change of the structure: the generation is odd in between, unless the guest says nothing of it. */
 void st_p2m_changes(struct st_domain *d);
+void st_p2m_drop_shared_l1(struct st_domain *d);
 int st_p2m_resize(struct st_domain *d, uint64_t nr_pfns);
 /* The tree, in other pages than before. */
 int st_p2m_move_tree(struct st_domain *d);

@@ -240,6 +240,22 @@ static int unshare_l1(struct st_domain *d, uint64_t vaddr)
     return 0;
 }
 
+/* The shared table is a page again once nothing refers to it. */
+void st_p2m_drop_shared_l1(struct st_domain *d)
+{
+    uint64_t l1 = d->missing_l1;
+
+    for (uint64_t i = 0; l1 != ST_NONE && i < d->nr_leaves; i++)
+        if (st_find_table(d, d->p2m_l4, d->p2m_vaddr + (i << ST_PAGE_SHIFT), 1) == l1)
+            return;
+    if (l1 == ST_NONE)
+        return;
+    d->missing_l1 = ST_NONE;
+    st_set_level(d, l1, 0, false);
+    st_fill_data(d, l1);
+    st_mark_dirty(d, l1);
+}
+
 static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
 {
     uint64_t vaddr = d->p2m_vaddr + (index << ST_PAGE_SHIFT);
@@ -250,6 +266,7 @@ static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
     if (!rc)
         rc = st_map(d, d->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
     set_tree_entry(d, index);
+    st_p2m_drop_shared_l1(d);
     return rc;
 }
 
@@ -327,6 +344,7 @@ static int drop_leaf(struct st_domain *d, uint64_t index)
     list = d->fll == ST_NONE ? ST_NONE : tree_list(d, index);
     if (list != ST_NONE)
         st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), ST_NONE);
+    st_p2m_drop_shared_l1(d);
     if (leaf == d->missing_leaf)
         return rc;
     st_set_level(d, leaf, 0, false);

@@ -79,6 +79,7 @@ def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel,
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
+    from pyxcsr.policy import DEFAULT_P2M_CHANGES
     from pyxcsr.saver import save
 
     with open_hypervisor(settings.backend) as hv:
@@ -97,6 +98,7 @@ def _save_domain(arguments: SaveArguments, settings: Settings, channel: Channel,
             suspend=suspend,
             progress=ProgressThrottle(channel.progress),
             cancel=abort,
+            p2m_changes=settings.p2m_changes or DEFAULT_P2M_CHANGES,
         )
     channel.log(XTL_INFO, summary(report))
 
@@ -134,7 +136,10 @@ class SuspendThroughLibxl:
 def summary(report: SaveReport) -> str:
     """One line of figures for xl's log."""
     passes = len(report.passes)
+    changed = report.p2m.follows or report.p2m.resent
+    p2m = f"; p2m: {report.p2m.follows} changes followed, {report.p2m.resent} pfns sent again" if changed else ""
     return (
         f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
+        + p2m
     )

@@ -67,9 +67,9 @@ def stray_output() -> None:
 
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
-              progress: Any, cancel: Any) -> types.SimpleNamespace:
+              progress: Any, cancel: Any, p2m_changes: str) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
-                  has_resume=hasattr(suspend, "resume"))
+                  has_resume=hasattr(suspend, "resume"), p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
     try:
         if what in ERRORS:
@@ -105,7 +105,7 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, polic
     finally:
         record["cleaned_up"] = True
     return types.SimpleNamespace(domid=domid, passes=[1, 2, 3], pages=768, bytes=len(STREAM), seconds=1.5,
-                                 seconds_paused=0.25)
+                                 seconds_paused=0.25, p2m=types.SimpleNamespace(follows=0, resent=0))
 
 
 STORE_GFN, CONSOLE_GFN = 0x123456789, 0xFFFFFFFFFFFF
