@@ -62,7 +62,7 @@ static int take_frame(xcsr_save *s, uint32_t i)
 {
     struct batch *b = &s->batch;
     uint64_t pfn = b->pfns[i];
-    uint64_t mfn = s->p2m ? xcsr_load(&s->p2m->entries[pfn]) : pfn;
+    uint64_t mfn = s->p2m ? xcsr_p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;
@@ -160,6 +160,13 @@ static int table_error(xcsr_save *s, uint32_t i, uint32_t level, uint32_t slot, 
                      (unsigned long long)mfn);
 }
 
+/* While the guest runs, what was a table when its type was asked may be data now. */
+static bool is_still_table(xcsr_save *s, uint32_t i, uint32_t level)
+{
+    xen_pfn_t type = s->batch.frame_at[i];
+    return xc_get_pfn_type_batch(s->h->xch, s->domid, 1, &type) || (type >> XEN_DOMCTL_PFINFO_LTAB_SHIFT & 7) == level;
+}
+
 /* The guest's table is copied first: what was checked is what is sent. */
 static int normalise_page(xcsr_save *s, uint32_t i, char *copy)
 {
@@ -167,7 +174,7 @@ static int normalise_page(xcsr_save *s, uint32_t i, char *copy)
     uint64_t mfn = 0;
     memcpy(copy, s->batch.page[i], XCSR_PAGE);
     int rc = xcsr_normalise(s->p2m, level, (uint64_t *)(void *)copy, &slot, &mfn);
-    if (rc == -E2BIG || (rc && s->suspended))
+    if (rc && (s->suspended || (rc == -E2BIG && is_still_table(s, i, level))))
         return table_error(s, i, level, slot, mfn, rc);
     if (rc)
         return defer_or_fail(s, i, ERANGE, "");
@@ -241,6 +248,8 @@ static int build(xcsr_save *s)
         rc = normalise_pages(s);
     if (!rc)
         gather(b);
+    if (!rc && s->follow.sent)
+        rc = follow_note(s);
     return rc;
 }
 

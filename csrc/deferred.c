@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int deferred_init(deferred_set *d, uint64_t nr_pfns)
 {
@@ -11,11 +12,33 @@ int deferred_init(deferred_set *d, uint64_t nr_pfns)
     return d->chunks ? 0 : -ENOMEM;
 }
 
+int deferred_grow(deferred_set *d, uint64_t nr_pfns)
+{
+    uint64_t nr = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    if (nr <= d->nr_chunks)
+        return 0;
+    uint64_t **chunks = realloc(d->chunks, nr * sizeof *chunks);
+    if (!chunks)
+        return -ENOMEM;
+    memset(chunks + d->nr_chunks, 0, (nr - d->nr_chunks) * sizeof *chunks);
+    d->chunks = chunks;
+    d->nr_chunks = nr;
+    return 0;
+}
+
+void deferred_clear(deferred_set *d)
+{
+    for (uint64_t i = 0; i < d->nr_chunks; i++) {
+        free(d->chunks[i]);
+        d->chunks[i] = NULL;
+    }
+    d->count = 0;
+}
+
 void deferred_free(deferred_set *d)
 {
     if (d->chunks)
-        for (uint64_t i = 0; i < d->nr_chunks; i++)
-            free(d->chunks[i]);
+        deferred_clear(d);
     free(d->chunks);
     d->chunks = NULL;
 }

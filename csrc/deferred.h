@@ -14,6 +14,8 @@ typedef struct deferred_set {
 } deferred_set;
 
 int deferred_init(deferred_set *d, uint64_t nr_pfns); /* -ENOMEM */
+int deferred_grow(deferred_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not larger */
+void deferred_clear(deferred_set *d);
 void deferred_free(deferred_set *d);
 int deferred_add(deferred_set *d, uint64_t pfn); /* -ENOMEM */
 void deferred_remove(deferred_set *d, uint64_t pfn);

@@ -16,6 +16,30 @@ static int map_leaves(xcsr_p2m *p, uint32_t domid)
                                        domid, (unsigned long long)p->nr_leaves);
 }
 
+static void free_p2m(xcsr_p2m *p)
+{
+    if (p) {
+        free(p->leaf_mfns);
+        free(p->leaf_pfns);
+        free(p->fresh);
+    }
+    free(p);
+}
+
+static xcsr_p2m *alloc_p2m(uint64_t nr_leaves)
+{
+    xcsr_p2m *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->leaf_mfns = malloc(nr_leaves * sizeof *p->leaf_mfns);
+    p->leaf_pfns = malloc(nr_leaves * sizeof *p->leaf_pfns);
+    p->fresh = calloc(nr_leaves, sizeof *p->fresh);
+    if (p->leaf_mfns && p->leaf_pfns && p->fresh)
+        return p;
+    free_p2m(p);
+    return NULL;
+}
+
 int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
                  xcsr_p2m **out)
 {
@@ -24,21 +48,17 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
     if (!nr_pfns || nr_leaves != (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF)
         return xcsr_fail(&h->error, XCSR_E_P2M, EINVAL, "xcsr_p2m_map", "%llu leaves cannot hold %llu pfns",
                          (unsigned long long)nr_leaves, (unsigned long long)nr_pfns);
-    xcsr_p2m *p = calloc(1, sizeof *p);
-    if (p)
-        p->leaf_mfns = malloc(nr_leaves * sizeof *leaf_mfns);
-    if (!p || !p->leaf_mfns) {
-        free(p);
+    xcsr_p2m *p = alloc_p2m(nr_leaves);
+    if (!p)
         return xcsr_fail_call(h, ENOMEM, "malloc", "no memory for a p2m of %llu frames", (unsigned long long)nr_leaves);
-    }
     p->h = h;
     p->nr_pfns = nr_pfns;
     p->nr_leaves = nr_leaves;
     memcpy(p->leaf_mfns, leaf_mfns, nr_leaves * sizeof *leaf_mfns);
+    memset(p->leaf_pfns, 0xff, nr_leaves * sizeof *p->leaf_pfns);
     int rc = map_leaves(p, domid);
     if (rc) {
-        free(p->leaf_mfns);
-        free(p);
+        free_p2m(p);
         return rc;
     }
     *out = p;
@@ -54,8 +74,7 @@ void xcsr_p2m_unmap(xcsr_p2m *p)
         xenforeignmemory_unmap(h->fmem, (void *)(uintptr_t)p->entries, p->nr_leaves);
         xcsr_leave(&h);
     }
-    free(p->leaf_mfns);
-    free(p);
+    free_p2m(p);
 }
 
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
@@ -63,6 +82,8 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
     XCSR_ENTER(p->h);
     for (uint64_t i = 0; i < p->nr_leaves; i++) {
         pfns[i] = xcsr_lookup_pfn(p, p->leaf_mfns[i]);
+        p->fresh[i] |= p->leaf_pfns[i] != XCSR_INVALID && p->leaf_pfns[i] != pfns[i];
+        p->leaf_pfns[i] = pfns[i];
         if (pfns[i] != XCSR_INVALID)
             continue;
         p->h->error.index = (uint32_t)i;

@@ -70,6 +70,15 @@ int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns)
     return 0;
 }
 
+int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns)
+{
+    XCSR_ENTER(r->h);
+    for (uint64_t pfn = nr_pfns; pfn < r->nr_pfns; pfn++)
+        if (r->flags[pfn])
+            r->flags[pfn] = FLAG_SEEN | TYPE_XTAB;
+    return 0;
+}
+
 void xcsr_restore_compare(xcsr_restore *r, uint32_t on)
 {
     r->compare = on;

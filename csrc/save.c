@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+static uint64_t words_for(uint64_t nr_pfns)
+{
+    return nr_pfns / 64 + !!(nr_pfns % 64);
+}
+
 static int alloc_bitmap(xcsr_save *s)
 {
     uint64_t pages = (s->nr_words * sizeof(uint64_t) + XCSR_PAGE - 1) / XCSR_PAGE;
@@ -37,6 +42,7 @@ static void release_memory(xcsr_save *s)
 {
     deferred_free(&s->deferred);
     deferred_free(&s->again);
+    follow_free(&s->follow);
     if (s->batch.arena)
         munmap(s->batch.arena, XCSR_BATCH * XCSR_PAGE);
     free(s);
@@ -62,7 +68,7 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
     s->h = h;
     s->domid = domid;
     s->nr_pfns = nr_pfns;
-    s->nr_words = nr_pfns / 64 + !!(nr_pfns % 64);
+    s->nr_words = words_for(nr_pfns);
     s->p2m = p2m;
     int rc = alloc_bitmap(s);
     if (!rc)
@@ -76,6 +82,55 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
         return xcsr_fail_call(h, -rc, "xcsr_save_new", "no memory to track %llu pfns", (unsigned long long)nr_pfns);
     }
     *out = s;
+    return 0;
+}
+
+static void mark_range(uint64_t *words, uint64_t from, uint64_t to)
+{
+    for (; from < to; from++)
+        words[from / 64] |= 1ull << from % 64;
+}
+
+/* Another bitmap, as hypercall buffers cannot grow; what is marked stays so, and what is new is. */
+static int grow_bitmap(xcsr_save *s, uint64_t nr_pfns)
+{
+    uint64_t *was = s->bitmap, nr_was = s->nr_words;
+    int pages_was = s->bitmap_pages;
+    xc_hypercall_buffer_t buf_was = s->bitmap_buf;
+    s->nr_words = words_for(nr_pfns);
+    int rc = alloc_bitmap(s);
+    if (rc) {
+        s->nr_words = nr_was;
+        s->bitmap = was;
+        s->bitmap_pages = pages_was;
+        s->bitmap_buf = buf_was;
+        return rc;
+    }
+    memset(s->bitmap, 0, s->nr_words * sizeof *s->bitmap);
+    memcpy(s->bitmap, was, nr_was * sizeof *was);
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, old, &buf_was);
+    old = was;
+    xc_hypercall_buffer_free_pages(s->h->xch, old, pages_was);
+    mark_range(s->bitmap, s->nr_pfns, nr_pfns);
+    return 0;
+}
+
+int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns)
+{
+    XCSR_ENTER(s->h);
+    if (nr_pfns <= s->nr_pfns)
+        return 0;
+    int rc = s->batch.writing ? -EBUSY : deferred_grow(&s->deferred, nr_pfns);
+    if (!rc)
+        rc = deferred_grow(&s->again, nr_pfns);
+    if (!rc)
+        rc = follow_grow(s, nr_pfns);
+    if (!rc)
+        rc = grow_bitmap(s, nr_pfns);
+    if (rc)
+        return xcsr_fail_call(s->h, -rc, "xcsr_save_grow", "cannot track %llu pfns instead of %llu", (unsigned long long)nr_pfns,
+                              (unsigned long long)s->nr_pfns);
+    s->nr_pfns = nr_pfns;
     return 0;
 }
 

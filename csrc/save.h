@@ -3,6 +3,7 @@
 #define XCSR_SAVE_H
 
 #include "deferred.h"
+#include "follow.h"
 #include "sink.h"
 #include "window.h"
 #include "xcsr.h"
@@ -47,6 +48,7 @@ struct xcsr_save {
     deferred_set deferred; /* pfns whose last entry in the stream had no data */
     deferred_set again;    /* of them, those that are not known to be holes */
     struct window window; /* of the suspended pass */
+    struct follow follow;
     struct batch batch;
 };
 

@@ -37,6 +37,8 @@ struct xcsr_p2m {
     xcsr *h;
     uint64_t nr_pfns, nr_leaves;
     uint64_t *leaf_mfns;
+    uint64_t *leaf_pfns; /* since xcsr_p2m_leaf_pfns; until then XCSR_INVALID */
+    uint8_t *fresh;      /* leaves that are others than before, or were written: see follow.c */
     const uint64_t *entries; /* nr_leaves * 512, mapped from the guest */
 };
 

@@ -119,6 +119,9 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a l
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
 
+/* p gets what other maps, and other what p mapped, to be unmapped; who holds p need not know. */
+int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other);
+
 /* ---- pv_state.c --------------------------------------------------------------------------------
  * What a paused PV guest's stream ends with, in one call: the records of the TSC, shared_info and all
  * vcpus that are online, up to max_vcpu, as they stand in the stream, in pfns (vcpu_context.c).
@@ -174,6 +177,28 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
  * for_us have passed, but sends at least one record; *out: what was done since it returned 0 last. */
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out);
 
+/* ---- follow.c: a p2m that changes --------------------------------------------------------------
+ * xcsr_follow, before the first batch: what was sent of each pfn is remembered, four octets a pfn.
+ * xcsr_sweep, once each time that the bitmap was fetched: compares that with what the p2m says now,
+ * where the bitmap names the p2m's own pages or these are others (whole: everywhere), and adds what must
+ * be sent again. */
+typedef struct xcsr_sweep_result {
+    uint64_t pfns;     /* looked at */
+    uint64_t marked;   /* added to the bitmap; the counts below include what was there already */
+    uint64_t appeared; /* had no frame, or were never sent, and have one */
+    uint64_t vanished; /* have none any more */
+    uint64_t moved;    /* have another */
+    uint64_t again;    /* had one that could not be sent, and may now */
+    uint64_t returned; /* in a page of the p2m that was written: may have gone and come back; not marked yet */
+    uint64_t tables;   /* page tables that may refer to such pfns; not marked yet */
+    uint64_t pages_written; /* pages of the p2m that were written, or are others */
+} xcsr_sweep_result;
+
+int xcsr_follow(xcsr_save *s);
+int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
+/* The save has so many pfns, if it had fewer; the new ones are marked. Not within a batch. */
+int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
+
 /* ---- bitmap.c: pure, exported for tests ------------------------------------------------------- */
 uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);
 /* Pfns of set bits from *cursor on, at most max, never at or beyond nr_bits; moves *cursor.
@@ -221,6 +246,8 @@ uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn);
 /* Every frame that a page table refers to must have been sent with data: -ENOENT names the first
  * that was not (pfn: the table, level, index, mfn: the missing pfn), *missing counts them all. */
 int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing);
+/* The guest has so many pfns and no more: what was sent of others counts as gone. */
+int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns);
 /* Takes the memory of pfns whose last entry says that they have none. Only after xcsr_restore_check_tables:
  * nothing refers to them. *given: pages taken back by Xen. */
 int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);

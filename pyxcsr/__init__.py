@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub import StubGuest
-    from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
+    from pyxcsr.policy import Decision, P2mLimits, PrecopyStats, SimplePolicy
     from pyxcsr.recovery import Recovery, recover
-    from pyxcsr.report import PassReport, Progress, RestoreReport, SaveReport
+    from pyxcsr.report import P2mReport, PassReport, Progress, RestoreReport, SaveReport
     from pyxcsr.restorer import restore
     from pyxcsr.saver import save
     from pyxcsr.stream.reader import StreamReader
@@ -97,10 +97,12 @@ _WHERE = {
     "open_hypervisor": "hypervisor.open",
     "StubGuest": "hypervisor.stub",
     "Decision": "policy",
+    "P2mLimits": "policy",
     "PrecopyStats": "policy",
     "SimplePolicy": "policy",
     "Recovery": "recovery",
     "recover": "recovery",
+    "P2mReport": "report",
     "PassReport": "report",
     "RestoreReport": "report",
     "Progress": "report",
@@ -131,6 +133,8 @@ __all__ = [
     "OutputError",
     "P2mChanged",
     "P2mError",
+    "P2mLimits",
+    "P2mReport",
     "PageError",
     "PageTableError",
     "PageType",

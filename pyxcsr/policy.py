@@ -26,7 +26,9 @@ class PrecopyStats:
     ``iteration``: passes completed; ``dirty_count``: pfns the next pass would have to send, or None
     while that is not known (asking Xen for it also clears it, so it must then be sent);
     ``nr_pfns``: of the guest; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
-    ``last_bytes`` and ``last_seconds``: of the pass just done.
+    ``last_bytes`` and ``last_seconds``: of the pass just done; ``p2m_restless``: the guest changes its p2m's
+    structure more often than the limits allow (:class:`P2mLimits`), and the save cannot go on like this:
+    STOP_AND_COPY suspends the guest at once, with all that is dirty left to send, anything else ends the save.
     """
 
     iteration: int
@@ -37,6 +39,7 @@ class PrecopyStats:
     seconds: float = 0.0
     last_bytes: int = 0
     last_seconds: float = 0.0
+    p2m_restless: bool = False
 
     @property
     def bytes_per_second(self) -> Optional[float]:
@@ -49,7 +52,7 @@ Policy = Callable[[PrecopyStats], Decision]
 
 @dataclass(frozen=True)
 class SimplePolicy:
-    """Stops below ``target_dirty`` pages or after ``max_iterations`` live passes.
+    """Stops below ``target_dirty`` pages, after ``max_iterations`` live passes, or when the p2m never holds still.
 
     The defaults are libxenguest's (simple_precopy_policy: 5 passes, 50 pages).
     """
@@ -65,4 +68,28 @@ class SimplePolicy:
 
     def __call__(self, stats: PrecopyStats) -> Decision:
         few = stats.dirty_count is not None and stats.dirty_count < self.target_dirty
-        return Decision.STOP_AND_COPY if few or stats.iteration >= self.max_iterations else Decision.CONTINUE
+        stop = few or stats.iteration >= self.max_iterations or stats.p2m_restless
+        return Decision.STOP_AND_COPY if stop else Decision.CONTINUE
+
+
+P2M_CHANGES = ("follow", "abort")
+"""What a save does if the guest changes its p2m meanwhile: send what has become of it, or give up."""
+
+DEFAULT_P2M_CHANGES = "abort"
+
+
+@dataclass(frozen=True)
+class P2mLimits:
+    """How long a guest that keeps changing its p2m's structure is followed while it runs.
+
+    ``per_pass``, ``in_all``: changes followed in one pass and in the whole save; beyond, the policy is asked with
+    ``p2m_restless``. ``settle_seconds``: how long one change may take (an odd p2m_generation) before the save ends.
+    """
+
+    per_pass: int = 1000
+    in_all: int = 10000
+    settle_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.per_pass, self.in_all) < 0 or not self.settle_seconds >= 0:
+            raise ValueError("the limits of following a p2m must not be negative")

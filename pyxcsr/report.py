@@ -13,7 +13,9 @@ class Progress:
 
     ``phase``: "setup", "pass" (guest running), "suspend", "final" and "verify" (guest suspended), "tail" or "done";
     ``iteration``: of the pass, from 0; ``pages_done`` of ``pages_total``: pfns of this pass looked at and to
-    look at; ``bytes_written``, ``seconds``: since the save began; ``dirty_count``: what this pass set out with.
+    look at; ``bytes_written``, ``seconds``: since the save began; ``dirty_count``: what this pass set out with;
+    ``p2m_follows``, ``p2m_resent``: changes of the p2m's structure followed, and pfns marked for another sending
+    because of what the p2m says of them, since the save began.
     """
 
     phase: str
@@ -23,6 +25,8 @@ class Progress:
     bytes_written: int
     dirty_count: int
     seconds: float
+    p2m_follows: int = 0
+    p2m_resent: int = 0
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -50,13 +54,42 @@ class PassReport:
 
 
 @dataclass
+class P2mReport:
+    """What the guest did to its p2m during a save that follows it, and what that cost.
+
+    ``changes``: "follow" or "abort"; ``follows``: changes of structure that were followed, of them ``unannounced``
+    those that p2m_generation said nothing of; ``overtaken``: attempts to follow one that the next change came into;
+    ``records``: X86_PV_P2M_FRAMES sent after the first one; ``restless``:
+    the limits were reached and the guest suspended for that. By the ``sweeps`` over the p2m: pfns that ``appeared``,
+    ``vanished``, ``moved`` to another frame, that may have gone and come back (``returned``), page ``tables`` that may
+    refer to such; ``resent``: of all these, pfns that no dirty bitmap named.
+    """
+
+    changes: str = "abort"
+    follows: int = 0
+    unannounced: int = 0
+    overtaken: int = 0
+    records: int = 0
+    restless: bool = False
+    sweeps: int = 0
+    appeared: int = 0
+    vanished: int = 0
+    moved: int = 0
+    returned: int = 0
+    tables: int = 0
+    resent: int = 0
+    seconds_following: float = 0.0
+    seconds_sweeping: float = 0.0
+
+
+@dataclass
 class SaveReport:
     """A save that has succeeded.
 
     ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
     ``seconds_paused``: from then until the stream's last octet was written; ``logdirty_retried``: log-dirty
     mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
-    sent all pages a second time, if asked for; ``warnings``: what
+    sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``warnings``: what
     could not be tidied up afterwards (the image is complete all the same).
     """
 
@@ -72,6 +105,7 @@ class SaveReport:
     seconds_suspending: float = 0.0
     seconds_paused: float = 0.0
     verify: Optional[PassReport] = None
+    p2m: P2mReport = field(default_factory=P2mReport)
     warnings: list[str] = field(default_factory=list)
 
     @property

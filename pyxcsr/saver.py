@@ -18,9 +18,11 @@ from pyxcsr.errors import (
     HypervisorError,
     NotSupported,
     OutputError,
+    P2mChanged,
     SuspendError,
     UsageError,
 )
+from pyxcsr.following import Following
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
@@ -32,8 +34,8 @@ from pyxcsr.hypervisor.interface import (
     SaveHandle,
     SinkHandle,
 )
-from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
-from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, Decision, P2mLimits, Policy, PrecopyStats, SimplePolicy
+from pyxcsr.report import P2mReport, PassReport, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend import XenstoreSuspend
 
@@ -64,6 +66,8 @@ def save(
     cancel: Optional[Cancel] = None,
     complete: Optional[Complete] = None,
     durable: bool = False,
+    p2m_changes: str = DEFAULT_P2M_CHANGES,
+    p2m_limits: Optional[P2mLimits] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -79,6 +83,9 @@ def save(
     unmapped, which takes its time: the guest may go on, or be destroyed, from there on.
 
     ``durable``: the caller makes a file durable afterwards (fsync): its pages go to the disk while others are copied.
+    ``p2m_changes``: "follow": a guest that changes its p2m during the save, its structure or what is in it, is saved as
+    it is when it is suspended; "abort": a change of structure ends the save, and ballooning is not looked for.
+    ``p2m_limits``: how often a change is followed (:class:`P2mLimits`); beyond, the policy may suspend the guest.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
@@ -87,9 +94,13 @@ def save(
     DomainNotFound, DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    return _Saver(hv, domid, live, verify, policy or SimplePolicy(), suspend, progress, cancel, complete, durable).run(
-        out
-    )
+    if p2m_changes not in P2M_CHANGES:
+        raise UsageError(f"p2m_changes is {p2m_changes!r}, not one of {', '.join(P2M_CHANGES)}")
+    p2m = P2mReport(changes=p2m_changes)
+    limits = p2m_limits or P2mLimits()
+    policy = policy or SimplePolicy()
+    saver = _Saver(hv, domid, live, verify, policy, suspend, progress, cancel, complete, durable, p2m, limits)
+    return saver.run(out)
 
 
 class _Saver:
@@ -107,13 +118,18 @@ class _Saver:
         cancel: Optional[Cancel],
         complete: Optional[Complete],
         durable: bool,
+        p2m: P2mReport,
+        limits: P2mLimits,
     ) -> None:
         self._hv, self._domid, self._live, self._verify, self._policy = hv, domid, live, verify, policy
         self._suspend: Suspend = suspend or XenstoreSuspend(hv, domid, cancel=cancel)
         self._progress, self._cancel, self._complete, self._durable = progress, cancel, complete, durable
+        self._p2m, self._limits = p2m, limits
+        self._following: Optional[Following] = None
         self._began = time.monotonic()
         self._shown = 0.0
         self._suspended_at: Optional[float] = None
+        self._seconds_suspending = 0.0
         self._complete_at: Optional[int] = None  # the offset at which the stream has its END
         self._ops: SaveOps
         self._save: SaveHandle
@@ -132,17 +148,28 @@ class _Saver:
             self._release_by(stack, self._sink.close)
             if self._durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)
-            self._ops = save_ops(self._hv, info, self._poll)
-            self._release_by(stack, self._ops.cleanup)
-            self._tell("setup")
-            self._ops.setup()
-            self._report = self._new_report(info)
-            self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
-            self._release_by(stack, self._save.close)
-            with self._guest_goes_on_if_this_fails(info):
-                self._stream(info)
+            if self._p2m.changes == "follow" and not self._live:
+                with self._guest_goes_on_if_this_fails(info):
+                    self._suspend_guest(info)  # now, so that nothing of its p2m can change after it was looked at
+                    self._set_up(stack, self._hv.domain_info(self._domid))
+                    self._stream(info)
+            else:
+                self._set_up(stack, info)
+                with self._guest_goes_on_if_this_fails(info):
+                    self._stream(info)
         self._report.seconds = time.monotonic() - self._began
         return self._report
+
+    def _set_up(self, stack: ExitStack, info: DomainInfo) -> None:
+        self._ops = save_ops(self._hv, info, self._poll, self._p2m, self._limits.settle_seconds)
+        self._release_by(stack, self._ops.cleanup)
+        self._tell("setup")
+        self._ops.setup()
+        self._report = self._new_report(info)
+        self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
+        self._release_by(stack, self._save.close)
+        if self._p2m.changes == "follow":
+            self._following = Following(self._ops, self._save, self._write, self._limits, self._p2m)
 
     def _release_by(self, stack: ExitStack, release: Callable[[], None]) -> None:
         """Has the stack call ``release``. Should that fail, it does not hide an earlier error, nor undo a success."""
@@ -165,6 +192,7 @@ class _Saver:
             nr_pfns=self._ops.nr_pfns,
             nr_vcpus=info.nr_online_vcpus,
             p2m_generation=self._ops.p2m_generation,
+            p2m=self._p2m,
         )
 
     def _stream(self, info: DomainInfo) -> None:
@@ -178,7 +206,8 @@ class _Saver:
             if self._live:
                 self._precopy()
                 self._rehearse()
-            self._suspend_guest(info)
+            if self._suspended_at is None:
+                self._suspend_guest(info)
             self._last_pass()
             if self._verify:
                 self._verify_pass()
@@ -193,6 +222,8 @@ class _Saver:
             self._put(tail)
             now = time.monotonic()
         self._report.bytes = self._sink.offset
+        self._report.nr_pfns = self._ops.nr_pfns
+        self._report.seconds_suspending = self._seconds_suspending
         self._report.seconds_paused = now - (self._suspended_at or now)
         self._report.seconds = time.monotonic() - self._began
         if self._complete is not None:
@@ -242,12 +273,36 @@ class _Saver:
         dirty, decision = self._ops.nr_pfns, Decision.CONTINUE
         while True:
             self._report.passes.append(self._pass("pass", dirty, suspended=False))
+            if self._following and self._following.restless:
+                self._stop_restless(self._following.restless)
+                return
             if decision is not Decision.CONTINUE or self._ask(None) is not Decision.CONTINUE:
                 return
-            dirty = self._save.logdirty_clean(final=False) + self._save.merge_deferred()
+            dirty = self._fetch_dirty(final=False)
             decision = self._ask(dirty)
 
-    def _ask(self, dirty: Optional[int]) -> Decision:
+    def _fetch_dirty(self, *, final: bool) -> int:
+        """Marks what the next pass has to send; returns how many pfns that is."""
+        dirty = self._save.logdirty_clean(final)
+        if self._following is None:
+            return dirty + self._save.merge_deferred()
+        if final:
+            self._following.settle()
+        else:
+            self._following.look()
+        return dirty + self._save.merge_deferred() + self._following.sweep(whole=not final)
+
+    def _stop_restless(self, why: str) -> None:
+        """The guest cannot be followed while it runs: may it be suspended now?"""
+        if self._ask(None, restless=True) is not Decision.STOP_AND_COPY:
+            raise P2mChanged(
+                f"domain {self._domid}: {why}. The policy does not let it be suspended for that",
+                field="p2m_generation",
+                value=self._ops.p2m_generation,
+                follows=self._p2m.follows,
+            )
+
+    def _ask(self, dirty: Optional[int], restless: bool = False) -> Decision:
         passes = self._report.passes
         stats = PrecopyStats(
             iteration=len(passes),
@@ -258,6 +313,7 @@ class _Saver:
             seconds=time.monotonic() - self._began,
             last_bytes=passes[-1].bytes,
             last_seconds=passes[-1].seconds,
+            p2m_restless=restless,
         )
         decision = self._policy(stats)
         if decision is Decision.ABORT:
@@ -270,22 +326,26 @@ class _Saver:
 
     def _last_pass(self) -> None:
         if self._live:
-            dirty = self._save.logdirty_clean(final=True) + self._save.merge_deferred()
+            dirty = self._fetch_dirty(final=True)
         else:
             self._save.mark_all()
             dirty = self._ops.nr_pfns
         self._report.passes.append(self._pass("final", dirty, suspended=True))
+        self._write(self._ops.end_of_pages())
 
     def _verify_pass(self) -> None:
         """All pages once more, for the receiver to compare with what it has."""
         self._write([Verify()])
         self._save.mark_all()
         self._report.verify = self._pass("verify", self._ops.nr_pfns, suspended=True)
+        self._write(self._ops.end_of_pages())
 
     def _pass(self, phase: str, dirty: int, *, suspended: bool) -> PassReport:
         done = PassReport(len(self._report.passes), suspended, dirty)
         began, offset, looked_at = time.monotonic(), self._sink.offset, 0
-        self._write(self._ops.check_iteration())
+        if self._following:
+            self._following.begin_pass()
+        self._check_iteration(suspended)
         self._save.pass_begin(suspended)
         more = dirty > 0
         while more:
@@ -295,10 +355,18 @@ class _Saver:
             looked_at += batch.nr_pfns
             self._tell(phase, done, looked_at, often=True)
             more = not batch.done
-        self._write(self._ops.check_iteration())
+            if self._following and not suspended:
+                self._following.look()
+        self._check_iteration(suspended)
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         self._tell(phase, done, looked_at)
         return done
+
+    def _check_iteration(self, suspended: bool) -> None:
+        if self._following and not suspended:
+            self._following.look()
+        else:
+            self._write(self._ops.check_iteration())
 
     # -- the guest
 
@@ -317,7 +385,7 @@ class _Saver:
         if not info.suspended:
             self._suspend()
         self._suspended_at = time.monotonic()
-        self._report.seconds_suspending = self._suspended_at - asked
+        self._seconds_suspending = self._suspended_at - asked
         self._check_suspended("has not been suspended")
 
     def _check_suspended(self, otherwise: str) -> None:
@@ -381,7 +449,9 @@ class _Saver:
         self._shown = now
         dirty = done.dirty if done else 0
         iteration = done.iteration if done else len(self._report.passes) if hasattr(self, "_report") else 0
-        self._progress(Progress(phase, iteration, looked_at, dirty, self._sink.offset, dirty, now - self._began))
+        sent, seconds = self._sink.offset, now - self._began
+        p2m = self._p2m
+        self._progress(Progress(phase, iteration, looked_at, dirty, sent, dirty, seconds, p2m.follows, p2m.resent))
 
 
 def _add(done: PassReport, batch: BatchResult) -> None:

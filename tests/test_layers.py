@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"hypervisor.interface"},
     {"stream", "hypervisor", "p2m", "suspend"},
     {"guest"},
-    {"saver", "restorer", "recovery", "xlconfig"},
+    {"saver", "following", "restorer", "recovery", "xlconfig"},
     {"cli", "helper", "__init__"},
 ]
 

@@ -11,7 +11,7 @@ static struct st_domain *guest(uint32_t domid, int *rc)
 }
 
 /* A guest that the stub's own kernel runs in. */
-static struct st_domain *booted(uint32_t domid, int *rc)
+struct st_domain *st_domain_booted(uint32_t domid, int *rc)
 {
     struct st_domain *d = guest(domid, rc);
 
@@ -270,7 +270,7 @@ int64_t stub_leaf_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
     int rc;
 
     st_lock();
-    d = booted(domid, &rc);
+    d = st_domain_booted(domid, &rc);
     if (d)
         count = copy_pfns(pfns, max, d->leaf, d->nr_leaves);
     st_unlock();
@@ -357,124 +357,6 @@ int stub_bump_generation(uint32_t domid, uint64_t by)
     return rc;
 }
 
-/* A second kernel L4 table that says the same as the first. */
-static int copy_root(struct st_domain *d, uint64_t *l4)
-{
-    int rc = st_new_table(d, 4, l4);
-
-    if (rc)
-        return rc;
-    memcpy(st_guest_page(d, *l4), st_guest_page(d, d->kernel_l4), ST_PAGE_SIZE);
-    st_set_level(d, *l4, 4, true);
-    return 0;
-}
-
-static int move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
-{
-    struct arch_shared_info *arch = &st_shared_info(d)->arch;
-    uint64_t l4 = d->p2m_l4;
-    int rc;
-
-    if (d->config.p2m_kind == STUB_P2M_TREE)
-        return st_error(EINVAL, "the guest has no linear p2m to move");
-    if (vaddr & (ST_PAGE_SIZE - 1) || vaddr < HYPERVISOR_VIRT_END)
-        return st_error(EINVAL, "a p2m cannot be at %#lx", (unsigned long)vaddr);
-    rc = new_root ? copy_root(d, &l4) : 0;
-    rc = rc ? rc : st_p2m_map(d, l4, vaddr);
-    if (rc)
-        return rc;
-    st_p2m_generation(d, 1);
-    d->p2m_l4 = l4;
-    d->p2m_vaddr = vaddr;
-    arch->p2m_vaddr = vaddr;
-    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[l4]);
-    st_p2m_generation(d, 1);
-    return 0;
-}
-
-int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
-{
-    struct st_domain *d;
-    int rc;
-
-    st_lock();
-    d = booted(domid, &rc);
-    if (d)
-        rc = move_p2m(d, vaddr, new_root);
-    st_unlock();
-    return rc;
-}
-
-int stub_replace_leaf(uint32_t domid, uint64_t index)
-{
-    struct st_domain *d;
-    int rc;
-
-    st_lock();
-    d = booted(domid, &rc);
-    if (d)
-        rc = st_p2m_replace_leaf(d, index);
-    st_unlock();
-    return rc;
-}
-
-static int balloon_out(struct st_domain *d, uint64_t pfn)
-{
-    int rc;
-
-    if (st.frames[d->truth[pfn]].kind != ST_DATA)
-        return st_error(EBUSY, "pfn %#lx is in use by the guest's kernel", (unsigned long)pfn);
-    st_user_unmap(d, pfn);
-    st_direct_unmap(d, pfn);
-    rc = st_p2m_set(d, pfn, ST_NONE);
-    return rc ? rc : st_remove_memory(d, pfn);
-}
-
-int stub_balloon_out(uint32_t domid, uint64_t pfn)
-{
-    struct st_domain *d;
-    int rc;
-
-    st_lock();
-    d = booted(domid, &rc);
-    d = d ? guest_with(domid, pfn, &rc) : NULL;
-    if (d)
-        rc = balloon_out(d, pfn);
-    st_unlock();
-    return rc;
-}
-
-static int balloon_in(struct st_domain *d, uint64_t pfn)
-{
-    int rc;
-
-    if (pfn >= d->nr_pfns || d->truth[pfn])
-        return st_error(EINVAL, "pfn %#lx has memory already, or is beyond the p2m's end", (unsigned long)pfn);
-    if (d->nr_mem >= d->max_pages)
-        return st_error(ENOMEM, "guest %u owns as many pages as it may (%lu)", d->id,
-                        (unsigned long)d->max_pages);
-    rc = st_add_memory(d, pfn);
-    if (rc)
-        return rc;
-    st_fill_data(d, pfn);
-    st_mark_dirty(d, pfn);
-    rc = st_p2m_set(d, pfn, d->truth[pfn]);
-    return rc ? rc : st_direct_map(d, pfn);
-}
-
-int stub_balloon_in(uint32_t domid, uint64_t pfn)
-{
-    struct st_domain *d;
-    int rc;
-
-    st_lock();
-    d = booted(domid, &rc);
-    if (d)
-        rc = balloon_in(d, pfn);
-    st_unlock();
-    return rc;
-}
-
 /* ---- raw values ---- */
 
 int stub_write_pte(uint32_t domid, uint64_t table_pfn, uint32_t index, uint64_t value, uint64_t *old)
@@ -512,7 +394,7 @@ int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
     int rc;
 
     st_lock();
-    d = booted(domid, &rc);
+    d = st_domain_booted(domid, &rc);
     if (d)
         rc = write_p2m(d, pfn, value, old);
     st_unlock();

@@ -100,6 +100,7 @@ off_t st_file_offset(uint64_t mfn);
 size_t st_frames_in_a_row(const xen_pfn_t *frames, size_t max);
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
 int st_extent_alloc(unsigned order, uint64_t *mfn);
+int st_frame_take(uint64_t mfn);
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);
 void st_frame_free(uint64_t mfn);
 void st_machine_idle(void);
@@ -167,6 +168,8 @@ struct st_domain {
     uint64_t fll;                       /* tree: the list of lists, ST_NONE: no tree */
     uint64_t fll_pfns;                  /* tree: the page in which the kernel keeps the lists' pfns */
     uint64_t p2m_vaddr;
+    bool dishonest;                     /* it changes its p2m's structure without saying so */
+    uint64_t ballooned;                 /* pages that it got, ever: no two come with the same content */
     uint64_t kernel_pfn;                /* the page in which the kernel keeps what it knows (guest_adopt.c) */
     char crash[192];                    /* why its kernel could not start */
 
@@ -199,6 +202,8 @@ bool st_domain_running(const struct st_domain *d);
 int st_domain_new(const stub_guest_config *config, struct st_domain **result);
 /* Room for pfns below nr_pfns; nr_pfns grows, never shrinks. */
 int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns);
+/* A guest that the stub's own kernel runs in, or NULL with *rc and the reason. */
+struct st_domain *st_domain_booted(uint32_t domid, int *rc);
 int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result);
 int st_domain_check_config(const stub_guest_config *config);
 int st_domain_unpause(struct st_domain *d);
@@ -215,12 +220,16 @@ static inline bool st_has_memory(const struct st_domain *d, uint64_t pfn)
 }
 void *st_guest_page(const struct st_domain *d, uint64_t pfn);
 int st_add_memory(struct st_domain *d, uint64_t pfn);
+/* The same with that frame, which must be free (-EBUSY). */
+int st_add_frame(struct st_domain *d, uint64_t pfn, uint64_t mfn);
 /* The same with a run of 2^order frames. */
 int st_add_extent(struct st_domain *d, uint64_t pfn, unsigned order, uint64_t *mfn);
 void st_sort_memory(struct st_domain *d);
 /* The pfn of a frame, if it is the domain's memory; else ST_NONE. */
 uint64_t st_own_pfn(const struct st_domain *d, uint64_t mfn);
 int st_remove_memory(struct st_domain *d, uint64_t pfn);
+/* A frame goes from one pfn to another that has none. */
+void st_move_memory(struct st_domain *d, uint64_t from, uint64_t to);
 int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn);
 void st_fill_data(struct st_domain *d, uint64_t pfn);
 void st_write_word(struct st_domain *d, uint64_t pfn, uint64_t offset, uint64_t value);
@@ -248,6 +257,12 @@ int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value);
 int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr);
 int st_p2m_replace_leaf(struct st_domain *d, uint64_t index);
 void st_p2m_generation(struct st_domain *d, uint64_t by);
+/* Around a change of the structure: the generation is odd in between, unless the guest says nothing of it. */
+void st_p2m_changes(struct st_domain *d);
+void st_p2m_drop_shared_l1(struct st_domain *d);
+int st_p2m_resize(struct st_domain *d, uint64_t nr_pfns);
+/* The tree, in other pages than before. */
+int st_p2m_move_tree(struct st_domain *d);
 
 /* ---- guest_build.c ---- */
 int st_guest_build(struct st_domain *d);

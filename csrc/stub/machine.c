@@ -324,6 +324,18 @@ static int next_free(uint64_t *mfn)
     return 0;
 }
 
+/* Takes one frame out of those that were given back. */
+int st_frame_take(uint64_t mfn)
+{
+    for (uint64_t i = st.nr_freed; i-- > 0;) {
+        if (st.freed[i] != mfn)
+            continue;
+        st.freed[i] = st.freed[--st.nr_freed];
+        return 0;
+    }
+    return st_error(EBUSY, "frame %#lx is not one that was given back", (unsigned long)mfn);
+}
+
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn)
 {
     st.frames[mfn] = (struct st_frame){ .pfn = pfn, .owner = owner, .kind = (uint8_t)kind };

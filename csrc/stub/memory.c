@@ -6,16 +6,29 @@ void *st_guest_page(const struct st_domain *d, uint64_t pfn)
     return st_page(d->truth[pfn]);
 }
 
+static void own(struct st_domain *d, uint64_t pfn, uint64_t mfn)
+{
+    st_frame_claim((uint16_t)d->id, ST_DATA, pfn, mfn);
+    d->truth[pfn] = mfn;
+    st.frames[mfn].mem_index = (uint32_t)d->nr_mem;
+    d->mem[d->nr_mem++] = pfn;
+}
+
 int st_add_extent(struct st_domain *d, uint64_t pfn, unsigned order, uint64_t *mfn)
 {
     int rc = st_extent_alloc(order, mfn);
 
-    for (uint64_t i = 0; !rc && i < 1UL << order; i++) {
-        st_frame_claim((uint16_t)d->id, ST_DATA, pfn + i, *mfn + i);
-        d->truth[pfn + i] = *mfn + i;
-        st.frames[*mfn + i].mem_index = (uint32_t)d->nr_mem;
-        d->mem[d->nr_mem++] = pfn + i;
-    }
+    for (uint64_t i = 0; !rc && i < 1UL << order; i++)
+        own(d, pfn + i, *mfn + i);
+    return rc;
+}
+
+int st_add_frame(struct st_domain *d, uint64_t pfn, uint64_t mfn)
+{
+    int rc = st_frame_take(mfn);
+
+    if (!rc)
+        own(d, pfn, mfn);
     return rc;
 }
 
@@ -63,6 +76,17 @@ int st_remove_memory(struct st_domain *d, uint64_t pfn)
     d->truth[pfn] = 0;
     st_frame_free(mfn);
     return 0;
+}
+
+void st_move_memory(struct st_domain *d, uint64_t from, uint64_t to)
+{
+    uint64_t mfn = d->truth[from];
+
+    d->mem[st.frames[mfn].mem_index] = to;
+    st.frames[mfn].pfn = to;
+    st.m2p[mfn] = to;
+    d->truth[to] = mfn;
+    d->truth[from] = 0;
 }
 
 static bool is_data(const struct st_domain *d, uint64_t pfn)

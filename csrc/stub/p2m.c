@@ -164,6 +164,13 @@ void st_p2m_generation(struct st_domain *d, uint64_t by)
     __atomic_store_n(&info->arch.p2m_generation, info->arch.p2m_generation + by, __ATOMIC_SEQ_CST);
 }
 
+/* A guest with a tree only has no generation to count: it is of the list that it has not got. */
+void st_p2m_changes(struct st_domain *d)
+{
+    if (!d->dishonest && d->config.p2m_kind != STUB_P2M_TREE)
+        st_p2m_generation(d, 1);
+}
+
 /* The pfn of the list that holds that leaf's mfn; ST_NONE if the kernel's notes of it are no pfn of its own. */
 static uint64_t tree_list(const struct st_domain *d, uint64_t index)
 {
@@ -233,6 +240,22 @@ static int unshare_l1(struct st_domain *d, uint64_t vaddr)
     return 0;
 }
 
+/* The shared table is a page again once nothing refers to it. */
+void st_p2m_drop_shared_l1(struct st_domain *d)
+{
+    uint64_t l1 = d->missing_l1;
+
+    for (uint64_t i = 0; l1 != ST_NONE && i < d->nr_leaves; i++)
+        if (st_find_table(d, d->p2m_l4, d->p2m_vaddr + (i << ST_PAGE_SHIFT), 1) == l1)
+            return;
+    if (l1 == ST_NONE)
+        return;
+    d->missing_l1 = ST_NONE;
+    st_set_level(d, l1, 0, false);
+    st_fill_data(d, l1);
+    st_mark_dirty(d, l1);
+}
+
 static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
 {
     uint64_t vaddr = d->p2m_vaddr + (index << ST_PAGE_SHIFT);
@@ -243,6 +266,7 @@ static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
     if (!rc)
         rc = st_map(d, d->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
     set_tree_entry(d, index);
+    st_p2m_drop_shared_l1(d);
     return rc;
 }
 
@@ -259,12 +283,131 @@ int st_p2m_replace_leaf(struct st_domain *d, uint64_t index)
         return rc;
     old = d->leaf[index];
     memcpy(st_guest_page(d, leaf), st_guest_page(d, old), ST_PAGE_SIZE);
-    st_p2m_generation(d, 1);
+    st_p2m_changes(d);
     rc = install_leaf(d, index, leaf);
-    st_p2m_generation(d, 1);
+    st_p2m_changes(d);
     if (old != d->missing_leaf)
         st_set_level(d, old, 0, false);
     return rc;
+}
+
+/* ---- the list and the tree grow, shrink and move ---- */
+
+static int need_list(struct st_domain *d, uint64_t index)
+{
+    uint64_t list;
+    int rc;
+
+    if (d->fll == ST_NONE || index % ST_ENTRIES)
+        return 0;
+    rc = new_leaf(d, &list);
+    if (rc)
+        return rc;
+    st_write_word(d, d->fll_pfns, index / ST_ENTRIES * sizeof(uint64_t), list);
+    st_write_word(d, d->fll, index / ST_ENTRIES * sizeof(uint64_t), d->truth[list]);
+    return 0;
+}
+
+static int add_leaf(struct st_domain *d, uint64_t index)
+{
+    uint64_t leaf;
+    int rc = d->config.share_invalid ? missing_leaf(d, &leaf) : new_leaf(d, &leaf);
+
+    rc = rc ? rc : need_list(d, index);
+    return rc ? rc : install_leaf(d, index, leaf);
+}
+
+static int grow(struct st_domain *d, uint64_t nr_pfns, uint64_t nr_leaves)
+{
+    uint64_t *leaf = realloc(d->leaf, nr_leaves * sizeof(*leaf));
+    int rc = leaf ? 0 : -ENOMEM;
+
+    if (leaf)
+        d->leaf = leaf;
+    rc = rc ? rc : st_domain_reserve(d, nr_pfns);
+    st_p2m_changes(d);
+    while (!rc && d->nr_leaves < nr_leaves) {
+        rc = add_leaf(d, d->nr_leaves);
+        d->nr_leaves += !rc;
+    }
+    st_p2m_changes(d);
+    return rc;
+}
+
+/* The page tables and the tree forget the leaf; a page of its own is data again. */
+static int drop_leaf(struct st_domain *d, uint64_t index)
+{
+    uint64_t vaddr = d->p2m_vaddr + (index << ST_PAGE_SHIFT), leaf = d->leaf[index], list;
+    int rc = unshare_l1(d, vaddr);
+
+    rc = rc ? rc : st_map(d, d->p2m_l4, vaddr, 0);
+    list = d->fll == ST_NONE ? ST_NONE : tree_list(d, index);
+    if (list != ST_NONE)
+        st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), ST_NONE);
+    st_p2m_drop_shared_l1(d);
+    if (leaf == d->missing_leaf)
+        return rc;
+    st_set_level(d, leaf, 0, false);
+    st_fill_data(d, leaf);
+    st_mark_dirty(d, leaf);
+    return rc;
+}
+
+static int shrink(struct st_domain *d, uint64_t nr_pfns, uint64_t nr_leaves)
+{
+    int rc = 0;
+
+    for (uint64_t pfn = nr_pfns; pfn < d->nr_pfns; pfn++)
+        if (st_has_memory(d, pfn))
+            return st_error(EBUSY, "pfn %#lx has memory", (unsigned long)pfn);
+    st_p2m_changes(d);
+    while (!rc && d->nr_leaves > nr_leaves) {
+        rc = drop_leaf(d, d->nr_leaves - 1);
+        d->nr_leaves -= !rc;
+    }
+    d->nr_pfns = nr_pfns;
+    st_p2m_changes(d);
+    return rc;
+}
+
+/* As Linux it says how many pfns there are only when the structure is there, and after the generation. */
+int st_p2m_resize(struct st_domain *d, uint64_t nr_pfns)
+{
+    uint64_t nr_leaves = (nr_pfns + ST_ENTRIES - 1) / ST_ENTRIES;
+    int rc;
+
+    if (!nr_pfns || nr_pfns > 1UL << 32 || (d->fll != ST_NONE && nr_pfns > 1UL << 27))
+        return st_error(EINVAL, "a p2m cannot have %lu pfns", (unsigned long)nr_pfns);
+    rc = nr_pfns >= d->nr_pfns ? grow(d, nr_pfns, nr_leaves) : shrink(d, nr_pfns, nr_leaves);
+    if (!rc)
+        __atomic_store_n(&st_shared_info(d)->arch.max_pfn, nr_pfns, __ATOMIC_SEQ_CST);
+    return rc;
+}
+
+static void free_tree(struct st_domain *d, uint64_t fll, uint64_t fll_pfns)
+{
+    const uint64_t *pfns = st_guest_page(d, fll_pfns);
+
+    for (uint64_t i = 0; i < d->nr_leaves; i += ST_ENTRIES)
+        if (st_has_memory(d, pfns[i / ST_ENTRIES]))
+            st_set_level(d, pfns[i / ST_ENTRIES], 0, false);
+    st_set_level(d, fll, 0, false);
+    st_set_level(d, fll_pfns, 0, false);
+}
+
+int st_p2m_move_tree(struct st_domain *d)
+{
+    uint64_t fll = d->fll, fll_pfns = d->fll_pfns;
+    int rc;
+
+    if (fll == ST_NONE)
+        return st_error(EINVAL, "the guest has no tree to move");
+    rc = make_tree(d);
+    if (rc)
+        return rc;
+    __atomic_store_n(&st_shared_info(d)->arch.pfn_to_mfn_frame_list_list, d->truth[d->fll], __ATOMIC_SEQ_CST);
+    free_tree(d, fll, fll_pfns);
+    return 0;
 }
 
 int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value)

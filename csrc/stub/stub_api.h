@@ -176,7 +176,11 @@ int stub_bump_generation(uint32_t domid, uint64_t by);
 int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root);
 int stub_replace_leaf(uint32_t domid, uint64_t index);
 int stub_balloon_out(uint32_t domid, uint64_t pfn);
-int stub_balloon_in(uint32_t domid, uint64_t pfn);
+int stub_balloon_in(uint32_t domid, uint64_t pfn, uint64_t mfn); /* mfn ~0: any */
+int stub_move_page(uint32_t domid, uint64_t from, uint64_t to);
+int stub_move_tree(uint32_t domid);
+int stub_resize_p2m(uint32_t domid, uint64_t nr_pfns);
+int stub_set_honest(uint32_t domid, bool honest);
 
 /* What a broken or hostile guest has: raw values. */
 int stub_write_pte(uint32_t domid, uint64_t table_pfn, uint32_t index, uint64_t value, uint64_t *old);

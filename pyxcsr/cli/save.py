@@ -18,7 +18,7 @@ from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
 from pyxcsr.errors import Cancelled, DomainNotFound, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
-from pyxcsr.policy import SimplePolicy
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, SimplePolicy
 from pyxcsr.report import SaveReport
 from pyxcsr.saver import save
 from pyxcsr.suspend import XenstoreSuspend
@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-iterations", type=int, default=5, metavar="N", help="live passes at most (5)")
     add("--target-dirty", type=int, default=50, metavar="N", help="suspend below so many dirty pages (50)")
+    add(
+        "--p2m-changes",
+        choices=P2M_CHANGES,
+        default=DEFAULT_P2M_CHANGES,
+        help="a guest that changes its p2m meanwhile (memory hot-plug, ballooning) is followed, or a change of "
+        f"structure ends the save (default: {DEFAULT_P2M_CHANGES})",
+    )
     add("--suspend-timeout", type=float, default=60.0, metavar="SECONDS", help="for the guest to answer (60)")
     add(
         "--then",
@@ -152,6 +159,7 @@ def _save(
             cancel=cancel,
             complete=_resume_at_once(suspend) if args.then == "resume" and args.format == "libxc" else None,
             durable=True,
+            p2m_changes=args.p2m_changes,
         )
     finally:
         if line:

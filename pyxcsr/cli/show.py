@@ -69,11 +69,24 @@ def summary(report: SaveReport) -> str:
         f"guest: {1000 * report.seconds_suspending:.1f} ms to suspend, "
         f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete"
     )
+    lines += _p2m(report)
     if report.verify is not None:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.logdirty_retried:
         lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])
+
+
+def _p2m(report: SaveReport) -> list[str]:
+    p2m = report.p2m
+    if not (p2m.follows or p2m.overtaken or p2m.resent):
+        return []
+    return [
+        f"p2m: {p2m.follows} changes followed, {p2m.appeared} pfns appeared, {p2m.vanished} vanished, "
+        f"{p2m.moved} moved; {p2m.resent} sent again for it; "
+        f"{1000 * (p2m.seconds_following + p2m.seconds_sweeping):.1f} ms"
+        + ("; suspended because it never held still" if p2m.restless else "")
+    ]
 
 
 def _row(row: PassReport) -> str:

@@ -11,6 +11,7 @@ from typing import final
 from pyxcsr.errors import NotSupported
 from pyxcsr.guest.ops import RestoredState, Rings
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, SourceHandle
+from pyxcsr.report import P2mReport
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import Record
 
@@ -23,7 +24,9 @@ class HvmSaveOps:
     p2m = None
     p2m_generation = 0
 
-    def __init__(self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
+    ) -> None:
         self._domid = info.domid
 
     @property
@@ -52,6 +55,14 @@ class HvmSaveOps:
 
     def check_iteration(self) -> Iterator[Record]:
         """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale."""
+        return iter(())
+
+    def settle(self) -> Iterator[Record]:
+        """Nothing, for the same reason."""
+        return iter(())
+
+    def end_of_pages(self) -> Iterator[Record]:
+        """Nothing: an HVM guest's pages are all that there is."""
         return iter(())
 
     def end_of_checkpoint(self) -> bytes:

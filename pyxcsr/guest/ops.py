@@ -3,8 +3,11 @@
 Ops *give records*; only the saver writes them. They are called from one thread, in this order:
 
     setup, static_data, start_of_stream,
-    start_of_checkpoint, { check_iteration, pages, check_iteration } ..., end_of_checkpoint,
+    start_of_checkpoint, { check_iteration, pages, check_iteration } ...,
+    settle, check_iteration, pages, check_iteration, end_of_pages, end_of_checkpoint,
     cleanup
+
+``settle`` and ``end_of_pages`` are this project's own.
 
 Names are libxc's (struct xc_sr_save_ops). ``pfn_to_gfn`` and ``normalise_page``, which libxc has among them, are
 done in C for a whole batch at a time; the p2m that they need is ``p2m``.
@@ -28,7 +31,7 @@ class SaveOps(Protocol):
 
     @property
     def nr_pfns(self) -> int:
-        """How many pfns there are to save. Valid after ``setup``; a count."""
+        """How many pfns there are to save. Valid after ``setup``; a count, which may grow and never shrinks."""
 
     @property
     def p2m(self) -> Optional[P2mHandle]:
@@ -59,8 +62,20 @@ class SaveOps(Protocol):
 
         The suspended pass is included, and so is the only pass of a non-live save. To *cancel* it raises
         (P2mChanged): the save ends, the guest goes on running. To *handle* a change it brings the ops up to date
-        (``p2m``, ``nr_pfns``) and yields the records that tell the receiver. No op of this release handles one.
+        (``p2m``, ``nr_pfns``) and yields the records that tell the receiver; what the change means for pages that
+        were sent already is the saver's to find out (SaveHandle.sweep). Ops that handle changes may be called
+        within a live pass, too.
         """
+
+    def settle(self) -> Iterator[Record]:
+        """The guest of a live save is suspended: what it did until now, announced or not, is done.
+
+        Called once, before the last pass; yields what the receiver must be told. From here on nothing may change,
+        and ``check_iteration`` cancels if it does. Ops that do not handle changes leave all to ``check_iteration``.
+        """
+
+    def end_of_pages(self) -> Iterator[Record]:
+        """What must follow the guest's pages. Called after the last pass, and again after one for comparison."""
 
     def end_of_checkpoint(self) -> bytes:
         """The guest's state besides its memory: records, as they stand in the stream. The guest is suspended."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Optional, final
+from typing import Optional, Union, final
 
 from pyxcsr.errors import NotSupported, P2mError
+from pyxcsr.guest.pv_p2m import FollowedChanges, RefusedChanges
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
-from pyxcsr.p2m.generation import check_same
-from pyxcsr.p2m.map import MappedP2m, map_p2m
-from pyxcsr.p2m.ordinary import check_leaves
 from pyxcsr.p2m.shared_info import SharedInfo
+from pyxcsr.report import P2mReport
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import (
     CpuidPolicy,
     MsrPolicy,
-    P2mFrames,
     PvInfo,
     Record,
 )
@@ -30,15 +28,18 @@ class PvSaveOps:
 
     domain_type = DomainType.PV
 
-    def __init__(self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
+    ) -> None:
         self._hv, self._info, self._cancel = hv, info, cancel
         self._domid = info.domid
+        self._report, self._settle_seconds = p2m, settle_seconds
         self._shared: Optional[SharedInfo] = None
-        self._mapped: Optional[MappedP2m] = None
+        self._p2m: Union[FollowedChanges, RefusedChanges, None] = None
 
     @property
     def nr_pfns(self) -> int:
-        return self._taken.handle.nr_pfns
+        return self._taken.nr_pfns
 
     @property
     def p2m(self) -> P2mHandle:
@@ -49,10 +50,10 @@ class PvSaveOps:
         return self._taken.generation
 
     @property
-    def _taken(self) -> MappedP2m:
-        if self._mapped is None:
+    def _taken(self) -> Union[FollowedChanges, RefusedChanges]:
+        if self._p2m is None:
             raise P2mError("the p2m has not been mapped", field="p2m", value=None)
-        return self._mapped
+        return self._p2m
 
     def setup(self) -> None:
         width = self._hv.domain_width(self._domid)
@@ -67,8 +68,13 @@ class PvSaveOps:
                 f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn
             )
         self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
-        self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
-        check_leaves(self._hv, self._domid, self.p2m)
+        if self._report.changes == "follow":
+            self._p2m = FollowedChanges(
+                self._hv, self._info, self._shared, self._cancel, self._report, self._settle_seconds
+            )
+        else:
+            self._p2m = RefusedChanges(self._hv, self._info, self._shared, self._cancel)
+        self._p2m.setup()
 
     def static_data(self) -> Iterator[Record]:
         yield PvInfo(WIDTH, LEVELS)
@@ -79,15 +85,20 @@ class PvSaveOps:
             yield MsrPolicy(msrs)
 
     def start_of_stream(self) -> Iterator[Record]:
-        yield P2mFrames(0, self.nr_pfns - 1, self._taken.leaf_pfns)
+        return self._taken.start()
 
     def start_of_checkpoint(self) -> Iterator[Record]:
         """Nothing: a PV guest's checkpoint begins with its pages."""
         return iter(())
 
     def check_iteration(self) -> Iterator[Record]:
-        check_same(self._page, self._taken.generation)
-        return iter(())
+        return self._taken.check()
+
+    def settle(self) -> Iterator[Record]:
+        return self._taken.settle()
+
+    def end_of_pages(self) -> Iterator[Record]:
+        return self._taken.end_of_pages()
 
     @property
     def _page(self) -> SharedInfo:
@@ -102,5 +113,5 @@ class PvSaveOps:
         with ExitStack() as stack:  # the second is released even if the first fails
             if self._shared is not None:
                 stack.callback(self._shared.close)
-            if self._mapped is not None:
-                stack.callback(self._mapped.handle.close)
+            if self._p2m is not None:
+                stack.callback(self._p2m.close)

@@ -72,9 +72,15 @@ def write_shared_info(hv: Hypervisor, domid: int, mfn: int, saved: bytes) -> Non
     hv.write_frame(domid, mfn, ARCH, bytes(arch))
 
 
+def claimed_pfns(saved: bytes) -> int:
+    """How many pfns the guest itself says that it has (shared_info max_pfn)."""
+    claimed: int = _U64.unpack_from(saved, ARCH)[0]
+    return claimed
+
+
 def check_shared_info(saved: bytes, nr_pfns: int, offset: int) -> None:
     """The guest's own size must be what the stream restores, or the guest would use pfns that it does not have."""
-    (claimed,) = _U64.unpack_from(saved, ARCH)
+    claimed = claimed_pfns(saved)
     if claimed < nr_pfns:
         raise StreamError(
             f"SHARED_INFO: the guest has {claimed:#x} pfns, but its p2m in the stream {nr_pfns:#x}",

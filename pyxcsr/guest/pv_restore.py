@@ -9,7 +9,7 @@ from typing import Optional, final
 from pyxcsr.errors import HypervisorError, IncompleteStream, NotSupported, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.guest.ops import RestoredState, Rings
-from pyxcsr.guest.pv_pages import check_shared_info, rebuild_start_info, write_shared_info
+from pyxcsr.guest.pv_pages import check_shared_info, claimed_pfns, rebuild_start_info, write_shared_info
 from pyxcsr.guest.pv_vcpus import HeldVcpus, Localiser, set_vcpus
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, RestoreHandle, SourceHandle, TscInfo
 from pyxcsr.p2m.map import pfn_limit_of
@@ -60,6 +60,7 @@ class PvRestoreOps:
         self._info_seen = self._static_done = False
         self._leaves = array("Q")
         self._nr_pfns = 0
+        self._changed = False  # the guest changed its p2m while it was saved: there were several P2M_FRAMES
         self._policy: dict[str, bytes] = {}
         self._shared: Optional[bytes] = None
         self._vcpus = HeldVcpus(info.max_vcpu_id)
@@ -157,6 +158,7 @@ class PvRestoreOps:
                 start_pfn=start,
                 end_pfn=end,
             )
+        self._changed = bool(self._leaves)
         self._guest.grow(end + 1)
         self._nr_pfns = max(self._nr_pfns, end + 1)
         self._leaves[first : first + len(record.frames)] = array("Q", record.frames)
@@ -190,8 +192,17 @@ class PvRestoreOps:
         self._hv.seed_grants(self._domid, rings.console, rings.store, *owners)
         return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console)
 
+    def _cut(self) -> None:
+        """A p2m that shrank while it was saved: the stream has the largest that it ever was, shared_info the last."""
+        claimed = claimed_pfns(self._shared) if self._shared else 0
+        if self._changed and 0 < claimed < self._nr_pfns:
+            self._guest.cut(claimed)
+            self._nr_pfns = claimed
+            del self._leaves[-(-claimed // PER_LEAF) :]
+
     def _check_whole(self, localiser: Localiser, offset: int) -> bytes:
         """Everything that the guest refers to must have come. Returns shared_info."""
+        self._cut()
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
         wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._tsc_seen}

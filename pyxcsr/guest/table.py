@@ -9,9 +9,10 @@ from pyxcsr.guest.ops import RestoreOps, Rings, SaveOps
 from pyxcsr.guest.pv import PvSaveOps
 from pyxcsr.guest.pv_restore import PvRestoreOps
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+from pyxcsr.report import P2mReport
 from pyxcsr.stream.format import DomainType
 
-SaveOpsFactory = Callable[[Hypervisor, DomainInfo, Callable[[], None]], SaveOps]
+SaveOpsFactory = Callable[[Hypervisor, DomainInfo, Callable[[], None], P2mReport, float], SaveOps]
 
 SAVE_OPS: Mapping[DomainType, SaveOpsFactory] = {
     DomainType.PV: PvSaveOps,
@@ -19,9 +20,16 @@ SAVE_OPS: Mapping[DomainType, SaveOpsFactory] = {
 }
 
 
-def save_ops(hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None]) -> SaveOps:
-    """The ops for a domain. ``cancel``: called while they wait; may raise."""
-    return SAVE_OPS[DomainType.HVM if info.hvm else DomainType.PV](hv, info, cancel)
+def save_ops(
+    hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
+) -> SaveOps:
+    """The ops for a domain. ``cancel``: called while they wait; may raise.
+
+    ``p2m``: says whether changes of the p2m are followed, and is where they are counted; ``settle_seconds``: how long
+    the guest may take over one of them.
+    """
+    kind = DomainType.HVM if info.hvm else DomainType.PV
+    return SAVE_OPS[kind](hv, info, cancel, p2m, settle_seconds)
 
 
 RestoreOpsFactory = Callable[[Hypervisor, DomainInfo, Rings, Callable[[], None]], RestoreOps]

@@ -92,6 +92,7 @@ def _save_domain(
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
+    from pyxcsr.policy import DEFAULT_P2M_CHANGES
     from pyxcsr.saver import save
 
     hv = held.enter_context(open_hypervisor(settings.backend))
@@ -111,6 +112,7 @@ def _save_domain(
         progress=ProgressThrottle(channel.progress),
         cancel=abort,
         complete=success,
+        p2m_changes=settings.p2m_changes or DEFAULT_P2M_CHANGES,
     )
 
 
@@ -160,7 +162,10 @@ class Success:
 def summary(report: SaveReport) -> str:
     """One line of figures for xl's log."""
     passes = len(report.passes)
+    changed = report.p2m.follows or report.p2m.resent
+    p2m = f"; p2m: {report.p2m.follows} changes followed, {report.p2m.resent} pfns sent again" if changed else ""
     return (
         f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
+        + p2m
     )

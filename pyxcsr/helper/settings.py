@@ -9,7 +9,7 @@ from pyxcsr.errors import UsageError
 
 
 class Settings(NamedTuple):
-    """The helper's settings. ``max_iterations`` and ``target_dirty``: None means the policy's default.
+    """The helper's settings. ``max_iterations``, ``target_dirty``, ``p2m_changes``: None means the default.
 
     ``stub_guest`` is only ever set where ``backend`` is "stub".
     """
@@ -18,6 +18,7 @@ class Settings(NamedTuple):
     max_iterations: Optional[int]
     target_dirty: Optional[int]
     stub_guest: Optional[str]
+    p2m_changes: Optional[str] = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -35,7 +36,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_iterations=_count(environ, "PYXCSR_MAX_ITERATIONS", least=1),
         target_dirty=_count(environ, "PYXCSR_TARGET_DIRTY", least=0),
         stub_guest=stub_guest,
+        p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", ("follow", "abort")),
     )
+
+
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> Optional[str]:
+    word = environ.get(name, "")
+    if word and word not in choices:
+        raise UsageError(f"{name} is {word!r}, not {' or '.join(choices)}")
+    return word or None
 
 
 def _count(environ: Mapping[str, str], name: str, *, least: int) -> Optional[int]:

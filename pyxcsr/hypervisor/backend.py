@@ -26,6 +26,7 @@ from pyxcsr.hypervisor.interface import (
     SaveHandle,
     SinkHandle,
     SourceHandle,
+    SweepResult,
     TscInfo,
 )
 from pyxcsr.hypervisor.library import Library
@@ -430,6 +431,14 @@ class P2m:
         rc = self._backend._lib.xcsr_p2m_pfn_of(self._live(), mfn, out)
         return int(out[0]) if rc == 0 else None
 
+    def swap(self, other: P2mHandle) -> None:
+        if not isinstance(other, P2m) or other._backend is not self._backend:
+            raise UsageError("this p2m belongs to another hypervisor handle")
+        rc = self._backend._lib.xcsr_p2m_swap(self._live(), other._live())
+        self._backend._check(rc, domid=self._domid)
+        self.nr_pfns, other.nr_pfns = other.nr_pfns, self.nr_pfns
+        self._nr_leaves, other._nr_leaves = other._nr_leaves, self._nr_leaves
+
     def close(self) -> None:
         with self._backend._lib.releasing():
             if self._cdata is not None:
@@ -520,6 +529,27 @@ class Save:
 
     def count_deferred(self) -> int:
         return int(self._backend._lib.xcsr_count_deferred(self._live()))
+
+    def follow(self) -> None:
+        self._call(self._backend._lib.xcsr_follow)
+
+    def sweep(self, whole: bool) -> SweepResult:
+        out = self._backend._ffi.new("xcsr_sweep_result *")
+        self._call(self._backend._lib.xcsr_sweep, whole, out)
+        return SweepResult(
+            int(out.pfns),
+            int(out.marked),
+            int(out.appeared),
+            int(out.vanished),
+            int(out.moved),
+            int(out.again),
+            int(out.returned),
+            int(out.tables),
+            int(out.pages_written),
+        )
+
+    def grow(self, nr_pfns: int) -> None:
+        self._call(self._backend._lib.xcsr_save_grow, nr_pfns)
 
     def pass_begin(self, suspended: bool) -> None:
         self._call(self._backend._lib.xcsr_pass_begin, suspended)

@@ -120,6 +120,9 @@ class Restore:
             )
         self._backend._check(rc, domid=self._domid)
 
+    def cut(self, nr_pfns: int) -> None:
+        self._call(self._backend._lib.xcsr_restore_cut, nr_pfns)
+
     def give_back(self) -> int:
         given = self._backend._ffi.new("uint64_t *")
         self._call(self._backend._lib.xcsr_restore_give_back, given)

@@ -70,6 +70,24 @@ class BatchResult(NamedTuple):
     next_pfn: int
 
 
+@dataclass(frozen=True)
+class SweepResult:
+    """What one :meth:`SaveHandle.sweep` found, in pfns: see xcsr_sweep_result in csrc/xcsr_api.h.
+
+    ``marked``: added to what the next pass sends; ``pages_written``: pages of the p2m, not pfns in them.
+    """
+
+    pfns: int
+    marked: int
+    appeared: int
+    vanished: int
+    moved: int
+    again: int
+    returned: int
+    tables: int
+    pages_written: int
+
+
 Again = Callable[[], None]
 """Called at least ten times a second while the output is slow; may raise to give up (cancel)."""
 
@@ -122,6 +140,9 @@ class P2mHandle(Protocol):
     def pfn_of(self, mfn: int) -> Optional[int]:
         """The pfn of a frame if the p2m names it as the guest's, else None."""
 
+    def swap(self, other: P2mHandle) -> None:
+        """Maps what the other one maps from now on, and the other what this one did; a save that uses it goes on."""
+
     def close(self) -> None:
         """Unmaps; harmless when done before."""
 
@@ -146,6 +167,20 @@ class SaveHandle(Protocol):
 
     def count_deferred(self) -> int:
         """Pfns whose last entry in the stream has no data, holes included."""
+
+    def follow(self) -> None:
+        """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
+
+    def sweep(self, whole: bool) -> SweepResult:
+        """Marks what must be sent again because the p2m says something else than what was sent.
+
+        ``whole``: looks at all of the p2m, not only where the dirty bitmap says that the guest wrote it.
+
+        Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`.
+        """
+
+    def grow(self, nr_pfns: int) -> None:
+        """The guest has so many pfns, if it had fewer; the new ones are marked."""
 
     def pass_begin(self, suspended: bool) -> None:
         """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
@@ -207,6 +242,9 @@ class RestoreHandle(Protocol):
 
     def check_tables(self, offset: int) -> None:
         """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
+
+    def cut(self, nr_pfns: int) -> None:
+        """The guest has so many pfns and no more: what was sent of others counts as gone."""
 
     def give_back(self) -> int:
         """Takes the memory of pfns that the stream sent and later said to be gone; returns how many pages.

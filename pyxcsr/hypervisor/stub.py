@@ -660,7 +660,10 @@ class StubDomain:
         self._check(self._lib.stub_move_p2m(self.domid, vaddr, new_root), vaddr=vaddr)
 
     def replace_leaf(self, index: int) -> None:
-        """Puts another page with the same content in the place of a p2m page; generation + 2."""
+        """Puts another page with the same content in the place of a p2m page; generation + 2.
+
+        A guest that has a tree only (``tree=only``) has no generation to count.
+        """
         self._check(self._lib.stub_replace_leaf(self.domid, index), index=index)
 
     def balloon_out(self, pfns: Union[int, Sequence[int]]) -> None:
@@ -668,10 +671,36 @@ class StubDomain:
         for pfn in [pfns] if isinstance(pfns, int) else pfns:
             self._check(self._lib.stub_balloon_out(self.domid, pfn), pfn=pfn)
 
-    def balloon_in(self, pfns: Union[int, Sequence[int]]) -> None:
-        """Gets memory for pfns; where the p2m page was shared it is replaced (generation + 2)."""
+    def balloon_in(self, pfns: Union[int, Sequence[int]], mfn: Optional[int] = None) -> None:
+        """Gets memory for pfns; where the p2m page was shared it is replaced (generation + 2).
+
+        As on Xen the p2m's page is dirty then, the page that came is not. ``mfn``: that frame, which must be free
+        (EBUSY), as the one that the pfn had before; None: any.
+        """
         for pfn in [pfns] if isinstance(pfns, int) else pfns:
-            self._check(self._lib.stub_balloon_in(self.domid, pfn), pfn=pfn)
+            self._check(self._lib.stub_balloon_in(self.domid, pfn, _NO_PFN if mfn is None else mfn), pfn=pfn)
+
+    def move_page(self, pfn: int, to: int) -> None:
+        """Gives a data page's frame another pfn, one without memory; entries that map it go on mapping it.
+
+        Raises StubError (EBUSY) for pages that the guest's kernel uses, EINVAL if ``to`` has memory.
+        """
+        self._check(self._lib.stub_move_page(self.domid, pfn, to), pfn=pfn, to=to)
+
+    def move_tree(self) -> None:
+        """Puts the p2m tree, its lists and their list, into other pages. EINVAL if it has none."""
+        self._check(self._lib.stub_move_tree(self.domid))
+
+    def resize_p2m(self, nr_pfns: int) -> None:
+        """Lets the p2m cover so many pfns from now on, more or fewer; generation + 2, then max_pfn.
+
+        Raises StubError (EBUSY) if a pfn beyond the new end has memory.
+        """
+        self._check(self._lib.stub_resize_p2m(self.domid, nr_pfns), nr_pfns=nr_pfns)
+
+    def set_honest(self, honest: bool) -> None:
+        """False: it changes the structure of its p2m from now on, and leaves p2m_generation as it is."""
+        self._check(self._lib.stub_set_honest(self.domid, honest))
 
     def set_writes(self, writes: int, pt_updates: int = 0) -> None:
         """How much it writes from now on, a tick or a turn of its thread."""

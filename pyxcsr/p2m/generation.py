@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Optional
 
 from pyxcsr.errors import P2mChanged, P2mError
 from pyxcsr.p2m.shared_info import SharedInfo
@@ -12,12 +13,14 @@ SETTLE_SECONDS = 1.0
 """How long a running guest may take over one change of its p2m."""
 
 
-def read_even(shared: SharedInfo, running: bool, cancel: Callable[[], None]) -> int:
+def read_even(
+    shared: SharedInfo, running: bool, cancel: Callable[[], None], seconds: Optional[float] = None
+) -> int:
     """The generation, once no change is in progress. Raises P2mError if that does not come to pass.
 
-    ``cancel``: called while waiting; may raise.
+    ``cancel``: called while waiting; may raise. ``seconds``: to wait at most (default SETTLE_SECONDS).
     """
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + (SETTLE_SECONDS if seconds is None else seconds)
     value = shared.generation()
     while value & 1:
         if not running or time.monotonic() > deadline:

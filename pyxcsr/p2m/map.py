@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
@@ -45,13 +45,21 @@ def pfn_limit(info: DomainInfo) -> int:
     return pfn_limit_of(info.tot_pages, max(info.max_pages, info.tot_pages))
 
 
-def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:
-    """The frames of the guest's p2m, by the list if there is one, else by the tree."""
+def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead, walk: Optional[Walk] = None) -> Leaves:
+    """The frames of the guest's p2m, by the list if there is one, else by the tree.
+
+    ``walk``: one that knows the tables already.
+    """
     limit = pfn_limit(info)
-    if head.is_list:
-        leaves = Walk(hv, info.domid, limit).leaves(head.cr3, head.vaddr, head.nr_pfns)
-    else:
-        leaves = read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
+    if not head.is_list:
+        return read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
+    walk = walk or Walk(hv, info.domid, limit)
+    walk.limit = limit
+    return walk.leaves(head.cr3, head.vaddr, head.nr_pfns)
+
+
+def check_repeats(info: DomainInfo, leaves: Leaves) -> None:
+    """Raises P2mError if too much of the p2m is the same frames over and over."""
     repeated = PER_LEAF * (len(leaves.mfns) - len(set(leaves.mfns)))
     if repeated > shared_limit(info):
         raise P2mError(
@@ -61,17 +69,22 @@ def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead) -> Leaves:
             value=repeated,
             limit=shared_limit(info),
         )
-    return leaves
 
 
-def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
-    leaves = find_leaves(hv, info, shared.head())
+def map_leaves(hv: Hypervisor, domid: int, leaves: Leaves) -> P2mHandle:
+    """Maps them. Raises P2mError if one cannot be mapped."""
     try:
-        handle = hv.map_p2m(info.domid, leaves.nr_pfns, leaves.mfns)
+        return hv.map_p2m(domid, leaves.nr_pfns, leaves.mfns)
     except HypervisorError as error:
         if error.op != "xenforeignmemory_map":
             raise
         raise P2mError(f"a frame of the p2m is not the guest's: {error}", field="p2m", errno=error.errno) from error
+
+
+def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
+    leaves = find_leaves(hv, info, shared.head())
+    check_repeats(info, leaves)
+    handle = map_leaves(hv, info.domid, leaves)
     try:
         pfns = handle.leaf_pfns()
         check_same(shared, generation)

@@ -73,11 +73,18 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
 
 
 class Walk:
-    """One walk; ``limit``: how many pfns the guest may have at most, whatever it claims."""
+    """Walks; ``limit``: how many pfns the guest may have at most, whatever it claims.
+
+    ``keep``: so many pfns are not cut off at the end, even if nothing is there: they have been used before.
+    A later walk reads all tables anew, and takes what has not changed as checked: entries are compared, and not
+    looked at one by one.
+    """
 
     def __init__(self, hv: Hypervisor, domid: int, limit: int) -> None:
-        self._hv, self._domid, self._limit = hv, domid, limit
+        self._hv, self._domid, self.limit = hv, domid, limit
         self._nr_mfns = hv.nr_mfns()
+        self.keep = 0
+        self._known: dict[int, tuple[int, array[int], array[int]]] = {}
 
     def leaves(self, cr3: int, vaddr: int, nr_pfns: int) -> Leaves:
         """Walks all four levels. Raises P2mError naming level, index, vaddr and mfn."""
@@ -86,12 +93,20 @@ class Walk:
         for level in LEVELS:
             first, last = vaddr >> level.shift, end >> level.shift
             base = first - first % PER_TABLE  # of the first table's first entry
-            entries: Sequence[int] = self._read(tables, level)[first - base : last - base + 1]
+            entries = self._read(tables, level)[first - base : last - base + 1]
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
                 end = check_range(vaddr, nr_pfns)
-            tables = self._frames(entries, level, first)
+            tables = self._frames_as_before(entries, level, first)
         return Leaves(nr_pfns, tables)
+
+    def _frames_as_before(self, entries: array[int], level: Level, first: int) -> array[int]:
+        known = self._known.get(level.number)
+        if known and known[0] == first and known[1] == entries:
+            return known[2]
+        mfns = self._frames(entries, level, first)
+        self._known[level.number] = (first, entries, mfns)
+        return mfns
 
     def _top(self, cr3: int) -> int:
         mfn = cr3 >> PAGE_SHIFT
@@ -143,7 +158,7 @@ class Walk:
             max_mfn=self._nr_mfns - 1,
         )
 
-    def _trim(self, entries: Sequence[int], vaddr: int, nr_pfns: int) -> tuple[Sequence[int], int]:
+    def _trim(self, entries: array[int], vaddr: int, nr_pfns: int) -> tuple[array[int], int]:
         """Cuts the list's end where the guest has only reserved room for memory it may get later.
 
         A guest that can grow maps the rest of its list with a shared page of empty entries, again and again.
@@ -155,7 +170,7 @@ class Walk:
         end = begin + -(-nr_pfns // PER_LEAF)
         whole: dict[int, bool] = {}  # what is known of tables that the list fills
         kept = len(entries)
-        while kept:
+        while kept and self._pfns_before(vaddr, kept - 1) >= self.keep:
             table = ((vaddr >> shift) + kept - 1) << (shift - PAGE_SHIFT)
             slots = range(max(begin, table), min(end, table + PER_TABLE))
             entry = entries[kept - 1]
@@ -168,16 +183,21 @@ class Walk:
                 whole[entry] = True
             kept -= 1
         if kept < len(entries):
-            nr_pfns = ((((vaddr >> shift) + kept) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if kept else 0
-        if not 0 < nr_pfns <= self._limit:
+            nr_pfns = self._pfns_before(vaddr, kept)
+        if not 0 < nr_pfns <= self.limit:
             raise P2mError(
                 f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have "
-                f"1 to {self._limit:#x}",
+                f"1 to {self.limit:#x}",
                 field="max_pfn",
                 value=nr_pfns,
-                limit=self._limit,
+                limit=self.limit,
             )
         return entries[:kept], nr_pfns
+
+    def _pfns_before(self, vaddr: int, nr: int) -> int:
+        """How many pfns the first ``nr`` level 2 entries of a list at ``vaddr`` cover."""
+        shift = LEVELS[2].shift
+        return ((((vaddr >> shift) + nr) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if nr else 0
 
     def _is_reserve(self, entry: int, slots: range) -> bool:
         """True if a level 1 table's slots (absolute indices) all name shared pages that hold no frame."""

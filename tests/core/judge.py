@@ -66,6 +66,8 @@ def judge_pages(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
             assert image.page(pfn) == page, f"pfn {pfn:#x} ({kind.name}) differs"
         have = set(pfns)
         for pfn, entry in image.entries.items():
+            if pfn >= guest.nr_pfns and image.page(pfn) == bytes(4096):
+                continue  # beyond the end of a p2m that has shrunk: what the receiver may write over
             assert pfn in have or entry.type == PageType.XTAB, f"pfn {pfn:#x} has no memory, but an entry {entry}"
     finally:
         os.close(fd)

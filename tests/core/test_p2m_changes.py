@@ -66,7 +66,7 @@ def test_cancelled(hv: StubBackend, tmp_path: Path, change: str, moment: tuple[s
         acted.append(guest.shared_info("p2m_generation"))
 
     with hv.stub.hook(at(function, nth, act)), pytest.raises(pyxcsr.P2mChanged) as caught:
-        save_to(hv, domid, tmp_path / "s", live=live)
+        save_to(hv, domid, tmp_path / "s", live=live, p2m_changes="abort")
     assert acted, "nothing happened: this test tests nothing"
     assert (caught.value.before, caught.value.after) == (before, acted[0])
     assert "p2m generation count changed. Migration aborted." in str(caught.value)
@@ -94,7 +94,8 @@ def test_the_command_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             return save(hv, domid, fd, **options)
 
     monkeypatch.setattr(command, "save", save_and_change)
-    status = main.main(["save", "--backend", "stub", "pv64:mem=16M", os.fspath(tmp_path / "file")])
+    words = ["save", "--backend", "stub", "--p2m-changes=abort", "pv64:mem=16M", os.fspath(tmp_path / "file")]
+    status = main.main(words)
     assert status == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +114,7 @@ def test_a_change_during_the_walk_is_walked_again(hv: StubBackend, tmp_path: Pat
             guest.move_p2m(next(moves), True)
 
     with hv.stub.hook(move):
-        report = save_to(hv, domid, tmp_path / "s")
+        report = save_to(hv, domid, tmp_path / "s", p2m_changes="abort")
     assert next(moves, None) is None
     assert report.p2m_generation == guest.shared_info("p2m_generation") == 6
     judge(hv, domid, tmp_path / "s")
@@ -128,7 +129,7 @@ def test_a_walk_that_is_always_overtaken_gives_up(hv: StubBackend) -> None:
             guest.bump_generation(2)
 
     with hv.stub.hook(restless), open("/dev/null", "wb") as out, pytest.raises(pyxcsr.P2mChanged):
-        save(hv, domid, out)
+        save(hv, domid, out, p2m_changes="abort")
     assert guest.running
 
 
@@ -144,7 +145,7 @@ def test_odd_at_first_is_waited_for(hv: StubBackend, tmp_path: Path, monkeypatch
             guest.set_generation(8)
 
     monkeypatch.setattr(generation.time, "sleep", sleep)
-    report = save_to(hv, domid, tmp_path / "s")
+    report = save_to(hv, domid, tmp_path / "s", p2m_changes="abort")
     assert report.p2m_generation == 8 and len(slept) >= 3
     judge(hv, domid, tmp_path / "s", xen=False)
 
@@ -154,7 +155,7 @@ def test_odd_for_ever_is_an_error(hv: StubBackend, monkeypatch: pytest.MonkeyPat
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     hv.stub.guest(domid).set_generation(7)
     with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.P2mError, match="odd") as caught:
-        save(hv, domid, out)
+        save(hv, domid, out, p2m_changes="abort")
     assert caught.value.field == "p2m_generation" and caught.value.value == 7
     assert hv.stub.guest(domid).running
 

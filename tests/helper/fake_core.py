@@ -67,9 +67,9 @@ def stray_output() -> None:
 
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
-              progress: Any, cancel: Any, complete: Any) -> types.SimpleNamespace:
+              progress: Any, cancel: Any, complete: Any, p2m_changes: str) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
-                  has_resume=hasattr(suspend, "resume"))
+                  has_resume=hasattr(suspend, "resume"), p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
     try:
         if what in ERRORS:
@@ -102,7 +102,7 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, polic
         progress(progress_of("final", 2, 256, 256))
         os.write(out, STREAM[len(STREAM) // 2 :])
         report = types.SimpleNamespace(domid=domid, passes=[1, 2, 3], pages=768, bytes=len(STREAM), seconds=1.5,
-                                       seconds_paused=0.25)
+                                       seconds_paused=0.25, p2m=types.SimpleNamespace(follows=0, resent=0))
         complete(report)
         progress(progress_of("done", 2, 256, 256))
     finally:

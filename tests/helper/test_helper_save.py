@@ -23,6 +23,8 @@ from fake_libxl import (
     decode,
 )
 
+from pyxcsr.policy import DEFAULT_P2M_CHANGES
+
 STREAM_SIZE = 256 * 4096
 
 
@@ -53,6 +55,7 @@ def test_success(tmp_path: Path) -> None:
         assert libxl.stderr == ""
     assert record(tmp_path) == {
         "backend": "xen", "domid": 7, "live": True, "verify": False, "iterations": 5, "dirty": 50, "has_resume": False,
+        "p2m_changes": DEFAULT_P2M_CHANGES,
         "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True, "left": [0, "mapped still"],
     }
 
@@ -69,6 +72,13 @@ def test_policy_from_the_environment(tmp_path: Path) -> None:
     with fake(tmp_path, env={"PYXCSR_MAX_ITERATIONS": "12", "PYXCSR_TARGET_DIRTY": "0"}) as libxl:
         assert libxl.serve() == 0
     assert (record(tmp_path)["iterations"], record(tmp_path)["dirty"]) == (12, 0)
+
+
+@pytest.mark.parametrize("word", ["follow", "abort", ""])
+def test_what_becomes_of_a_changing_p2m(tmp_path: Path, word: str) -> None:
+    with fake(tmp_path, env={"PYXCSR_P2M_CHANGES": word}) as libxl:
+        assert libxl.serve() == 0
+    assert record(tmp_path)["p2m_changes"] == (word or DEFAULT_P2M_CHANGES)
 
 
 @pytest.mark.parametrize("answer", [-1, 2])
@@ -171,6 +181,7 @@ REFUSED = [
     ({}, {"PYXCSR_MAX_ITERATIONS": "five"}, errno.EINVAL, "PYXCSR_MAX_ITERATIONS"),
     ({}, {"PYXCSR_TARGET_DIRTY": "-1"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
     ({}, {"PYXCSR_TARGET_DIRTY": "1e3"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
+    ({}, {"PYXCSR_P2M_CHANGES": "ignore"}, errno.EINVAL, "PYXCSR_P2M_CHANGES"),
     ({}, {"PYXCSR_BACKEND": "kvm"}, errno.EINVAL, "PYXCSR_BACKEND"),
     ({}, {"PYXCSR_BACKEND": "stub"}, errno.EINVAL, "PYXCSR_STUB_GUEST"),
     ({}, {"PYXCSR_STUB_GUEST": "pv64:mem=16M"}, errno.EINVAL, "PYXCSR_BACKEND=stub"),

@@ -117,7 +117,7 @@ def image_of(hv: StubBackend, domid: int, leaves: Optional[list[int]] = None) ->
 
 SHARED_ARCH = 3088
 UPCALL_SELECTORS = [64 * vcpu + 8 for vcpu in range(32)]
-FRAME_FIELDS = [SHARED_ARCH + offset for offset in (8, 24, 32)]  # list of lists; p2m_cr3, and p2m_vaddr with it
+FRAME_FIELDS = [SHARED_ARCH + offset for offset in (8, 24, 32, 40)]  # what is said of the old p2m: where, generation
 PENDING, MASK, WALLCLOCK = slice(2048, 2560), slice(2560, 3072), slice(3072, SHARED_ARCH)
 START_INFO = struct.Struct("<32sQQIxxxxQIxxxxQI")  # magic to console.domU.evtchn
 
