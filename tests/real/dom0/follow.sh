@@ -8,6 +8,10 @@ export PYXCSR_P2M_CHANGES=${PYXCSR_P2M_CHANGES:-follow} PYXCSR_MAX_ITERATIONS=8 
 [ "$who" = ours ] && export LIBXL_SAVE_HELPER=$helper || unset LIBXL_SAVE_HELPER
 mkdir -p /out
 generation() { xcpeer info "$1" | sed -n 's/.*p2m_generation //p'; }
+written_by_helper() {
+    local p; p=$(pgrep -f -- '-save-helper --save-domain' | head -n 1)
+    [ -n "$p" ] && awk '/^wchar/ {print $2}' "/proc/$p/io" 2>/dev/null || echo 0
+}
 restless() { # ballooned between 100 and 160 MiB, until it is no more
     while xl domid pulse >/dev/null 2>&1 && [ -e /tmp/migrating ]; do
         xl mem-set pulse $((100 + RANDOM % 60)); sleep 0.2
@@ -18,8 +22,8 @@ migrate() { # paused until the save is under way, so that it has not grown when 
     local before=$1 pid status until=$(($(ms) + 60000))
     touch /tmp/migrating
     xl -v migrate -s '' pulse 'env -u LIBXL_SAVE_HELPER xl migrate-receive' >/tmp/migrate.log 2>&1 & pid=$!
-    # both helpers tell of their first pass, once they have walked the p2m
-    until grep -qE 'live pass 0|Frames' /tmp/migrate.log || [ "$(ms)" -gt $until ] || ! kill -0 $pid; do sleep 0.05; done
+    # until the helper has written some MiB: it has walked the p2m then, and is in its first pass
+    until [ "$(written_by_helper)" -gt 8000000 ] || [ "$(ms)" -gt $until ] || ! kill -0 $pid; do sleep 0.05; done
     xl unpause pulse; restless & local storm=$!
     local moved=0
     while kill -0 $pid 2>/dev/null; do
