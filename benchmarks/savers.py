@@ -52,8 +52,8 @@ class Marks:
 class Saver:
     """What both have in common: one live pass at most, a suspend callback, marks."""
 
-    def __init__(self, hv: Any, domid: int) -> None:
-        self.hv, self.domid = hv, domid
+    def __init__(self, hv: Any, domid: int, *, durable: bool = False) -> None:
+        self.hv, self.domid, self.durable = hv, domid, durable
         self.guest = hv.stub.guest(domid)
         self.marks = Marks()
 
@@ -94,7 +94,8 @@ class Ours(Saver):
     """pyxcsr.save."""
 
     def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
-        pyxcsr.save(self.hv, self.domid, fd, live=live, suspend=suspend, policy=one_pass)
+        options: dict[str, Any] = {"live": live, "suspend": suspend, "policy": one_pass, "durable": self.durable}
+        pyxcsr.save(self.hv, self.domid, fd, **options)
 
 
 class Theirs(Saver):

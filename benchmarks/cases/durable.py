@@ -11,6 +11,7 @@ from benchmarks.context import Context
 from benchmarks.guests import guest, pages_of
 from benchmarks.measure import in_turn, timed
 from benchmarks.rows import Goal, Row, compared
+from benchmarks.savers import Ours
 
 GOAL = Goal(1.2)
 
@@ -40,9 +41,13 @@ def run(context: Context) -> Iterator[Row]:
         bench = Bench(context, hv, domid, pages)
         with bench.mapping:
             context.say(f"durable save of {size} to {context.disk}")
-            writers: dict[str, Callable[[int], object]] = {"bare": bench.bare, "ours": bench.ours.save}
-            if bench.theirs:
-                writers["theirs"] = bench.theirs.save
+            ours, theirs = Ours(hv, domid, durable=True), bench.theirs
+            writers: dict[str, Callable[[int], object]] = {
+                "bare": bench.bare,
+                "ours": lambda fd: ours.save(fd, live=True),
+            }
+            if theirs:
+                writers["theirs"] = lambda fd: theirs.save(fd, live=True)
             actions = [lambda write=x: _to_new_file(context, write) for x in writers.values()]
             seconds = dict(zip(writers, in_turn(context.repeats, *actions)))
     rate: dict[str, Any] = {"scale": 1e3, "unit": "ms"}

@@ -45,6 +45,9 @@
 #define ST_FIXMAP    0xffffffffff5fd000UL   /* where the kernel sees shared_info */
 #define ST_USER_BASE 0x400000UL             /* where the one process begins */
 
+#define ST_PIECE_BITS   65536UL         /* of a log-dirty bitmap: 8 KiB */
+#define ST_PIECES       (1UL << 17)     /* room for 2^33 pfns, the most that a domain may have with its reserve */
+
 #define ST_XEN_SLOT_FIRST 256UL         /* of an L4 table: Xen's own part of the address space */
 #define ST_XEN_SLOT_LAST  271UL
 
@@ -174,6 +177,7 @@ struct st_domain {
     char crash[192];                    /* why its kernel could not start */
 
     uint64_t *bitmap;                   /* log-dirty, by pfn */
+    uint8_t set_pieces[ST_PIECES];      /* pieces of it in which a bit is set: the others are not looked at */
     uint64_t dirty_count, fault_count;
 
     struct st_rng rng;

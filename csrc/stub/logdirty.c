@@ -1,8 +1,6 @@
 /* Log-dirty mode: which pfns were written since the bitmap was last cleaned. */
 #include "internal.h"
 
-#define PIECE_WORDS 512UL
-
 /* Xen finds the pfn through the m2p. */
 void st_mark_dirty(struct st_domain *d, uint64_t pfn)
 {
@@ -17,29 +15,24 @@ void st_mark_dirty(struct st_domain *d, uint64_t pfn)
     if (d->bitmap[pfn / 64] & word)
         return;
     d->bitmap[pfn / 64] |= word;
+    d->set_pieces[pfn / ST_PIECE_BITS] = 1;
     d->dirty_count++;
     d->fault_count++;
 }
 
-static bool any_set(const uint64_t *words, uint64_t count)
+static uint64_t piece_octets(uint64_t octets, uint64_t at)
 {
-    uint64_t all = 0;
-
-    for (uint64_t i = 0; i < count; i++)
-        all |= words[i];
-    return all;
+    return octets - at < ST_PIECE_BITS / 8 ? octets - at : ST_PIECE_BITS / 8;
 }
 
-/* Clears the pieces that are not clear: what is clean is only read. */
 static void clear_bitmap(struct st_domain *d)
 {
-    uint64_t words = (d->nr_pfns + 63) / 64;
+    uint64_t octets = (d->nr_pfns + 63) / 64 * 8;
 
-    for (uint64_t at = 0; at < words; at += PIECE_WORDS) {
-        uint64_t count = words - at < PIECE_WORDS ? words - at : PIECE_WORDS;
-
-        if (any_set(d->bitmap + at, count))
-            memset(d->bitmap + at, 0, count * sizeof(*d->bitmap));
+    for (uint64_t at = 0, piece = 0; at < octets; at += ST_PIECE_BITS / 8, piece++) {
+        if (d->set_pieces[piece])
+            memset((uint8_t *)d->bitmap + at, 0, piece_octets(octets, at));
+        d->set_pieces[piece] = 0;
     }
     d->dirty_count = d->fault_count = 0;
 }
@@ -95,7 +88,12 @@ static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
     uint64_t octets = (pages + 7) / 8, have = (d->nr_pfns + 7) / 8;
 
     have = have < octets ? have : octets;
-    memcpy(out, d->bitmap, have);
+    for (uint64_t at = 0; at < have; at += ST_PIECE_BITS / 8) {
+        if (d->set_pieces[at / (ST_PIECE_BITS / 8)])
+            memcpy(out + at, (uint8_t *)d->bitmap + at, piece_octets(have, at));
+        else
+            memset(out + at, 0, piece_octets(have, at));
+    }
     memset(out + have, 0, octets - have);
     if (pages % 8)
         out[octets - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
