@@ -39,7 +39,9 @@ def no(kind: str, words: str) -> Outcome:
 @dataclass(frozen=True)
 class Hostile:
     """One guest. ``live_only``: a non-live save gives it no moment to act; ``lost``: no save can follow;
-    ``gives_back``: pages that it gave back after they were sent may still be in the image."""
+    ``gives_back``: pages that it gave back after they were sent may still be in the image; ``patience``: seconds that
+    it gets to answer a request to suspend, and again to follow it.
+    """
 
     name: str
     act: Act
@@ -49,6 +51,7 @@ class Hostile:
     live_only: bool = False
     lost: bool = False
     gives_back: bool = False
+    patience: float = 60.0
 
 
 def _shared(field: str, value: int) -> Act:
@@ -399,9 +402,9 @@ def _table_loop(g: Inside) -> None:
 def _ways_out() -> list[Hostile]:
     out = [
         Hostile("never suspends", lambda g: g.guest.set_suspend("ignore"),
-                (no("SuspendTimeout", "did not acknowledge"),)),
+                (no("SuspendTimeout", "did not acknowledge"),), patience=0.15),
         Hostile("acknowledges and goes on", lambda g: g.guest.set_suspend("ack-only"),
-                (no("SuspendTimeout", "did not suspend"),)),
+                (no("SuspendTimeout", "did not suspend"),), patience=0.15),
         Hostile("crashes while suspending", lambda g: g.guest.set_suspend("crash"),
                 (no("SuspendError", "crash"),), lost=True),
         Hostile("powers off while suspending", lambda g: g.guest.set_suspend("poweroff"),

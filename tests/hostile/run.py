@@ -16,7 +16,7 @@ from hostile.inside import Inside, Restless
 
 @dataclass
 class Cost:
-    """Of one save. Memory in octets: the process's peak, and Python's part of it; most pages mapped at once."""
+    """Of one save: the processor's seconds; octets of memory, in all and Python's, at the peak; most pages mapped."""
 
     seconds: float = 0.0
     python: int = 0
@@ -89,18 +89,18 @@ def measured(cost: Cost) -> Iterator[None]:
     """Memory and time of what is done within."""
     tracemalloc.start()
     can = _forget_peak()
-    before, began = _status("VmRSS"), time.monotonic()
+    before, began = _status("VmRSS"), time.process_time()
     try:
         yield
     finally:
-        cost.seconds = time.monotonic() - began
+        cost.seconds = time.process_time() - began
         cost.python = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         cost.resident = max(0, _status("VmHWM") - before) if can else None
 
 
 def save_hostile(
-    hv: Any, case: Hostile, path: Path, live: bool, save: Callable[[Any, int, Path, bool], None]
+    hv: Any, case: Hostile, path: Path, live: bool, save: Callable[[Any, int, Path, bool, float], None]
 ) -> tuple[Inside, Cost, Optional[BaseException], int]:
     """Makes the guest, saves it while it acts; (guest, cost, what the save raised, how often it acted)."""
     from pyxcsr.hypervisor.stub import StubGuest
@@ -110,7 +110,7 @@ def save_hostile(
     inside, cost, raised = Inside(hv, domid, other), Cost(), None
     with measured(cost), hostile(case, inside, cost) as acting:
         try:
-            save(hv, domid, path, live)
+            save(hv, domid, path, live, case.patience)
         except Exception as error:
             raised = error
     cost.octets = path.stat().st_size

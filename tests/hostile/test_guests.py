@@ -24,9 +24,9 @@ SANITIZED = "libasan" in Path("/proc/self/maps").read_text()
 CASES = [(case, live) for case in GUESTS for live in (True, False) if live or not case.live_only]
 
 
-def save_it(hv: Any, domid: int, path: Path, live: bool) -> None:
-    """With little patience for a guest that does not suspend."""
-    suspend = pyxcsr.XenstoreSuspend(hv, domid, timeout=0.15)
+def save_it(hv: Any, domid: int, path: Path, live: bool, patience: float) -> None:
+    """Into a file."""
+    suspend = pyxcsr.XenstoreSuspend(hv, domid, timeout=patience)
     save_to(hv, domid, path, live=live, suspend=suspend)
 
 

@@ -162,7 +162,7 @@ def save_case(folder: Path, case: Any, by: str) -> tuple[str, str]:
         return class_of(hv, inside, cost, raised, path, guest)
 
 
-def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool], None]:
+def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool, float], None]:
     """A saver for save_hostile; raises RuntimeError with the errno where libxenguest fails."""
     from pyxcsr.errors import XcsrError
     from pyxcsr.suspend import XenstoreSuspend
@@ -171,10 +171,10 @@ def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool], None]:
     assert library is not None
     peer = Libxenguest(folder / SONAME, library)
 
-    def save(hv: Any, domid: int, path: Path, live: bool) -> None:
+    def save(hv: Any, domid: int, path: Path, live: bool, patience: float) -> None:
         def suspend() -> bool:
             try:
-                XenstoreSuspend(hv, domid, timeout=0.15)()
+                XenstoreSuspend(hv, domid, timeout=patience)()
             except XcsrError:
                 return False
             return True
@@ -188,12 +188,12 @@ def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool], None]:
     return save
 
 
-def by_pyxcsr(hv: Any, domid: int, path: Path, live: bool) -> None:
+def by_pyxcsr(hv: Any, domid: int, path: Path, live: bool, patience: float = 60.0) -> None:
     """A saver for save_hostile."""
     import pyxcsr
 
     with open(path, "wb") as out:
-        pyxcsr.save(hv, domid, out, live=live, suspend=pyxcsr.XenstoreSuspend(hv, domid, timeout=0.15))
+        pyxcsr.save(hv, domid, out, live=live, suspend=pyxcsr.XenstoreSuspend(hv, domid, timeout=patience))
 
 
 def class_of(hv: Any, inside: Any, cost: Any, raised: Any, path: Path, guest: Any) -> tuple[str, str]:
