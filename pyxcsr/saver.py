@@ -19,6 +19,8 @@ from pyxcsr.errors import (
     NotSupported,
     OutputError,
     P2mChanged,
+    PageError,
+    PageTableError,
     SuspendError,
     UsageError,
 )
@@ -350,7 +352,8 @@ class _Saver:
         more = dirty > 0
         while more:
             self._poll()
-            batch = self._save.batches(self._sink, self._poll)
+            with self._cause_is_told(suspended):
+                batch = self._save.batches(self._sink, self._poll)
             _add(done, batch)
             looked_at += batch.nr_pfns
             self._tell(phase, done, looked_at, often=True)
@@ -361,6 +364,16 @@ class _Saver:
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         self._tell(phase, done, looked_at)
         return done
+
+    @contextmanager
+    def _cause_is_told(self, suspended: bool) -> Iterator[None]:
+        """A page that cannot be sent of a suspended guest: because its p2m has changed? Then that is the error."""
+        try:
+            yield
+        except (PageError, PageTableError):
+            if suspended:
+                self._write(self._ops.check_iteration())
+            raise
 
     def _check_iteration(self, suspended: bool) -> None:
         if self._following and not suspended:
