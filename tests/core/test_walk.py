@@ -41,7 +41,7 @@ def walked(hv: StubBackend, domid: int) -> tuple[int, list[int]]:
 def test_wherever_the_list_is(hv: StubBackend, vaddr: int) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="10M"))
     guest = hv.stub.guest(domid)
-    guest.move_p2m(0xFFFFC98000000000, False)  # away, so that any place is free
+    guest.move_p2m(0xFFFFD00000000000, False)  # away, so that any place is free
     if vaddr != guest.shared_info("p2m_vaddr"):
         guest.move_p2m(vaddr, True)
     nr_pfns, leaves = walked(hv, domid)

@@ -39,7 +39,8 @@ begin_anew() { # after a failure: the next pair is to start from a guest that is
 }
 pair() { # pair N WAY SAVER RESTORER
     local n=$1 was=$fails since a ms; shift
-    since=$(beat) a=$(ms)
+    until since=$(beat) && [ "$since" ]; do sleep 0.2; done # a log just begun has none yet
+    a=$(ms)
     step "$1: $2 -> $3, $n" moved "$@"; ms=$(($(ms) - a))
     [ $fails -gt $was ] || step "  the guest goes on, memory clean" goes_on
     echo "$* $n $((fails == was)) $ms $since" >>$rows
