@@ -80,6 +80,12 @@ def test_p2m_changes(lab: Lab, tmp_path: Path) -> None:
 
 
 @each_release
+def test_p2m_changes_are_followed(lab: Lab, tmp_path: Path) -> None:
+    """A guest that is ballooned all along and grows in mid-save is migrated, ten times."""
+    lab.prove("follow.sh", "ours", 10, tmp_path=tmp_path, seconds=2400)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_figures(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Passes, time paused and pages a second, ours and Xen's own; kept beside the images."""
