@@ -13,7 +13,7 @@ from typing import Any, Optional, Protocol, Union
 
 from pyxcsr.errors import Cancelled, DomainDying, NotSupported, StreamError, UsageError, VerifyMismatch
 from pyxcsr.guest.ops import RestoreOps, Rings
-from pyxcsr.guest.table import RESTORE_OPS
+from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
 from pyxcsr.report import Progress, ProgressCallback, RestoreReport
 from pyxcsr.stream.format import RECORD_OPTIONAL, DomainType, RecordType

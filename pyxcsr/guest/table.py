@@ -1,13 +1,12 @@
-"""The tables: guest type to the ops that save it, and to those that restore it."""
+"""The table of saves: guest type to its ops."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyxcsr.guest.hvm import HvmRestoreOps, HvmSaveOps
-from pyxcsr.guest.ops import RestoreOps, Rings, SaveOps
+from pyxcsr.guest.hvm import HvmSaveOps
+from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.pv import PvSaveOps
-from pyxcsr.guest.pv_restore import PvRestoreOps
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
 from pyxcsr.report import P2mReport
 from pyxcsr.stream.format import DomainType
@@ -30,11 +29,3 @@ def save_ops(
     """
     kind = DomainType.HVM if info.hvm else DomainType.PV
     return SAVE_OPS[kind](hv, info, cancel, p2m, settle_seconds)
-
-
-RestoreOpsFactory = Callable[[Hypervisor, DomainInfo, Rings, Callable[[], None]], RestoreOps]
-
-RESTORE_OPS: Mapping[DomainType, RestoreOpsFactory] = {
-    DomainType.PV: PvRestoreOps,
-    DomainType.HVM: HvmRestoreOps,
-}
