@@ -142,6 +142,7 @@ class _Saver:
 
     def run(self, out: Union[int, HasFileno]) -> SaveReport:
         info = self._check_domain(self._hv.domain_info(self._domid))
+        self._new_ops(info).check()
         check: Optional[Callable[[], None]] = getattr(self._suspend, "check", None)
         if check is not None and not info.suspended:
             check()
@@ -162,8 +163,11 @@ class _Saver:
         self._report.seconds = time.monotonic() - self._began
         return self._report
 
+    def _new_ops(self, info: DomainInfo) -> SaveOps:
+        return save_ops(self._hv, info, self._poll, self._p2m, self._limits.settle_seconds)
+
     def _set_up(self, stack: ExitStack, info: DomainInfo) -> None:
-        self._ops = save_ops(self._hv, info, self._poll, self._p2m, self._limits.settle_seconds)
+        self._ops = self._new_ops(info)
         self._release_by(stack, self._ops.cleanup)
         self._tell("setup")
         self._ops.setup()

@@ -40,6 +40,9 @@ class HvmSaveOps:
             domid=self._domid,
         )
 
+    def check(self) -> None:
+        raise self._unsupported()
+
     def setup(self) -> None:
         raise self._unsupported()
 

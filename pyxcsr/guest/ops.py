@@ -2,12 +2,12 @@
 
 Ops *give records*; only the saver writes them. They are called from one thread, in this order:
 
-    setup, static_data, start_of_stream,
+    check, setup, static_data, start_of_stream,
     start_of_checkpoint, { check_iteration, pages, check_iteration } ...,
     settle, check_iteration, pages, check_iteration, end_of_pages, end_of_checkpoint,
     cleanup
 
-``settle`` and ``end_of_pages`` are this project's own.
+``check``, ``settle`` and ``end_of_pages`` are this project's own.
 
 Names are libxc's (struct xc_sr_save_ops). ``pfn_to_gfn`` and ``normalise_page``, which libxc has among them, are
 done in C for a whole batch at a time; the p2m that they need is ``p2m``.
@@ -41,11 +41,17 @@ class SaveOps(Protocol):
     def p2m_generation(self) -> int:
         """The generation that the p2m was taken at; 0 where there is none."""
 
+    def check(self) -> None:
+        """Raises NotSupported for a guest that this release cannot save; takes nothing, and changes nothing.
+
+        Called before a guest is asked for anything, perhaps on other ops than those that then save it.
+        """
+
     def setup(self) -> None:
         """Learns about the guest and maps what is needed for the whole save.
 
-        Called once, first, the guest running or suspended. On failure nothing has been written; what has been
-        mapped is released by ``cleanup``.
+        Called once, before what follows, the guest running or suspended. On failure nothing has been written; what
+        has been mapped is released by ``cleanup``.
         """
 
     def static_data(self) -> Iterator[Record]:

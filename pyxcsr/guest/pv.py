@@ -55,13 +55,15 @@ class PvSaveOps:
             raise P2mError("the p2m has not been mapped", field="p2m", value=None)
         return self._p2m
 
-    def setup(self) -> None:
+    def check(self) -> None:
         width = self._hv.domain_width(self._domid)
         if width != WIDTH:
             raise NotSupported(
                 f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones",
                 domid=self._domid,
             )
+
+    def setup(self) -> None:
         if not 0 < self._info.shared_info_mfn < self._hv.nr_mfns():
             mfn = self._info.shared_info_mfn
             raise P2mError(

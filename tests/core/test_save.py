@@ -256,3 +256,19 @@ def test_state_that_does_not_fit_at_first(
     hv._state = hv._ffi.new("char[]", room)
     save_to(hv, domid, tmp_path / "s")
     judge(hv, domid, tmp_path / "s")
+
+
+@pytest.mark.parametrize("changes", ["abort", "follow"])
+def test_an_unsupported_guest_is_not_suspended_to_find_that_out(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    """And paused or not, what it is told is that."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    monkeypatch.setattr(hv, "domain_width", lambda domid: 4)
+    for pause in (False, True):
+        if pause:
+            hv.domain_pause(domid)
+        with pytest.raises(pyxcsr.NotSupported, match="32-bit"), open(tmp_path / "s", "wb") as out:
+            pyxcsr.save(hv, domid, out, live=False, p2m_changes=changes)
+        assert not hv.stub.guest(domid).state().shutdown and not (tmp_path / "s").read_bytes()
+    hv.domain_unpause(domid)
