@@ -114,7 +114,12 @@ void st_set_xen_slots(struct st_domain *d, uint64_t l4)
 
 int st_direct_map(struct st_domain *d, uint64_t pfn)
 {
-    return st_map(d, d->kernel_l4, st_direct_address(pfn), direct_pte(d, pfn));
+    uint64_t pte = direct_pte(d, pfn);
+    int rc = st_map(d, d->kernel_l4, st_direct_address(pfn), pte);
+
+    if (!rc && direct_pte(d, pfn) != pte) /* that very page has become the table for it */
+        set_direct_entry(d, pfn, direct_pte(d, pfn));
+    return rc;
 }
 
 void st_direct_unmap(struct st_domain *d, uint64_t pfn)

@@ -17,7 +17,8 @@ from core.storm import MAX_MEM, Storm
 from pyxcsr.hypervisor import backend
 from pyxcsr.hypervisor.open import StubBackend
 
-SEEDS = range(int(os.environ.get("PYXCSR_SEEDS", "40")))
+FOUND = (178, 746)  # found something once: a trimmed reserve; a page that became the table of its own mapping
+SEEDS = sorted({*range(int(os.environ.get("PYXCSR_SEEDS", "40"))), *FOUND})
 
 
 @pytest.mark.parametrize("seed", SEEDS)
