@@ -3,16 +3,13 @@
  * The guest may run and change everything between two steps. While it runs, a page that cannot be
  * sent is entered without data and deferred; once it is suspended nothing may move, and the same
  * finding is an error that names the place. */
+#include "page_types.h"
 #include "save.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define RECORD_PAGE_DATA 1u
-#define TYPE_BROKEN 0xdu
-#define TYPE_XTAB 0xfu
-#define TYPE_SHIFT 60
 
 void batch_drop(xcsr_save *s)
 {
@@ -92,7 +89,7 @@ static int take_type(xcsr_save *s, uint32_t k)
 {
     struct batch *b = &s->batch;
     uint32_t i = b->slot[k];
-    uint32_t type = (uint32_t)((b->types[k] & XEN_DOMCTL_PFINFO_LTAB_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT);
+    uint32_t type = (uint32_t)b->types[k];
     if (type == TYPE_XTAB || type == TYPE_BROKEN)
         return defer(s, i, type, false);
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
@@ -112,9 +109,9 @@ static int query_types(xcsr_save *s)
     if (!b->nr_frames)
         return 0;
     memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
-    if (xc_get_pfn_type_batch(s->h->xch, s->domid, b->nr_frames, b->types))
-        return xcsr_fail_call(s->h, errno, "xc_get_pfn_type_batch", "cannot ask the types of %u frames of domain %u",
-                              b->nr_frames, s->domid);
+    int asked = page_types(s->h, s->domid, b->nr_frames, b->types);
+    if (asked)
+        return asked;
     for (uint32_t k = 0; k < b->nr_frames; k++) {
         int rc = take_type(s, k);
         if (rc)
@@ -164,7 +161,7 @@ static int table_error(xcsr_save *s, uint32_t i, uint32_t level, uint32_t slot, 
 static bool is_still_table(xcsr_save *s, uint32_t i, uint32_t level)
 {
     xen_pfn_t type = s->batch.frame_at[i];
-    return xc_get_pfn_type_batch(s->h->xch, s->domid, 1, &type) || (type >> XEN_DOMCTL_PFINFO_LTAB_SHIFT & 7) == level;
+    return page_types(s->h, s->domid, 1, &type) || table_level((uint32_t)type) == level;
 }
 
 /* The guest's table is copied first: what was checked is what is sent. */
@@ -288,16 +285,9 @@ static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
     sum->next_pfn = one->next_pfn;
 }
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
-
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
 {
-    int64_t until = now_us() + for_us;
+    int64_t until = xcsr_now_us() + for_us;
     int rc;
     XCSR_ENTER(s->h);
     sink_hurry(sink, s->suspended);
@@ -306,7 +296,7 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
         if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
             return rc;
         add_up(&s->batch.sum, &s->batch.result);
-    } while (!rc && !s->batch.result.done && now_us() < until);
+    } while (!rc && !s->batch.result.done && xcsr_now_us() < until);
     *out = s->batch.sum;
     memset(&s->batch.sum, 0, sizeof s->batch.sum);
     return rc;

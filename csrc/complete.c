@@ -6,13 +6,14 @@
 #define PTE_PRESENT 0x001ull
 #define PTE_FRAME 0x000ffffffffff000ull
 
-static bool is_table(uint8_t flags)
+static bool is_table(const xcsr_restore *r, uint64_t pfn)
 {
+    uint8_t flags = r->flags[pfn];
     return (flags & FLAG_DATA) && (flags & FLAG_TYPE & 7);
 }
 
-/* Calls fn for batches of pfns whose flags it wants. */
-typedef bool wants_fn(uint8_t flags);
+/* Calls fn for batches of the pfns that it wants. */
+typedef bool wants_fn(const xcsr_restore *r, uint64_t pfn);
 typedef int batch_fn(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *count);
 
 static int each_batch(xcsr_restore *r, wants_fn *wants, batch_fn *fn, uint64_t *count)
@@ -20,7 +21,7 @@ static int each_batch(xcsr_restore *r, wants_fn *wants, batch_fn *fn, uint64_t *
     uint64_t pfns[XCSR_BATCH];
     uint32_t nr = 0;
     for (uint64_t pfn = 0; pfn < r->nr_pfns; pfn++) {
-        if (wants(r->flags[pfn]))
+        if (wants(r, pfn))
             pfns[nr++] = pfn;
         if (nr < XCSR_BATCH && (pfn + 1 < r->nr_pfns || !nr))
             continue;
@@ -82,8 +83,40 @@ int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing)
     return !rc && *missing ? -ENOENT : rc; /* the first one stands in the error record */
 }
 
-static bool is_pinned(uint8_t flags)
+/* Sent once, and then said to be gone: ballooned out in mid-save. */
+static bool is_gone(const xcsr_restore *r, uint64_t pfn)
 {
+    uint32_t type = xcsr_restore_type(r, pfn);
+    return r->mfns[pfn] && (type == TYPE_XTAB || type == TYPE_BROKEN);
+}
+
+static int give_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)
+{
+    xen_pfn_t mfns[XCSR_BATCH];
+    for (uint32_t i = 0; i < nr; i++)
+        mfns[i] = r->mfns[pfns[i]];
+    if (xc_domain_decrease_reservation_exact(r->h->xch, r->domid, nr, 0, mfns)) {
+        r->h->error.pfn = pfns[0];
+        return xcsr_fail_call(r->h, errno, "xc_domain_decrease_reservation_exact",
+                              "cannot take %u pages from domain %u, from pfn %#llx on", nr, r->domid,
+                              (unsigned long long)pfns[0]);
+    }
+    for (uint32_t i = 0; i < nr; i++)
+        r->mfns[pfns[i]] = 0;
+    *given += nr;
+    return 0;
+}
+
+int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given)
+{
+    XCSR_ENTER(r->h);
+    *given = 0;
+    return each_batch(r, is_gone, give_back, given);
+}
+
+static bool is_pinned(const xcsr_restore *r, uint64_t pfn)
+{
+    uint8_t flags = r->flags[pfn];
     return (flags & FLAG_DATA) && (flags & FLAG_TYPE) > 8;
 }
 
@@ -112,15 +145,11 @@ int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned)
     return each_batch(r, is_pinned, pin, pinned);
 }
 
-/* A pfn whose last entry had no data has no memory as far as the guest is told. */
+/* A pfn whose last entry had no data has no memory: it was given back. */
 static void fill_leaf(const xcsr_restore *r, uint64_t *leaf, uint64_t first)
 {
-    for (uint64_t i = 0; i < XCSR_PER_LEAF && first + i < r->nr_pfns; i++) {
-        uint64_t pfn = first + i;
-        uint32_t type = xcsr_restore_type(r, pfn);
-        bool memory = r->mfns[pfn] && type <= TYPE_XALLOC && type != TYPE_BROKEN;
-        leaf[i] = memory ? r->mfns[pfn] : XCSR_INVALID;
-    }
+    for (uint64_t i = 0; i < XCSR_PER_LEAF && first + i < r->nr_pfns; i++)
+        leaf[i] = r->mfns[first + i] ? r->mfns[first + i] : XCSR_INVALID;
 }
 
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves)

@@ -9,6 +9,7 @@
  * - a frame that page tables refer to has another pfn now, without a write to them: all tables that
  *   were ever sent are sent again;
  * - the p2m changed while a table was being re-expressed: those since the last sweep are sent again. */
+#include "page_types.h"
 #include "save.h"
 
 #include <stdlib.h>
@@ -85,7 +86,7 @@ int follow_note(xcsr_save *s)
             f->sent[pfn] = (uint32_t)mfn + SENT_BIAS;
         else
             f->sent[pfn] = mfn < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
-        if (b->page[i] && (b->entries[i] >> 60 & 7))
+        if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
             rc = note_table(f, pfn);
     }
     return rc ? xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to remember the page tables sent") : 0;
@@ -99,11 +100,6 @@ struct sweep {
     bool frames_moved;
 };
 
-static bool marked(const xcsr_save *s, uint64_t pfn)
-{
-    return s->bitmap[pfn / PER_WORD] >> pfn % PER_WORD & 1;
-}
-
 static void mark(struct sweep *w, uint64_t pfn)
 {
     uint64_t *word = &w->s->bitmap[pfn / PER_WORD], bit = 1ull << pfn % PER_WORD;
@@ -111,13 +107,10 @@ static void mark(struct sweep *w, uint64_t pfn)
     *word |= bit;
 }
 
-/* Pages of the p2m that were written or are others, by the dirty bitmap as Xen gave it. */
 static void find_written(xcsr_save *s)
 {
-    xcsr_p2m *p = s->p2m;
-    for (uint64_t i = 0; i < p->nr_leaves; i++)
-        if (p->leaf_pfns[i] < s->nr_pfns && marked(s, p->leaf_pfns[i]))
-            p->fresh[i] = 1;
+    for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
+        s->p2m->fresh[i] |= save_leaf_written(s, i);
 }
 
 /* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. */
@@ -145,7 +138,7 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
 static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t now)
 {
     if (was == now + SENT_BIAS) {
-        w->out->returned += !marked(w->s, pfn);
+        w->out->returned += !save_marked(w->s, pfn);
         mark(w, pfn);
         return;
     }
@@ -224,7 +217,7 @@ static void mark_tables(struct sweep *w, const deferred_set *set)
         for (uint64_t k = 0; chunk && k < DEFERRED_CHUNK_WORDS; k++)
             for (uint64_t word = chunk[k]; word; word &= word - 1) {
                 uint64_t pfn = c * DEFERRED_CHUNK_BITS + k * PER_WORD + (uint64_t)__builtin_ctzll(word);
-                if (marked(w->s, pfn))
+                if (save_marked(w->s, pfn))
                     continue;
                 mark(w, pfn);
                 w->out->tables++;

@@ -52,6 +52,13 @@ int xcsr_fail_call(xcsr *h, int err, const char *op, const char *fmt, ...)
     return rc;
 }
 
+int64_t xcsr_now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
 int xcsr_enter(xcsr *h)
 {
     if (h->pid != getpid())

@@ -125,13 +125,10 @@ static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
     return merged;
 }
 
-/* Has the guest written a page of its p2m since the last bitmap but one? The page is memory of its own, so
- * the bitmap names it. */
-static bool leaf_written(const xcsr_save *s, uint64_t leaf)
+bool save_leaf_written(const xcsr_save *s, uint64_t leaf)
 {
-    uint64_t mfn = s->p2m->leaf_mfns[leaf];
-    uint64_t pfn = mfn < s->h->nr_mfns ? xcsr_load(&s->h->m2p[mfn]) : XCSR_INVALID;
-    return pfn >= s->nr_pfns || (s->bitmap[pfn / 64] >> pfn % 64 & 1);
+    uint64_t pfn = s->p2m->leaf_pfns[leaf];
+    return pfn >= s->nr_pfns || save_marked(s, pfn);
 }
 
 /* Holes can only have been filled where the p2m was written: half a guest may be holes, and is not looked
@@ -145,7 +142,7 @@ static uint64_t merge_holes(xcsr_save *s)
         if (!set->chunks[c])
             continue;
         for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)
-            if (leaf_written(s, leaf))
+            if (save_leaf_written(s, leaf))
                 merged += merge_words(s, set->chunks[c] + i * words, leaf * words, words);
     }
     return merged;

@@ -1,5 +1,5 @@
 /* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
-#include "xcsr.h"
+#include "page_types.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -52,6 +52,7 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
     if (!p)
         return xcsr_fail_call(h, ENOMEM, "malloc", "no memory for a p2m of %llu frames", (unsigned long long)nr_leaves);
     p->h = h;
+    p->domid = domid;
     p->nr_pfns = nr_pfns;
     p->nr_leaves = nr_leaves;
     memcpy(p->leaf_mfns, leaf_mfns, nr_leaves * sizeof *leaf_mfns);
@@ -90,6 +91,34 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
         p->h->error.mfn = p->leaf_mfns[i];
         return xcsr_fail(&p->h->error, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu is mfn %#llx, which the p2m does not name as the guest's",
                          (unsigned long long)i, (unsigned long long)p->leaf_mfns[i]);
+    }
+    return 0;
+}
+
+static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
+{
+    xcsr_error *e = &p->h->error;
+    e->index = (uint32_t)i;
+    e->mfn = p->leaf_mfns[i];
+    e->pfn = p->leaf_pfns[i];
+    e->level = level;
+    return xcsr_fail(e, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu (pfn %#llx) is a level %u page table, which nobody could restore",
+                     (unsigned long long)i, (unsigned long long)e->pfn, level);
+}
+
+int xcsr_p2m_check_leaves(xcsr_p2m *p)
+{
+    XCSR_ENTER(p->h);
+    xen_pfn_t types[XCSR_BATCH];
+    for (uint64_t done = 0; done < p->nr_leaves; done += XCSR_BATCH) {
+        uint32_t nr = p->nr_leaves - done < XCSR_BATCH ? (uint32_t)(p->nr_leaves - done) : XCSR_BATCH;
+        memcpy(types, p->leaf_mfns + done, nr * sizeof *types);
+        int rc = page_types(p->h, p->domid, nr, types);
+        for (uint32_t i = 0; !rc && i < nr; i++)
+            if (table_level((uint32_t)types[i]))
+                rc = leaf_is_table(p, done + i, table_level((uint32_t)types[i]));
+        if (rc)
+            return rc;
     }
     return 0;
 }

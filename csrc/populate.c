@@ -1,5 +1,5 @@
 /* Memory for a domain being built. Xen holds it to its max_pages; we ask only for what the stream
- * names, once, and give back what it took away again. */
+ * names, once. */
 #include "restore.h"
 
 int restore_populate(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
@@ -33,48 +33,5 @@ int restore_populate(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
                               (unsigned long long)wanted[i], (unsigned long long)whose[i]);
     }
     r->result.nr_populated += n;
-    return 0;
-}
-
-/* Sent once, and then said to be gone: ballooned out in mid-save. */
-static bool is_gone(const xcsr_restore *r, uint64_t pfn)
-{
-    uint32_t type = xcsr_restore_type(r, pfn);
-    return r->mfns[pfn] && (type == TYPE_XTAB || type == TYPE_BROKEN);
-}
-
-static int give_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
-{
-    xen_pfn_t mfns[XCSR_BATCH];
-    for (uint32_t i = 0; i < nr; i++)
-        mfns[i] = r->mfns[pfns[i]];
-    if (xc_domain_decrease_reservation_exact(r->h->xch, r->domid, nr, 0, mfns)) {
-        r->h->error.pfn = pfns[0];
-        return xcsr_fail_call(r->h, errno, "xc_domain_decrease_reservation_exact",
-                              "cannot take %u pages from domain %u, from pfn %#llx on", nr, r->domid,
-                              (unsigned long long)pfns[0]);
-    }
-    for (uint32_t i = 0; i < nr; i++)
-        r->mfns[pfns[i]] = 0;
-    return 0;
-}
-
-int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given)
-{
-    uint64_t pfns[XCSR_BATCH];
-    uint32_t nr = 0;
-    XCSR_ENTER(r->h);
-    *given = 0;
-    for (uint64_t pfn = 0; pfn < r->nr_pfns; pfn++) {
-        if (is_gone(r, pfn))
-            pfns[nr++] = pfn;
-        if (!nr || (nr < XCSR_BATCH && pfn + 1 < r->nr_pfns))
-            continue;
-        int rc = give_back(r, pfns, nr);
-        if (rc)
-            return rc;
-        *given += nr;
-        nr = 0;
-    }
     return 0;
 }

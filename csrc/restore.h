@@ -2,13 +2,10 @@
 #ifndef XCSR_RESTORE_H
 #define XCSR_RESTORE_H
 
+#include "page_types.h"
 #include "source.h"
 #include "xcsr.h"
 
-#define TYPE_SHIFT 60
-#define TYPE_BROKEN 0xdu
-#define TYPE_XALLOC 0xeu
-#define TYPE_XTAB 0xfu
 #define ENTRY_PFN 0x000fffffffffffffull
 
 /* One octet a pfn. A pfn that was never sent is all zero: no memory, no data. */

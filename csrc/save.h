@@ -22,7 +22,7 @@ struct batch { /* one record on its way out; preallocated, used again and again 
     uint64_t pfns[XCSR_BATCH];
     uint64_t entries[XCSR_BATCH]; /* type << 60 | pfn */
     xen_pfn_t frames[XCSR_BATCH];
-    xen_pfn_t types[XCSR_BATCH]; /* Xen answers in place */
+    xen_pfn_t types[XCSR_BATCH]; /* asked in place: see page_types.h */
     xen_pfn_t mapped[XCSR_BATCH];
     uint16_t slot[XCSR_BATCH];       /* of frames[]: the index in pfns[] */
     uint16_t mapped_slot[XCSR_BATCH];
@@ -54,5 +54,14 @@ struct xcsr_save {
 
 /* Lets go of what a batch has mapped, at once or, the guest suspended, later; harmless when there is none. */
 void batch_drop(xcsr_save *s);
+
+static inline bool save_marked(const xcsr_save *s, uint64_t pfn)
+{
+    return s->bitmap[pfn / 64] >> pfn % 64 & 1;
+}
+
+/* Has the guest written a page of its p2m since the last bitmap but one? The page is memory of its own, so the
+ * bitmap as Xen gave it names it. Where its pfn is not known: yes. */
+bool save_leaf_written(const xcsr_save *s, uint64_t leaf);
 
 #endif

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_IOV (IOV_MAX < 1024 ? IOV_MAX : 1024)
@@ -166,18 +165,11 @@ static int written(xcsr_sink *s, size_t n)
     return err ? failed(s, err, "sync_file_range") : 0;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
-}
-
 static int drain(xcsr_sink *s)
 {
-    int64_t until = now_ms() + s->wait_ms;
+    int64_t until = xcsr_now_us() + s->wait_ms * INT64_C(1000);
     while (s->nr) {
-        int rc = now_ms() > until ? XCSR_AGAIN : s->polls ? wait_for_room(s) : 0;
+        int rc = xcsr_now_us() > until ? XCSR_AGAIN : s->polls ? wait_for_room(s) : 0;
         if (rc)
             return rc;
         ssize_t n = put(s);

@@ -1,4 +1,5 @@
 /* A 64-bit PV vcpu's context, re-expressed in pfns: start_info (vcpu 0), GDT frames, cr3 and, if used, cr1. */
+#include "page_types.h"
 #include "vcpu.h"
 
 #define RESERVED_GDT_ENTS 7168ull /* FIRST_RESERVED_GDT_ENTRY: from here on they are Xen's own */
@@ -54,27 +55,26 @@ static int page_tables(const xcsr_p2m *p, uint32_t vcpu, vcpu_guest_context_t *c
 }
 
 /* A restorer writes into start_info, which Xen would not let it do in a page table. */
-static int start_info(const xcsr_p2m *p, uint32_t domid, vcpu_guest_context_t *c)
+static int start_info(const xcsr_p2m *p, vcpu_guest_context_t *c)
 {
     uint64_t mfn = c->user_regs.rdx, pfn;
     xen_pfn_t type = mfn;
     int rc = to_pfn(p, 0, START_INFO, mfn, &pfn);
+    if (!rc)
+        rc = page_types(p->h, p->domid, 1, &type);
     if (rc)
         return rc;
-    if (xc_get_pfn_type_batch(p->h->xch, domid, 1, &type))
-        return xcsr_fail_call(p->h, errno, "xc_get_pfn_type_batch", "cannot ask the type of start_info's frame of domain %u", domid);
-    type &= XEN_DOMCTL_PFINFO_LTAB_MASK;
-    if (type < XEN_DOMCTL_PFINFO_BROKEN && type & XEN_DOMCTL_PFINFO_LTABTYPE_MASK)
+    if (table_level((uint32_t)type))
         return vcpu_wrong(p->h, 0, START_INFO, mfn, "a page table, which nobody could restore");
     c->user_regs.rdx = pfn;
     return 0;
 }
 
-int vcpu_to_pfns(const xcsr_p2m *p, uint32_t domid, uint32_t vcpu, void *context)
+int vcpu_to_pfns(const xcsr_p2m *p, uint32_t vcpu, void *context)
 {
     vcpu_guest_context_t c;
     memcpy(&c, context, sizeof c);
-    int rc = vcpu ? 0 : start_info(p, domid, &c);
+    int rc = vcpu ? 0 : start_info(p, &c);
     if (!rc)
         rc = gdt(p, vcpu, &c);
     if (!rc)

@@ -35,6 +35,7 @@ struct xcsr {
 
 struct xcsr_p2m {
     xcsr *h;
+    uint32_t domid;
     uint64_t nr_pfns, nr_leaves;
     uint64_t *leaf_mfns;
     uint64_t *leaf_pfns; /* since xcsr_p2m_leaf_pfns; until then XCSR_INVALID */
@@ -65,6 +66,8 @@ bool xcsr_seize(xcsr *h);
 int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out); /* caller has entered */
 int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
 int xcsr_logdirty_stop(xcsr_save *s); /* caller has entered, or is freeing */
+
+int64_t xcsr_now_us(void); /* a clock that only goes forward */
 
 /* A frame's pfn if the p2m agrees that it is the guest's, else XCSR_INVALID. The guest writes both
  * tables: each is read once. */

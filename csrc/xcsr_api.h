@@ -103,8 +103,6 @@ int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t e
 int xcsr_map(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void **out);
 int xcsr_unmap(xcsr *h, void *addr, uint64_t nr);
 int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void *out);
-/* frame_types.c: of each frame bits 31-28 of its XEN_DOMCTL_PFINFO type, 15 for what is not the guest's. */
-int xcsr_frame_types(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, uint32_t *types);
 uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
@@ -116,6 +114,8 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
+/* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */
+int xcsr_p2m_check_leaves(xcsr_p2m *p);
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
 

@@ -14,7 +14,6 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.follow import FollowedP2m
 from pyxcsr.p2m.generation import check_same
 from pyxcsr.p2m.map import MappedP2m, map_p2m
-from pyxcsr.p2m.ordinary import check_leaves
 from pyxcsr.p2m.pagetable import PER_LEAF
 from pyxcsr.p2m.shared_info import SharedInfo
 from pyxcsr.report import P2mReport
@@ -32,7 +31,7 @@ class RefusedChanges:
     def setup(self) -> None:
         """Maps the p2m."""
         self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
-        check_leaves(self._hv, self._info.domid, self.handle)
+        self.handle.check_leaves()
 
     @property
     def _taken(self) -> MappedP2m:
@@ -97,7 +96,6 @@ class FollowedChanges:
         settle_seconds: float,
     ) -> None:
         self._p2m = FollowedP2m(hv, info.domid, shared, cancel, settle_seconds)
-        self._hv, self._domid = hv, info.domid
         self._report, self._settled = report, info.suspended
         self._told: Optional[tuple[int, int, Sequence[int]]] = None
         self.nr_pfns = 0
@@ -105,9 +103,7 @@ class FollowedChanges:
 
     def setup(self) -> None:
         """Maps the p2m."""
-        self._p2m.look()
-        check_leaves(self._hv, self._domid, self.handle)
-        self.nr_pfns = self.handle.nr_pfns
+        self._refresh(thorough=False)
 
     @property
     def handle(self) -> P2mHandle:
@@ -138,10 +134,7 @@ class FollowedChanges:
     def _look(self, thorough: bool) -> Iterator[Record]:
         with self._timed():
             announced = self._p2m.announced()
-            changed = self._p2m.look(thorough)
-            if changed:
-                check_leaves(self._hv, self._domid, self.handle)
-            self.nr_pfns = max(self.nr_pfns, self.handle.nr_pfns)
+            changed = self._refresh(thorough)
         if not changed:
             return
         self._report.follows += 1
@@ -149,6 +142,14 @@ class FollowedChanges:
         if self._whole() != self._told:
             self._report.records += 1
             yield self._tell()
+
+    def _refresh(self, thorough: bool) -> bool:
+        """Maps what is there now; returns whether anything had to be done."""
+        changed = self._p2m.look(thorough)
+        if changed:
+            self.handle.check_leaves()
+        self.nr_pfns = max(self.nr_pfns, self.handle.nr_pfns)
+        return changed
 
     def _whole(self) -> tuple[int, int, Sequence[int]]:
         """All that the receiver must know: its size, the guest's own, where it is."""

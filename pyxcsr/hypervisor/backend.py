@@ -297,11 +297,6 @@ class Backend:
         self._call(self._lib.xcsr_read_frames, domid, len(mfns), self._frames(mfns), into, domid=domid)
         return bytes(out)
 
-    def frame_types(self, domid: int, mfns: Sequence[int]) -> Sequence[int]:
-        types = self._ffi.new("uint32_t[]", max(1, len(mfns)))
-        self._call(self._lib.xcsr_frame_types, domid, len(mfns), self._frames(mfns), types, domid=domid)
-        return list(self._ffi.unpack(types, len(mfns))) if mfns else []
-
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2m:
         out = self._ffi.new("xcsr_p2m **")
         leaves = self._frames(leaf_mfns)
@@ -422,6 +417,9 @@ class P2m:
         into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
         self._backend._check(self._backend._lib.xcsr_p2m_leaf_pfns(self._live(), into), domid=self._domid)
         return out
+
+    def check_leaves(self) -> None:
+        self._backend._check(self._backend._lib.xcsr_p2m_check_leaves(self._live()), domid=self._domid)
 
     def entry(self, pfn: int) -> int:
         return int(self._backend._lib.xcsr_p2m_entry(self._live(), pfn))

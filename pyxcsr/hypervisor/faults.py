@@ -92,7 +92,7 @@ def exception(
             f"{text}: {os.strerror(code)}", errno=code, **_some(record, "pfn", "mfn", "type"), **facts
         )
     if kind == E_P2M:
-        where = _some(record, "index", "mfn")
+        where = _some(record, "index", "mfn", *(("level", "pfn") if record["level"] else ()))
         return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)
     if kind == E_INPUT:
         return _input_error(code, text, facts)

@@ -134,6 +134,9 @@ class P2mHandle(Protocol):
     def leaf_pfns(self) -> Sequence[int]:
         """The leaves' own pfns, each checked against m2p and p2m. Raises P2mError (index, mfn)."""
 
+    def check_leaves(self) -> None:
+        """After it: raises P2mError (index, pfn, mfn, level) if a leaf is a page table, which nobody could restore."""
+
     def entry(self, pfn: int) -> int:
         """The p2m entry, raw, read now; all ones beyond the end."""
 
@@ -353,9 +356,6 @@ class Hypervisor(Protocol):
 
     def read_frames(self, domid: int, mfns: Sequence[int]) -> bytes:
         """A copy of the frames as they are now."""
-
-    def frame_types(self, domid: int, mfns: Sequence[int]) -> Sequence[int]:
-        """The type of each frame, as in PAGE_DATA entries; 15 for what is not the domain's."""
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2mHandle:
         """Maps a p2m's leaves, 512 entries each."""
