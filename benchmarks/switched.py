@@ -12,7 +12,7 @@ from benchmarks import sinks
 from benchmarks.guests import pages_of
 from benchmarks.savers import Marks, Ours, Theirs
 from pyxcsr.frames import PageType
-from pyxcsr.hypervisor.backend import Sink
+from pyxcsr.hypervisor.saving import Sink
 from pyxcsr.hypervisor.stub import StubError
 
 WORD = bytes(8)

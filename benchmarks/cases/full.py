@@ -28,7 +28,7 @@ class Bench:
         self.ours = Ours(hv, domid)
         self.theirs = Theirs(hv, domid, context.library) if context.library else None
         self.mapping = memory_of(hv, domid, pages)
-        self.address = self.ffi.cast("void *", int(hv._ffi.cast("uintptr_t", self.mapping._at)))
+        self.address = self.ffi.cast("void *", int(hv._ffi.cast("uintptr_t", self.mapping._cdata)))
         self.lib.ref_touch(self.address, pages)
 
     def bare(self, fd: int) -> None:

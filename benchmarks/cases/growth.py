@@ -91,7 +91,7 @@ class Bare:
     def __init__(self, hv: object, domid: int, size: str, fd: int) -> None:
         self._ffi, self._lib = reference()
         self._mapping = memory_of(hv, domid, pages_of(size))
-        address = int(self._mapping._backend._ffi.cast("uintptr_t", self._mapping._at))
+        address = int(self._mapping._backend._ffi.cast("uintptr_t", self._mapping._cdata))
         self._address, self._fd = self._ffi.cast("void *", address), fd
         from benchmarks.savers import Saver
 

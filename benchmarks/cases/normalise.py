@@ -46,7 +46,7 @@ class Bench:
         return self.ffi.cast("void *", int(number))
 
     def _words(self, hv: Any, mapping: Any) -> Any:
-        return self.ffi.cast("uint64_t *", int(hv._ffi.cast("uintptr_t", mapping._at)))
+        return self.ffi.cast("uint64_t *", int(hv._ffi.cast("uintptr_t", mapping._cdata)))
 
     def _check(self, hv: Any) -> None:
         """That these are the tables they are taken for."""

@@ -63,7 +63,7 @@ class Bench:
         with open(self.stream, "wb") as out:
             Ours(self.hv, domid).save(out.fileno())
         with open(self.raw, "wb") as out, memory_of(self.hv, domid, self.pages) as mapping:
-            address = self.ffi.cast("void *", int(self.hv._ffi.cast("uintptr_t", mapping._at)))
+            address = self.ffi.cast("void *", int(self.hv._ffi.cast("uintptr_t", mapping._cdata)))
             assert self.lib.ref_writev(out.fileno(), address, self.pages) == 0
         self.hv.stub.destroy(domid)
 

@@ -27,7 +27,7 @@ class Bench:
         self.ours = SwitchedOurs(hv, domid)
         self.theirs = SwitchedTheirs(hv, domid, context.library) if context.library else None
         self.mapping = memory_of(hv, domid, pages)
-        self.address = self.ffi.cast("void *", int(hv._ffi.cast("uintptr_t", self.mapping._at)))
+        self.address = self.ffi.cast("void *", int(hv._ffi.cast("uintptr_t", self.mapping._cdata)))
 
     def seconds(self, fd: int, kind: str, pfns: Sequence[int]) -> dict[str, list[float]]:
         """Of the pass, in turn."""

@@ -1,4 +1,4 @@
-"""libxenctrl through cffi: with stub.py, the only file that touches cdata.
+"""libxenctrl through cffi: with saving.py, building.py and stub.py the only file that touches cdata.
 
 ``Backend`` is generic over the module it was given: ``pyxcsr._xen`` or ``pyxcsr._stub``. Their objects
 never mix, because every handle is made by and holds on to its own backend.
@@ -10,15 +10,14 @@ import errno
 import warnings
 from array import array
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Callable, Optional
 
-from pyxcsr.errors import DomainNotFound, OutputError, UsageError
+from pyxcsr.errors import DomainNotFound, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor import faults
+from pyxcsr.hypervisor.child import Child
 from pyxcsr.hypervisor.interface import (
-    Again,
-    BatchResult,
     DomainInfo,
     MappedFrames,
     P2mHandle,
@@ -26,16 +25,10 @@ from pyxcsr.hypervisor.interface import (
     SaveHandle,
     SinkHandle,
     SourceHandle,
-    SweepResult,
     TscInfo,
 )
 from pyxcsr.hypervisor.library import Library
-
-SINK_WAIT_MS = 50
-"""How long the output may take nothing before signals and cancellation are looked at."""
-
-BATCHES_US = 20_000
-"""For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""
+from pyxcsr.hypervisor.saving import P2m, Save, Sink
 
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
@@ -90,6 +83,9 @@ class Backend:
 
     def _adopt(self, child: Any) -> None:
         self._children[id(child)] = child
+
+    def _releasing(self) -> AbstractContextManager[None]:
+        return self._lib.releasing()
 
     def _disown(self, child: Any) -> None:
         self._children.pop(id(child), None)
@@ -324,7 +320,7 @@ class Backend:
     def open_source(self, fd: int) -> SourceHandle:
         from pyxcsr.hypervisor.building import Source
 
-        return Source(self, fd, SINK_WAIT_MS)
+        return Source(self, fd)
 
     def new_restore(self, domid: int, limit: int) -> RestoreHandle:
         from pyxcsr.hypervisor.building import Restore
@@ -364,12 +360,14 @@ class Backend:
         self._call(self._lib.xcsr_seed_grants, domid, *numbers, domid=domid)
 
 
-class Mapping:
+class Mapping(Child):
     """Frames of a guest, mapped until closed."""
 
+    over = "these frames are not mapped any more"
+
     def __init__(self, backend: Backend, at: Any, nr: int) -> None:
-        self._backend, self._at, self._nr = backend, at, nr
-        backend._adopt(self)
+        super().__init__(backend, at)
+        self._nr = nr
 
     def __enter__(self) -> Mapping:
         return self
@@ -386,197 +384,5 @@ class Mapping:
     def copy(self) -> bytes:
         return bytes(self._backend._ffi.buffer(self._live(), self._nr * PAGE_SIZE))
 
-    def _live(self) -> Any:
-        if self._at is None:
-            raise UsageError("these frames are not mapped any more")
-        return self._at
-
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._at is not None:
-                at, self._at = self._at, None
-                self._backend._disown(self)
-                self._backend._call(self._backend._lib.xcsr_unmap, at, self._nr)
-
-
-class P2m:
-    """A guest's p2m, mapped until closed."""
-
-    def __init__(self, backend: Backend, cdata: Any, nr_pfns: int, nr_leaves: int, domid: int) -> None:
-        self._backend, self._cdata, self._domid = backend, cdata, domid
-        self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
-        backend._adopt(self)
-
-    def _live(self) -> Any:
-        if self._cdata is None:
-            raise UsageError("this p2m is not mapped any more")
-        return self._cdata
-
-    def leaf_pfns(self) -> Sequence[int]:
-        out = array("Q", bytes(8 * self._nr_leaves))
-        into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
-        self._backend._check(self._backend._lib.xcsr_p2m_leaf_pfns(self._live(), into), domid=self._domid)
-        return out
-
-    def check_leaves(self) -> None:
-        self._backend._check(self._backend._lib.xcsr_p2m_check_leaves(self._live()), domid=self._domid)
-
-    def entry(self, pfn: int) -> int:
-        return int(self._backend._lib.xcsr_p2m_entry(self._live(), pfn))
-
-    def pfn_of(self, mfn: int) -> Optional[int]:
-        out = self._backend._ffi.new("uint64_t *")
-        rc = self._backend._lib.xcsr_p2m_pfn_of(self._live(), mfn, out)
-        return int(out[0]) if rc == 0 else None
-
-    def swap(self, other: P2mHandle) -> None:
-        if not isinstance(other, P2m) or other._backend is not self._backend:
-            raise UsageError("this p2m belongs to another hypervisor handle")
-        rc = self._backend._lib.xcsr_p2m_swap(self._live(), other._live())
-        self._backend._check(rc, domid=self._domid)
-        self.nr_pfns, other.nr_pfns = other.nr_pfns, self.nr_pfns
-        self._nr_leaves, other._nr_leaves = other._nr_leaves, self._nr_leaves
-
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._cdata is not None:
-                cdata, self._cdata = self._cdata, None
-                self._backend._disown(self)
-                self._backend._lib.xcsr_p2m_unmap(cdata)
-
-
-class Sink:
-    """The stream's way out."""
-
-    def __init__(self, backend: Backend, fd: int) -> None:
-        self._backend = backend
-        self._cdata: Any = None
-        out, why = backend._ffi.new("xcsr_sink **"), backend._ffi.new("xcsr_error *")
-        if backend._lib.xcsr_sink_open(fd, SINK_WAIT_MS, out, why):
-            text = backend._text(why.text)
-            raise OutputError(f"cannot write the stream: {text}", errno=why.err, offset=0)
-        self._cdata = out[0]
-        backend._adopt(self)
-
-    def _live(self) -> Any:
-        if self._cdata is None:
-            raise UsageError("this output has been closed")
-        return self._cdata
-
-    @property
-    def offset(self) -> int:
-        return int(self._backend._lib.xcsr_sink_offset(self._live()))
-
-    def durable(self, expected: int) -> None:
-        self._backend._lib.xcsr_sink_durable(self._live(), expected)
-
-    def write(self, data: bytes, again: Again) -> None:
-        lib, sink = self._backend._lib, self._live()
-        pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last octet is out
-        rc = lib.xcsr_sink_write(sink, pinned, len(data))
-        while rc == lib.XCSR_AGAIN:
-            again()
-            rc = lib.xcsr_sink_flush(sink)
-        if rc:
-            raise self._backend._exception(lib.xcsr_sink_error(sink), {"offset": self.offset})
-
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._cdata is not None:
-                cdata, self._cdata = self._cdata, None
-                self._backend._disown(self)
-                self._backend._lib.xcsr_sink_close(cdata)
-
-
-class Save:
-    """One save's state in C."""
-
-    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
-        self._backend, self._cdata, self._domid = backend, cdata, domid
-        self._result = backend._ffi.new("xcsr_batch_result *")
-        backend._adopt(self)
-
-    def _live(self) -> Any:
-        if self._cdata is None:
-            raise UsageError("this save is over")
-        return self._cdata
-
-    def _call(self, function: Callable[..., int], *args: Any) -> None:
-        self._backend._check(function(self._live(), *args), domid=self._domid)
-
-    def logdirty_enable(self) -> bool:
-        retried = self._backend._ffi.new("uint32_t *")
-        self._call(self._backend._lib.xcsr_logdirty_enable, retried)
-        return bool(retried[0])
-
-    def logdirty_disable(self) -> None:
-        self._call(self._backend._lib.xcsr_logdirty_disable)
-
-    def logdirty_clean(self, final: bool) -> int:
-        dirty = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_logdirty_clean, final, dirty)
-        return int(dirty[0])
-
-    def mark_all(self) -> None:
-        self._call(self._backend._lib.xcsr_mark_all)
-
-    def merge_deferred(self) -> int:
-        merged = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_merge_deferred, merged)
-        return int(merged[0])
-
-    def count_deferred(self) -> int:
-        return int(self._backend._lib.xcsr_count_deferred(self._live()))
-
-    def follow(self) -> None:
-        self._call(self._backend._lib.xcsr_follow)
-
-    def sweep(self, whole: bool) -> SweepResult:
-        out = self._backend._ffi.new("xcsr_sweep_result *")
-        self._call(self._backend._lib.xcsr_sweep, whole, out)
-        return SweepResult(
-            int(out.pfns),
-            int(out.marked),
-            int(out.appeared),
-            int(out.vanished),
-            int(out.moved),
-            int(out.again),
-            int(out.returned),
-            int(out.tables),
-            int(out.pages_written),
-        )
-
-    def grow(self, nr_pfns: int) -> None:
-        self._call(self._backend._lib.xcsr_save_grow, nr_pfns)
-
-    def pass_begin(self, suspended: bool) -> None:
-        self._call(self._backend._lib.xcsr_pass_begin, suspended)
-
-    def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
-        if not isinstance(sink, Sink) or sink._backend is not self._backend:
-            raise UsageError("this output belongs to another hypervisor handle")
-        lib, out = self._backend._lib, self._result
-        rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
-        while rc == lib.XCSR_AGAIN:
-            again()
-            rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
-        if rc:
-            self._backend._check(rc, domid=self._domid, offset=sink.offset)
-        return BatchResult(
-            bool(out.done),
-            out.nr_batches,
-            out.nr_pfns,
-            out.nr_pages,
-            out.nr_holes,
-            out.nr_deferred,
-            out.nr_tables,
-            out.octets,
-            out.next_pfn,
-        )
-
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._cdata is not None:
-                cdata, self._cdata = self._cdata, None
-                self._backend._disown(self)
-                self._backend._lib.xcsr_save_free(cdata)
+    def _free(self, cdata: Any) -> None:
+        self._backend._call(self._backend._lib.xcsr_unmap, cdata, self._nr)

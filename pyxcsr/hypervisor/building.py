@@ -5,32 +5,27 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.errors import IncompleteStream, InputError, UsageError
 from pyxcsr.frames import INVALID_MFN
+from pyxcsr.hypervisor.child import WAIT_MS, Child
 from pyxcsr.hypervisor.interface import Again, PageResult, SourceHandle
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.backend import Backend
 
 
-class Source:
+class Source(Child):
     """The stream's way in."""
 
-    def __init__(self, backend: Backend, fd: int, wait_ms: int) -> None:
-        self._backend = backend
-        self._cdata: Any = None
-        out, why = backend._ffi.new("xcsr_source **"), backend._ffi.new("xcsr_error *")
-        if backend._lib.xcsr_source_open(fd, wait_ms, out, why):
-            raise InputError(f"cannot read the stream: {backend._text(why.text)}", errno=why.err, offset=0)
-        self._cdata = out[0]
-        backend._adopt(self)
+    over = "this input has been closed"
 
-    def _live(self) -> Any:
-        if self._cdata is None:
-            raise UsageError("this input has been closed")
-        return self._cdata
+    def __init__(self, backend: Backend, fd: int) -> None:
+        out, why = backend._ffi.new("xcsr_source **"), backend._ffi.new("xcsr_error *")
+        if backend._lib.xcsr_source_open(fd, WAIT_MS, out, why):
+            raise InputError(f"cannot read the stream: {backend._text(why.text)}", errno=why.err, offset=0)
+        super().__init__(backend, out[0])
 
     @property
     def offset(self) -> int:
@@ -49,29 +44,18 @@ class Source:
         ffi.release(into)
         return bytes(out[: self.offset - before])
 
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._cdata is not None:
-                cdata, self._cdata = self._cdata, None
-                self._backend._disown(self)
-                self._backend._lib.xcsr_source_close(cdata)
+    def _free(self, cdata: Any) -> None:
+        self._backend._lib.xcsr_source_close(cdata)
 
 
-class Restore:
+class Restore(Child):
     """One restore's state in C."""
 
+    over = "this restore is over"
+
     def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
-        self._backend, self._cdata, self._domid = backend, cdata, domid
+        super().__init__(backend, cdata, domid=domid)
         self._result = backend._ffi.new("xcsr_page_result *")
-        backend._adopt(self)
-
-    def _live(self) -> Any:
-        if self._cdata is None:
-            raise UsageError("this restore is over")
-        return self._cdata
-
-    def _call(self, function: Callable[..., int], *args: Any, **facts: Any) -> None:
-        self._backend._check(function(self._live(), *args), domid=self._domid, **facts)
 
     def grow(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_restore_grow, nr_pfns)
@@ -88,7 +72,7 @@ class Restore:
             again()
             rc = lib.xcsr_restore_pages(self._live(), source._live(), length, out)
         if rc:
-            self._backend._check(rc, domid=self._domid, offset=offset, record="PAGE_DATA")
+            self._backend._check(rc, offset=offset, record="PAGE_DATA", **self._facts)
         return PageResult(
             out.nr_entries, out.nr_pages, out.nr_tables, out.nr_populated, out.nr_differing, out.first_differing
         )
@@ -118,7 +102,7 @@ class Restore:
                 index=error.index,
                 pfn=error.mfn,
             )
-        self._backend._check(rc, domid=self._domid)
+        self._backend._check(rc, **self._facts)
 
     def cut(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_restore_cut, nr_pfns)
@@ -138,9 +122,5 @@ class Restore:
         data = self._backend._ffi.from_buffer("uint64_t[]", leaves)
         self._call(self._backend._lib.xcsr_restore_write_p2m, data, len(leaf_pfns))
 
-    def close(self) -> None:
-        with self._backend._lib.releasing():
-            if self._cdata is not None:
-                cdata, self._cdata = self._cdata, None
-                self._backend._disown(self)
-                self._backend._lib.xcsr_restore_free(cdata)
+    def _free(self, cdata: Any) -> None:
+        self._backend._lib.xcsr_restore_free(cdata)

@@ -14,7 +14,7 @@ import pyxcsr
 from core.judge import judge, save_to
 from core.test_p2m_changes import CHANGES, MOMENTS, Action, at
 from pyxcsr.frames import PageType
-from pyxcsr.hypervisor import backend
+from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m import generation
 from pyxcsr.stream.reader import StreamReader
@@ -264,7 +264,7 @@ def restless(guest: Any) -> Callable[[str, int], None]:
 def test_a_guest_that_never_rests_is_suspended(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: pyxcsr.P2mLimits
 ) -> None:
-    monkeypatch.setattr(backend, "BATCHES_US", 0)
+    monkeypatch.setattr(saving, "BATCHES_US", 0)
     domid, guest = make(hv, mem="32M")
     with hv.stub.hook(restless(guest)):
         report = follow(hv, domid, tmp_path / "s", p2m_limits=limits)
@@ -275,7 +275,7 @@ def test_a_guest_that_never_rests_is_suspended(
 
 
 def test_unless_the_policy_says_no(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "BATCHES_US", 0)
+    monkeypatch.setattr(saving, "BATCHES_US", 0)
     domid, guest = make(hv, mem="32M")
     asked: list[bool] = []
 

@@ -14,7 +14,7 @@ from peer.image import differences, image_of
 import pyxcsr
 from core.judge import judge, save_to
 from core.storm import MAX_MEM, Storm
-from pyxcsr.hypervisor import backend
+from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 
 FOUND = (178, 746)  # found something once: a trimmed reserve; a page that became the table of its own mapping
@@ -26,7 +26,7 @@ def test_saved_and_restored(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     storm = Storm(hv, seed)
-    monkeypatch.setattr(backend, "BATCHES_US", 0 if storm.often else 20_000)
+    monkeypatch.setattr(saving, "BATCHES_US", 0 if storm.often else 20_000)
     limits = pyxcsr.P2mLimits(settle_seconds=0.05)
     options = dict(
         live=storm.live,

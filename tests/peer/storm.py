@@ -62,9 +62,9 @@ class Seeds:
 
     def _save_by_pyxcsr(self, storm: Any, out: Any) -> dict[str, Any]:
         import pyxcsr
-        from pyxcsr.hypervisor import backend
+        from pyxcsr.hypervisor import saving
 
-        backend.BATCHES_US = 0 if storm.often else 20_000
+        saving.BATCHES_US = 0 if storm.often else 20_000
         policy = pyxcsr.SimplePolicy(max_iterations=storm.max_iterations)
         limits = pyxcsr.P2mLimits(settle_seconds=0.05)
         try:

@@ -19,7 +19,7 @@ PACKED = StubGuest.pv64(mem="16M", packed=True, writer="none")
 
 def address(hv: StubBackend, domid: int, mfns: list[int]) -> int:
     with hv.map_frames(domid, mfns) as mapping:
-        return int(hv._ffi.cast("uintptr_t", mapping._at))
+        return int(hv._ffi.cast("uintptr_t", mapping._cdata))
 
 
 def test_frames_in_a_row_are_one_place_in_memory(hv: StubBackend) -> None:

@@ -1,0 +1,170 @@
+"""Saving a domain through libxenctrl: its p2m, the passes, the stream's way out. Part of the backend."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+from pyxcsr.errors import OutputError, UsageError
+from pyxcsr.hypervisor.child import WAIT_MS, Child
+from pyxcsr.hypervisor.interface import Again, BatchResult, P2mHandle, SinkHandle, SweepResult
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.backend import Backend
+
+BATCHES_US = 20_000
+"""For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""
+
+
+class P2m(Child):
+    """A guest's p2m, mapped until closed."""
+
+    over = "this p2m is not mapped any more"
+
+    def __init__(self, backend: Backend, cdata: Any, nr_pfns: int, nr_leaves: int, domid: int) -> None:
+        super().__init__(backend, cdata, domid=domid)
+        self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
+
+    def leaf_pfns(self) -> Sequence[int]:
+        out = array("Q", bytes(8 * self._nr_leaves))
+        into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
+        self._call(self._backend._lib.xcsr_p2m_leaf_pfns, into)
+        return out
+
+    def check_leaves(self) -> None:
+        self._call(self._backend._lib.xcsr_p2m_check_leaves)
+
+    def entry(self, pfn: int) -> int:
+        return int(self._backend._lib.xcsr_p2m_entry(self._live(), pfn))
+
+    def pfn_of(self, mfn: int) -> Optional[int]:
+        out = self._backend._ffi.new("uint64_t *")
+        rc = self._backend._lib.xcsr_p2m_pfn_of(self._live(), mfn, out)
+        return int(out[0]) if rc == 0 else None
+
+    def swap(self, other: P2mHandle) -> None:
+        if not isinstance(other, P2m) or other._backend is not self._backend:
+            raise UsageError("this p2m belongs to another hypervisor handle")
+        self._call(self._backend._lib.xcsr_p2m_swap, other._live())
+        self.nr_pfns, other.nr_pfns = other.nr_pfns, self.nr_pfns
+        self._nr_leaves, other._nr_leaves = other._nr_leaves, self._nr_leaves
+
+    def _free(self, cdata: Any) -> None:
+        self._backend._lib.xcsr_p2m_unmap(cdata)
+
+
+class Sink(Child):
+    """The stream's way out."""
+
+    over = "this output has been closed"
+
+    def __init__(self, backend: Backend, fd: int) -> None:
+        out, why = backend._ffi.new("xcsr_sink **"), backend._ffi.new("xcsr_error *")
+        if backend._lib.xcsr_sink_open(fd, WAIT_MS, out, why):
+            text = backend._text(why.text)
+            raise OutputError(f"cannot write the stream: {text}", errno=why.err, offset=0)
+        super().__init__(backend, out[0])
+
+    @property
+    def offset(self) -> int:
+        return int(self._backend._lib.xcsr_sink_offset(self._live()))
+
+    def durable(self, expected: int) -> None:
+        self._backend._lib.xcsr_sink_durable(self._live(), expected)
+
+    def write(self, data: bytes, again: Again) -> None:
+        lib, sink = self._backend._lib, self._live()
+        pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last octet is out
+        rc = lib.xcsr_sink_write(sink, pinned, len(data))
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_sink_flush(sink)
+        if rc:
+            raise self._backend._exception(lib.xcsr_sink_error(sink), {"offset": self.offset})
+
+    def _free(self, cdata: Any) -> None:
+        self._backend._lib.xcsr_sink_close(cdata)
+
+
+class Save(Child):
+    """One save's state in C."""
+
+    over = "this save is over"
+
+    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
+        super().__init__(backend, cdata, domid=domid)
+        self._result = backend._ffi.new("xcsr_batch_result *")
+
+    def logdirty_enable(self) -> bool:
+        retried = self._backend._ffi.new("uint32_t *")
+        self._call(self._backend._lib.xcsr_logdirty_enable, retried)
+        return bool(retried[0])
+
+    def logdirty_disable(self) -> None:
+        self._call(self._backend._lib.xcsr_logdirty_disable)
+
+    def logdirty_clean(self, final: bool) -> int:
+        dirty = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_logdirty_clean, final, dirty)
+        return int(dirty[0])
+
+    def mark_all(self) -> None:
+        self._call(self._backend._lib.xcsr_mark_all)
+
+    def merge_deferred(self) -> int:
+        merged = self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_merge_deferred, merged)
+        return int(merged[0])
+
+    def count_deferred(self) -> int:
+        return int(self._backend._lib.xcsr_count_deferred(self._live()))
+
+    def follow(self) -> None:
+        self._call(self._backend._lib.xcsr_follow)
+
+    def sweep(self, whole: bool) -> SweepResult:
+        out = self._backend._ffi.new("xcsr_sweep_result *")
+        self._call(self._backend._lib.xcsr_sweep, whole, out)
+        return SweepResult(
+            int(out.pfns),
+            int(out.marked),
+            int(out.appeared),
+            int(out.vanished),
+            int(out.moved),
+            int(out.again),
+            int(out.returned),
+            int(out.tables),
+            int(out.pages_written),
+        )
+
+    def grow(self, nr_pfns: int) -> None:
+        self._call(self._backend._lib.xcsr_save_grow, nr_pfns)
+
+    def pass_begin(self, suspended: bool) -> None:
+        self._call(self._backend._lib.xcsr_pass_begin, suspended)
+
+    def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
+        if not isinstance(sink, Sink) or sink._backend is not self._backend:
+            raise UsageError("this output belongs to another hypervisor handle")
+        lib, out = self._backend._lib, self._result
+        rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
+        if rc:
+            self._backend._check(rc, offset=sink.offset, **self._facts)
+        return BatchResult(
+            bool(out.done),
+            out.nr_batches,
+            out.nr_pfns,
+            out.nr_pages,
+            out.nr_holes,
+            out.nr_deferred,
+            out.nr_tables,
+            out.octets,
+            out.next_pfn,
+        )
+
+    def _free(self, cdata: Any) -> None:
+        self._backend._lib.xcsr_save_free(cdata)
