@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Protocol
 
 from pyxcsr.errors import DomainDying
-from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, DomainInfo
-from pyxcsr.suspend import REQUEST, WITHDRAWN
+from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.suspend import withdraw
 
 
 class Recoverable(Protocol):
@@ -65,7 +65,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     if info.dying:
         raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
     done = Recovery(domid)
-    done.withdrawn = hv.xenstore_compare_and_write(f"/local/domain/{domid}/control/shutdown", REQUEST, WITHDRAWN)
+    done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
@@ -75,8 +75,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     elif info.suspended:
         done.left.append("it stays suspended, as asked")
     elif info.shutdown:
-        name = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
-        done.left.append(f"it has shut down ({name}): nothing can make it go on")
+        done.left.append(f"it has shut down ({info.shutdown_name}): nothing can make it go on")
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done

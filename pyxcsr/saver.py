@@ -29,7 +29,6 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import SaveOps
 from pyxcsr.guest.table import save_ops
 from pyxcsr.hypervisor.interface import (
-    SHUTDOWN_NAMES,
     BatchResult,
     DomainInfo,
     Hypervisor,
@@ -240,8 +239,8 @@ class _Saver:
         if info.dying:
             raise DomainDying(f"domain {info.domid} is being destroyed", domid=info.domid)
         if info.shutdown and not info.suspended:
-            how = SHUTDOWN_NAMES.get(info.shutdown_reason or 0, str(info.shutdown_reason))
-            raise DomainDying(f"domain {info.domid} has shut down ({how}); there is nothing to save", domid=info.domid)
+            text = f"domain {info.domid} has shut down ({info.shutdown_name}); there is nothing to save"
+            raise DomainDying(text, domid=info.domid)
         if info.suspended and self._live:
             raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
         return info

@@ -6,10 +6,10 @@ import time
 from typing import Callable, NoReturn, Optional, Protocol
 
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
-from pyxcsr.hypervisor.interface import SHUTDOWN_NAMES, DomainInfo
+from pyxcsr.hypervisor.interface import DomainInfo
 
 REQUEST = b"suspend"
-WITHDRAWN = b""
+_WITHDRAWN = b""
 
 SECONDS_AFTER_CANCEL = 5.0
 """How long a cancelled suspend waits for a guest that already acknowledged, to bring it back."""
@@ -37,6 +37,22 @@ class DomainControl(Protocol):
 
     def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
         """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
+
+
+class _Store(Protocol):
+    """The part of a Hypervisor that withdrawing needs."""
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
+        """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
+
+
+def withdraw(hv: _Store, domid: int) -> bool:
+    """Takes back a request to suspend that the guest has not acknowledged; returns whether there was one."""
+    return hv.xenstore_compare_and_write(_path(domid), REQUEST, _WITHDRAWN)
+
+
+def _path(domid: int) -> str:
+    return f"/local/domain/{domid}/control/shutdown"
 
 
 class XenstoreSuspend:
@@ -70,7 +86,7 @@ class XenstoreSuspend:
         self._timeout = timeout
         self._poll = poll
         self._cancel = cancel
-        self._path = f"/local/domain/{domid}/control/shutdown"
+        self._path = _path(domid)
         self._ours = False  # the request is out: if the domain suspends, it is because of it
         self.seconds_to_acknowledge: Optional[float] = None
         self.seconds_to_suspend: Optional[float] = None
@@ -118,7 +134,7 @@ class XenstoreSuspend:
                 domid=self._domid,
             )
         pending = self._hv.xenstore_read(self._path)
-        if pending not in (None, WITHDRAWN, REQUEST):
+        if pending not in (None, _WITHDRAWN, REQUEST):
             raise SuspendError(
                 f"domain {self._domid} has been asked for {pending!r} and has not answered yet "
                 f"({self._path}); asking it to suspend would lose that",
@@ -155,7 +171,7 @@ class XenstoreSuspend:
 
     def _take_back(self) -> bool:
         """Empties the node if it still holds the request; returns whether it did."""
-        return self._hv.xenstore_compare_and_write(self._path, REQUEST, WITHDRAWN)
+        return withdraw(self._hv, self._domid)
 
     def _withdraw(self) -> bool:
         """Takes the request back, after which the domain is none of ours; False if it was acknowledged."""
@@ -223,14 +239,12 @@ class XenstoreSuspend:
         info = self._info()
         if info.dying:
             raise DomainDying(f"domain {self._domid} is being destroyed", domid=self._domid)
-        reason = info.shutdown_reason
-        if reason is None:
+        if not info.shutdown:
             return False
         if not info.suspended:
-            name = SHUTDOWN_NAMES.get(reason, "unknown")
             raise SuspendError(
-                f"domain {self._domid} has shut down, not suspended: {name} (code {reason})",
-                domid=self._domid, reason=reason,
+                f"domain {self._domid} has shut down, not suspended: {info.shutdown_name}",
+                domid=self._domid, reason=info.shutdown_reason,
             )
         return True
 

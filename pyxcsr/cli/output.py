@@ -48,14 +48,16 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
     """
     if checksum:
         sums.load()  # said before a guest is touched
-    if checksum and (is_standard_output(name) or (os.path.exists(name) and not os.path.isfile(name))):
+    standard = is_standard_output(name)
+    special = not standard and os.path.exists(name) and not os.path.isfile(name)
+    if checksum and (standard or special):
         raise UsageError(f"{name}: --checksum needs a file to put the checksum beside")
-    if is_standard_output(name):
+    if standard:
         fd = _standard_output()
         yield fd
         _sync(fd, "standard output")
         return
-    if os.path.exists(name) and not os.path.isfile(name):
+    if special:
         yield from _special(Path(name), cancel)
         return
     path = Path(os.path.realpath(name))  # a symbolic link is kept, and the file it names is made
@@ -160,6 +162,8 @@ def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> No
     except OSError as error:
         if not force:
             path.unlink()
+            with suppress(FileNotFoundError):
+                sums.beside(path).unlink()
         raise _failed(path, "the stream could not be made durable", error) from error
 
 

@@ -14,7 +14,7 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 from pyxcsr.p2m.follow import FollowedP2m
 from pyxcsr.p2m.generation import check_same
 from pyxcsr.p2m.map import MappedP2m, map_p2m
-from pyxcsr.p2m.pagetable import PER_LEAF
+from pyxcsr.p2m.pagetable import nr_leaves
 from pyxcsr.p2m.shared_info import SharedInfo
 from pyxcsr.report import P2mReport
 from pyxcsr.stream.records import P2mFrames, PageData, Record
@@ -170,12 +170,12 @@ class FollowedChanges:
     def _frames(self) -> Sequence[int]:
         """The pfns of the p2m's pages for all that the receiver knows of."""
         frames = array("Q", self._p2m.leaf_pfns)
-        frames.extend([self.nr_pfns - 1] * (-(-self.nr_pfns // PER_LEAF) - len(frames)))
+        frames.extend([self.nr_pfns - 1] * (nr_leaves(self.nr_pfns) - len(frames)))
         return frames
 
     def end_of_pages(self) -> Iterator[Record]:
         """The page for frames that the guest's p2m has no more, if it has shrunk by any."""
-        if len(self._p2m.leaf_pfns) < -(-self.nr_pfns // PER_LEAF):
+        if len(self._p2m.leaf_pfns) < nr_leaves(self.nr_pfns):
             yield PageData.build([(self.nr_pfns - 1, PageType.NOTAB, bytes(PAGE_SIZE))])
 
     def close(self) -> None:

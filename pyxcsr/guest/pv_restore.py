@@ -13,7 +13,7 @@ from pyxcsr.guest.pv_pages import check_shared_info, claimed_pfns, rebuild_start
 from pyxcsr.guest.pv_vcpus import HeldVcpus, Localiser, set_vcpus
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, RestoreHandle, SourceHandle, TscInfo
 from pyxcsr.p2m.map import pfn_limit_of
-from pyxcsr.p2m.pagetable import PER_LEAF
+from pyxcsr.p2m.pagetable import PER_LEAF, nr_leaves
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.records import (
     CpuidPolicy,
@@ -77,7 +77,7 @@ class PvRestoreOps:
 
     def body_limit(self, code: int) -> int:
         if code == RecordType.X86_PV_P2M_FRAMES:
-            return 8 + 8 * -(-self._limit // PER_LEAF)
+            return 8 + 8 * nr_leaves(self._limit)
         return BODY_LIMITS.get(RecordType(code), 0)
 
     # -- records
@@ -198,7 +198,7 @@ class PvRestoreOps:
         if self._changed and 0 < claimed < self._nr_pfns:
             self._guest.cut(claimed)
             self._nr_pfns = claimed
-            del self._leaves[-(-claimed // PER_LEAF) :]
+            del self._leaves[nr_leaves(claimed) :]
 
     def _check_whole(self, localiser: Localiser, offset: int) -> bytes:
         """Everything that the guest refers to must have come. Returns shared_info."""

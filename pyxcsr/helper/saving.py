@@ -92,7 +92,6 @@ def _save_domain(
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
-    from pyxcsr.policy import DEFAULT_P2M_CHANGES
     from pyxcsr.saver import save
 
     hv = held.enter_context(open_hypervisor(settings.backend))
@@ -112,7 +111,7 @@ def _save_domain(
         progress=ProgressThrottle(channel.progress),
         cancel=abort,
         complete=success,
-        p2m_changes=settings.p2m_changes or DEFAULT_P2M_CHANGES,
+        p2m_changes=settings.p2m_changes,
     )
 
 

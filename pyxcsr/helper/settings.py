@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 from pyxcsr.errors import UsageError
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 
 
 class Settings(NamedTuple):
-    """The helper's settings. ``max_iterations``, ``target_dirty``, ``p2m_changes``: None means the default.
+    """The helper's settings. ``max_iterations``, ``target_dirty``: None means the default.
 
     ``stub_guest`` is only ever set where ``backend`` is "stub".
     """
@@ -18,7 +19,7 @@ class Settings(NamedTuple):
     max_iterations: Optional[int]
     target_dirty: Optional[int]
     stub_guest: Optional[str]
-    p2m_changes: Optional[str] = None
+    p2m_changes: str = DEFAULT_P2M_CHANGES
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -36,7 +37,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_iterations=_count(environ, "PYXCSR_MAX_ITERATIONS", least=1),
         target_dirty=_count(environ, "PYXCSR_TARGET_DIRTY", least=0),
         stub_guest=stub_guest,
-        p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", ("follow", "abort")),
+        p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", P2M_CHANGES) or DEFAULT_P2M_CHANGES,
     )
 
 

@@ -41,6 +41,12 @@ class DomainInfo:
         return self.shutdown_reason == SHUTDOWN_SUSPEND
 
     @property
+    def shutdown_name(self) -> str:
+        """How it has shut down, in a word, or the code where the word is not known."""
+        code = self.shutdown_reason
+        return "not at all" if code is None else SHUTDOWN_NAMES.get(code, f"unknown code {code}")
+
+    @property
     def crashed(self) -> bool:
         """True if it shut down with reason crash."""
         return self.shutdown_reason == 3
@@ -70,8 +76,7 @@ class BatchResult(NamedTuple):
     next_pfn: int
 
 
-@dataclass(frozen=True)
-class SweepResult:
+class SweepResult(NamedTuple):
     """What one :meth:`SaveHandle.sweep` found, in pfns: see xcsr_sweep_result in csrc/xcsr_api.h.
 
     ``marked``: added to what the next pass sends; ``pages_written``: pages of the p2m, not pfns in them.

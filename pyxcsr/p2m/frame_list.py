@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import INVALID_MFN
 from pyxcsr.hypervisor.interface import Hypervisor
-from pyxcsr.p2m.pagetable import PER_LEAF, Leaves
+from pyxcsr.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
 
 PER_FRAME = 512
 """Frame numbers in a frame of a 64-bit guest's tree."""
@@ -27,7 +27,7 @@ def read_tree(hv: Hypervisor, domid: int, top: int, nr_pfns: int, limit: int) ->
             value=nr_pfns,
             limit=limit,
         )
-    nr_leaves = -(-nr_pfns // PER_LEAF)
+    frames = nr_leaves(nr_pfns)
     if top in (0, INVALID_MFN):
         raise P2mError(
             "the guest tells neither where its p2m list is (p2m_cr3) nor its frame lists; "
@@ -35,8 +35,8 @@ def read_tree(hv: Hypervisor, domid: int, top: int, nr_pfns: int, limit: int) ->
             field="pfn_to_mfn_frame_list_list",
             value=top,
         )
-    lists = _level(hv, domid, [top], -(-nr_leaves // PER_FRAME), "frame list list")
-    return Leaves(nr_pfns, _level(hv, domid, lists, nr_leaves, "frame list"))
+    lists = _level(hv, domid, [top], -(-frames // PER_FRAME), "frame list list")
+    return Leaves(nr_pfns, _level(hv, domid, lists, frames, "frame list"))
 
 
 def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) -> array[int]:

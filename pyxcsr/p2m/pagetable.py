@@ -50,6 +50,11 @@ class Leaves(NamedTuple):
     mfns: Sequence[int]
 
 
+def nr_leaves(nr_pfns: int) -> int:
+    """How many leaves a list of ``nr_pfns`` entries has."""
+    return -(-nr_pfns // PER_LEAF)
+
+
 def check_range(vaddr: int, nr_pfns: int) -> int:
     """The last address of a list of ``nr_pfns`` entries at ``vaddr``. Raises P2mError if it cannot be there."""
     if not 0 < nr_pfns <= MAX_NR_PFNS:
@@ -58,7 +63,7 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
             field="max_pfn",
             value=nr_pfns,
         )
-    frames = -(-nr_pfns // PER_LEAF)
+    frames = nr_leaves(nr_pfns)
     end = vaddr + frames * PAGE_SIZE - 1
     canonical = end >> 47 in (0, 0x1FFFF) and vaddr >> 47 == end >> 47
     if vaddr % PAGE_SIZE or not canonical or (vaddr <= XEN_HOLE[1] and end >= XEN_HOLE[0]):
@@ -167,7 +172,7 @@ class Walk:
         """
         shift = LEVELS[2].shift
         begin = vaddr >> PAGE_SHIFT
-        end = begin + -(-nr_pfns // PER_LEAF)
+        end = begin + nr_leaves(nr_pfns)
         whole: dict[int, bool] = {}  # what is known of tables that the list fills
         kept = len(entries)
         while kept and self._pfns_before(vaddr, kept - 1) >= self.keep:

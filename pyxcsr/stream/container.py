@@ -13,7 +13,7 @@ import enum
 import struct
 from typing import NamedTuple, Optional
 
-from pyxcsr.errors import NotAStream, StreamTruncated
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.container_config import CONFIG_MAX
 from pyxcsr.stream.source import Source
@@ -178,6 +178,16 @@ class ContainerReader:
     def __init__(self, source: Source) -> None:
         self.source = source
 
+    def known_xl_header(self) -> XlHeader:
+        """xl's header; StreamError if it has mandatory flags that are unknown."""
+        offset = self.source.offset
+        header = self.xl_header()
+        unknown = header.mandatory_flags & ~XL_MANDATORY
+        if unknown:
+            text = f"unknown mandatory flags 0x{unknown:x} in xl's header"
+            raise StreamError(text, offset=offset, record=XL_HEADER_NAME)
+        return header
+
     def xl_header(self) -> XlHeader:
         """xl's header; one with unknown flags, too."""
         data = self._exactly(XL_HEADER.size, self.source.offset, XL_HEADER_NAME)
@@ -227,6 +237,13 @@ class ContainerReader:
                 text, offset=offset, record=None, wanted=fmt.RECORD_HEADER.size, got=len(head)
             )
         return RecordHeader(offset, *fmt.RECORD_HEADER.unpack(head))
+
+    def libxc_context(self) -> None:
+        """The record behind which the libxc stream begins; StreamError if another is next, or one with a body."""
+        first = self.record_header()
+        if first.code != LibxlType.LIBXC_CONTEXT or first.length:
+            text = f"the first record is {first.name} of {first.length} octets, not an empty LIBXC_CONTEXT"
+            raise StreamError(text, offset=first.offset, record=first.name)
 
     def body(self, header: RecordHeader, room: int) -> Body:
         """A record's body up to ``room`` octets; what is beyond is read and forgotten."""

@@ -85,11 +85,7 @@ class _Converter:
 
     def _take_xl(self) -> None:
         """Reads xl's header and configuration; the latter is kept unless there is another."""
-        header = self._reader.xl_header()
-        unknown = header.mandatory_flags & ~cont.XL_MANDATORY
-        if unknown:
-            text = f"unknown mandatory flags 0x{unknown:x} in xl's header"
-            raise StreamError(text, offset=0, record=cont.XL_HEADER_NAME)
+        header = self._reader.known_xl_header()
         data = self._reader.optional_data(header)
         if self._config is None and data.config and header.mandatory_flags & cont.XL_CONFIG_IS_JSON:
             self._config = data.config.split(b"\0", 1)[0]
@@ -129,10 +125,7 @@ class _Converter:
     def _copy_libxl(self) -> None:
         """A libxl stream, as it is or only the libxc stream in it."""
         header = self._reader.libxl_header()
-        first = self._reader.record_header()
-        if first.code != LibxlType.LIBXC_CONTEXT or first.length:
-            text = f"the first record is {first.name} of {first.length} octets, not an empty LIBXC_CONTEXT"
-            raise StreamError(text, offset=first.offset, record=first.name)
+        self._reader.libxc_context()
         self._config_kind(self._look_at_libxc())
         if self._done.to is not Kind.LIBXC:
             ahead = b"" if self._config is None or self._done.to is Kind.LIBXL else cont.xl_prefix(self._config)

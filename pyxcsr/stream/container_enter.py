@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pyxcsr.errors import StreamError
 from pyxcsr.stream import container as cont
-from pyxcsr.stream.container import ContainerReader, Kind, LibxlType
+from pyxcsr.stream.container import ContainerReader, Kind
 from pyxcsr.stream.source import Source
 
 
@@ -23,15 +22,7 @@ def enter(fd: int) -> Kind:
         return kind
     reader = ContainerReader(Source(fd))
     if kind is Kind.XL:
-        header = reader.xl_header()
-        unknown = header.mandatory_flags & ~cont.XL_MANDATORY
-        if unknown:
-            text = f"unknown mandatory flags 0x{unknown:x} in xl's header"
-            raise StreamError(text, offset=0, record=cont.XL_HEADER_NAME)
-        reader.optional_data(header)
+        reader.optional_data(reader.known_xl_header())
     reader.libxl_header()
-    first = reader.record_header()
-    if first.code != LibxlType.LIBXC_CONTEXT or first.length:
-        text = f"the first record is {first.name} of {first.length} octets, not an empty LIBXC_CONTEXT"
-        raise StreamError(text, offset=first.offset, record=first.name)
+    reader.libxc_context()
     return kind

@@ -119,6 +119,7 @@ def judge(folder: Path, options: list[str], status: int, function: str) -> None:
         return
     partial = {x for x in left if x.endswith((".partial", ".partial.xxh128"))}
     assert not partial or function == "unlink", f"{folder.name}: {left}"
+    assert "s" in left or "s.xxh128" not in left, f"{folder.name}: a checksum of nothing"
     if (folder / "s").exists():
         whole = (folder / "s").read_bytes() == b"an older one"
         if not whole:  # only the directory's own sync, or what comes after the name, has failed
