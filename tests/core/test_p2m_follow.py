@@ -199,6 +199,33 @@ def test_a_frame_that_gets_another_pfn(hv: StubBackend, tmp_path: Path) -> None:
     comes_back(hv, domid, tmp_path / "s")
 
 
+def test_a_frame_that_gets_another_pfn_before_it_was_sent(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table was sent with the pfn that its target had then, and that pfn was sent as the hole that it is now."""
+    monkeypatch.setattr(saving, "BATCHES_US", 0)
+    domid, guest = make(hv, writes=0, pt_updates=0, holes=0.1, mem="16M")
+    data, tables = set(guest.pfns_of_type(PageType.NOTAB)), guest.pfns_of_type(PageType.L1TAB_PINNED)
+    table, pfn = next((t, p) for t in tables if t < 3072 for p in table_pfns(guest, t) if p in data and p > 3072)
+    hole = next(p for p in range(4000, 3072, -1) if p not in set(guest.pfns_with_memory()))
+    before = {t: guest.read_page(t) for t in tables}
+    nr_sent = 0
+
+    def hook(name: str, count: int) -> None:
+        nonlocal nr_sent
+        nr_sent += name == "xenforeignmemory_unmap" and guest.state().logdirty
+        if name == "xenforeignmemory_unmap" and nr_sent == 3:  # a batch has 1024 pfns
+            guest.move_page(pfn, hole)
+
+    with hv.stub.hook(hook):
+        report = follow(hv, domid, tmp_path / "s")
+    assert {t: guest.read_page(t) for t in tables} == before, "a table was written: this tests nothing"
+    assert entries_of(tmp_path / "s", pfn) == [PageType.XTAB], "it was sent before it moved: this tests nothing"
+    assert len(entries_of(tmp_path / "s", table)) == 2 and report.p2m.tables > 0
+    judge(hv, domid, tmp_path / "s")
+    comes_back(hv, domid, tmp_path / "s")
+
+
 def table_pfns(guest: Any, table: int) -> set[int]:
     words = memoryview(guest.expected_page(table)).cast("Q")
     return {word >> 12 & ((1 << 40) - 1) for word in words if word & 1}

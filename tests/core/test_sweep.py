@@ -1,0 +1,90 @@
+"""The sweep over a p2m that is followed, call by call: what one look at it must find."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+import pyxcsr
+from pyxcsr.hypervisor.open import StubBackend
+
+
+class Swept:
+    """A guest that writes nothing by itself, all of it sent once; the p2m's pages were not written since."""
+
+    def __init__(self, hv: StubBackend, stack: ExitStack) -> None:
+        self.hv = hv
+        self.domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", max_mem="64M", writes=0, pt_updates=0))
+        self.guest = hv.stub.guest(self.domid)
+        self.p2m = self.map(self.guest.nr_pfns)
+        self.save = hv.new_save(self.domid, self.guest.nr_pfns, self.p2m)
+        stack.callback(self.p2m.close)
+        stack.callback(self.save.close)  # first: it refers to the p2m
+        out = os.open("/dev/null", os.O_WRONLY)
+        stack.callback(os.close, out)
+        self.sink = hv.open_sink(out)
+        stack.callback(self.sink.close)
+        self.save.follow()
+        self.save.logdirty_enable()
+        stack.callback(self.save.logdirty_disable)
+        self.save.mark_all()
+        self.pass_()
+        self.look()
+
+    def map(self, nr_pfns: int) -> Any:
+        """The p2m as it is now, mapped anew."""
+        mapped = self.hv.map_p2m(self.domid, nr_pfns, [self.guest.mfn(x) for x in self.guest.leaf_pfns()])
+        mapped.leaf_pfns()
+        return mapped
+
+    def use(self, nr_pfns: int) -> None:
+        """From now on the p2m is what it is now, of ``nr_pfns``."""
+        other = self.map(nr_pfns)
+        self.p2m.swap(other)
+        other.close()
+
+    def pass_(self) -> None:
+        self.save.pass_begin(False)
+        while not self.save.batches(self.sink, lambda: None).done:
+            pass
+
+    def look(self) -> Any:
+        """What is found where the bitmap, fetched now, says that the p2m was written."""
+        self.save.logdirty_clean(False)
+        return self.save.sweep(False)
+
+
+@pytest.fixture
+def swept(hv: StubBackend) -> Iterator[Swept]:
+    with ExitStack() as stack:
+        yield Swept(hv, stack)
+
+
+def test_nothing_was_written(swept: Swept) -> None:
+    found = swept.look()
+    assert (found.pages_written, found.pfns, found.marked) == (0, 0, 0)
+
+
+def test_another_page_that_says_the_same(swept: Swept) -> None:
+    """Its entries may have gone and come back while it was prepared: all that it names is sent again."""
+    swept.guest.replace_leaf(1)
+    swept.look()  # the page was written before this bitmap; nothing says so afterwards
+    assert swept.look().pages_written == 0
+    swept.use(swept.guest.nr_pfns)
+    found = swept.look()
+    assert (found.pages_written, found.returned) == (1, 512)
+
+
+def test_a_page_in_use_further_on(swept: Swept) -> None:
+    """A p2m that is cut off within its last page, and later is not: nobody wrote the page, yet it says more."""
+    whole = swept.guest.nr_pfns
+    swept.use(whole - 5)
+    assert swept.look().vanished == 5
+    swept.pass_()
+    assert swept.look().marked == 0
+    swept.use(whole)
+    assert swept.look().appeared == 5
