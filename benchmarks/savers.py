@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 
 import pyxcsr
 from benchmarks.measure import Seconds
-from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, Decision, PrecopyStats
 
 SUSPENDED = 2
 
@@ -52,8 +52,8 @@ class Marks:
 class Saver:
     """What both have in common: one live pass at most, a suspend callback, marks."""
 
-    def __init__(self, hv: Any, domid: int, *, durable: bool = False) -> None:
-        self.hv, self.domid, self.durable = hv, domid, durable
+    def __init__(self, hv: Any, domid: int) -> None:
+        self.hv, self.domid = hv, domid
         self.guest = hv.stub.guest(domid)
         self.marks = Marks()
 
@@ -93,9 +93,16 @@ def one_pass(stats: PrecopyStats) -> Decision:
 class Ours(Saver):
     """pyxcsr.save."""
 
+    def __init__(self, hv: Any, domid: int, *, durable: bool = False, p2m_changes: str = DEFAULT_P2M_CHANGES) -> None:
+        super().__init__(hv, domid)
+        self._durable, self._p2m_changes = durable, p2m_changes
+        self.report: Any = None  # of the last save
+
     def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
-        options: dict[str, Any] = {"live": live, "suspend": suspend, "policy": one_pass, "durable": self.durable}
-        pyxcsr.save(self.hv, self.domid, fd, **options)
+        self.report = pyxcsr.save(
+            self.hv, self.domid, fd, live=live, suspend=suspend, policy=one_pass, durable=self._durable,
+            p2m_changes=self._p2m_changes,
+        )  # fmt: skip
 
 
 class Theirs(Saver):

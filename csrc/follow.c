@@ -75,11 +75,23 @@ static int note_table(struct follow *f, uint64_t pfn)
     return rc ? rc : deferred_add(&f->recent, pfn);
 }
 
+/* A batch as most are: pages in a row, all with data, none of them a table. */
+static bool is_plain(const struct batch *b)
+{
+    return b->nr && b->result.nr_pages == b->nr && !b->result.nr_tables && b->pfns[b->nr - 1] - b->pfns[0] == b->nr - 1;
+}
+
 int follow_note(xcsr_save *s)
 {
     const struct batch *b = &s->batch;
     struct follow *f = &s->follow;
     int rc = 0;
+    if (is_plain(b)) {
+        uint32_t *sent = f->sent + b->pfns[0];
+        for (uint32_t i = 0; i < b->nr; i++)
+            sent[i] = (uint32_t)b->frame_at[i] + SENT_BIAS;
+        return 0;
+    }
     for (uint32_t i = 0; i < b->nr && !rc; i++) {
         uint64_t pfn = b->pfns[i], mfn = b->frame_at[i];
         if (b->page[i])
@@ -110,7 +122,8 @@ static void mark(struct sweep *w, uint64_t pfn)
 static void find_written(xcsr_save *s)
 {
     for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
-        s->p2m->fresh[i] |= save_leaf_written(s, i);
+        if (save_leaf_written(s, i))
+            s->p2m->fresh[i] = 1;
 }
 
 /* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. */
@@ -201,10 +214,14 @@ static void sweep_leaves(struct sweep *w, bool whole)
 {
     const xcsr_p2m *p = w->s->p2m;
     for (uint64_t leaf = 0; leaf < p->nr_leaves; leaf++) {
-        if (p->fresh[leaf])
+        if (p->fresh[leaf]) {
             sweep_leaf(w, leaf);
-        else if (whole)
+        } else if (whole) {
             look_at_leaf(w, leaf);
+        } else {
+            const uint8_t *next = memchr(p->fresh + leaf, 1, p->nr_leaves - leaf);
+            leaf = (next ? (uint64_t)(next - p->fresh) : p->nr_leaves) - 1;
+        }
     }
     for (uint64_t pfn = p->nr_pfns; pfn < w->s->nr_pfns; pfn++) /* it was larger once */
         sweep_one(w, pfn);

@@ -148,6 +148,18 @@ static uint64_t merge_holes(xcsr_save *s)
     return merged;
 }
 
+int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
+{
+    XCSR_ENTER(s->h);
+    int rc = xcsr_m2p_need(s->h);
+    *out = 0;
+    for (uint64_t i = 0; !rc && !*out && i < nr; i++) {
+        uint64_t pfn = mfns[i] < s->h->nr_mfns ? xcsr_load(&s->h->m2p[mfns[i]]) : XCSR_INVALID;
+        *out = pfn >= s->nr_pfns || save_marked(s, pfn);
+    }
+    return rc;
+}
+
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
 {
     XCSR_ENTER(s->h);

@@ -95,6 +95,16 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
     return 0;
 }
 
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out)
+{
+    XCSR_ENTER(p->h);
+    uint64_t differ = 0;
+    for (uint64_t i = 0; i < p->nr_leaves; i++)
+        differ |= xcsr_lookup_pfn(p, p->leaf_mfns[i]) ^ p->leaf_pfns[i];
+    *out = !differ;
+    return 0;
+}
+
 static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
 {
     xcsr_error *e = &p->h->error;

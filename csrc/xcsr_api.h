@@ -114,6 +114,7 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: would it say the same again? */
 /* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */
 int xcsr_p2m_check_leaves(xcsr_p2m *p);
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
@@ -167,6 +168,8 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
+/* Of the bitmap as it was fetched: does it name one of these frames of the guest's? Yes, too, if one has no pfn. */
+int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out);
 /* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. Called
  * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);

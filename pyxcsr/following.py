@@ -64,6 +64,14 @@ class Following:
             f"({count / max(seconds, 1e-3):.1f} a second), {why}"
         )
 
+    def tracked(self) -> None:
+        """Log-dirty mode is on from now: what was written before that nobody knows."""
+        self._ops.note_written(lambda mfns: True)
+
+    def fetched(self) -> None:
+        """The dirty bitmap has come."""
+        self._ops.note_written(self._save.written)
+
     def settle(self) -> None:
         """The guest is suspended: the p2m once more, whatever was announced or missed."""
         self._take(self._ops.settle())

@@ -252,6 +252,8 @@ class _Saver:
         """Log-dirty mode around a live save. Left on once the stream is complete it is a warning, no failure."""
         if self._live:
             self._report.logdirty_retried = self._save.logdirty_enable()
+            if self._following:
+                self._following.tracked()
         try:
             yield
         except BaseException as error:
@@ -291,6 +293,7 @@ class _Saver:
         dirty = self._save.logdirty_clean(final)
         if self._following is None:
             return dirty + self._save.merge_deferred()
+        self._following.fetched()
         if final:
             self._following.settle()
         else:

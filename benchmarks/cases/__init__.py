@@ -1,6 +1,6 @@
 """The cases by name, in the order in which they are run. Each module has ``run(context)``, which yields rows."""
 
 NAMES = (
-    *("scan", "full", "sparse", "durable", "paused", "normalise", "p2m", "restore"),
+    *("scan", "full", "sparse", "durable", "paused", "normalise", "p2m", "follow", "restore"),
     *("python", "memory", "growth", "mapping"),
 )

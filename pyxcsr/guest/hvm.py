@@ -5,7 +5,7 @@ This release refuses them in ``setup``, before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 from pyxcsr.errors import NotSupported
@@ -59,6 +59,9 @@ class HvmSaveOps:
     def check_iteration(self) -> Iterator[Record]:
         """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale."""
         return iter(())
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """Nothing, for the same reason."""
 
     def settle(self) -> Iterator[Record]:
         """Nothing, for the same reason."""

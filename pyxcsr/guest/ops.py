@@ -7,7 +7,8 @@ Ops *give records*; only the saver writes them. They are called from one thread,
     settle, check_iteration, pages, check_iteration, end_of_pages, end_of_checkpoint,
     cleanup
 
-``check``, ``settle`` and ``end_of_pages`` are this project's own.
+and ``note_written`` whenever a dirty bitmap has come, before ``check_iteration`` or ``settle``. ``check``,
+``note_written``, ``settle`` and ``end_of_pages`` are this project's own.
 
 Names are libxc's (struct xc_sr_save_ops). ``pfn_to_gfn`` and ``normalise_page``, which libxc has among them, are
 done in C for a whole batch at a time; the p2m that they need is ``p2m``.
@@ -15,7 +16,7 @@ done in C for a whole batch at a time; the p2m that they need is ``p2m``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Optional, Protocol
 
 from pyxcsr.hypervisor.interface import P2mHandle, PageResult, SourceHandle
@@ -71,6 +72,13 @@ class SaveOps(Protocol):
         (``p2m``, ``nr_pfns``) and yields the records that tell the receiver; what the change means for pages that
         were sent already is the saver's to find out (SaveHandle.sweep). Ops that handle changes may be called
         within a live pass, too.
+        """
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """The dirty bitmap was fetched, or has just been begun: ``written(mfns)`` says whether it names one of these.
+
+        Called of each bitmap before anything else is done about it, so that ops which keep watch over the guest's
+        own tables miss no write to them. In the beginning ``written`` is true of everything.
         """
 
     def settle(self) -> Iterator[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Optional, Union, final
 
@@ -95,6 +95,9 @@ class PvSaveOps:
 
     def check_iteration(self) -> Iterator[Record]:
         return self._taken.check()
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        self._taken.note_written(written)
 
     def settle(self) -> Iterator[Record]:
         return self._taken.settle()

@@ -63,6 +63,9 @@ class RefusedChanges:
         check_same(self._shared, self.generation)
         return iter(())
 
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """Nothing."""
+
     def settle(self) -> Iterator[Record]:
         """Nothing: ``check`` is all there is."""
         return iter(())
@@ -103,7 +106,7 @@ class FollowedChanges:
 
     def setup(self) -> None:
         """Maps the p2m."""
-        self._refresh(thorough=False)
+        self._refresh(self._p2m.look)
 
     @property
     def handle(self) -> P2mHandle:
@@ -124,17 +127,21 @@ class FollowedChanges:
         if self._settled:
             self._p2m.check_same()
         else:
-            yield from self._look(thorough=False)
+            yield from self._look(self._p2m.look)
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """Its tables may be among what was written: then they are walked anew, whatever the guest says."""
+        self._p2m.note_written(written)
 
     def settle(self) -> Iterator[Record]:
-        """Walks the tables once more, whatever the guest says."""
-        yield from self._look(thorough=True)
+        """Looks once more, whatever the guest says."""
+        yield from self._look(self._p2m.settle)
         self._settled = True
 
-    def _look(self, thorough: bool) -> Iterator[Record]:
+    def _look(self, look: Callable[[], bool]) -> Iterator[Record]:
         with self._timed():
             announced = self._p2m.announced()
-            changed = self._refresh(thorough)
+            changed = self._refresh(look)
         if not changed:
             return
         self._report.follows += 1
@@ -143,9 +150,9 @@ class FollowedChanges:
             self._report.records += 1
             yield self._tell()
 
-    def _refresh(self, thorough: bool) -> bool:
+    def _refresh(self, look: Callable[[], bool]) -> bool:
         """Maps what is there now; returns whether anything had to be done."""
-        changed = self._p2m.look(thorough)
+        changed = look()
         if changed:
             self.handle.check_leaves()
         self.nr_pfns = max(self.nr_pfns, self.handle.nr_pfns)

@@ -139,6 +139,9 @@ class P2mHandle(Protocol):
     def leaf_pfns(self) -> Sequence[int]:
         """The leaves' own pfns, each checked against m2p and p2m. Raises P2mError (index, mfn)."""
 
+    def leaves_stay(self) -> bool:
+        """After it: whether it would say the same again."""
+
     def check_leaves(self) -> None:
         """After it: raises P2mError (index, pfn, mfn, level) if a leaf is a page table, which nobody could restore."""
 
@@ -169,6 +172,9 @@ class SaveHandle(Protocol):
 
     def mark_all(self) -> None:
         """Marks every pfn for sending."""
+
+    def written(self, mfns: Sequence[int]) -> bool:
+        """Whether the dirty bitmap, as it was fetched, names one of these frames of the guest's, or may do so."""
 
     def merge_deferred(self) -> int:
         """Marks the deferred pfns that have a frame now; returns how many that adds."""

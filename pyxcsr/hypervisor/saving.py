@@ -32,6 +32,11 @@ class P2m(Child):
         self._call(self._backend._lib.xcsr_p2m_leaf_pfns, into)
         return out
 
+    def leaves_stay(self) -> bool:
+        out = self._backend._ffi.new("uint32_t *")
+        self._call(self._backend._lib.xcsr_p2m_leaves_stay, out)
+        return bool(out[0])
+
     def check_leaves(self) -> None:
         self._call(self._backend._lib.xcsr_p2m_check_leaves)
 
@@ -111,6 +116,11 @@ class Save(Child):
 
     def mark_all(self) -> None:
         self._call(self._backend._lib.xcsr_mark_all)
+
+    def written(self, mfns: Sequence[int]) -> bool:
+        out = self._backend._ffi.new("uint32_t *")
+        self._call(self._backend._lib.xcsr_written, len(mfns), self._backend._frames(mfns), out)
+        return bool(out[0])
 
     def merge_deferred(self) -> int:
         merged = self._backend._ffi.new("uint64_t *")

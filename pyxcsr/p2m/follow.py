@@ -1,7 +1,8 @@
 """A p2m that may change while it is used: looked at again and again, and mapped anew where it has moved.
 
 A list's structure is announced: p2m_generation counts, and is odd meanwhile (arch-x86/xen.h); max_pfn and where the
-list is may follow a moment later, so they are compared too. A tree's structure is not, so it is walked each time.
+list is may follow a moment later, so they are compared too. A list's page tables are memory that log-dirty mode
+watches: a guest that says nothing gives itself away by writing them. A tree is walked each time.
 What the p2m *says* is not looked at here: see csrc/follow.c.
 """
 
@@ -40,6 +41,7 @@ class FollowedP2m:
         self._leaves: Optional[Leaves] = None
         self._handle: Optional[P2mHandle] = None
         self._walk: Optional[Walk] = None
+        self._written = False  # the tables, since they were walked
         self.generation = 0
         self.leaf_pfns: Sequence[int] = ()
 
@@ -50,17 +52,30 @@ class FollowedP2m:
             raise P2mError("the p2m has not been mapped", field="p2m", value=None)
         return self._handle
 
-    def look(self, thorough: bool = False) -> bool:
+    def look(self) -> bool:
         """Maps the p2m if it is not where it was, or of another size. Returns whether anything had to be done.
 
-        A generation that moved although nothing else did counts. ``thorough``: the tables are walked even if nothing
-        was announced. Raises P2mError if the guest's fields or tables are wrong, or a change is never over;
-        P2mChanged if it never holds still.
+        A generation that moved although nothing else did counts. Raises P2mError if the guest's fields or tables are
+        wrong, or a change is never over; P2mChanged if it never holds still.
         """
         announced = self.announced()
-        if not (thorough or announced or self._is_tree()):
+        if not (announced or self._written or self._is_tree()):
             return False
         return self._take() or announced
+
+    def settle(self) -> bool:
+        """The same of a suspended guest, whose p2m's pages are looked up once more in any case."""
+        if self.look():
+            return True
+        if self.handle.leaves_stay():
+            return False
+        self.leaf_pfns = self.handle.leaf_pfns()
+        return True
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """``written`` says of frames whether the guest has written one: its tables are walked anew, then."""
+        if not self._written:
+            self._written = self._walk is None or written(self._walk.read)
 
     def announced(self) -> bool:
         """Whether the guest says that something has changed since it was last looked at."""
@@ -124,6 +139,7 @@ class FollowedP2m:
             self._use(handle)
         elsewhere = moved or pfns != self.leaf_pfns
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
+        self._written = False
         return elsewhere
 
     def _use(self, handle: P2mHandle) -> None:

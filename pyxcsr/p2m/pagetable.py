@@ -89,11 +89,14 @@ class Walk:
         self._hv, self._domid, self.limit = hv, domid, limit
         self._nr_mfns = hv.nr_mfns()
         self.keep = 0
+        self.read: array[int] = array("Q")
+        """The frames that the last walk read: as long as nobody writes them, another walk finds the same."""
         self._known: dict[int, tuple[int, array[int], array[int]]] = {}
 
     def leaves(self, cr3: int, vaddr: int, nr_pfns: int) -> Leaves:
         """Walks all four levels. Raises P2mError naming level, index, vaddr and mfn."""
         end = check_range(vaddr, nr_pfns)
+        self.read = array("Q")
         tables: Sequence[int] = [self._top(cr3)]
         for level in LEVELS:
             first, last = vaddr >> level.shift, end >> level.shift
@@ -127,6 +130,7 @@ class Walk:
 
     def _read(self, mfns: Sequence[int], level: Level) -> array[int]:
         words = array("Q")
+        self.read.extend(mfns)
         try:
             words.frombytes(self._hv.read_frames(self._domid, mfns))
         except HypervisorError as error:

@@ -17,6 +17,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m import generation
+from pyxcsr.p2m.pagetable import Walk
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import P2mFrames, PageData
 
@@ -124,9 +125,18 @@ def test_odd_for_a_while_is_waited_for(hv: StubBackend, tmp_path: Path) -> None:
     judge(hv, domid, tmp_path / "s")
 
 
+LIES = {
+    "before it is tracked": ("xc_shadow_control", 1),
+    "in the first pass": ("xc_get_pfn_type_batch", 2),
+    "between passes": ("xc_logdirty_control", 1),
+    "before it is suspended": ("xs_write", 1),
+}
+
+
+@pytest.mark.parametrize("moment", LIES)
 @pytest.mark.parametrize("what", ["moved", "leaf", "grown", "shrunk"])
-def test_a_guest_that_says_nothing_of_it(hv: StubBackend, tmp_path: Path, what: str) -> None:
-    """p2m_generation stays: the p2m is compared once more when the guest is suspended."""
+def test_a_guest_that_says_nothing_of_it(hv: StubBackend, tmp_path: Path, what: str, moment: str) -> None:
+    """p2m_generation stays: that it has written its tables tells."""
     domid, guest = make(hv)
     actions: dict[str, Callable[[], object]] = {
         "moved": lambda: guest.move_p2m(0xFFFFC91000000000, True),
@@ -136,12 +146,29 @@ def test_a_guest_that_says_nothing_of_it(hv: StubBackend, tmp_path: Path, what: 
     }
     guest.set_honest(False)
     guest.resize_p2m(3000)
-    with hv.stub.hook(at("xs_write", 1, lambda: actions[what]() and None)):
+    with hv.stub.hook(at(*LIES[moment], lambda: actions[what]() and None)):
         report = follow(hv, domid, tmp_path / "s")
     judge(hv, domid, tmp_path / "s")
     assert report.p2m.follows == 1
     assert report.p2m.unannounced == (what in ("leaf",)), "the rest shows in shared_info"
     comes_back(hv, domid, tmp_path / "s")
+
+
+def test_it_is_walked_again_only_if_its_tables_were_written(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest is not kept waiting for a walk that can find nothing."""
+    walks: list[bool] = []
+    domid, guest = make(hv, pt_updates=0)
+    leaves = Walk.leaves
+    monkeypatch.setattr(Walk, "leaves", lambda *args: walks.append(guest.running) or leaves(*args))
+    follow(hv, domid, tmp_path / "s")
+    assert walks == [True, True], "when it was mapped, and once more when writes were tracked"
+    guest.set_honest(False)
+    hv.domain_resume(domid)
+    with hv.stub.hook(at("xs_write", 1, lambda: guest.replace_leaf(1))):
+        follow(hv, domid, tmp_path / "s2")
+    assert walks[2:] == [True, True, False]
 
 
 def test_what_is_in_it_comes_and_goes(hv: StubBackend, tmp_path: Path) -> None:

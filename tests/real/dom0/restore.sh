@@ -44,7 +44,7 @@ if [ "$vcpus" -gt 1 ]; then
     needed "xl restore through pyxcsr" back /tmp/s/v
     online() { xl vcpu-list "$g" | awk 'NR > 1 && $5 !~ /p/' | wc -l; }
     step "the same are offline" [ "$(online)" -eq $((vcpus - 2)) ]
-    needed "all vcpus again" xl vcpu-set "$g" "$vcpus"
+    needed "all vcpus again" xl vcpu-set --ignore-host "$g" "$vcpus"
     needed "the guest goes on, memory clean" goes_on
 fi
 
