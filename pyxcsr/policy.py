@@ -75,7 +75,7 @@ class SimplePolicy:
 P2M_CHANGES = ("follow", "abort")
 """What a save does if the guest changes its p2m meanwhile: send what has become of it, or give up."""
 
-DEFAULT_P2M_CHANGES = "abort"
+DEFAULT_P2M_CHANGES = "follow"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A list's structure is announced: p2m_generation counts, and is odd meanwhile (arch-x86/xen.h); max_pfn and where the
 list is may follow a moment later, so they are compared too. A list's page tables are memory that log-dirty mode
-watches: a guest that says nothing gives itself away by writing them. A tree is walked each time.
+watches: a guest that says nothing gives itself away by writing them. A tree is walked whenever a bitmap has come.
 What the p2m *says* is not looked at here: see csrc/follow.c.
 """
 
@@ -59,7 +59,7 @@ class FollowedP2m:
         wrong, or a change is never over; P2mChanged if it never holds still.
         """
         announced = self.announced()
-        if not (announced or self._written or self._is_tree()):
+        if not (announced or self._written):
             return False
         return self._take() or announced
 
@@ -73,9 +73,13 @@ class FollowedP2m:
         return True
 
     def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        """``written`` says of frames whether the guest has written one: its tables are walked anew, then."""
+        """``written`` says of frames whether the guest has written one: its tables are walked anew, then.
+
+        A tree's lists are read anew in any case.
+        """
         if not self._written:
-            self._written = self._walk is None or written(self._walk.read)
+            is_list = self._head is not None and self._head.is_list
+            self._written = not is_list or self._walk is None or written(self._walk.read)
 
     def announced(self) -> bool:
         """Whether the guest says that something has changed since it was last looked at."""
@@ -84,9 +88,6 @@ class FollowedP2m:
     def check_same(self) -> None:
         """Raises P2mChanged if the guest says that something has changed."""
         check_same(self._shared, self.generation)
-
-    def _is_tree(self) -> bool:
-        return self._head is not None and not self._head.is_list
 
     def _take(self) -> bool:
         """Walks until the guest held still meanwhile. Returns whether something else was found than before."""

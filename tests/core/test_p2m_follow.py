@@ -260,7 +260,7 @@ def table_pfns(guest: Any, table: int) -> set[int]:
 
 @pytest.mark.parametrize("change", ["leaf", "tree", "grown"])
 def test_trees(hv: StubBackend, tmp_path: Path, change: str) -> None:
-    """They announce nothing: they are walked each time."""
+    """They announce nothing: they are walked whenever a bitmap has come."""
     domid, guest = make(hv, tree="only")
     actions: dict[str, Callable[[], object]] = {
         "leaf": lambda: guest.replace_leaf(1),

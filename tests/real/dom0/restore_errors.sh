@@ -66,8 +66,7 @@ needed "and the good stream through pyxcsr" ours xl restore good
 step "the guest goes on, memory clean" goes_on
 xl destroy "$g"
 
-needed "a PVH guest" xl create /lab/pvh.cfg
-sleep 8
+start pvh # booted, or it would not answer when it is asked to suspend
 needed "stock xl save of it" theirs xl save pvh pvh.xl
 step "xl restore hands it to Xen's own helper" ours xl restore -p pvh.xl
 cp /tmp/step /tmp/handed # each step begins it anew
