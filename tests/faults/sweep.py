@@ -1,4 +1,5 @@
-"""The n-th call of everything fails, for all n: of a live save, a non-live one, one into a pipe, a socket, a restore.
+"""The n-th call of everything fails, for all n: of a live save, one of a guest that changes its p2m, a non-live one,
+ones into a pipe and a socket, a restore.
 
     python tests/faults/build.py FOLDER && PYTHONPATH=tests python -m faults.sweep FOLDER [--places N] [--json]
 
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple, Optional
 
 from faults.build import MODULE
 
-GUEST = "pv64:mem=5M,writes=12,vcpus=2,holes=0.02,seed=3"
+GUEST = "pv64:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3"
 FRAMES = 1 << 14
 SHORT = -1
 
@@ -209,7 +210,7 @@ class Sweep:
 
         self._domid: int
         if scenario == "restore":
-            self._domid = hv.stub.create_empty("10M", vcpus=2)
+            self._domid = hv.stub.create_empty("24M", vcpus=2)
         else:
             self._domid = hv.stub.create(pyxcsr.StubGuest.parse(GUEST))
         return self._domid
@@ -275,7 +276,7 @@ class Sweep:
             raise Broken("a half-built domain runs")
         if raised is not None:
             hv.stub.destroy(domid)
-            domid = hv.stub.create_empty("10M", vcpus=2)
+            domid = hv.stub.create_empty("24M", vcpus=2)
             try:
                 restore_file(hv, domid, self._work / "stream")
             except Exception as error:
@@ -306,6 +307,37 @@ def save_file(hv: Any, domid: int, path: Path, **options: Any) -> None:
 
     with open(path, "wb") as out:
         pyxcsr.save(hv, domid, out, **options)
+
+
+def save_changing(hv: Any, domid: int, path: Path) -> None:
+    """Of a guest whose p2m changes meanwhile: pages of it, its place and size, and what is in it."""
+    guest, seen = hv.stub.guest(domid), {"xc_logdirty_control": 0, "xc_get_pfn_type_batch": 0}
+    places = (0xFFFFC91000000000, 0xFFFFC92000000000)
+    grown = guest.nr_pfns + 300
+    elsewhere = places[guest.shared_info("p2m_vaddr") == places[0]]
+    actions: dict[tuple[str, int], Callable[[], object]] = {
+        ("xc_get_pfn_type_batch", 2): lambda: guest.balloon_out(data_page(guest)),
+        ("xc_logdirty_control", 1): lambda: guest.replace_leaf(1),
+        ("xc_logdirty_control", 2): lambda: guest.move_p2m(elsewhere, True),
+        ("xc_logdirty_control", 3): lambda: guest.resize_p2m(grown) or guest.balloon_in(grown - 9),
+    }
+
+    def hook(name: str, count: int) -> None:
+        if name in seen and guest.running:
+            seen[name] += 1
+            actions.get((name, seen[name]), lambda: None)()
+
+    with hv.stub.hook(hook):
+        save_file(hv, domid, path)
+
+
+def data_page(guest: Any) -> int:
+    """One that nothing of the guest's own needs."""
+    from pyxcsr.frames import PageType
+
+    state = guest.state()
+    needed = {*guest.leaf_pfns(), state.start_info_pfn, state.store_pfn, state.console_pfn}
+    return next(x for x in reversed(guest.pfns_of_type(PageType.NOTAB)) if x not in needed)
 
 
 def save_through(make: Callable[[], tuple[int, int]]) -> Callable[[Any, int, Path], None]:
@@ -384,6 +416,7 @@ def make_stream(path: Path) -> None:
 
 DOING: dict[str, Callable[[Any, int, Path], None]] = {
     "live": save_file,
+    "follow": save_changing,
     "non-live": lambda hv, domid, path: save_file(hv, domid, path, live=False),
     "verify": lambda hv, domid, path: save_file(hv, domid, path, verify=True),
     "pipe": save_through(os.pipe),

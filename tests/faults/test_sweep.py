@@ -24,13 +24,14 @@ def test_calls_that_fail(tmp_path: Path) -> None:
             pytest.skip(f"{tool} is not installed: apt-get install gcc binutils")
     build(tmp_path)
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    some = [] if ALL else ["--places", "1", "--scenario", "live", "--scenario", "pipe", "--scenario", "restore"]
+    some = [] if ALL else ["--places", "1", *(f"--scenario={x}" for x in ("live", "follow", "pipe", "restore"))]
     command = [sys.executable, "-m", "faults.sweep", str(tmp_path), "--json", *some]
     environ, patience = {**os.environ, "PYTHONPATH": path}, 7200 if ALL else 280
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=patience, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["broken"] == []
-    for name in ("live, libxenctrl", "live, libc", "pipe, libc", "restore, libxenctrl", "restore, libc"):
+    names = [f"{x}, {y}" for x in ("live", "follow", "restore") for y in ("libxenctrl", "libc")]
+    for name in (*names, "pipe, libc"):
         functions, tried, failed = found["sums"][name]
         assert functions >= 6 and tried >= 10 and failed >= 8, (name, found["sums"])
