@@ -18,6 +18,14 @@ static bool has_transient(const struct st_domain *d, uint64_t table)
     return false;
 }
 
+static bool is_transient(const struct st_domain *d, uint64_t table, unsigned index)
+{
+    for (unsigned i = 0; i < d->nr_transient; i++)
+        if (d->transient[i].table_pfn == table && d->transient[i].index == index)
+            return true;
+    return false;
+}
+
 static void revert_transient(struct st_domain *d, unsigned i)
 {
     struct st_transient t = d->transient[i];
@@ -87,7 +95,7 @@ static void make_transient(struct st_domain *d)
     uint64_t l1 = random_l1(d, &slot), mfn;
     const uint64_t *table;
 
-    if (l1 == ST_NONE || d->nr_transient == sizeof(d->transient) / sizeof(d->transient[0]))
+    if (l1 == ST_NONE || d->nr_transient == sizeof(d->transient) / sizeof(d->transient[0]) || is_transient(d, l1, index))
         return;
     table = st_guest_page(d, l1);
     mfn = st_below(&d->rng, 2) ? st.foreign[st_below(&d->rng, 16)] : st.nr_frames + index;

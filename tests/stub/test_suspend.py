@@ -254,3 +254,14 @@ def test_transactions(probe: Probe) -> None:
     assert probe.stub.leaks() == {"xs_transactions": 1}
     one.close()
     two.close()
+
+
+def test_no_entry_of_a_moment_stays(probe: Probe) -> None:
+    """Entries that refer to nobody's frame for a while are gone when it suspends, also where two were in one place."""
+    guest = probe.guest(mem="4M", writer="calls", writes=0, pt_updates=50)
+    for _ in range(4000):
+        guest.tick(1)
+        guest.shut_down()
+        tables = [x for kind in (PageType.L1TAB, PageType.L1TAB_PINNED) for x in guest.pfns_of_type(kind)]
+        guest.expected_pages(tables)  # raises if an entry refers to a foreign frame
+        assert probe.lib.xc_domain_resume(probe.xch, guest.domid, 1) == 0
