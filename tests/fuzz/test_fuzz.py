@@ -9,27 +9,13 @@ from typing import Any
 
 import pytest
 
-import pyxcsr
 from fuzz import c_target
 from fuzz.corpus import HERE, LIMIT, seeds
 from fuzz.engine import fuzz
-from fuzz.targets import Finding, Targets
-from pyxcsr.hypervisor.open import StubBackend
+from fuzz.targets import Finding
 
 EXECUTIONS = 120
 SECONDS = 6
-
-
-@pytest.fixture
-def targets() -> Any:
-    if not os.access("/proc/self/clear_refs", os.W_OK):
-        pytest.skip("this kernel does not tell the peak of resident memory")
-    made = Targets()
-    yield made
-    made._hv.close()
-    with pyxcsr.open_hypervisor("stub") as hv:
-        assert isinstance(hv, StubBackend)
-        hv.stub.reset(force=True)
 
 
 def test_the_seeds_are_small_and_good(targets: Any) -> None:

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-import pyxcsr
 from fuzz.corpus import seeds
 from fuzz.mutate import Pieces, apart, together
-from fuzz.targets import Targets, status
-from pyxcsr.hypervisor.open import StubBackend
+from fuzz.targets import status
 
 PAGE_DATA, P2M_FRAMES, BASIC, OPTIONAL = 1, 3, 4, 0x80000042
 XTAB = 0xF << 60
@@ -68,16 +66,6 @@ FAMILIES: dict[str, Family] = {
     ),
     "contexts of many vcpus": lambda p, n: before_tail(p, [(BASIC, struct.pack("<II", i, 0)) for i in range(n // 16)]),
 }  # fmt: skip
-
-
-@pytest.fixture
-def targets() -> Any:
-    made = Targets()
-    yield made
-    made._hv.close()
-    with pyxcsr.open_hypervisor("stub") as hv:
-        assert isinstance(hv, StubBackend)
-        hv.stub.reset(force=True)
 
 
 def cost(targets: Any, data: bytes) -> tuple[float, int]:
