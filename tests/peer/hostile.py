@@ -8,7 +8,7 @@ stream's size; libxenguest may crash or hang in it. The classes:
 crash     the process died of a signal (an assertion, a segmentation fault)
 hang      it did not end within the time limit
 silent    it reported success, but the image is not the guest's, or (restore) the stream was tampered with
-swollen   the stream was more than the guest owns and 1 %, and in each pass eight octets for each pfn that it claims
+swollen   the stream was more in each pass than the guest owns and 1 %, and eight octets for each pfn that it claims
 left      it reported failure, and left log-dirty mode on or memory mapped
 refused   it reported failure, and left nothing
 right     it reported success, and the image is right
@@ -159,7 +159,7 @@ def save_case(folder: Path, case: Any, by: str) -> tuple[str, str]:
         path = Path(work, "s")
         saver = by_libxenguest(folder) if by == "libxenguest" else by_pyxcsr
         inside, cost, raised, _ = save_hostile(hv, guest, path, live, saver)
-        return class_of(hv, inside, cost, raised, path, guest)
+        return class_of(hv, inside, cost, raised, path, guest, live)
 
 
 def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool, float], None]:
@@ -196,13 +196,13 @@ def by_pyxcsr(hv: Any, domid: int, path: Path, live: bool, patience: float = 60.
         pyxcsr.save(hv, domid, out, live=live, suspend=pyxcsr.XenstoreSuspend(hv, domid, timeout=patience))
 
 
-def class_of(hv: Any, inside: Any, cost: Any, raised: Any, path: Path, guest: Any) -> tuple[str, str]:
+def class_of(hv: Any, inside: Any, cost: Any, raised: Any, path: Path, guest: Any, live: bool) -> tuple[str, str]:
     """What came of a save."""
     here = inside.domid in hv.stub.domains
     state = inside.guest.state() if here else None
     if state is not None:
         claimed = min(inside.guest.shared_info("max_pfn"), 1 << 23)
-        if cost.octets > (state.max_pages * 4096 + 8 * claimed * PASSES) * 1.01 + 65536:
+        if cost.octets > (state.max_pages * 4096 + 8 * claimed) * (PASSES if live else 1) * 1.01 + 65536:
             return "swollen", f"{cost.octets >> 20} MiB of a guest of {state.max_pages >> 8} MiB; {raised!r}"
     if raised is not None:
         left = hv.stub.leaks()
