@@ -173,7 +173,7 @@ class _Saver:
         self._report = self._new_report(info)
         self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
         self._release_by(stack, self._save.close)
-        if self._p2m.changes == "follow":
+        if self._p2m.changes == "follow" and self._live:  # else the guest is suspended by now, and nothing can change
             self._following = Following(self._ops, self._save, self._write, self._limits, self._p2m)
 
     def _release_by(self, stack: ExitStack, release: Callable[[], None]) -> None:
