@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from pyxcsr.errors import IncompleteStream, InputError, UsageError
 from pyxcsr.frames import INVALID_MFN
 from pyxcsr.hypervisor.child import WAIT_MS, Child
+from pyxcsr.hypervisor.faults import E_STREAM
 from pyxcsr.hypervisor.interface import Again, PageResult, SourceHandle
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ class Restore(Child):
     def check_tables(self, offset: int) -> None:
         missing = self._backend._ffi.new("uint64_t *")
         rc = self._backend._lib.xcsr_restore_check_tables(self._live(), missing)
-        if rc == -errno.ENOENT:
-            error = self._backend._lib.xcsr_error_of(self._backend._h)
+        error = self._backend._lib.xcsr_error_of(self._backend._h)
+        if rc == -errno.ENOENT and error.kind == E_STREAM:  # a call into Xen may say ENOENT, too
             raise IncompleteStream(
                 f"the stream is incomplete: {self._backend._text(error.text)} ({missing[0]} such entries)",
                 offset=offset,

@@ -414,6 +414,18 @@ def test_a_call_fails(hv: StubBackend, stream: Stream, function: str) -> None:
     restored(hv, data)
 
 
+def test_a_mapping_that_fails_is_no_incomplete_stream(hv: StubBackend, stream: Stream) -> None:
+    """ENOENT, from whichever mapping of a restore: that is Xen's word, and not about the stream."""
+    data = put_together(*stream)
+    hv.stub.clear_calls()
+    restored(hv, data)
+    for nth in range(1, hv.stub.calls()["xenforeignmemory_map"] + 1):
+        hv.stub.fail("xenforeignmemory_map", nth, errno.ENOENT)
+        with pytest.raises(pyxcsr.HypervisorError):
+            restored(hv, data)
+        hv.stub.clear_failures()
+
+
 def test_cancel_while_the_input_is_stalled(hv: StubBackend, stream: Stream) -> None:
     domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=2)
     reader, writer = os.pipe()
