@@ -122,7 +122,7 @@ static void mark(struct sweep *w, uint64_t pfn)
 static void find_written(xcsr_save *s)
 {
     for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
-        if (save_leaf_written(s, i))
+        if (save_written(s, s->p2m->leaf_mfns[i]))
             s->p2m->fresh[i] = 1;
 }
 
@@ -213,16 +213,12 @@ static void look_at_leaf(struct sweep *w, uint64_t leaf)
 static void sweep_leaves(struct sweep *w, bool whole)
 {
     const xcsr_p2m *p = w->s->p2m;
-    for (uint64_t leaf = 0; leaf < p->nr_leaves; leaf++) {
-        if (p->fresh[leaf]) {
-            sweep_leaf(w, leaf);
-        } else if (whole) {
+    const uint8_t *next = p->fresh, *end = p->fresh + p->nr_leaves;
+    for (uint64_t leaf = 0; whole && leaf < p->nr_leaves; leaf++)
+        if (!p->fresh[leaf])
             look_at_leaf(w, leaf);
-        } else {
-            const uint8_t *next = memchr(p->fresh + leaf, 1, p->nr_leaves - leaf);
-            leaf = (next ? (uint64_t)(next - p->fresh) : p->nr_leaves) - 1;
-        }
-    }
+    while ((next = memchr(next, 1, (size_t)(end - next)))) /* none is left so: it is found once */
+        sweep_leaf(w, (uint64_t)(next - p->fresh));
     for (uint64_t pfn = p->nr_pfns; pfn < w->s->nr_pfns; pfn++) /* it was larger once */
         sweep_one(w, pfn);
 }

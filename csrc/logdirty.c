@@ -125,12 +125,6 @@ static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
     return merged;
 }
 
-bool save_leaf_written(const xcsr_save *s, uint64_t leaf)
-{
-    uint64_t pfn = s->p2m->leaf_pfns[leaf];
-    return pfn >= s->nr_pfns || save_marked(s, pfn);
-}
-
 /* Holes can only have been filled where the p2m was written: half a guest may be holes, and is not looked
  * at pfn by pfn while the guest is paused. */
 static uint64_t merge_holes(xcsr_save *s)
@@ -142,7 +136,7 @@ static uint64_t merge_holes(xcsr_save *s)
         if (!set->chunks[c])
             continue;
         for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)
-            if (save_leaf_written(s, leaf))
+            if (save_written(s, s->p2m->leaf_mfns[leaf]))
                 merged += merge_words(s, set->chunks[c] + i * words, leaf * words, words);
     }
     return merged;
@@ -153,10 +147,8 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
     XCSR_ENTER(s->h);
     int rc = xcsr_m2p_need(s->h);
     *out = 0;
-    for (uint64_t i = 0; !rc && !*out && i < nr; i++) {
-        uint64_t pfn = mfns[i] < s->h->nr_mfns ? xcsr_load(&s->h->m2p[mfns[i]]) : XCSR_INVALID;
-        *out = pfn >= s->nr_pfns || save_marked(s, pfn);
-    }
+    for (uint64_t i = 0; !rc && !*out && i < nr; i++)
+        *out = save_written(s, mfns[i]);
     return rc;
 }
 

@@ -60,8 +60,12 @@ static inline bool save_marked(const xcsr_save *s, uint64_t pfn)
     return s->bitmap[pfn / 64] >> pfn % 64 & 1;
 }
 
-/* Has the guest written a page of its p2m since the last bitmap but one? The page is memory of its own, so the
- * bitmap as Xen gave it names it. Where its pfn is not known: yes. */
-bool save_leaf_written(const xcsr_save *s, uint64_t leaf);
+/* Has the guest written this frame of its own since the last bitmap but one? By the bitmap as Xen gave it, and the
+ * pfn that the frame has now. Where it has none: yes. The m2p must be mapped. */
+static inline bool save_written(const xcsr_save *s, uint64_t mfn)
+{
+    uint64_t pfn = mfn < s->h->nr_mfns ? xcsr_load(&s->h->m2p[mfn]) : XCSR_INVALID;
+    return pfn >= s->nr_pfns || save_marked(s, pfn);
+}
 
 #endif
