@@ -5,23 +5,16 @@
 #include <time.h>
 
 #define USER_SLOTS    16U               /* of the process's L2 table that may hold an L1 table */
+#define ANY_INDEX     ST_ENTRIES
 #define WRITER_PAUSE  1000000L          /* nanoseconds between two turns of the writer thread */
 #define WRITER_BURST  256U              /* writes at one go, with the machine's lock held */
 
 /* ---- page-table updates ---- */
 
-static bool has_transient(const struct st_domain *d, uint64_t table)
+static bool has_transient(const struct st_domain *d, uint64_t table, unsigned index)
 {
     for (unsigned i = 0; i < d->nr_transient; i++)
-        if (d->transient[i].table_pfn == table)
-            return true;
-    return false;
-}
-
-static bool is_transient(const struct st_domain *d, uint64_t table, unsigned index)
-{
-    for (unsigned i = 0; i < d->nr_transient; i++)
-        if (d->transient[i].table_pfn == table && d->transient[i].index == index)
+        if (d->transient[i].table_pfn == table && (index == ANY_INDEX || d->transient[i].index == index))
             return true;
     return false;
 }
@@ -69,7 +62,7 @@ static void swap_entries(struct st_domain *d)
     uint64_t l1 = random_l1(d, &slot), first, second;
     const uint64_t *table;
 
-    if (l1 == ST_NONE || has_transient(d, l1))
+    if (l1 == ST_NONE || has_transient(d, l1, ANY_INDEX))
         return;
     table = st_guest_page(d, l1);
     first = table[a];
@@ -83,7 +76,7 @@ static void map_another_page(struct st_domain *d)
     unsigned slot;
     uint64_t l1 = random_l1(d, &slot), pfn;
 
-    if (l1 == ST_NONE || has_transient(d, l1) || st_pick_data(d, &pfn))
+    if (l1 == ST_NONE || has_transient(d, l1, ANY_INDEX) || st_pick_data(d, &pfn))
         return;
     st_write_word(d, l1, st_below(&d->rng, ST_ENTRIES) * sizeof(uint64_t), st_pte(d, pfn, ST_USER_PTE));
 }
@@ -95,7 +88,7 @@ static void make_transient(struct st_domain *d)
     uint64_t l1 = random_l1(d, &slot), mfn;
     const uint64_t *table;
 
-    if (l1 == ST_NONE || d->nr_transient == sizeof(d->transient) / sizeof(d->transient[0]) || is_transient(d, l1, index))
+    if (l1 == ST_NONE || d->nr_transient == sizeof(d->transient) / sizeof(d->transient[0]) || has_transient(d, l1, index))
         return;
     table = st_guest_page(d, l1);
     mfn = st_below(&d->rng, 2) ? st.foreign[st_below(&d->rng, 16)] : st.nr_frames + index;
@@ -118,7 +111,7 @@ static void free_l1(struct st_domain *d)
     unsigned slot;
     uint64_t l1 = random_l1(d, &slot);
 
-    if (l1 == ST_NONE || has_transient(d, l1) || count_l1(d) < 2)
+    if (l1 == ST_NONE || has_transient(d, l1, ANY_INDEX) || count_l1(d) < 2)
         return;
     st_write_word(d, d->user_l2, slot * sizeof(uint64_t), 0);
     st_set_level(d, l1, 0, false);
