@@ -140,12 +140,11 @@ class FollowedChanges:
 
     def _look(self, look: Callable[[], bool]) -> Iterator[Record]:
         with self._timed():
-            announced = self._p2m.announced()
             changed = self._refresh(look)
         if not changed:
             return
         self._report.follows += 1
-        self._report.unannounced += not announced
+        self._report.unannounced += not self._p2m.announced
         if self._whole() != self._told:
             self._report.records += 1
             yield self._tell()

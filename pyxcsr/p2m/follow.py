@@ -41,7 +41,9 @@ class FollowedP2m:
         self._leaves: Optional[Leaves] = None
         self._handle: Optional[P2mHandle] = None
         self._walk: Optional[Walk] = None
-        self._written = False  # the tables, since they were walked
+        self._stale = True  # not walked to the end since the tables, or what leads to them, changed
+        self.announced = False
+        """Whether the guest had said so itself when a look last found something to do."""
         self.generation = 0
         self.leaf_pfns: Sequence[int] = ()
 
@@ -58,10 +60,10 @@ class FollowedP2m:
         A generation that moved although nothing else did counts. Raises P2mError if the guest's fields or tables are
         wrong, or a change is never over; P2mChanged if it never holds still.
         """
-        announced = self.announced()
-        if not (announced or self._written):
+        self.announced = self._shared.generation() != self.generation or self._shared.head() != self._head
+        if not (self.announced or self._stale):
             return False
-        return self._take() or announced
+        return self._take() or self.announced
 
     def settle(self) -> bool:
         """The same of a suspended guest, whose p2m's pages are looked up once more in any case."""
@@ -77,13 +79,9 @@ class FollowedP2m:
 
         A tree's lists are read anew in any case.
         """
-        if not self._written:
+        if not self._stale:
             is_list = self._head is not None and self._head.is_list
-            self._written = not is_list or self._walk is None or written(self._walk.read)
-
-    def announced(self) -> bool:
-        """Whether the guest says that something has changed since it was last looked at."""
-        return self._shared.generation() != self.generation or self._shared.head() != self._head
+            self._stale = not is_list or self._walk is None or written(self._walk.read)
 
     def check_same(self) -> None:
         """Raises P2mChanged if the guest says that something has changed."""
@@ -91,6 +89,7 @@ class FollowedP2m:
 
     def _take(self) -> bool:
         """Walks until the guest held still meanwhile. Returns whether something else was found than before."""
+        self._stale = True  # a walk that is given up has not read all: it is owed, whatever the guest says by then
         last: Optional[P2mError] = None
         until = time.monotonic() + (self._settle or 0.0) if self._handle is None else 0.0
         attempts = 0
@@ -140,7 +139,7 @@ class FollowedP2m:
             self._use(handle)
         elsewhere = moved or pfns != self.leaf_pfns
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
-        self._written = False
+        self._stale = False
         return elsewhere
 
     def _use(self, handle: P2mHandle) -> None:

@@ -12,12 +12,16 @@ from peer.image import differences, image_of
 
 import pyxcsr
 from core.judge import judge, save_to
+from core.ordinary import ordinary_pages
 from core.test_p2m_changes import CHANGES, MOMENTS, Action, at
+from pyxcsr.errors import P2mError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.p2m import generation
+from pyxcsr.p2m.follow import FollowedP2m
 from pyxcsr.p2m.pagetable import Walk
+from pyxcsr.p2m.shared_info import SharedInfo
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import P2mFrames, PageData
 
@@ -59,9 +63,7 @@ BEFORE_THE_END = [x for x in MOMENTS if x[0] != "after suspend, before the last 
 
 def tail_data(guest: Any, back: int = 40) -> int:
     """A data page with neighbours that are data, too."""
-    pfns = guest.pfns_of_type(PageType.NOTAB)
-    taken = {*guest.leaf_pfns(), guest.state().start_info_pfn, guest.state().store_pfn, guest.state().console_pfn}
-    return int([p for p in pfns if p not in taken][-back])
+    return ordinary_pages(guest)[-back]
 
 
 MORE: dict[str, Action] = {
@@ -169,6 +171,29 @@ def test_it_is_walked_again_only_if_its_tables_were_written(
     with hv.stub.hook(at("xs_write", 1, lambda: guest.replace_leaf(1))):
         follow(hv, domid, tmp_path / "s2")
     assert walks[2:] == [True, True, False]
+
+
+def test_a_walk_that_was_given_up_is_owed(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest announces a change, lets no walk end, and takes the announcement back, but not the change."""
+    domid, guest = make(hv, pt_updates=0)
+    shared = SharedInfo(hv, domid, hv.domain_info(domid).shared_info_mfn)
+    p2m = FollowedP2m(hv, domid, shared, lambda: None)
+    p2m.look()
+    was, before = p2m.generation, list(p2m.leaf_pfns)
+
+    def never_still(*_: Any) -> Any:
+        guest.bump_generation(2)
+        raise P2mError("torn", field="p2m_cr3", value=0)
+
+    guest.replace_leaf(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Walk, "leaves", never_still)
+        with pytest.raises(pyxcsr.P2mChanged):
+            p2m.look()
+    guest.set_generation(was)
+    assert p2m.look() and not p2m.announced and list(p2m.leaf_pfns) != before
+    p2m.close()
+    shared.close()
 
 
 def test_what_is_in_it_comes_and_goes(hv: StubBackend, tmp_path: Path) -> None:
