@@ -119,9 +119,12 @@ class Backend:
         self._check(function(self._h, *args), **facts)
 
     def _number(self, function: Callable[..., int], kind: str, *args: Any, **facts: Any) -> int:
+        return self._receive(function, kind, self._h, *args, **facts)
+
+    def _receive(self, function: Callable[..., int], kind: str, *args: Any, **facts: Any) -> int:
         """Calls a function whose last argument receives one number."""
         out = self._ffi.new(kind)
-        self._call(function, *args, out, **facts)
+        self._check(function(*args, out), **facts)
         return int(out[0])
 
     # -- domains

@@ -109,14 +109,10 @@ class Restore(Child):
         self._call(self._backend._lib.xcsr_restore_cut, nr_pfns)
 
     def give_back(self) -> int:
-        given = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_restore_give_back, given)
-        return int(given[0])
+        return self._number(self._backend._lib.xcsr_restore_give_back, "uint64_t *")
 
     def pin(self) -> int:
-        pinned = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_restore_pin, pinned)
-        return int(pinned[0])
+        return self._number(self._backend._lib.xcsr_restore_pin, "uint64_t *")
 
     def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
         leaves = leaf_pfns if isinstance(leaf_pfns, array) else array("Q", leaf_pfns)

@@ -35,6 +35,9 @@ class Child:
     def _call(self, function: Callable[..., int], *args: Any) -> None:
         self._backend._check(function(self._live(), *args), **self._facts)
 
+    def _number(self, function: Callable[..., int], kind: str, *args: Any) -> int:
+        return self._backend._receive(function, kind, self._live(), *args, **self._facts)
+
     def close(self) -> None:
         """Again: nothing happens. An error in it leaves it closed."""
         with self._backend._releasing():

@@ -33,9 +33,7 @@ class P2m(Child):
         return out
 
     def leaves_stay(self) -> bool:
-        out = self._backend._ffi.new("uint32_t *")
-        self._call(self._backend._lib.xcsr_p2m_leaves_stay, out)
-        return bool(out[0])
+        return bool(self._number(self._backend._lib.xcsr_p2m_leaves_stay, "uint32_t *"))
 
     def check_leaves(self) -> None:
         self._call(self._backend._lib.xcsr_p2m_check_leaves)
@@ -102,30 +100,22 @@ class Save(Child):
         self._result = backend._ffi.new("xcsr_batch_result *")
 
     def logdirty_enable(self) -> bool:
-        retried = self._backend._ffi.new("uint32_t *")
-        self._call(self._backend._lib.xcsr_logdirty_enable, retried)
-        return bool(retried[0])
+        return bool(self._number(self._backend._lib.xcsr_logdirty_enable, "uint32_t *"))
 
     def logdirty_disable(self) -> None:
         self._call(self._backend._lib.xcsr_logdirty_disable)
 
     def logdirty_clean(self, final: bool) -> int:
-        dirty = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_logdirty_clean, final, dirty)
-        return int(dirty[0])
+        return self._number(self._backend._lib.xcsr_logdirty_clean, "uint64_t *", final)
 
     def mark_all(self) -> None:
         self._call(self._backend._lib.xcsr_mark_all)
 
     def written(self, mfns: Sequence[int]) -> bool:
-        out = self._backend._ffi.new("uint32_t *")
-        self._call(self._backend._lib.xcsr_written, len(mfns), self._backend._frames(mfns), out)
-        return bool(out[0])
+        return bool(self._number(self._backend._lib.xcsr_written, "uint32_t *", len(mfns), self._backend._frames(mfns)))
 
     def merge_deferred(self) -> int:
-        merged = self._backend._ffi.new("uint64_t *")
-        self._call(self._backend._lib.xcsr_merge_deferred, merged)
-        return int(merged[0])
+        return self._number(self._backend._lib.xcsr_merge_deferred, "uint64_t *")
 
     def count_deferred(self) -> int:
         return int(self._backend._lib.xcsr_count_deferred(self._live()))
@@ -136,17 +126,7 @@ class Save(Child):
     def sweep(self, whole: bool) -> SweepResult:
         out = self._backend._ffi.new("xcsr_sweep_result *")
         self._call(self._backend._lib.xcsr_sweep, whole, out)
-        return SweepResult(
-            int(out.pfns),
-            int(out.marked),
-            int(out.appeared),
-            int(out.vanished),
-            int(out.moved),
-            int(out.again),
-            int(out.returned),
-            int(out.tables),
-            int(out.pages_written),
-        )
+        return SweepResult(*(int(getattr(out, field)) for field in SweepResult._fields))
 
     def grow(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_save_grow, nr_pfns)
