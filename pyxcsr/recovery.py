@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 from pyxcsr.errors import DomainDying
 from pyxcsr.hypervisor.interface import DomainInfo
@@ -21,9 +21,6 @@ class Recoverable(Protocol):
 
     def logdirty_off(self, domid: int, /) -> bool:
         """Ends log-dirty mode; False where Xen has none. No error if it is not on."""
-
-    def xenstore_read(self, path: str, /) -> Optional[bytes]:
-        """The node's content, or None if there is no such node."""
 
     def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
         """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""

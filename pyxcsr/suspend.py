@@ -20,7 +20,14 @@ _BUSY_SECONDS = 1.0
 _SLOW_POLL = 0.01
 
 
-class DomainControl(Protocol):
+class _Store(Protocol):
+    """The part of a Hypervisor that withdrawing needs."""
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
+        """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
+
+
+class DomainControl(_Store, Protocol):
     """The part of a Hypervisor that is needed here."""
 
     def domain_info(self, domid: int, /) -> DomainInfo:
@@ -34,16 +41,6 @@ class DomainControl(Protocol):
 
     def xenstore_write(self, path: str, value: bytes, /) -> None:
         """Sets the node."""
-
-    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
-        """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
-
-
-class _Store(Protocol):
-    """The part of a Hypervisor that withdrawing needs."""
-
-    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
-        """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
 
 
 def withdraw(hv: _Store, domid: int) -> bool:
@@ -167,15 +164,11 @@ class XenstoreSuspend:
             # It suspended between two looks, or without an acknowledgement: the request must not be there
             # when it is resumed, or it would suspend at once again.
             self.seconds_to_acknowledge = self.seconds_to_suspend
-            self._take_back()
-
-    def _take_back(self) -> bool:
-        """Empties the node if it still holds the request; returns whether it did."""
-        return withdraw(self._hv, self._domid)
+            withdraw(self._hv, self._domid)
 
     def _withdraw(self) -> bool:
         """Takes the request back, after which the domain is none of ours; False if it was acknowledged."""
-        if not self._take_back():
+        if not withdraw(self._hv, self._domid):
             return False
         self._ours = False
         return True
