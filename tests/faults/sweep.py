@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from core.ordinary import ordinary_pages
+
 from faults.build import MODULE
 
 GUEST = "pv64:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3"
@@ -316,7 +318,7 @@ def save_changing(hv: Any, domid: int, path: Path) -> None:
     grown = guest.nr_pfns + 300
     elsewhere = places[guest.shared_info("p2m_vaddr") == places[0]]
     actions: dict[tuple[str, int], Callable[[], object]] = {
-        ("xc_get_pfn_type_batch", 2): lambda: guest.balloon_out(data_page(guest)),
+        ("xc_get_pfn_type_batch", 2): lambda: guest.balloon_out(ordinary_pages(guest)[-1]),
         ("xc_logdirty_control", 1): lambda: guest.replace_leaf(1),
         ("xc_logdirty_control", 2): lambda: guest.move_p2m(elsewhere, True),
         ("xc_logdirty_control", 3): lambda: guest.resize_p2m(grown) or guest.balloon_in(grown - 9),
@@ -329,15 +331,6 @@ def save_changing(hv: Any, domid: int, path: Path) -> None:
 
     with hv.stub.hook(hook):
         save_file(hv, domid, path)
-
-
-def data_page(guest: Any) -> int:
-    """One that nothing of the guest's own needs."""
-    from pyxcsr.frames import PageType
-
-    state = guest.state()
-    needed = {*guest.leaf_pfns(), state.start_info_pfn, state.store_pfn, state.console_pfn}
-    return next(x for x in reversed(guest.pfns_of_type(PageType.NOTAB)) if x not in needed)
 
 
 def save_through(make: Callable[[], tuple[int, int]]) -> Callable[[Any, int, Path], None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable
 
+from core.ordinary import ordinary_pages
+
 FRAME = 0x000FFFFFFFFFF000
 ENTRY = 0x67  # present, writable, user, accessed, dirty
 NONE = (1 << 64) - 1
@@ -77,12 +79,8 @@ class Inside:
 
     def data(self, nth: int = 40) -> int:
         """The pfn of an ordinary page that neither kernel nor p2m uses."""
-        from pyxcsr.frames import PageType
-
-        state = self.guest.state()
-        used = {*self.guest.leaf_pfns(), state.start_info_pfn, state.store_pfn, state.console_pfn}
-        pfns = [x for x in self.guest.pfns_of_type(PageType.NOTAB) if x not in used]
-        return int(pfns[len(pfns) // 2 + nth])
+        pfns = ordinary_pages(self.guest)
+        return pfns[len(pfns) // 2 + nth]
 
     def table(self, name: str, nth: int = 0) -> int:
         """The pfn of the nth page table of a type: ``"L1TAB"``, ``"L4TAB_PINNED"``."""

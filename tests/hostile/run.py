@@ -13,6 +13,9 @@ from typing import Any, Callable, Optional
 from hostile.guests import Hostile
 from hostile.inside import Inside, Restless
 
+PASSES = 6
+"""Of a live save, the last one included: SimplePolicy's."""
+
 
 @dataclass
 class Cost:

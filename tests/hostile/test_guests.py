@@ -11,7 +11,7 @@ from core.judge import judge, judge_pages, judge_rules, judge_state, save_to
 import pyxcsr
 from hostile.guests import GUESTS, MAPS, Hostile
 from hostile.inside import Inside
-from hostile.run import Cost, save_hostile
+from hostile.run import PASSES, Cost, save_hostile
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub import StubError
 from pyxcsr.policy import P2M_CHANGES
@@ -19,7 +19,6 @@ from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.verify import verify
 
 SECONDS = 10.0
-PASSES = 6  # of a live save, the last one included: SimplePolicy's
 MIB = 1 << 20
 SANITIZED = "libasan" in Path("/proc/self/maps").read_text()
 
