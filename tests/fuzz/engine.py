@@ -25,13 +25,15 @@ class Coverage:
 
     def __init__(self) -> None:
         self.lines: set[tuple[Any, int]] = set()
+        self._before: Any = None
 
     def __enter__(self) -> Coverage:
+        self._before = sys.gettrace()
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)  # whoever measures the tests goes on
 
     def _enter(self, frame: FrameType, event: str, arg: Any) -> Optional[Callable[..., Any]]:
         return self._line if frame.f_code.co_filename.startswith(ROOT) else None
