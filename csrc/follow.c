@@ -28,6 +28,11 @@ static uint64_t room_for(uint64_t nr_pfns) /* whole pages of the p2m: the sweep 
     return (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF * XCSR_PER_LEAF;
 }
 
+static uint64_t size_of(uint64_t nr_room)
+{
+    return nr_room / XCSR_PER_LEAF * sizeof(struct sent_leaf);
+}
+
 int xcsr_follow(xcsr_save *s)
 {
     XCSR_ENTER(s->h);
@@ -36,7 +41,7 @@ int xcsr_follow(xcsr_save *s)
         return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "a machine of %#llx frames is too large to follow a p2m in",
                               (unsigned long long)s->h->nr_mfns);
     f->nr_room = room_for(s->nr_pfns);
-    f->sent = lazy(f->nr_room * sizeof *f->sent);
+    f->sent = lazy(size_of(f->nr_room));
     if (!f->sent || deferred_init(&f->tables, f->nr_room) || deferred_init(&f->recent, f->nr_room))
         return xcsr_fail_call(s->h, ENOMEM, "xcsr_follow", "no memory to follow a p2m of %llu pfns", (unsigned long long)s->nr_pfns);
     return 0;
@@ -44,8 +49,10 @@ int xcsr_follow(xcsr_save *s)
 
 void follow_free(struct follow *f)
 {
+    for (uint64_t leaf = 0; f->sent && leaf < f->nr_room / XCSR_PER_LEAF; leaf++)
+        sent_clear(&f->sent[leaf]);
     if (f->sent)
-        munmap(f->sent, f->nr_room * sizeof *f->sent);
+        munmap(f->sent, size_of(f->nr_room));
     f->sent = NULL;
     deferred_free(&f->tables);
     deferred_free(&f->recent);
@@ -59,7 +66,7 @@ int follow_grow(xcsr_save *s, uint64_t nr_pfns)
         return 0;
     if (deferred_grow(&f->tables, room) || deferred_grow(&f->recent, room))
         return -ENOMEM;
-    void *at = mremap(f->sent, f->nr_room * sizeof *f->sent, room * sizeof *f->sent, MREMAP_MAYMOVE);
+    void *at = mremap(f->sent, size_of(f->nr_room), size_of(room), MREMAP_MAYMOVE);
     if (at == MAP_FAILED)
         return -ENOMEM;
     f->sent = at;
@@ -69,39 +76,73 @@ int follow_grow(xcsr_save *s, uint64_t nr_pfns)
 
 /* -- while pages are sent */
 
+static inline uint32_t mark_of(const struct follow *f, uint64_t pfn)
+{
+    return sent_mark(&f->sent[pfn / XCSR_PER_LEAF], pfn % XCSR_PER_LEAF);
+}
+
 static int note_table(struct follow *f, uint64_t pfn)
 {
     int rc = deferred_add(&f->tables, pfn);
     return rc ? rc : deferred_add(&f->recent, pfn);
 }
 
-/* A batch as most are: pages in a row, all with data, none of them a table. */
-static bool is_plain(const struct batch *b)
+static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
 {
-    return b->nr && b->result.nr_pages == b->nr && !b->result.nr_tables && b->pfns[b->nr - 1] - b->pfns[0] == b->nr - 1;
+    const struct batch *b = &s->batch;
+    if (b->page[i])
+        return (uint32_t)b->frame_at[i] + SENT_BIAS;
+    return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
+}
+
+/* As all pfns of a leaf that are in the batch, from this slot on. */
+static int note_whole(xcsr_save *s, struct sent_leaf *t, uint32_t from)
+{
+    const struct batch *b = &s->batch;
+    uint32_t marks[XCSR_PER_LEAF];
+    if (b->result.nr_pages == b->nr) /* as in most: all with data */
+        for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
+            marks[i] = (uint32_t)b->frame_at[from + i] + SENT_BIAS;
+    else
+        for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
+            marks[i] = mark_of_slot(s, from + i);
+    return sent_set_leaf(t, marks);
+}
+
+/* Slots of the batch that are pfns of one leaf. */
+static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
+{
+    const uint64_t *pfns = s->batch.pfns + from;
+    struct sent_leaf *t = &s->follow.sent[pfns[0] / XCSR_PER_LEAF];
+    int rc = 0;
+    if (nr == XCSR_PER_LEAF)
+        return note_whole(s, t, from);
+    for (uint32_t i = 0; i < nr && !rc; i++)
+        rc = sent_set(t, pfns[i] % XCSR_PER_LEAF, mark_of_slot(s, from + i));
+    return rc;
+}
+
+static int note_tables(xcsr_save *s)
+{
+    const struct batch *b = &s->batch;
+    int rc = 0;
+    for (uint32_t i = 0; b->result.nr_tables && i < b->nr && !rc; i++)
+        if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
+            rc = note_table(&s->follow, b->pfns[i]);
+    return rc;
 }
 
 int follow_note(xcsr_save *s)
 {
     const struct batch *b = &s->batch;
-    struct follow *f = &s->follow;
-    int rc = 0;
-    if (is_plain(b)) {
-        uint32_t *sent = f->sent + b->pfns[0];
-        for (uint32_t i = 0; i < b->nr; i++)
-            sent[i] = (uint32_t)b->frame_at[i] + SENT_BIAS;
-        return 0;
+    int rc = note_tables(s);
+    for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
+        uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;
+        for (to = from + 1; to < b->nr && b->pfns[to] < end; to++)
+            ;
+        rc = note_leaf(s, from, to - from);
     }
-    for (uint32_t i = 0; i < b->nr && !rc; i++) {
-        uint64_t pfn = b->pfns[i], mfn = b->frame_at[i];
-        if (b->page[i])
-            f->sent[pfn] = (uint32_t)mfn + SENT_BIAS;
-        else
-            f->sent[pfn] = mfn < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
-        if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
-            rc = note_table(f, pfn);
-    }
-    return rc ? xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to remember the page tables sent") : 0;
+    return rc ? xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory to remember what was sent") : 0;
 }
 
 /* -- the sweep */
@@ -138,7 +179,7 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
     if (was == SENT_HOLE)
         return;
     if (was == SENT_AGAIN) { /* its last entry has no data already */
-        w->s->follow.sent[pfn] = SENT_HOLE;
+        w->s->follow.sent[pfn / XCSR_PER_LEAF].marks[pfn % XCSR_PER_LEAF] = SENT_HOLE; /* in no rule */
         return;
     }
     mark(w, pfn);
@@ -168,7 +209,7 @@ static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t no
 
 static void sweep_one(struct sweep *w, uint64_t pfn)
 {
-    uint32_t was = w->s->follow.sent[pfn];
+    uint32_t was = mark_of(&w->s->follow, pfn);
     uint64_t now = xcsr_p2m_entry(w->s->p2m, pfn);
     if (now >= w->s->h->nr_mfns)
         sweep_hole(w, pfn, was);
@@ -187,11 +228,19 @@ static void sweep_leaf(struct sweep *w, uint64_t leaf)
 }
 
 /* True if the p2m says of 64 pfns what was sent. The guest may be writing: a difference is looked at again. */
-static bool all_agree(const uint64_t *entries, const uint32_t *sent)
+static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32_t from)
 {
     uint64_t differ = 0;
-    for (unsigned int i = 0; i < PER_WORD; i++)
-        differ |= (entries[i] + SENT_BIAS) ^ sent[i];
+    uint32_t first = sent_mark(t, from), step = (uint32_t)t->step[from >= t->at];
+    if (t->single)
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ t->marks[from + i];
+    else if (from < t->at && t->at < from + PER_WORD)
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ sent_in_run(t, from + i);
+    else
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ (first + i * step);
     return !differ;
 }
 
@@ -199,13 +248,14 @@ static bool all_agree(const uint64_t *entries, const uint32_t *sent)
 static void look_at_leaf(struct sweep *w, uint64_t leaf)
 {
     const xcsr_p2m *p = w->s->p2m;
-    const uint32_t *sent = w->s->follow.sent;
+    const struct sent_leaf *t = &w->s->follow.sent[leaf];
     w->out->pfns += XCSR_PER_LEAF;
-    for (uint64_t i = leaf * XCSR_PER_LEAF; i < (leaf + 1) * XCSR_PER_LEAF; i += PER_WORD) {
-        if (all_agree(p->entries + i, sent + i))
+    for (uint32_t i = 0; i < XCSR_PER_LEAF; i += PER_WORD) {
+        uint64_t begin = leaf * XCSR_PER_LEAF + i;
+        if (all_agree(p->entries + begin, t, i))
             continue;
-        for (uint64_t pfn = i; pfn < i + PER_WORD && pfn < p->nr_pfns; pfn++)
-            if (xcsr_p2m_entry(p, pfn) + SENT_BIAS != sent[pfn])
+        for (uint64_t pfn = begin; pfn < begin + PER_WORD && pfn < p->nr_pfns; pfn++)
+            if (xcsr_p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))
                 sweep_one(w, pfn);
     }
 }

@@ -181,7 +181,7 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out);
 
 /* ---- follow.c: a p2m that changes --------------------------------------------------------------
- * xcsr_follow, before the first batch: what was sent of each pfn is remembered, four octets a pfn.
+ * xcsr_follow, before the first batch: what was sent of each pfn is remembered: see follow.h.
  * xcsr_sweep, once each time that the bitmap was fetched: compares that with what the p2m says now,
  * where the bitmap names the p2m's own pages or these are others (whole: everywhere), and adds what must
  * be sent again. */

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import Any, Optional
 
 import pytest
 
 import pyxcsr
+from core.ordinary import ordinary_pages
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub import StubError
 
 
 class Swept:
@@ -88,3 +91,60 @@ def test_a_page_in_use_further_on(swept: Swept) -> None:
     assert swept.look().marked == 0
     swept.use(whole)
     assert swept.look().appeared == 5
+
+
+def of_no_use(guest: Any) -> list[int]:
+    """The pfns whose memory the guest's kernel can give away. It gets the same back."""
+    free = []
+    for pfn in ordinary_pages(guest):
+        mfn = guest.mfn(pfn)
+        with suppress(StubError):
+            guest.balloon_out(pfn)
+            guest.balloon_in(pfn, mfn)
+            free.append(pfn)
+    return free
+
+
+def restless(guest: Any, pages: list[int], rng: random.Random) -> None:
+    """A few pages go, come, and get other frames; sometimes a page of the p2m's worth of them goes."""
+    some = rng.sample(pages, 12)
+    if rng.random() < 0.3:
+        some += [x for x in pages if x // 512 == some[0] // 512]
+    here = set(guest.pfns_with_memory())
+    out = here.intersection(some)
+    guest.balloon_out(sorted(out))
+    missing = sorted(set(pages) - here | out)
+    if rng.random() < 0.7:
+        guest.balloon_in(rng.sample(missing, len(missing) // 3))
+
+
+def frames_of(swept: Swept) -> list[Optional[int]]:
+    entries = (swept.p2m.entry(x) for x in range(swept.guest.nr_pfns))
+    return [x if x < swept.hv.nr_mfns() else None for x in entries]
+
+
+@pytest.mark.parametrize("order", [0, 9])
+def test_like_a_list_of_what_was_sent(hv: StubBackend, order: int) -> None:
+    """Frames in a row and nothing but holes are remembered as such, anything else one by one: nobody can tell."""
+    hv.stub.reset(extent_order=order)
+    rng = random.Random(order)
+    with ExitStack() as stack:
+        swept = Swept(hv, stack)
+        now = frames_of(swept)
+        in_a_row = sum(a is not None and b == a + 1 for a, b in zip(now, now[1:]))
+        assert (in_a_row > len(now) * 0.9) == (order == 9)
+        pages = of_no_use(swept.guest)
+        assert len(pages) > 1000 and frames_of(swept) == now
+        for turn in range(20):
+            was = now
+            restless(swept.guest, pages, rng)
+            found, now = swept.look(), frames_of(swept)
+            pairs = list(zip(was, now))
+            assert found.appeared == sum(a is None and b is not None for a, b in pairs)
+            assert found.vanished == sum(a is not None and b is None for a, b in pairs)
+            assert found.moved == sum(None not in (a, b) and a != b for a, b in pairs)
+            if turn % 5 == 4:
+                swept.save.mark_all()
+            swept.pass_()
+            whole = swept.save.sweep(True)
+            assert whole.appeared + whole.vanished + whole.moved == 0

@@ -1,0 +1,44 @@
+/* What of each pfn went into the stream last, so that a p2m that changes can be followed: a mark for each,
+ * kept in leaves of as many pfns as a page of the p2m has. A leaf that is at most two runs, of frames in a row, up or
+ * down, or of holes, is 16 octets; any other has four octets a pfn besides. An entry of the p2m and its mark agree
+ * if entry + 2 is the mark; so all bits of a p2m entry count, and the usual entry of a hole, all ones, agrees with
+ * SENT_HOLE. */
+#ifndef XCSR_SENT_H
+#define XCSR_SENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SENT_NEVER 0u          /* no entry of this pfn yet */
+#define SENT_HOLE 1u           /* an entry without data: the p2m named no frame */
+#define SENT_AGAIN 0xffffffffu /* an entry without data, although there is a frame: come again */
+#define SENT_BIAS 2u           /* frame + 2: sent with data, from that frame */
+#define SENT_MAX_MFNS (0xffffffffull - SENT_BIAS)
+
+struct sent_leaf { /* all zero: nothing of it has been sent */
+    union {
+        uint32_t *marks;   /* single: XCSR_PER_LEAF, owned */
+        uint32_t first[2]; /* else of each run; SENT_AGAIN is in none */
+    };
+    uint16_t at;    /* where the second run begins */
+    int8_t step[2]; /* 1, -1, 0 */
+    bool single;
+};
+
+/* In the run that holds the i-th. */
+static inline uint32_t sent_in_run(const struct sent_leaf *t, uint32_t i)
+{
+    unsigned int second = i >= t->at;
+    return t->first[second] + (i - (second ? t->at : 0u)) * (uint32_t)t->step[second];
+}
+
+static inline uint32_t sent_mark(const struct sent_leaf *t, uint32_t i)
+{
+    return t->single ? t->marks[i] : sent_in_run(t, i);
+}
+
+int sent_set(struct sent_leaf *t, uint32_t i, uint32_t mark);  /* -ENOMEM: as it was */
+int sent_set_leaf(struct sent_leaf *t, const uint32_t *marks); /* all of them; -ENOMEM: as it was */
+void sent_clear(struct sent_leaf *t);                          /* to all zero; lets go of what it owns */
+
+#endif
