@@ -138,7 +138,8 @@ int follow_note(xcsr_save *s)
     int rc = note_tables(s);
     for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
         uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;
-        for (to = from + 1; to < b->nr && b->pfns[to] < end; to++)
+        bool whole = b->nr - from >= XCSR_PER_LEAF && b->pfns[from + XCSR_PER_LEAF - 1] == end - 1;
+        for (to = from + (whole ? XCSR_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
             ;
         rc = note_leaf(s, from, to - from);
     }

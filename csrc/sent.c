@@ -6,11 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 64u
+
+static bool goes_on(const uint32_t *marks, uint32_t first, uint32_t step)
+{
+    uint32_t differ = 0;
+    for (uint32_t i = 0; i < AT_ONCE; i++)
+        differ |= marks[i] ^ (first + i * step);
+    return !differ;
+}
+
 /* Where the run that begins at from ends. */
 static uint32_t end_of_run(const uint32_t *marks, uint32_t from, int8_t *step)
 {
     uint32_t difference = from + 1 < XCSR_PER_LEAF ? marks[from + 1] - marks[from] : 0, to = from + 1;
     *step = difference + 1 < 3 ? (int8_t)difference : 0;
+    while (to + AT_ONCE <= XCSR_PER_LEAF && goes_on(marks + to, marks[to - 1] + (uint32_t)*step, (uint32_t)*step))
+        to += AT_ONCE;
     while (to < XCSR_PER_LEAF && marks[to] == marks[to - 1] + (uint32_t)*step)
         to++;
     return to;
