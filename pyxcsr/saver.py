@@ -23,6 +23,7 @@ from pyxcsr.errors import (
     PageTableError,
     SuspendError,
     UsageError,
+    XcsrError,
 )
 from pyxcsr.following import Following
 from pyxcsr.frames import PAGE_SIZE
@@ -218,11 +219,7 @@ class _Saver:
                 self._verify_pass()
             self._tell("tail")
             self._poll()
-            # Gathered, so that a paused guest waits for one write and not for several a vcpu.
-            resumed = "has not stayed suspended while it was being saved: somebody resumed it"
-            self._check_suspended(resumed)
-            tail = self._ops.end_of_checkpoint() + END
-            self._check_suspended(resumed)
+            tail = self._tail()
             self._complete_at = self._sink.offset + len(tail)
             self._put(tail)
             now = time.monotonic()
@@ -244,6 +241,17 @@ class _Saver:
         if info.suspended and self._live:
             raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
         return info
+
+    def _tail(self) -> bytes:
+        """All that follows the pages, gathered: a paused guest waits for one write and not for several a vcpu."""
+        resumed = "has not stayed suspended while it was being saved: somebody resumed it"
+        try:
+            tail = self._ops.end_of_checkpoint() + END
+        except XcsrError:  # of a guest that runs anything may be said
+            self._check_suspended(resumed)
+            raise
+        self._check_suspended(resumed)
+        return tail
 
     # -- memory
 
@@ -358,8 +366,7 @@ class _Saver:
         more = dirty > 0
         while more:
             self._poll()
-            with self._cause_is_told(suspended):
-                batch = self._save.batches(self._sink, self._poll)
+            batch = self._batches(suspended)
             _add(done, batch)
             looked_at += batch.nr_pfns
             self._tell(phase, done, looked_at, often=True)
@@ -371,11 +378,10 @@ class _Saver:
         self._tell(phase, done, looked_at)
         return done
 
-    @contextmanager
-    def _cause_is_told(self, suspended: bool) -> Iterator[None]:
+    def _batches(self, suspended: bool) -> BatchResult:
         """A page that cannot be sent of a suspended guest: because its p2m has changed? Then that is the error."""
         try:
-            yield
+            return self._save.batches(self._sink, self._poll)
         except (PageError, PageTableError):
             if suspended:
                 self._write(self._ops.check_iteration())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Optional, final
 
 from pyxcsr.errors import P2mError
@@ -139,8 +138,11 @@ class FollowedChanges:
         self._settled = True
 
     def _look(self, look: Callable[[], bool]) -> Iterator[Record]:
-        with self._timed():
+        began = time.monotonic()
+        try:
             changed = self._refresh(look)
+        finally:
+            self._report.seconds_following += time.monotonic() - began
         if not changed:
             return
         self._report.follows += 1
@@ -164,14 +166,6 @@ class FollowedChanges:
     def _tell(self) -> Record:
         self._told = self._whole()
         return P2mFrames(0, self.nr_pfns - 1, self._told[2])
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._report.seconds_following += time.monotonic() - began
 
     def _frames(self) -> Sequence[int]:
         """The pfns of the p2m's pages for all that the receiver knows of."""
