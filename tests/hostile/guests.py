@@ -39,8 +39,8 @@ def no(kind: str, words: str) -> Outcome:
 @dataclass(frozen=True)
 class Hostile:
     """One guest. ``live_only``: a non-live save gives it no moment to act; ``lost``: no save can follow;
-    ``gives_back``: pages that it gave back after they were sent may still be in the image; ``patience``: seconds that
-    it gets to answer a request to suspend, and again to follow it.
+    ``gives_back``: pages that it gave back after they were sent may be in the image, unless it is followed;
+    ``patience``: seconds that it gets to answer a request to suspend, and again to follow it.
     """
 
     name: str

@@ -45,20 +45,22 @@ def test_hostile_guest(hv: StubBackend, tmp_path: Path, case: Hostile, live: boo
     path = tmp_path / "s"
     inside, cost, raised, acted = save_hostile(hv, case, path, live, save_by(p2m_changes))
     assert acted or case.when[0] == MAPS, "it never came to act: this tests nothing"
-    judge_outcome(hv, case, inside, raised, path)
-    judge_cost(inside, cost, raised, PASSES if live and p2m_changes == "follow" else 1)
+    followed = live and p2m_changes == "follow"
+    judge_outcome(hv, case, inside, raised, path, followed)
+    judge_cost(inside, cost, raised, PASSES if followed else 1)
     judge_ending(hv, case, inside, raised)
     if not case.lost:
         judge_next(hv, inside, tmp_path / "next")
 
 
-def judge_outcome(hv: StubBackend, case: Hostile, inside: Inside, raised: Optional[BaseException], path: Path) -> None:
+def judge_outcome(
+    hv: StubBackend, case: Hostile, inside: Inside, raised: Optional[BaseException], path: Path, followed: bool
+) -> None:
     """Refused as it should be, or saved right."""
     if raised is None:
         assert None in case.expect, "a save succeeded that had to be refused"
         judge_rules(path, xen=False)
-        if not case.gives_back:
-            judge_pages(hv, inside.domid, path)
+        judge_pages(hv, inside.domid, path, given_back=case.gives_back and not followed)
         judge_state(hv, inside.domid, path)
         return
     assert isinstance(raised, pyxcsr.XcsrError), repr(raised)

@@ -218,8 +218,7 @@ def judged(hv: Any, domid: int, path: Path, guest: Any) -> str:
 
     try:
         judge_rules(path, xen=False)
-        if not guest.gives_back:
-            judge_pages(hv, domid, path)
+        judge_pages(hv, domid, path, given_back=guest.gives_back)
         judge_state(hv, domid, path)
     except Exception as error:  # an assertion, or the stub's refusal to say what an entry should be
         return f"{type(error).__name__}: {error}"[:200]
