@@ -226,12 +226,26 @@ static void gather(struct batch *b)
     b->result.octets = 8ull + b->head.length;
 }
 
-static int build(xcsr_save *s)
+/* Of many pages as many go into one record as let the first begin where a page of the file begins: then so do all
+ * of this record, and of the next with two pfns less than a batch. The kernel fills a file's pages, a pipe's
+ * and a socket's one by one, and copies from one page instead of from the end of one and the beginning of another. */
+static void cut_to_pages(struct batch *b, uint64_t position, uint64_t *cursor)
+{
+    _Static_assert(XCSR_BATCH * sizeof b->entries[0] % XCSR_PAGE == 0, "a batch's entries fill pages");
+    uint32_t nr = XCSR_BATCH - (uint32_t)((position + sizeof b->head) % XCSR_PAGE / sizeof b->entries[0]);
+    if (b->nr < XCSR_BATCH || nr == XCSR_BATCH)
+        return;
+    *cursor = b->pfns[nr];
+    b->nr = nr;
+}
+
+static int build(xcsr_save *s, const xcsr_sink *sink)
 {
     struct batch *b = &s->batch;
     memset(&b->result, 0, sizeof b->result);
     memset(b->page, 0, sizeof b->page);
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
+    cut_to_pages(b, sink_position(sink), &s->cursor);
     b->result.next_pfn = s->cursor;
     b->result.done = s->cursor >= s->nr_pfns;
     if (!b->nr)
@@ -259,7 +273,7 @@ static int one_batch(xcsr_save *s, xcsr_sink *sink)
         rc = xcsr_sink_flush(sink);
     } else {
         errno = 0; /* as in xcsr_enter */
-        rc = build(s);
+        rc = build(s, sink);
         b->writing = !rc && b->nr;
         if (b->writing)
             rc = sink_writev(sink, b->iov, b->nr_iov);

@@ -106,7 +106,7 @@ static int note_whole(xcsr_save *s, struct sent_leaf *t, uint32_t from)
     else
         for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
             marks[i] = mark_of_slot(s, from + i);
-    return sent_set_leaf(t, marks);
+    return sent_set(t, marks);
 }
 
 /* Slots of the batch that are pfns of one leaf. */
@@ -114,12 +114,17 @@ static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
 {
     const uint64_t *pfns = s->batch.pfns + from;
     struct sent_leaf *t = &s->follow.sent[pfns[0] / XCSR_PER_LEAF];
-    int rc = 0;
+    uint32_t marks[XCSR_PER_LEAF], differ = 0;
     if (nr == XCSR_PER_LEAF)
         return note_whole(s, t, from);
-    for (uint32_t i = 0; i < nr && !rc; i++)
-        rc = sent_set(t, pfns[i] % XCSR_PER_LEAF, mark_of_slot(s, from + i));
-    return rc;
+    for (uint32_t i = 0; i < nr; i++)
+        differ |= mark_of_slot(s, from + i) ^ sent_mark(t, pfns[i] % XCSR_PER_LEAF);
+    if (!differ) /* as of most that are sent again */
+        return 0;
+    sent_marks(t, marks);
+    for (uint32_t i = 0; i < nr; i++)
+        marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, from + i);
+    return sent_set(t, marks);
 }
 
 static int note_tables(xcsr_save *s)

@@ -45,7 +45,7 @@ static int set_single(struct sent_leaf *t, const uint32_t *marks)
     return 0;
 }
 
-int sent_set_leaf(struct sent_leaf *t, const uint32_t *marks)
+int sent_set(struct sent_leaf *t, const uint32_t *marks)
 {
     struct sent_leaf runs = {.first = {marks[0], 0}};
     uint32_t at = end_of_run(marks, 0, &runs.step[0]), end = at;
@@ -64,15 +64,8 @@ int sent_set_leaf(struct sent_leaf *t, const uint32_t *marks)
     return 0;
 }
 
-int sent_set(struct sent_leaf *t, uint32_t i, uint32_t mark)
+void sent_marks(const struct sent_leaf *t, uint32_t *marks)
 {
-    uint32_t marks[XCSR_PER_LEAF];
-    if (sent_mark(t, i) == mark)
-        return 0;
-    for (uint32_t k = 0; !t->single && k < XCSR_PER_LEAF; k++)
-        marks[k] = sent_in_run(t, k);
-    if (!t->single && set_single(t, marks))
-        return -ENOMEM;
-    t->marks[i] = mark;
-    return 0;
+    for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
+        marks[i] = sent_mark(t, i);
 }

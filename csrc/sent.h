@@ -37,8 +37,8 @@ static inline uint32_t sent_mark(const struct sent_leaf *t, uint32_t i)
     return t->single ? t->marks[i] : sent_in_run(t, i);
 }
 
-int sent_set(struct sent_leaf *t, uint32_t i, uint32_t mark);  /* -ENOMEM: as it was */
-int sent_set_leaf(struct sent_leaf *t, const uint32_t *marks); /* all of them; -ENOMEM: as it was */
-void sent_clear(struct sent_leaf *t);                          /* to all zero; lets go of what it owns */
+void sent_marks(const struct sent_leaf *t, uint32_t *marks); /* all of them */
+int sent_set(struct sent_leaf *t, const uint32_t *marks);   /* all of them; -ENOMEM: as it was */
+void sent_clear(struct sent_leaf *t);                       /* to all zero; lets go of what it owns */
 
 #endif

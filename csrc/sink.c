@@ -30,7 +30,8 @@ struct xcsr_sink {
     int little;  /* a pipe that may block: PIPE_BUF at a time */
     int polls;   /* wait for room before each write */
     int wait_ms;
-    uint64_t offset;
+    uint64_t begin;  /* a file's position when it was opened */
+    uint64_t offset; /* since */
     struct durable durable; /* a file to be synced in the end */
     struct iovec *iov; /* what is still to be written */
     uint32_t nr;
@@ -65,6 +66,12 @@ static int refuse(xcsr_error *why, int err, int fd, const char *text)
     return xcsr_fail(why, XCSR_E_OUTPUT, err, "open", "file descriptor %d %s", fd, text);
 }
 
+static uint64_t begin_of(int fd, int flags, const struct stat *st)
+{
+    off_t at = flags & O_APPEND ? st->st_size : lseek(fd, 0, SEEK_CUR);
+    return at > 0 ? (uint64_t)at : 0;
+}
+
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why)
 {
     struct stat st;
@@ -84,6 +91,7 @@ int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why)
     s->pipe = S_ISFIFO(st.st_mode);
     s->polls = !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
     s->regular = S_ISREG(st.st_mode);
+    s->begin = s->regular ? begin_of(fd, flags, &st) : 0;
     if (s->pipe && own_pipe(s, flags)) {
         free(s);
         return refuse(why, EPIPE, fd, "is a pipe that nobody reads");
@@ -223,6 +231,11 @@ int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len)
 uint64_t xcsr_sink_offset(const xcsr_sink *s)
 {
     return s->offset;
+}
+
+uint64_t sink_position(const xcsr_sink *s)
+{
+    return s->begin + s->offset;
 }
 
 const xcsr_error *xcsr_sink_error(const xcsr_sink *s)

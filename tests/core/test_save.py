@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,34 @@ def test_an_unsupported_guest_is_not_suspended_to_find_that_out(
             pyxcsr.save(hv, domid, out, live=False, p2m_changes=changes)
         assert not hv.stub.guest(domid).state().shutdown and not (tmp_path / "s").read_bytes()
     hv.domain_unpause(domid)
+
+
+def begins_of_pages(data: bytes, begin: int) -> list[int]:
+    """Where the pages of each PAGE_DATA record begin in a file whose stream begins there."""
+    at, found = begin + 40, []  # the image's and the domain's header
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        if kind == 1:
+            (nr,) = struct.unpack_from("<I", data, at + 8)
+            found.append(at + 16 + 8 * nr)
+        at += 8 + (length + 7) // 8 * 8
+    return found
+
+
+@pytest.mark.parametrize("before", [0, 24, 4096, 12345])
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_pages_begin_where_those_of_the_file_do(hv: StubBackend, tmp_path: Path, before: int, mode: str) -> None:
+    """Wherever the stream begins in the file, but for an odd place; the last record of a pass has what is left."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="20M", holes=0.2, writes=300))
+    path = tmp_path / "s"
+    path.write_bytes(bytes(before))
+    with open(path, mode) as out:
+        out.seek(before)
+        save(hv, domid, out)
+    data = path.read_bytes()
+    (tmp_path / "alone").write_bytes(data[before:])
+    judge(hv, domid, tmp_path / "alone")
+    begins = begins_of_pages(data, before)
+    assert len(begins) > 6
+    aligned = [x % 4096 for x in begins[:5]]
+    assert aligned == [before % 8] * 5

@@ -64,17 +64,19 @@ def shape(rng: random.Random) -> tuple[list[int], int]:
 @pytest.mark.parametrize("seed", range(4))
 def test_like_a_list(lib: Any, seed: int) -> None:
     rng, leaf, marks = random.Random(seed), SentLeaf(), [NEVER] * PER_LEAF
-    as_runs = 0
-    for _ in range(300):
+    as_runs, words, nr = 0, (ctypes.c_uint32 * PER_LEAF)(), 1
+    for _ in range(400):
         if rng.random() < 0.5:
             marks, nr = shape(rng)
-            assert lib.sent_set_leaf(ctypes.byref(leaf), (ctypes.c_uint32 * PER_LEAF)(*marks)) == 0
-            as_runs += not lib.single(ctypes.byref(leaf))
-            assert nr > 2 or not lib.single(ctypes.byref(leaf))
         else:
-            i = rng.randrange(PER_LEAF)
-            marks[i] = rng.choice([NEVER, HOLE, AGAIN, marks[i], 77])
-            assert lib.sent_set(ctypes.byref(leaf), i, ctypes.c_uint32(marks[i])) == 0
+            lib.sent_marks(ctypes.byref(leaf), words)
+            assert list(words) == marks
+            marks[rng.randrange(PER_LEAF)] = rng.choice([NEVER, HOLE, AGAIN, 77])
+            nr = 9
+        words[:] = marks
+        assert lib.sent_set(ctypes.byref(leaf), words) == 0
+        as_runs += not lib.single(ctypes.byref(leaf))
+        assert nr > 2 or not lib.single(ctypes.byref(leaf))
         assert [lib.mark(ctypes.byref(leaf), i) for i in range(PER_LEAF)] == marks
         assert AGAIN not in marks or lib.single(ctypes.byref(leaf)), "to be replaced without asking for memory"
         if rng.random() < 0.05:

