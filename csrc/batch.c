@@ -59,7 +59,7 @@ static int take_frame(xcsr_save *s, uint32_t i)
 {
     struct batch *b = &s->batch;
     uint64_t pfn = b->pfns[i];
-    uint64_t mfn = s->p2m ? xcsr_p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
+    uint64_t mfn = s->p2m ? p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;

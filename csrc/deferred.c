@@ -57,12 +57,3 @@ int deferred_add(deferred_set *d, uint64_t pfn)
     return 0;
 }
 
-void deferred_remove(deferred_set *d, uint64_t pfn)
-{
-    uint64_t *chunk = d->chunks[pfn / DEFERRED_CHUNK_BITS];
-    if (!chunk)
-        return;
-    uint64_t *word = &chunk[pfn % DEFERRED_CHUNK_BITS / 64], bit = 1ull << pfn % 64;
-    d->count -= !!(*word & bit);
-    *word &= ~bit;
-}

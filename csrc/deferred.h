@@ -18,6 +18,16 @@ int deferred_grow(deferred_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not l
 void deferred_clear(deferred_set *d);
 void deferred_free(deferred_set *d);
 int deferred_add(deferred_set *d, uint64_t pfn); /* -ENOMEM */
-void deferred_remove(deferred_set *d, uint64_t pfn);
+
+/* Of every page that is sent: most sets are empty where it is. */
+static inline void deferred_remove(deferred_set *d, uint64_t pfn)
+{
+    uint64_t *chunk = d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    if (!chunk)
+        return;
+    uint64_t *word = &chunk[pfn % DEFERRED_CHUNK_BITS / 64], bit = 1ull << pfn % 64;
+    d->count -= !!(*word & bit);
+    *word &= ~bit;
+}
 
 #endif

@@ -216,7 +216,7 @@ static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t no
 static void sweep_one(struct sweep *w, uint64_t pfn)
 {
     uint32_t was = mark_of(&w->s->follow, pfn);
-    uint64_t now = xcsr_p2m_entry(w->s->p2m, pfn);
+    uint64_t now = p2m_entry(w->s->p2m, pfn);
     if (now >= w->s->h->nr_mfns)
         sweep_hole(w, pfn, was);
     else
@@ -261,7 +261,7 @@ static void look_at_leaf(struct sweep *w, uint64_t leaf)
         if (all_agree(p->entries + begin, t, i))
             continue;
         for (uint64_t pfn = begin; pfn < begin + PER_WORD && pfn < p->nr_pfns; pfn++)
-            if (xcsr_p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))
+            if (p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))
                 sweep_one(w, pfn);
     }
 }

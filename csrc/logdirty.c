@@ -96,7 +96,7 @@ static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)
         return word;
     for (; word; word &= word - 1) {
         unsigned int bit = (unsigned int)__builtin_ctzll(word);
-        if (xcsr_p2m_entry(s->p2m, first_pfn + bit) < s->h->nr_mfns)
+        if (p2m_entry(s->p2m, first_pfn + bit) < s->h->nr_mfns)
             out |= 1ull << bit;
     }
     return out;

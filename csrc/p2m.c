@@ -135,7 +135,7 @@ int xcsr_p2m_check_leaves(xcsr_p2m *p)
 
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn)
 {
-    return pfn < p->nr_pfns ? xcsr_load(&p->entries[pfn]) : XCSR_INVALID;
+    return p2m_entry(p, pfn);
 }
 
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn)

@@ -76,6 +76,12 @@ static inline uint64_t xcsr_load(const uint64_t *at)
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 
+/* Raw; none beyond the end. */
+static inline uint64_t p2m_entry(const struct xcsr_p2m *p, uint64_t pfn)
+{
+    return pfn < p->nr_pfns ? xcsr_load(&p->entries[pfn]) : XCSR_INVALID;
+}
+
 static inline uint64_t xcsr_lookup_pfn(const struct xcsr_p2m *p, uint64_t mfn)
 {
     if (mfn >= p->h->nr_mfns)
