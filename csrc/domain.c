@@ -67,16 +67,6 @@ int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *octets)
     return 0;
 }
 
-int xcsr_domain_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr)
-{
-    XCSR_ENTER(h);
-    xen_pfn_t gpfns = 0;
-    if (xc_domain_nr_gpfns(h->xch, domid, &gpfns) < 0)
-        return xcsr_fail_call(h, errno, "xc_domain_nr_gpfns", "cannot ask domain %u's last gfn", domid);
-    *nr = gpfns;
-    return 0;
-}
-
 int xcsr_domain_pause(xcsr *h, uint32_t domid)
 {
     XCSR_ENTER(h);

@@ -157,8 +157,3 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
     s->suspended = suspended;
     return 0;
 }
-
-uint64_t xcsr_count_deferred(const xcsr_save *s)
-{
-    return s->deferred.count;
-}

@@ -73,7 +73,6 @@ int xcsr_xen_version(xcsr *h, uint32_t *major, uint32_t *minor);
 int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out); /* -ESRCH: no such domain */
 int xcsr_domain_list(xcsr *h, uint32_t first, uint32_t max, xcsr_domain *out, uint32_t *nr);
 int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *octets);
-int xcsr_domain_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr);
 int xcsr_domain_pause(xcsr *h, uint32_t domid);
 int xcsr_domain_unpause(xcsr *h, uint32_t domid);
 int xcsr_domain_destroy(xcsr *h, uint32_t domid);
@@ -174,7 +173,6 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
  * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
-uint64_t xcsr_count_deferred(const xcsr_save *s); /* without data in the stream now, holes included */
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or
  * for_us have passed, but sends at least one record; *out: what was done since it returned 0 last. */

@@ -171,9 +171,6 @@ class Backend:
     def domain_width(self, domid: int) -> int:
         return self._number(self._lib.xcsr_domain_width, "uint32_t *", domid, domid=domid)
 
-    def domain_nr_gpfns(self, domid: int) -> int:
-        return self._number(self._lib.xcsr_domain_nr_gpfns, "uint64_t *", domid, domid=domid)
-
     def domain_pause(self, domid: int) -> None:
         self._call(self._lib.xcsr_domain_pause, domid, domid=domid)
 

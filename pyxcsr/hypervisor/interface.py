@@ -179,9 +179,6 @@ class SaveHandle(Protocol):
     def merge_deferred(self) -> int:
         """Marks the deferred pfns that have a frame now; returns how many that adds."""
 
-    def count_deferred(self) -> int:
-        """Pfns whose last entry in the stream has no data, holes included."""
-
     def follow(self) -> None:
         """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
 
@@ -302,9 +299,6 @@ class Hypervisor(Protocol):
 
     def domain_width(self, domid: int) -> int:
         """A PV guest's word size in octets: 4 or 8."""
-
-    def domain_nr_gpfns(self, domid: int) -> int:
-        """One past the last gfn that Xen knows of (for a PV guest: what the guest claims)."""
 
     def domain_pause(self, domid: int) -> None:
         """Pauses (counted by Xen)."""

@@ -117,9 +117,6 @@ class Save(Child):
     def merge_deferred(self) -> int:
         return self._number(self._backend._lib.xcsr_merge_deferred, "uint64_t *")
 
-    def count_deferred(self) -> int:
-        return int(self._backend._lib.xcsr_count_deferred(self._live()))
-
     def follow(self) -> None:
         self._call(self._backend._lib.xcsr_follow)
 

@@ -86,7 +86,7 @@ def test_closing_releases_what_is_open() -> None:
     assert hv.stub.leaks() != {}
     hv.close()
     assert hv.stub.leaks(handles=True) == {}
-    for use in (frames.copy, saving.count_deferred, p2m.leaf_pfns):
+    for use in (frames.copy, saving.merge_deferred, p2m.leaf_pfns):
         with pytest.raises(pyxcsr.UsageError):
             use()
 
