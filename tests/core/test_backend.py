@@ -199,3 +199,24 @@ def test_no_module_shadows_a_public_name() -> None:
         assert module.name not in pyxcsr.__all__, f"pyxcsr.{module.name} would hide the function"
     importlib.import_module("pyxcsr.saver")
     assert callable(pyxcsr.save)
+
+
+def test_an_input_or_output_that_cannot_be_one(hv: StubBackend, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer, folder = os.open(tmp_path / "fifo", os.O_WRONLY), os.open(tmp_path, os.O_RDONLY)
+    try:
+        for fd, words in ((writer, "writing only"), (folder, "is a directory"), (99999, "not open")):
+            with pytest.raises(pyxcsr.InputError, match=words) as caught:
+                hv.open_source(fd)
+            assert caught.value.offset == 0
+        for fd, words in ((reader, "reading only"), (99999, "not open")):
+            with pytest.raises(pyxcsr.OutputError, match=words):
+                hv.open_sink(fd)
+        os.close(reader)
+        with pytest.raises(pyxcsr.OutputError, match="nobody reads") as lost:
+            hv.open_sink(writer)
+        assert lost.value.errno == errno.EPIPE
+    finally:
+        os.close(writer)
+        os.close(folder)
