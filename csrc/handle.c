@@ -27,6 +27,12 @@ static void keep_nothing(xentoollog_logger *logger)
     (void)logger;
 }
 
+void xcsr_logger_init(struct xcsr_logger *log)
+{
+    log->vt.vmessage = keep_message;
+    log->vt.destroy = keep_nothing;
+}
+
 int xcsr_fail(xcsr_error *e, enum xcsr_error_kind kind, int err, const char *op, const char *fmt, ...)
 {
     va_list al;
@@ -112,8 +118,7 @@ int xcsr_open(xcsr **out, xcsr_error *why)
         return xcsr_fail(why, XCSR_E_CALL, ENOMEM, "xcsr_open", "no memory for a handle");
     h->pid = getpid();
     atomic_flag_clear(&h->busy);
-    h->log.vt.vmessage = keep_message;
-    h->log.vt.destroy = keep_nothing;
+    xcsr_logger_init(&h->log);
     int rc = open_libraries(h, why);
     if (rc) {
         xcsr_close(h);

@@ -67,6 +67,7 @@ int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out); /* caller has entered */
 int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
 int xcsr_logdirty_stop(xcsr_save *s); /* caller has entered, or is freeing */
 
+void xcsr_logger_init(struct xcsr_logger *log);
 int64_t xcsr_now_us(void); /* a clock that only goes forward */
 
 /* A frame's pfn if the p2m agrees that it is the guest's, else XCSR_INVALID. The guest writes both
