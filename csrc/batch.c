@@ -11,21 +11,11 @@
 
 #define RECORD_PAGE_DATA 1u
 
-void batch_drop(xcsr_save *s)
-{
-    struct batch *b = &s->batch;
-    if (b->map && s->suspended)
-        window_keep(s->h, &s->window, b->map, b->nr_mapped);
-    else if (b->map)
-        xenforeignmemory_unmap(s->h->fmem, b->map, b->nr_mapped);
-    b->map = NULL;
-    b->writing = false;
-}
+/* -- what cannot be sent now */
 
 /* Enters pfns[i] without data, to be looked at again: a hole only if the p2m's page it is in was written. */
-static int defer(xcsr_save *s, uint32_t i, uint32_t type, bool hole)
+static int defer(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, bool hole)
 {
-    struct batch *b = &s->batch;
     uint64_t pfn = b->pfns[i];
     b->page[i] = NULL;
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | pfn;
@@ -36,64 +26,64 @@ static int defer(xcsr_save *s, uint32_t i, uint32_t type, bool hole)
     return 0;
 }
 
-static int page_error(xcsr_save *s, uint32_t i, uint32_t type, int err, const char *what)
+static int page_error(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, int err, const char *what)
 {
     xcsr_error *e = &s->h->error;
-    e->pfn = s->batch.pfns[i];
-    e->mfn = s->batch.frame_at[i];
+    e->pfn = b->pfns[i];
+    e->mfn = b->frame_at[i];
     e->type = type;
     return xcsr_fail(e, XCSR_E_PAGE, err, "page", "pfn %#llx (mfn %#llx, type %#x): %s", (unsigned long long)e->pfn,
                      (unsigned long long)e->mfn, type, what);
 }
 
 /* Not sendable now: deferred while the guest runs, an error once it is suspended. */
-static int defer_or_fail(xcsr_save *s, uint32_t i, int err, const char *what)
+static int defer_or_fail(xcsr_save *s, struct batch *b, uint32_t i, int err, const char *what)
 {
     if (s->suspended)
-        return page_error(s, i, 0, err, what);
-    s->batch.result.nr_deferred++;
-    return defer(s, i, TYPE_XTAB, false);
+        return page_error(s, b, i, 0, err, what);
+    b->result.nr_deferred++;
+    return defer(s, b, i, TYPE_XTAB, false);
 }
 
-static int take_frame(xcsr_save *s, uint32_t i)
+/* -- 1. frames and types */
+
+static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
 {
-    struct batch *b = &s->batch;
     uint64_t pfn = b->pfns[i];
     uint64_t mfn = s->p2m ? p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;
-        return defer(s, i, TYPE_XTAB, true);
+        return defer(s, b, i, TYPE_XTAB, true);
     }
     /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
      * stream, and no pfn gets another's memory. */
     if (s->p2m && xcsr_load(&s->h->m2p[mfn]) != pfn)
-        return defer_or_fail(s, i, ERANGE, "the m2p gives this frame to another pfn");
+        return defer_or_fail(s, b, i, ERANGE, "the m2p gives this frame to another pfn");
     b->frames[b->nr_frames] = mfn;
     b->slot[b->nr_frames++] = (uint16_t)i;
     return 0;
 }
 
-static int take_frames(xcsr_save *s)
+static int take_frames(xcsr_save *s, struct batch *b)
 {
-    s->batch.nr_frames = 0;
-    for (uint32_t i = 0; i < s->batch.nr; i++) {
-        int rc = take_frame(s, i);
+    b->nr_frames = 0;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        int rc = take_frame(s, b, i);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static int take_type(xcsr_save *s, uint32_t k)
+static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
 {
-    struct batch *b = &s->batch;
     uint32_t i = b->slot[k];
     uint32_t type = (uint32_t)b->types[k];
     if (type == TYPE_XTAB || type == TYPE_BROKEN)
-        return defer(s, i, type, false);
+        return defer(s, b, i, type, false);
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
-        return page_error(s, i, type, EINVAL, "Xen reports a page type that this release does not know");
+        return page_error(s, b, i, type, EINVAL, "Xen reports a page type that this release does not know");
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
     b->mapped[b->nr_mapped] = b->frames[k];
     b->mapped_slot[b->nr_mapped++] = (uint16_t)i;
@@ -102,9 +92,8 @@ static int take_type(xcsr_save *s, uint32_t k)
     return 0;
 }
 
-static int query_types(xcsr_save *s)
+static int query_types(xcsr_save *s, struct batch *b)
 {
-    struct batch *b = &s->batch;
     b->nr_mapped = 0;
     if (!b->nr_frames)
         return 0;
@@ -113,41 +102,107 @@ static int query_types(xcsr_save *s)
     if (asked)
         return asked;
     for (uint32_t k = 0; k < b->nr_frames; k++) {
-        int rc = take_type(s, k);
+        int rc = take_type(s, b, k);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static int map_pages(xcsr_save *s)
+/* Of many pages as many go into one record as let the first begin where a page of the file begins: then so do all
+ * of this record, and of the next with two pfns less than a batch. The kernel fills a file's pages, a pipe's
+ * and a socket's one by one, and copies from one page instead of from the end of one and the beginning of another. */
+static void cut_to_pages(struct batch *b, uint64_t *cursor)
 {
-    struct batch *b = &s->batch;
-    if (!b->nr_mapped)
-        return 0;
-    window_make_room(s->h, &s->window, b->nr_mapped);
-    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
-    b->map = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
-    if (!b->map)
-        return xcsr_fail_call(s->h, errno, "xenforeignmemory_map", "cannot map %u frames of domain %u", b->nr_mapped,
-                              s->domid);
+    _Static_assert(XCSR_BATCH * sizeof b->entries[0] % XCSR_PAGE == 0, "a batch's entries fill pages");
+    uint32_t nr = XCSR_BATCH - (uint32_t)((b->position + sizeof b->head) % XCSR_PAGE / sizeof b->entries[0]);
+    if (b->nr < XCSR_BATCH || nr == XCSR_BATCH)
+        return;
+    *cursor = b->pfns[nr];
+    b->nr = nr;
+}
+
+uint64_t batch_end(const struct batch *b)
+{
+    return b->position + sizeof b->head + b->nr * sizeof b->entries[0];
+}
+
+int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
+{
+    errno = 0; /* as in xcsr_enter */
+    memset(&b->result, 0, sizeof b->result);
+    memset(b->page, 0, sizeof b->page);
+    b->nr_mapped = 0;
+    b->position = position;
+    b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
+    cut_to_pages(b, &s->cursor);
+    b->next_pfn = s->cursor;
+    b->prepared = true;
+    int rc = take_frames(s, b);
+    return rc ? rc : query_types(s, b);
+}
+
+/* -- 2. the mapping */
+
+/* What Xen says of each page that was to be mapped. */
+static int look_at_pages(xcsr_save *s, struct batch *b)
+{
     for (uint32_t k = 0; k < b->nr_mapped; k++) {
         uint32_t i = b->mapped_slot[k];
         int rc = 0;
         if (b->errs[k])
-            rc = defer_or_fail(s, i, abs(b->errs[k]), "Xen does not let it be mapped");
+            rc = defer_or_fail(s, b, i, abs(b->errs[k]), "Xen does not let it be mapped");
         else
-            b->page[i] = (const char *)b->map + (size_t)k * XCSR_PAGE;
+            b->page[i] = (const char *)b->map.at + (size_t)k * XCSR_PAGE;
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static int table_error(xcsr_save *s, uint32_t i, uint32_t level, uint32_t slot, uint64_t mfn, int rc)
+static int mapped(xcsr_save *s, struct batch *b, int err)
+{
+    if (err)
+        return xcsr_fail_call(s->h, err, "xenforeignmemory_map", "cannot map %u frames of domain %u", b->nr_mapped, s->domid);
+    return look_at_pages(s, b);
+}
+
+int batch_map(xcsr_save *s, struct batch *b)
+{
+    if (!b->nr_mapped)
+        return 0;
+    window_make_room(s->h, &s->window, b->nr_mapped);
+    if (s->window.count)
+        ahead_settle(s->ahead); /* what leaves the window has to be gone */
+    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
+    errno = 0; /* as in xcsr_enter */
+    void *at = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
+    int err = at ? 0 : errno ? errno : EIO;
+    b->map = (struct mapping){at, b->nr_mapped, NULL};
+    return mapped(s, b, err);
+}
+
+void batch_map_ahead(xcsr_save *s, struct batch *b)
+{
+    if (!b->nr_mapped)
+        return;
+    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
+    b->asked = true;
+    ahead_map(s->ahead, s->domid, b->nr_mapped, b->mapped, b->errs);
+}
+
+int batch_take(xcsr_save *s, struct batch *b)
+{
+    b->asked = false;
+    return mapped(s, b, ahead_take(s->ahead, s->h, &b->map));
+}
+
+/* -- 3. the record */
+
+static int table_error(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level, uint32_t slot, uint64_t mfn, int rc)
 {
     xcsr_error *e = &s->h->error;
-    e->pfn = s->batch.pfns[i];
+    e->pfn = b->pfns[i];
     e->mfn = mfn;
     e->level = level;
     e->index = slot;
@@ -158,37 +213,37 @@ static int table_error(xcsr_save *s, uint32_t i, uint32_t level, uint32_t slot, 
 }
 
 /* While the guest runs, what was a table when its type was asked may be data now. */
-static bool is_still_table(xcsr_save *s, uint32_t i, uint32_t level)
+static bool is_still_table(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level)
 {
-    xen_pfn_t type = s->batch.frame_at[i];
+    xen_pfn_t type = b->frame_at[i];
     return page_types(s->h, s->domid, 1, &type) || table_level((uint32_t)type) == level;
 }
 
 /* The guest's table is copied first: what was checked is what is sent. */
-static int normalise_page(xcsr_save *s, uint32_t i, char *copy)
+static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
 {
-    uint32_t level = (uint32_t)(s->batch.entries[i] >> TYPE_SHIFT) & 7, slot = 0;
+    uint32_t level = (uint32_t)(b->entries[i] >> TYPE_SHIFT) & 7, slot = 0;
     uint64_t mfn = 0;
-    memcpy(copy, s->batch.page[i], XCSR_PAGE);
+    memcpy(copy, b->page[i], XCSR_PAGE);
     int rc = xcsr_normalise(s->p2m, level, (uint64_t *)(void *)copy, &slot, &mfn);
-    if (rc && (s->suspended || (rc == -E2BIG && is_still_table(s, i, level))))
-        return table_error(s, i, level, slot, mfn, rc);
+    if (rc && (s->suspended || (rc == -E2BIG && is_still_table(s, b, i, level))))
+        return table_error(s, b, i, level, slot, mfn, rc);
     if (rc)
-        return defer_or_fail(s, i, ERANGE, "");
-    s->batch.page[i] = copy;
-    s->batch.result.nr_tables++;
+        return defer_or_fail(s, b, i, ERANGE, "");
+    b->page[i] = copy;
+    b->result.nr_tables++;
     return 0;
 }
 
-static int normalise_pages(xcsr_save *s)
+static int normalise_pages(xcsr_save *s, struct batch *b)
 {
-    char *copy = s->batch.arena;
+    char *copy = s->arena;
     if (!s->p2m)
         return 0;
-    for (uint32_t i = 0; i < s->batch.nr; i++) {
-        if (!s->batch.page[i] || !((s->batch.entries[i] >> TYPE_SHIFT) & 7))
+    for (uint32_t i = 0; i < b->nr; i++) {
+        if (!b->page[i] || !((b->entries[i] >> TYPE_SHIFT) & 7))
             continue;
-        int rc = normalise_page(s, i, copy);
+        int rc = normalise_page(s, b, i, copy);
         if (rc)
             return rc;
         copy += XCSR_PAGE;
@@ -226,92 +281,14 @@ static void gather(struct batch *b)
     b->result.octets = 8ull + b->head.length;
 }
 
-/* Of many pages as many go into one record as let the first begin where a page of the file begins: then so do all
- * of this record, and of the next with two pfns less than a batch. The kernel fills a file's pages, a pipe's
- * and a socket's one by one, and copies from one page instead of from the end of one and the beginning of another. */
-static void cut_to_pages(struct batch *b, uint64_t position, uint64_t *cursor)
+int batch_build(xcsr_save *s, struct batch *b)
 {
-    _Static_assert(XCSR_BATCH * sizeof b->entries[0] % XCSR_PAGE == 0, "a batch's entries fill pages");
-    uint32_t nr = XCSR_BATCH - (uint32_t)((position + sizeof b->head) % XCSR_PAGE / sizeof b->entries[0]);
-    if (b->nr < XCSR_BATCH || nr == XCSR_BATCH)
-        return;
-    *cursor = b->pfns[nr];
-    b->nr = nr;
-}
-
-static int build(xcsr_save *s, const xcsr_sink *sink)
-{
-    struct batch *b = &s->batch;
-    memset(&b->result, 0, sizeof b->result);
-    memset(b->page, 0, sizeof b->page);
-    b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
-    cut_to_pages(b, sink_position(sink), &s->cursor);
-    b->result.next_pfn = s->cursor;
-    b->result.done = s->cursor >= s->nr_pfns;
     if (!b->nr)
         return 0;
-    int rc = take_frames(s);
-    if (!rc)
-        rc = query_types(s);
-    if (!rc)
-        rc = map_pages(s);
-    if (!rc)
-        rc = normalise_pages(s);
+    int rc = normalise_pages(s, b);
     if (!rc)
         gather(b);
     if (!rc && s->follow.sent)
         rc = follow_note(s);
-    return rc;
-}
-
-/* One record: built and written, or what was left of it. */
-static int one_batch(xcsr_save *s, xcsr_sink *sink)
-{
-    struct batch *b = &s->batch;
-    int rc;
-    if (b->writing) {
-        rc = xcsr_sink_flush(sink);
-    } else {
-        errno = 0; /* as in xcsr_enter */
-        rc = build(s, sink);
-        b->writing = !rc && b->nr;
-        if (b->writing)
-            rc = sink_writev(sink, b->iov, b->nr_iov);
-    }
-    if (rc == XCSR_AGAIN)
-        return rc;
-    if (rc && b->writing)
-        s->h->error = *xcsr_sink_error(sink);
-    batch_drop(s);
-    return rc;
-}
-
-static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
-{
-    sum->done = one->done;
-    sum->nr_batches++;
-    sum->nr_pfns += one->nr_pfns;
-    sum->nr_pages += one->nr_pages;
-    sum->nr_holes += one->nr_holes;
-    sum->nr_deferred += one->nr_deferred;
-    sum->nr_tables += one->nr_tables;
-    sum->octets += one->octets;
-    sum->next_pfn = one->next_pfn;
-}
-
-int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
-{
-    int64_t until = xcsr_now_us() + for_us;
-    int rc;
-    XCSR_ENTER(s->h);
-    sink_hurry(sink, s->suspended);
-    do {
-        rc = one_batch(s, sink);
-        if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
-            return rc;
-        add_up(&s->batch.sum, &s->batch.result);
-    } while (!rc && !s->batch.result.done && xcsr_now_us() < until);
-    *out = s->batch.sum;
-    memset(&s->batch.sum, 0, sizeof s->batch.sum);
     return rc;
 }

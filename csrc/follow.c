@@ -89,7 +89,7 @@ static int note_table(struct follow *f, uint64_t pfn)
 
 static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
 {
-    const struct batch *b = &s->batch;
+    const struct batch *b = s->batch;
     if (b->page[i])
         return (uint32_t)b->frame_at[i] + SENT_BIAS;
     return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
@@ -98,7 +98,7 @@ static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
 /* As all pfns of a leaf that are in the batch, from this slot on. */
 static int note_whole(xcsr_save *s, struct sent_leaf *t, uint32_t from)
 {
-    const struct batch *b = &s->batch;
+    const struct batch *b = s->batch;
     uint32_t marks[XCSR_PER_LEAF];
     if (b->result.nr_pages == b->nr) /* as in most: all with data */
         for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
@@ -112,7 +112,7 @@ static int note_whole(xcsr_save *s, struct sent_leaf *t, uint32_t from)
 /* Slots of the batch that are pfns of one leaf. */
 static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
 {
-    const uint64_t *pfns = s->batch.pfns + from;
+    const uint64_t *pfns = s->batch->pfns + from;
     struct sent_leaf *t = &s->follow.sent[pfns[0] / XCSR_PER_LEAF];
     uint32_t marks[XCSR_PER_LEAF], differ = 0;
     if (nr == XCSR_PER_LEAF)
@@ -129,7 +129,7 @@ static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
 
 static int note_tables(xcsr_save *s)
 {
-    const struct batch *b = &s->batch;
+    const struct batch *b = s->batch;
     int rc = 0;
     for (uint32_t i = 0; b->result.nr_tables && i < b->nr && !rc; i++)
         if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
@@ -139,7 +139,7 @@ static int note_tables(xcsr_save *s)
 
 int follow_note(xcsr_save *s)
 {
-    const struct batch *b = &s->batch;
+    const struct batch *b = s->batch;
     int rc = note_tables(s);
     for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
         uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;

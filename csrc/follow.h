@@ -14,7 +14,7 @@ struct follow {
     deferred_set recent;    /* the same, since the last sweep */
 };
 
-/* Notes what the batch just built says of its pfns. -ENOMEM. */
+/* Notes what the batch in hand, just built, says of its pfns. -ENOMEM. */
 int follow_note(struct xcsr_save *s);
 int follow_grow(struct xcsr_save *s, uint64_t nr_pfns);
 void follow_free(struct follow *f);

@@ -34,8 +34,8 @@ static int alloc_arena(xcsr_save *s)
 {
     void *at = mmap(NULL, XCSR_BATCH * XCSR_PAGE, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->batch.arena = at == MAP_FAILED ? NULL : at;
-    return s->batch.arena ? 0 : -ENOMEM;
+    s->arena = at == MAP_FAILED ? NULL : at;
+    return s->arena ? 0 : -ENOMEM;
 }
 
 static void release_memory(xcsr_save *s)
@@ -43,15 +43,16 @@ static void release_memory(xcsr_save *s)
     deferred_free(&s->deferred);
     deferred_free(&s->again);
     follow_free(&s->follow);
-    if (s->batch.arena)
-        munmap(s->batch.arena, XCSR_BATCH * XCSR_PAGE);
+    if (s->arena)
+        munmap(s->arena, XCSR_BATCH * XCSR_PAGE);
     free(s);
 }
 
 static void release(xcsr_save *s)
 {
-    batch_drop(s);
+    pass_drop(s);
     window_drop(s->h, &s->window);
+    ahead_stop(s->ahead);
     free_bitmap(s);
     release_memory(s);
 }
@@ -66,6 +67,8 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
     if (!s)
         return xcsr_fail_call(h, ENOMEM, "calloc", "no memory for a save");
     s->h = h;
+    s->batch = &s->batches[0];
+    s->next = &s->batches[1];
     s->domid = domid;
     s->nr_pfns = nr_pfns;
     s->nr_words = words_for(nr_pfns);
@@ -120,7 +123,7 @@ int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns)
     XCSR_ENTER(s->h);
     if (nr_pfns <= s->nr_pfns)
         return 0;
-    int rc = s->batch.writing ? -EBUSY : deferred_grow(&s->deferred, nr_pfns);
+    int rc = s->batch->writing ? -EBUSY : deferred_grow(&s->deferred, nr_pfns);
     if (!rc)
         rc = deferred_grow(&s->again, nr_pfns);
     if (!rc)
@@ -140,20 +143,11 @@ void xcsr_save_free(xcsr_save *s)
         return;
     xcsr *h = s->h;
     if (!xcsr_seize(h)) { /* log-dirty mode is that of the parent's save, which goes on */
+        ahead_forget(s->ahead);
         release_memory(s);
         return;
     }
     xcsr_logdirty_stop(s);
     release(s);
     xcsr_leave(&h);
-}
-
-int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
-{
-    XCSR_ENTER(s->h);
-    batch_drop(s);
-    memset(&s->batch.sum, 0, sizeof s->batch.sum);
-    s->cursor = 0;
-    s->suspended = suspended;
-    return 0;
 }

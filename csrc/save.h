@@ -5,6 +5,7 @@
 #include "deferred.h"
 #include "follow.h"
 #include "sink.h"
+#include "pace.h"
 #include "window.h"
 #include "xcsr.h"
 
@@ -13,11 +14,15 @@ struct batch_head { /* the record's header and PAGE_DATA's own: 16 octets */
 };
 
 struct batch { /* one record on its way out; preallocated, used again and again */
+    bool prepared;         /* up to mapped[] */
+    bool asked;            /* the worker is to map it, and its mapping was not taken yet */
     bool writing;          /* built, and not yet written whole */
+    uint64_t next_pfn;     /* where the scan stood after it */
+    uint64_t position;     /* see batch_prepare */
     uint32_t nr;           /* pfns in it */
     uint32_t nr_frames;    /* of them with a frame; frames, types, slot and errs go by these */
-    uint32_t nr_mapped;    /* frames mapped at map, in the order of mapped[] */
-    void *map;
+    uint32_t nr_mapped;    /* frames to be mapped, in the order of mapped[] */
+    struct mapping map;
     struct batch_head head;
     uint64_t pfns[XCSR_BATCH];
     uint64_t entries[XCSR_BATCH]; /* type << 60 | pfn */
@@ -31,9 +36,7 @@ struct batch { /* one record on its way out; preallocated, used again and again 
     const char *page[XCSR_BATCH];  /* of pfns[]: its data, or NULL */
     struct iovec iov[XCSR_BATCH + 2];
     uint32_t nr_iov;
-    char *arena; /* XCSR_BATCH pages for tables re-expressed in pfns */
     xcsr_batch_result result;
-    xcsr_batch_result sum; /* of the batches since xcsr_batches told of any */
 };
 
 struct xcsr_save {
@@ -49,11 +52,29 @@ struct xcsr_save {
     deferred_set again;    /* of them, those that are not known to be holes */
     struct window window; /* of the suspended pass */
     struct follow follow;
-    struct batch batch;
+    char *arena; /* XCSR_BATCH pages for the tables of the batch in hand, re-expressed in pfns */
+    struct batch *batch, *next; /* the one in hand, being built or written; the one after it, if it is prepared */
+    struct batch batches[2];
+    xcsr_batch_result sum; /* of the batches since xcsr_batches told of any */
+    struct ahead *ahead;   /* NULL: not started */
+    struct pace pace;
+    struct mapping written; /* from; the worker unmaps it as soon as it has mapped the next batch */
 };
 
-/* Lets go of what a batch has mapped, at once or, the guest suspended, later; harmless when there is none. */
-void batch_drop(xcsr_save *s);
+/* -- batch.c: one batch, step by step */
+
+/* The next pfns of the bitmap, their frames and types. position: where in its output the record begins, but for whole
+ * pages; as it is known by then. */
+int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position);
+uint64_t batch_end(const struct batch *b); /* where the next record begins, but for whole pages */
+int batch_map(xcsr_save *s, struct batch *b);
+void batch_map_ahead(xcsr_save *s, struct batch *b);        /* begins it, in the worker */
+int batch_take(xcsr_save *s, struct batch *b);              /* ends it */
+int batch_build(xcsr_save *s, struct batch *b);             /* the record */
+
+/* -- pass.c */
+
+void pass_drop(xcsr_save *s); /* lets go of the batch in hand and of the next; harmless when there is none */
 
 static inline bool save_marked(const xcsr_save *s, uint64_t pfn)
 {

@@ -7,11 +7,11 @@
 
 static void drop_oldest(xcsr *h, struct window *w)
 {
-    struct held *old = &w->held[w->first];
+    struct mapping *old = &w->held[w->first];
     w->first = (w->first + 1) % XCSR_HELD;
     w->count--;
     w->frames -= old->nr;
-    xenforeignmemory_unmap(h->fmem, old->at, old->nr);
+    mapping_drop(h, old);
 }
 
 void window_make_room(xcsr *h, struct window *w, uint32_t nr)
@@ -20,13 +20,13 @@ void window_make_room(xcsr *h, struct window *w, uint32_t nr)
         drop_oldest(h, w);
 }
 
-void window_keep(xcsr *h, struct window *w, void *at, uint32_t nr)
+void window_keep(xcsr *h, struct window *w, const struct mapping *m)
 {
     if (w->count == XCSR_HELD)
         drop_oldest(h, w);
-    w->held[(w->first + w->count) % XCSR_HELD] = (struct held){at, nr};
+    w->held[(w->first + w->count) % XCSR_HELD] = *m;
     w->count++;
-    w->frames += nr;
+    w->frames += m->nr;
 }
 
 void window_drop(xcsr *h, struct window *w)

@@ -2,22 +2,20 @@
 #ifndef XCSR_WINDOW_H
 #define XCSR_WINDOW_H
 
-#include "xcsr.h"
+#include "ahead.h"
 
-#define XCSR_WINDOW 4096u /* frames mapped at once, those of the batch in hand included: 16 MiB */
+#define XCSR_WINDOW 4096u /* frames mapped at once, those of the batch in hand and of the next included: 16 MiB */
 #define XCSR_HELD 64u     /* mappings kept at most */
 
 struct window { /* a ring, the oldest first */
-    struct held {
-        void *at;
-        uint32_t nr;
-    } held[XCSR_HELD];
+    struct mapping held[XCSR_HELD];
     uint32_t first, count, frames;
 };
 
-/* Before nr frames (a batch at most) are mapped: unmaps the oldest until XCSR_WINDOW holds them all. */
+/* Before frames are mapped, so that there are nr (two batches at most) beside those kept: unmaps the oldest until
+ * XCSR_WINDOW holds them all. */
 void window_make_room(xcsr *h, struct window *w, uint32_t nr);
-void window_keep(xcsr *h, struct window *w, void *at, uint32_t nr); /* takes over a mapping no longer needed */
-void window_drop(xcsr *h, struct window *w);                        /* unmaps all; harmless when it is empty */
+void window_keep(xcsr *h, struct window *w, const struct mapping *m); /* takes over a mapping no longer needed */
+void window_drop(xcsr *h, struct window *w);                          /* unmaps all; harmless when it is empty */
 
 #endif

@@ -145,7 +145,7 @@ int xcsr_sink_flush(xcsr_sink *s);
 uint64_t xcsr_sink_offset(const xcsr_sink *s); /* octets accepted so far */
 const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
 
-/* ---- save.c, logdirty.c, batch.c --------------------------------------------------------------
+/* ---- save.c, logdirty.c, pass.c ---------------------------------------------------------------
  * p2m may be NULL (pfn == gfn, no page tables: HVM); it must outlive the save. */
 typedef struct xcsr_batch_result {
     uint32_t done;       /* 1: the pass is over */
@@ -155,6 +155,7 @@ typedef struct xcsr_batch_result {
     uint64_t nr_holes;   /* p2m entry names no frame */
     uint64_t nr_deferred; /* sent without data though the guest has a page: come again */
     uint64_t nr_tables;   /* page tables re-expressed in pfns */
+    uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
     uint64_t octets;      /* of the records */
     uint64_t next_pfn;    /* where the scan stands */
 } xcsr_batch_result;
@@ -173,6 +174,10 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
  * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
+/* Whether the next batch is mapped while one is written, in a thread of its own: see pace.h for what is measured.
+ * Never, unless this is called. Always: -errno if there can be no such thread; the save goes on without it. */
+enum xcsr_ahead { XCSR_AHEAD_NEVER, XCSR_AHEAD_ALWAYS, XCSR_AHEAD_MEASURED };
+int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or
  * for_us have passed, but sends at least one record; *out: what was done since it returned 0 last. */
