@@ -1,8 +1,9 @@
-"""When a live save stops copying and suspends the guest: pure functions of numbers."""
+"""How a save goes about it: when it stops copying and suspends the guest, how a changing p2m is followed, who maps."""
 
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass
 from typing import Callable, Optional
 
@@ -76,6 +77,17 @@ P2M_CHANGES = ("follow", "abort")
 """What a save does if the guest changes its p2m meanwhile: send what has become of it, or give up."""
 
 DEFAULT_P2M_CHANGES = "follow"
+
+
+DEFAULT_MAP_AHEAD: Optional[bool] = None
+"""Whether a second thread maps the next pages: by measurement."""
+
+
+def map_ahead_here(wanted: Optional[bool]) -> Optional[bool]:
+    """The same, but False instead of None where this process has one processor, and so nothing to win."""
+    if wanted is None and len(os.sched_getaffinity(0)) < 2:
+        return False
+    return wanted
 
 
 @dataclass(frozen=True)

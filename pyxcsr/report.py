@@ -89,8 +89,9 @@ class SaveReport:
     ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
     ``seconds_paused``: from then until the stream's last octet was written; ``logdirty_retried``: log-dirty
     mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
-    sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``warnings``: what
-    could not be tidied up afterwards (the image is complete all the same).
+    sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``mapped_ahead``: batches
+    whose pages a second thread mapped while the one before was written; ``warnings``: what was asked for and could not
+    be had, or not be tidied up afterwards (the image is complete all the same).
     """
 
     domid: int
@@ -106,6 +107,7 @@ class SaveReport:
     seconds_paused: float = 0.0
     verify: Optional[PassReport] = None
     p2m: P2mReport = field(default_factory=P2mReport)
+    mapped_ahead: int = 0
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -63,7 +63,8 @@ class TscInfo:
 
 
 class BatchResult(NamedTuple):
-    """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``next_pfn``: where it stands."""
+    """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``nr_ahead``: of the batches, those
+    whose pages were mapped while the one before was written; ``next_pfn``: where the pass stands."""
 
     done: bool
     nr_batches: int
@@ -72,6 +73,7 @@ class BatchResult(NamedTuple):
     nr_holes: int
     nr_deferred: int
     nr_tables: int
+    nr_ahead: int
     octets: int
     next_pfn: int
 
@@ -192,6 +194,13 @@ class SaveHandle(Protocol):
 
     def grow(self, nr_pfns: int) -> None:
         """The guest has so many pfns, if it had fewer; the new ones are marked."""
+
+    def map_ahead(self, wanted: Optional[bool]) -> None:
+        """Whether the next batch's pages are mapped, and the last one's unmapped, by a second thread while one is
+        written: True, False (as without this call), None: where the batches so far show that it is worth it.
+
+        Raises HypervisorError if there can be no such thread: the save goes on without one.
+        """
 
     def pass_begin(self, suspended: bool) -> None:
         """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""

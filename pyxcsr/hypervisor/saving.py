@@ -128,6 +128,11 @@ class Save(Child):
     def grow(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_save_grow, nr_pfns)
 
+    def map_ahead(self, wanted: Optional[bool]) -> None:
+        lib = self._backend._lib
+        how = {True: lib.XCSR_AHEAD_ALWAYS, False: lib.XCSR_AHEAD_NEVER, None: lib.XCSR_AHEAD_MEASURED}
+        self._call(lib.xcsr_map_ahead, how[wanted])
+
     def pass_begin(self, suspended: bool) -> None:
         self._call(self._backend._lib.xcsr_pass_begin, suspended)
 
@@ -149,6 +154,7 @@ class Save(Child):
             out.nr_holes,
             out.nr_deferred,
             out.nr_tables,
+            out.nr_ahead,
             out.octets,
             out.next_pfn,
         )
