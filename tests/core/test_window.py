@@ -17,7 +17,7 @@ WINDOW, BATCH = 4096, 1024
 CONTEXT = "xc_vcpu_getcontext"  # asked for once all pages are in the stream
 
 
-def watch(hv: StubBackend, path: Path, live: bool) -> tuple[list[str], list[int], int]:
+def watch(hv: StubBackend, path: Path, live: bool, **options: bool) -> tuple[list[str], list[int], int]:
     """A save of 40 MiB: the calls made, the guest's frames mapped at each, the p2m's and shared_info's of them."""
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="40M"))
     names: list[str] = []
@@ -28,7 +28,7 @@ def watch(hv: StubBackend, path: Path, live: bool) -> tuple[list[str], list[int]
         mapped.append(hv.stub.usage()["mapped_pages"])
 
     with hv.stub.hook(look):
-        save_to(hv, domid, path, live=live)
+        save_to(hv, domid, path, live=live, **options)
     judge(hv, domid, path)
     return names, mapped, len(hv.stub.guest(domid).leaf_pfns()) + 1
 
@@ -39,7 +39,7 @@ def test_never_more_than_the_window(hv: StubBackend, tmp_path: Path) -> None:
 
 
 def test_while_the_guest_runs_only_a_batch_is_mapped(hv: StubBackend, tmp_path: Path) -> None:
-    names, mapped, always = watch(hv, tmp_path / "s", live=True)
+    names, mapped, always = watch(hv, tmp_path / "s", live=True, map_ahead=False)
     running = names[: len(names) - names[::-1].index("xc_logdirty_control")]
     assert 1000 < max(mapped[: len(running)]) - always <= BATCH
 
