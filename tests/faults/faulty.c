@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SHORT (-1) /* an error that is none: the call does one octet of its work */
 
-#define NAMES(X) X(malloc) X(calloc) X(realloc) X(mmap) X(write) X(writev) X(sendmsg) X(readv) X(poll) X(fcntl) X(fstat) X(open)
+#define NAMES(X) X(malloc) X(calloc) X(realloc) X(mmap) X(write) X(writev) X(sendmsg) X(readv) X(poll) X(fcntl) X(fstat) X(open) X(pthread_create)
 #define ID(name) F_##name,
 enum { NAMES(ID) NR };
 #define NAME(name) #name,
@@ -152,4 +153,10 @@ int fault_fstat(int fd, struct stat *st)
 int fault_open(const char *path, int flags, ...)
 {
     return hit(F_open) ? -1 : open(path, flags);
+}
+
+int fault_pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*start)(void *), void *arg)
+{
+    int e = hit(F_pthread_create); /* told by what it returns */
+    return e ? e : pthread_create(thread, how, start, arg);
 }

@@ -1,5 +1,5 @@
 """The n-th call of everything fails, for all n: of a live save, one of a guest that changes its p2m, a non-live one,
-ones into a pipe and a socket, a restore.
+ones into a pipe and a socket, ones that map ahead, a restore.
 
     python tests/faults/build.py FOLDER && PYTHONPATH=tests python -m faults.sweep FOLDER [--places N] [--json]
 
@@ -86,6 +86,7 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "fcntl": (errno.EBADF,),
     "fstat": (errno.EIO,),
     "open": (errno.EMFILE, errno.EACCES),
+    "pthread_create": (errno.EAGAIN,),
 }
 HARMLESS = (errno.EINTR, errno.EAGAIN, SHORT)
 UNMAP = "xenforeignmemory_unmap"
@@ -414,6 +415,8 @@ DOING: dict[str, Callable[[Any, int, Path], None]] = {
     "verify": lambda hv, domid, path: save_file(hv, domid, path, verify=True),
     "pipe": save_through(os.pipe),
     "socket": save_through(socket_pair),
+    "ahead": lambda hv, domid, path: save_file(hv, domid, path, map_ahead=True),
+    "ahead, non-live": lambda hv, domid, path: save_file(hv, domid, path, live=False, map_ahead=True),
     "restore": restore_file,
 }
 
