@@ -470,7 +470,7 @@ def test_it_ends_when_it_does_not_pay_any_more(hv: StubBackend, monkeypatch: pyt
         while data := os.read(reader, 1 << 20):
             went += len(data)
             if went < 32 << 20:
-                time.sleep(0.004)
+                time.sleep(0.012)
 
     def hook(name: str, count: int) -> None:
         if name in (MAP, UNMAP):
