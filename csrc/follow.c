@@ -95,36 +95,42 @@ static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
     return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
 }
 
-/* As all pfns of a leaf that are in the batch, from this slot on. */
-static int note_whole(xcsr_save *s, struct sent_leaf *t, uint32_t from)
+/* What is said of pfns of one leaf, in slots of the batch, put over what was said before. */
+static void mark_slots(const xcsr_save *s, uint32_t from, uint32_t nr, uint32_t *marks)
 {
     const struct batch *b = s->batch;
-    uint32_t marks[XCSR_PER_LEAF];
-    if (b->result.nr_pages == b->nr) /* as in most: all with data */
-        for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
+    const uint64_t *pfns = b->pfns + from;
+    if (b->result.nr_pages == b->nr && pfns[nr - 1] - pfns[0] == nr - 1) { /* as in most: in a row, all with data */
+        marks += pfns[0] % XCSR_PER_LEAF;
+        for (uint32_t i = 0; i < nr; i++)
             marks[i] = (uint32_t)b->frame_at[from + i] + SENT_BIAS;
-    else
-        for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
-            marks[i] = mark_of_slot(s, from + i);
-    return sent_set(t, marks);
-}
-
-/* Slots of the batch that are pfns of one leaf. */
-static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
-{
-    const uint64_t *pfns = s->batch->pfns + from;
-    struct sent_leaf *t = &s->follow.sent[pfns[0] / XCSR_PER_LEAF];
-    uint32_t marks[XCSR_PER_LEAF], differ = 0;
-    if (nr == XCSR_PER_LEAF)
-        return note_whole(s, t, from);
-    for (uint32_t i = 0; i < nr; i++)
-        differ |= mark_of_slot(s, from + i) ^ sent_mark(t, pfns[i] % XCSR_PER_LEAF);
-    if (!differ) /* as of most that are sent again */
-        return 0;
-    sent_marks(t, marks);
+        return;
+    }
     for (uint32_t i = 0; i < nr; i++)
         marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, from + i);
-    return sent_set(t, marks);
+}
+
+#define FEW 32u
+
+/* Most that are sent again are where they were: few of a leaf, as later passes have them. */
+static bool is_said(const xcsr_save *s, uint32_t from, uint32_t nr)
+{
+    uint32_t differ = 0;
+    for (uint32_t i = from; i < from + nr; i++)
+        differ |= mark_of_slot(s, i) ^ mark_of(&s->follow, s->batch->pfns[i]);
+    return !differ;
+}
+
+static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
+{
+    if (nr < FEW && is_said(s, from, nr))
+        return 0;
+    struct sent_leaf *t = &s->follow.sent[s->batch->pfns[from] / XCSR_PER_LEAF];
+    uint32_t was[XCSR_PER_LEAF], now[XCSR_PER_LEAF];
+    sent_marks(t, was);
+    memcpy(now, was, sizeof now);
+    mark_slots(s, from, nr, now);
+    return memcmp(now, was, sizeof now) ? sent_set(t, now) : 0;
 }
 
 static int note_tables(xcsr_save *s)

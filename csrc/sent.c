@@ -66,6 +66,12 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
 
 void sent_marks(const struct sent_leaf *t, uint32_t *marks)
 {
-    for (uint32_t i = 0; i < XCSR_PER_LEAF; i++)
-        marks[i] = sent_mark(t, i);
+    if (t->single) {
+        memcpy(marks, t->marks, XCSR_PER_LEAF * sizeof *marks);
+        return;
+    }
+    for (uint32_t i = 0; i < t->at; i++)
+        marks[i] = t->first[0] + i * (uint32_t)t->step[0];
+    for (uint32_t i = t->at; i < XCSR_PER_LEAF; i++)
+        marks[i] = t->first[1] + (i - t->at) * (uint32_t)t->step[1];
 }
