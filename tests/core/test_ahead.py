@@ -460,9 +460,12 @@ def test_slow_mappings_and_an_output_that_takes_all(hv: StubBackend, monkeypatch
 
 
 def test_it_ends_when_it_does_not_pay_any_more(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader wakes up after 32 MiB: there is no more sleep of its to hide mapping behind."""
+    """The reader wakes up after 32 MiB: there is no more sleep of its to hide mapping behind.
+
+    Mapping costs far more than any machine takes to write, so that a busy one decides nothing.
+    """
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="160M", writes=0))
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="112M", writes=0))
     reader, writer = os.pipe()
 
     def drain() -> None:
@@ -470,11 +473,11 @@ def test_it_ends_when_it_does_not_pay_any_more(hv: StubBackend, monkeypatch: pyt
         while data := os.read(reader, 1 << 20):
             went += len(data)
             if went < 32 << 20:
-                time.sleep(0.012)
+                time.sleep(0.04)
 
     def hook(name: str, count: int) -> None:
         if name in (MAP, UNMAP):
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     thread = threading.Thread(target=drain)
     thread.start()
@@ -483,7 +486,7 @@ def test_it_ends_when_it_does_not_pay_any_more(hv: StubBackend, monkeypatch: pyt
     os.close(writer)
     thread.join()
     os.close(reader)
-    assert 2 <= report.mapped_ahead <= 25, "of the first pass's 40 batches those while the reader slept, and some more"
+    assert 2 <= report.mapped_ahead <= 20, "of the first pass's 29 batches those while the reader slept, and some more"
 
 
 @pytest.mark.parametrize("what", ["handle", "measured"])
