@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     cancel = CancelBySignal()
     hv = open_hypervisor("stub")
     assert isinstance(hv, StubBackend)
-    with hv, cancel.installed(), tempfile.TemporaryFile(prefix="pyxcsr-demo-") as out:
+    with cancel.installed(), hv, tempfile.TemporaryFile(prefix="pyxcsr-demo-") as out:
         domid = hv.stub.create(guest)
         print(f"guest: {guest.describe()}")
         line = progress_line(args.progress)

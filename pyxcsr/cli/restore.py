@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     cancel = CancelBySignal()
     try:
-        with open_hypervisor(args.backend) as hv, cancel.installed(), _input(args.file) as fd:
+        with cancel.installed(), open_hypervisor(args.backend) as hv, _input(args.file) as fd:
             sums.check(args.file, fd, args.checksum)
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 enter(fd)  # of an xl save file or a libxl stream only what libxc wrote; a pipe must be that alone

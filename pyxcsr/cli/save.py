@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     cancel = CancelBySignal()
     try:
-        with open_hypervisor(args.backend) as hv, cancel.installed():
+        with cancel.installed(), open_hypervisor(args.backend) as hv:
             domid = find_domain(hv, args.domain)
             config = config_for(hv, domid, args)
             suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)

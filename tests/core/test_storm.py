@@ -27,7 +27,8 @@ def test_saved_and_restored(
 ) -> None:
     storm = Storm(hv, seed)
     monkeypatch.setattr(saving, "BATCHES_US", 0 if storm.often else 20_000)
-    limits = pyxcsr.P2mLimits(settle_seconds=0.05)
+    patience = 0.05 if storm.kind == "never settles" else 5.0  # a busy machine may keep an honest guest waiting
+    limits = pyxcsr.P2mLimits(settle_seconds=patience)
     options = dict(
         live=storm.live,
         cancel=storm.polled,
