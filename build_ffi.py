@@ -114,9 +114,10 @@ def wanted() -> list[str]:
     return [x for x in BACKENDS if x in names]
 
 
-def c_files(folder: str) -> list[str]:
-    """The C sources right in a folder, as paths relative to the project."""
-    return sorted(str(x.relative_to(HERE)) for x in (HERE / folder).glob("*.c"))
+def c_files(stub: bool) -> list[str]:
+    """The stub hypervisor's C sources, or the core's: paths relative to the project."""
+    found = (x.relative_to(HERE) for x in (HERE / "csrc").rglob("*.c"))
+    return sorted(str(x) for x in found if (x.parts[1] == "stub") == stub)
 
 
 def dependencies() -> list[str]:
@@ -129,10 +130,10 @@ def extension(name: str, real_headers: bool) -> Extension:
     """The extension module of one backend."""
     stub = name == "stub"
     flags = [*FLAGS, *(["-Werror"] if os.environ.get("PYXCSR_WERROR") == "1" else [])]
-    include = ["csrc", *(["csrc/stub"] if stub else []), *([] if real_headers else ["csrc/abi"])]
+    include = ["csrc", *([] if real_headers else ["csrc/abi"])]
     return Extension(
         f"pyxcsr._{name}",
-        sources=c_files("csrc") + (c_files("csrc/stub") if stub else []),
+        sources=c_files(stub=False) + (c_files(stub=True) if stub else []),
         include_dirs=include,
         define_macros=MACROS,
         extra_compile_args=flags + (pkg_config("--cflags") if real_headers else []),
@@ -158,7 +159,7 @@ def emit(name: str, path: Path) -> None:
     headers = ["xcsr_api.h"]
     ffi.cdef(cdef_text(HERE / "csrc/xcsr_api.h"))
     if name == "stub":
-        headers.append("stub_api.h")
+        headers.append("stub/stub_api.h")
         ffi.cdef(cdef_text(HERE / "csrc/stub/stub_api.h"))
         ffi.cdef((HERE / "csrc/stub/stub_callback.cdef").read_text())
     ffi.set_source(f"pyxcsr._{name}", PRELUDE + "".join(f'#include "{x}"\n' for x in headers))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyxcsr
-from pyxcsr.hypervisor.stub import StubGuest, parse_size
+from pyxcsr.hypervisor.stub.text import StubGuest, parse_size
 
 PAGE = 4096
 OF_ITS_OWN = 4 << 30

@@ -13,7 +13,7 @@ from benchmarks.guests import pages_of
 from benchmarks.savers import Marks, Ours, Theirs
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.saving import Sink
-from pyxcsr.hypervisor.stub import StubError
+from pyxcsr.hypervisor.stub.panel import StubError
 
 WORD = bytes(8)
 

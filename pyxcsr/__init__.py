@@ -50,15 +50,15 @@ if TYPE_CHECKING:
     from pyxcsr.frames import PageType
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
     from pyxcsr.hypervisor.open import open_hypervisor
-    from pyxcsr.hypervisor.stub import StubGuest
+    from pyxcsr.hypervisor.stub.text import StubGuest
     from pyxcsr.policy import Decision, P2mLimits, PrecopyStats, SimplePolicy
-    from pyxcsr.recovery import Recovery, recover
     from pyxcsr.report import P2mReport, PassReport, Progress, RestoreReport, SaveReport
-    from pyxcsr.restorer import restore
-    from pyxcsr.saver import save
     from pyxcsr.stream.reader import StreamReader
-    from pyxcsr.stream.verify import verify
+    from pyxcsr.stream.rules.verify import verify
     from pyxcsr.suspend import XenstoreSuspend
+    from pyxcsr.transfer.recovery import Recovery, recover
+    from pyxcsr.transfer.restorer import restore
+    from pyxcsr.transfer.saver import save
 
 _ERRORS = (
     "BackendUnavailable",
@@ -95,22 +95,22 @@ _WHERE = {
     "DomainInfo": "hypervisor.interface",
     "Hypervisor": "hypervisor.interface",
     "open_hypervisor": "hypervisor.open",
-    "StubGuest": "hypervisor.stub",
+    "StubGuest": "hypervisor.stub.text",
     "Decision": "policy",
     "P2mLimits": "policy",
     "PrecopyStats": "policy",
     "SimplePolicy": "policy",
-    "Recovery": "recovery",
-    "recover": "recovery",
+    "Recovery": "transfer.recovery",
+    "recover": "transfer.recovery",
     "P2mReport": "report",
     "PassReport": "report",
     "RestoreReport": "report",
     "Progress": "report",
     "SaveReport": "report",
-    "restore": "restorer",
-    "save": "saver",
+    "restore": "transfer.restorer",
+    "save": "transfer.saver",
     "StreamReader": "stream.reader",
-    "verify": "stream.verify",
+    "verify": "stream.rules.verify",
     "XenstoreSuspend": "suspend",
 }
 

@@ -14,7 +14,7 @@ from benchmarks.context import Context
 from benchmarks.guests import PAGE, describe, machine, pages_of
 from benchmarks.measure import Spread, in_turn
 from benchmarks.rows import Row, compared, of_values
-from pyxcsr.hypervisor.stub import StubGuest
+from pyxcsr.hypervisor.stub.text import StubGuest
 
 SIZES = ("1G", "4G", "16G", "64G", "256G", "512G")
 

@@ -1,5 +1,5 @@
 /* The control panel's side of a guest's p2m: it moves, grows, shrinks, and what is in it comes and goes. */
-#include "internal.h"
+#include "stub/internal.h"
 
 /* A second kernel L4 table that says the same as the first. */
 static int copy_root(struct st_domain *d, uint64_t *l4)

@@ -2,7 +2,7 @@
  * Hypercall-safe buffers. Each is known by address and length, so that a hypercall that is
  * handed other memory, or too little of it, fails with EFAULT.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdio.h>
 

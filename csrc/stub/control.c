@@ -1,5 +1,5 @@
 /* The control panel's side of guests: making them, their state, pages and raw fields. */
-#include "internal.h"
+#include "stub/internal.h"
 
 /* With the lock: the guest, or an error that says there is none. */
 static struct st_domain *guest(uint32_t domid, int *rc)

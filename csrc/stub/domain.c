@@ -1,5 +1,5 @@
 /* Domains: their list, their life, and what libxenctrl tells about them. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdio.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 /* The way into and out of every call: counting, scripted failures, the hook, the guests' turn. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <time.h>
 

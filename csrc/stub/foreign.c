@@ -3,7 +3,7 @@
  * run, so that the guest's writes show in it; pages that could not be mapped fault. err[] holds
  * negative errno values, as Linux's privcmd gives them.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdint.h>
 #include <sys/mman.h>

@@ -4,7 +4,7 @@
  * the kernel's own, to be found through the page tables that cr3 names. It trusts neither the builder's
  * p2m nor its page tables: where one of them is not what it was, the kernel crashes and says why.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 /* Building a 64-bit PV guest: memory, special pages, address spaces, shared_info, start_info. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 /* The guest at work: data writes, page-table updates, the answer to control/shutdown. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdio.h>
 #include <time.h>

@@ -1,5 +1,5 @@
 /* libxenctrl's handle, its logger, and the version. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -18,7 +18,7 @@
 #include <xenforeignmemory.h>
 #include <xenstore.h>
 
-#include "stub_api.h"
+#include "stub/stub_api.h"
 
 #define ST_PAGE_SHIFT  12
 #define ST_PAGE_SIZE   (1UL << ST_PAGE_SHIFT)

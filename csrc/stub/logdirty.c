@@ -1,5 +1,5 @@
 /* Log-dirty mode: which pfns were written since the bitmap was last cleaned. */
-#include "internal.h"
+#include "stub/internal.h"
 
 /* Xen finds the pfn through the m2p. */
 void st_mark_dirty(struct st_domain *d, uint64_t pfn)

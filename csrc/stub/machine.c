@@ -3,7 +3,7 @@
  * are Xen's, then come the m2p's own frames in chunks of 2 MiB, then the pool that domains get
  * theirs from, in an order that a seed decides.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Pages of a domain: which pfn has which frame, what it is used for, what is in it. */
-#include "internal.h"
+#include "stub/internal.h"
 
 void *st_guest_page(const struct st_domain *d, uint64_t pfn)
 {

@@ -3,7 +3,7 @@
  * and, if asked for, hung into the three-level tree. Pages, and whole L1 tables of pages, that
  * would hold invalid entries only are shared.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 static const uint64_t leaf_flags = ST_PTE_PRESENT | ST_PTE_ACCESSED | ST_PTE_DIRTY | ST_PTE_NX;
 

@@ -2,7 +2,7 @@
  * Page tables of a guest, kept in its own memory as on Xen: entries hold mfns, tables are
  * mapped read-only, a table's frame has the type of its level. Writes are marked dirty.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #define DIRECT_MAP 0xffff888000000000UL         /* where the guest sees pfn 0 */
 

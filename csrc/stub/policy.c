@@ -1,5 +1,5 @@
 /* CPUID and MSR policy: a guest's is smaller than what Xen says a policy may need. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #define MAX_LEAVES 160U
 #define MAX_MSRS   8U

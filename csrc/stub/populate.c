@@ -1,5 +1,5 @@
 /* Giving a domain memory, and taking it away. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #define MAX_ORDER 12U                   /* of what domain 0 may ask for */
 

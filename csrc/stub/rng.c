@@ -1,5 +1,5 @@
 /* Deterministic numbers: everything random in the stub comes from seeds. */
-#include "internal.h"
+#include "stub/internal.h"
 
 static uint64_t mix(uint64_t x)
 {

@@ -6,7 +6,7 @@
  * A guest that the stub's own kernel runs in changes its tables without asking, and so do tests. Its
  * references are therefore counted anew, from its tables, before anything is decided by them.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 /* Bits that no entry may have: caching attributes, superpage, global; users' pages may be global. */
 #define BAD_FLAGS    0x198UL

@@ -1,5 +1,5 @@
 /* vcpus: their contexts as the guest and Xen left them, and the calls that read them. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #define MAX_MSRS_REPORTED 10            /* what Xen says may be needed, before it counts */
 

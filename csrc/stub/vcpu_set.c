@@ -1,5 +1,5 @@
 /* Setting vcpus' state: what Xen checks of a context and of the domctls' blobs before it takes them. */
-#include "internal.h"
+#include "stub/internal.h"
 
 #define XSAVE_HEADER 16U                /* xcr0 and xcr0_accum before the area itself */
 #define XSAVE_LEAST  (XSAVE_HEADER + 576U)

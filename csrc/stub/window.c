@@ -4,7 +4,7 @@
  * window; other lists of frames are mapped once, and kept until the machine goes: the next mapping of the same
  * list is the same place. Nothing here is protected against writing.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <sys/mman.h>
 

@@ -2,7 +2,7 @@
  * The store: a list of nodes. A transaction keeps what it writes to itself and fails with
  * EAGAIN at its end if anything was written in between, as xenstored may.
  */
-#include "internal.h"
+#include "stub/internal.h"
 
 struct node {
     struct node *next;

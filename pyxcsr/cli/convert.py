@@ -12,11 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Optional, Union
 
 from pyxcsr.cli.output import stream_output
+from pyxcsr.container.copy import GUESTS, Conversion, convert
+from pyxcsr.container.reader import Kind
+from pyxcsr.container.xlconfig import read_config
 from pyxcsr.errors import OutputError, XcsrError
-from pyxcsr.stream.container import Kind
-from pyxcsr.stream.container_copy import GUESTS, Conversion, convert
 from pyxcsr.stream.source import open_input
-from pyxcsr.xlconfig import read_config
 
 if TYPE_CHECKING:
     import argparse

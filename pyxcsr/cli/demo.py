@@ -14,11 +14,11 @@ import tempfile
 from pyxcsr.cli.show import progress_line, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
-from pyxcsr.hypervisor.stub import StubGuest
-from pyxcsr.saver import save
+from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.stream.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.verify import verify
+from pyxcsr.stream.rules.verify import verify
+from pyxcsr.transfer.saver import save
 
 SHOWN = 10
 """How many complaints and differing pages are listed."""

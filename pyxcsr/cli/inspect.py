@@ -7,16 +7,16 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pyxcsr.container import config as conf
+from pyxcsr.container.survey import survey_input
 from pyxcsr.errors import StreamError, UsageError
-from pyxcsr.stream import container_config as conf
-from pyxcsr.stream.container_survey import survey_input
 from pyxcsr.stream.source import open_input
 from pyxcsr.stream.survey import Line, Pass, Survey
 
 if TYPE_CHECKING:
     import argparse
 
-    from pyxcsr.stream.container_facts import Container
+    from pyxcsr.stream.wrapping import Container
 
 OK, DAMAGED, UNREADABLE = 0, 1, 2
 

@@ -10,7 +10,7 @@ import json
 
 from pyxcsr.cli.save import find_domain
 from pyxcsr.hypervisor.open import open_hypervisor
-from pyxcsr.recovery import Recovery, recover
+from pyxcsr.transfer.recovery import Recovery, recover
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

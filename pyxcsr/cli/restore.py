@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli.show import MIB, progress_line
 from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.container.enter import enter
 from pyxcsr.errors import Cancelled, InputError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.report import RestoreReport
-from pyxcsr.restorer import restore
-from pyxcsr.stream.container_enter import enter
 from pyxcsr.stream.source import open_input
+from pyxcsr.transfer.restorer import restore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
     if isinstance(hv, StubBackend):
         if args.domid is not None:
             raise UsageError("--domid is for Xen; on the stub the domain is made anew")
-        from pyxcsr.hypervisor.stub import parse_size
+        from pyxcsr.hypervisor.stub.text import parse_size
 
         return hv.stub.create_empty(max_mem=parse_size(args.max_mem), vcpus=args.vcpus)
     if args.domid is None:

@@ -20,8 +20,8 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, SimplePolicy
 from pyxcsr.report import SaveReport
-from pyxcsr.saver import save
 from pyxcsr.suspend import XenstoreSuspend
+from pyxcsr.transfer.saver import save
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
 
@@ -123,7 +123,7 @@ def _policy(args: argparse.Namespace) -> SimplePolicy:
 def find_domain(hv: Backend, name: str) -> int:
     """The id of a domain given by id or name; on the stub the guest described is made."""
     if isinstance(hv, StubBackend):
-        from pyxcsr.hypervisor.stub import StubGuest
+        from pyxcsr.hypervisor.stub.text import StubGuest
 
         return hv.stub.create(StubGuest.parse(name))
     if name.isdigit():

@@ -7,14 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from pyxcsr.cli import checksum as sums
+from pyxcsr.container.verify import verify_input
 from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError
-from pyxcsr.stream.container_verify import verify_input
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
     import argparse
 
-    from pyxcsr.stream.verify import VerifyReport
+    from pyxcsr.stream.rules.verify import VerifyReport
 
 OK, COMPLAINTS, UNREADABLE = 0, 1, 2
 

@@ -29,8 +29,8 @@ def config_for(hv: Backend, domid: int, args: argparse.Namespace) -> Optional[by
     """
     if args.format != "xl":
         return None
-    from pyxcsr import xlconfig
-    from pyxcsr.stream import container_config as conf
+    from pyxcsr.container import config as conf
+    from pyxcsr.container import xlconfig
 
     if hv.domain_info(domid).hvm:
         raise NotSupported(f"domain {domid} is not a PV guest: --format xl is for PV guests", domid=domid)
@@ -54,7 +54,7 @@ def wrapped(hv: Backend, fd: int, config: Optional[bytes], cancel: Callable[[], 
     if config is None:
         yield
         return
-    from pyxcsr.stream import container
+    from pyxcsr.container import reader as container
 
     _write(hv, fd, container.prefix(config), cancel)
     yield

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyxcsr.guest.hvm import HvmRestoreOps
+from pyxcsr.guest.hvm.restore import HvmRestoreOps
 from pyxcsr.guest.ops import RestoreOps, Rings
-from pyxcsr.guest.pv_restore import PvRestoreOps
+from pyxcsr.guest.pv.restore import PvRestoreOps
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
 from pyxcsr.stream.format import DomainType
 

@@ -92,7 +92,7 @@ def _save_domain(
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
-    from pyxcsr.saver import save
+    from pyxcsr.transfer.saver import save
 
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.hypervisor.stub import StubGuest
+from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.suspend import XenstoreSuspend
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pyxcsr.errors import BackendUnavailable, UsageError
 from pyxcsr.hypervisor.backend import Backend
 
 if TYPE_CHECKING:
-    from pyxcsr.hypervisor.stub import Stub
+    from pyxcsr.hypervisor.stub.machine import Stub
 
 BACKENDS = ("xen", "stub")
 
@@ -24,7 +24,7 @@ class StubBackend(Backend):
     """The stub hypervisor: the same calls, and ``stub``, by which its machine and guests are controlled."""
 
     def __init__(self, module: Any) -> None:
-        from pyxcsr.hypervisor.stub import Stub
+        from pyxcsr.hypervisor.stub.machine import Stub
 
         super().__init__(module, "stub")
         self.stub: Stub = Stub(module.ffi, module.lib)

@@ -9,9 +9,9 @@ from typing import Any, Callable
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import records as rec
-from pyxcsr.stream.container_facts import Container
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
+from pyxcsr.stream.wrapping import Container
 
 MSR_NAMES = {
     0x48: "SPEC_CTRL",

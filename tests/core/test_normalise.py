@@ -8,14 +8,14 @@ from array import array
 from pathlib import Path
 
 import pytest
+from support.judge import judge, save_to
 
 import pyxcsr
-from core.judge import judge, save_to
 from pyxcsr.frames import PageType
+from pyxcsr.guest.pv.p2m.map import map_p2m
+from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.p2m.map import map_p2m
-from pyxcsr.p2m.shared_info import SharedInfo
-from pyxcsr.saver import save
+from pyxcsr.transfer.saver import save
 
 FRAME = 0x000FFFFFFFFFF000
 SUPERPAGE = 0x80

@@ -15,7 +15,7 @@ PER_LEAF = 512
 NEVER, HOLE, AGAIN = 0, 1, 0xFFFFFFFF
 
 WRAPPER = """
-#include "sent.h"
+#include "sets/sent.h"
 uint32_t mark(const struct sent_leaf *t, uint32_t i) { return sent_mark(t, i); }
 int single(const struct sent_leaf *t) { return t->single; }
 """
@@ -33,7 +33,7 @@ def lib(tmp_path_factory: pytest.TempPathFactory) -> Any:
     source, built = folder / "wrapper.c", folder / "sent.so"
     source.write_text(WRAPPER + '_Static_assert(sizeof(struct sent_leaf) == 16, "");\n')
     command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-Icsrc", "-Icsrc/abi"]
-    subprocess.run([*command, str(source), "csrc/sent.c", "-o", str(built)], check=True, cwd=TOP)
+    subprocess.run([*command, str(source), "csrc/sets/sent.c", "-o", str(built)], check=True, cwd=TOP)
     loaded = ctypes.CDLL(str(built))
     loaded.mark.restype = ctypes.c_uint32
     return loaded

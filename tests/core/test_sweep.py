@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 from typing import Any, Optional
 
 import pytest
+from support.ordinary import ordinary_pages
 
 import pyxcsr
-from core.ordinary import ordinary_pages
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.hypervisor.stub import StubError
+from pyxcsr.hypervisor.stub.panel import StubError
 
 
 class Swept:

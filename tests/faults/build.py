@@ -1,7 +1,7 @@
 """Builds pyxcsr's stub module with the core's own calls into libc redirected to faulty.c, which can make each fail.
 
-``python tests/faults/build.py FOLDER`` makes ``_stub.abi3.so`` there. Only the core (csrc/*.c) is redirected, not the
-stub hypervisor, whose failures are scripted otherwise.
+``python tests/faults/build.py FOLDER`` makes ``_stub.abi3.so`` there. Only the core is redirected, not the stub
+hypervisor (csrc/stub/), whose failures are scripted otherwise.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def build(folder: Path, extra: Sequence[str] = ()) -> Path:
     build_ffi.emit("stub", glue)
     macros = [f"-D{name}={value}" for name, value in build_ffi.MACROS]
     headers = [] if Path("/usr/include/xenctrl.h").exists() else [f"-I{TOP / 'csrc/abi'}"]
-    include = [f"-I{TOP / 'csrc'}", f"-I{TOP / 'csrc/stub'}", f"-I{sysconfig.get_path('include')}", *headers]
+    include = [f"-I{TOP / 'csrc'}", f"-I{sysconfig.get_path('include')}", *headers]
     compile_ = ["gcc", "-c", "-fPIC", "-g", *build_ffi.FLAGS, *macros, *include, *extra]
     objects = []
-    core, stub = (sorted((TOP / folder).glob("*.c")) for folder in ("csrc", "csrc/stub"))
+    core, stub = ([TOP / x for x in build_ffi.c_files(stub=which)] for which in (False, True))
     for source in (*core, *stub, HERE / "faulty.c", glue):
         made = folder / f"{source.parent.name}-{source.stem}.o"
         run([*compile_, str(source), "-o", str(made)])
-        if source.parent == TOP / "csrc":
+        if source in core:
             run(["objcopy", *(f"--redefine-sym={x}=fault_{x}" for x in redirected()), str(made)])
         objects.append(str(made))
     module = folder / MODULE

@@ -122,7 +122,7 @@ def main() -> None:
 def sweep(moments: int, rng: random.Random) -> Counter[str]:
     """What came of so many moments, how often."""
     import pyxcsr.cli.save
-    import pyxcsr.hypervisor.stub  # noqa: F401  (imported once, before the forks)
+    import pyxcsr.hypervisor.stub.machine  # noqa: F401  (imported once, before the forks)
 
     whole = sorted(one(None, 0.0)[1] for _ in range(3))[1]
     return Counter(one(rng.choice(SIGNALS), rng.uniform(0, whole * 1.05))[0] for _ in range(moments))

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from core.ordinary import ordinary_pages
+from support.ordinary import ordinary_pages
 
 from faults.build import MODULE
 
@@ -247,7 +247,7 @@ class Sweep:
             raise Broken(f"{raised!r} does not tell errno {point.error}")
 
     def _judge_saved(self, hv: Any, domid: int, point: Point, raised: Optional[BaseException]) -> None:
-        from core.judge import judge
+        from support.judge import judge
 
         state, path = hv.stub.guest(domid).state(), self._work / "stream"
         if state.logdirty or state.paused:
@@ -292,7 +292,7 @@ def complete(path: Path) -> bool:
     """Whether a stream looks like one that may be restored."""
     from pyxcsr.errors import StreamError
     from pyxcsr.stream.reader import StreamReader
-    from pyxcsr.stream.verify import verify
+    from pyxcsr.stream.rules.verify import verify
 
     with open(path, "rb") as stream:
         try:

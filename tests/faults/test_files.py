@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from core.judge import judge_rules
+from support.judge import judge_rules
 
 from pyxcsr.cli import checksum, main, output
 from pyxcsr.hypervisor.open import StubBackend

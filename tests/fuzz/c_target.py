@@ -44,9 +44,9 @@ def missing() -> str:
 def build(folder: Path) -> Path:
     """The program. Raises RuntimeError."""
     headers = [] if Path("/usr/include/xenctrl.h").exists() else [f"-I{TOP / 'csrc/abi'}"]
-    sources = [*sorted((TOP / "csrc").glob("*.c")), *sorted((TOP / "csrc/stub").glob("*.c")), HERE / "pages.c"]
+    sources = [*sorted((TOP / "csrc").rglob("*.c")), HERE / "pages.c"]
     made = folder / "pages"
-    command = ["clang", *FLAGS, f"-I{TOP / 'csrc'}", f"-I{TOP / 'csrc/stub'}", *headers, *map(str, sources)]
+    command = ["clang", *FLAGS, f"-I{TOP / 'csrc'}", *headers, *map(str, sources)]
     done = subprocess.run([*command, "-o", str(made), "-lpthread"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -64,7 +64,8 @@ def from_stub(text: str, live: bool, verify: bool = False) -> bytes:
 
 def main() -> None:
     """Makes them."""
-    from stream import build, containers
+    from support import containers
+    from support import streams as build
 
     for old in HERE.glob("*.xz"):
         old.unlink()

@@ -3,8 +3,8 @@
  * them. Two octets for the size of the p2m, then records: four octets of length, and the body. A body may
  * be cut short by the input's end.
  */
-#include "restore.h"
-#include "stub_api.h"
+#include "restore/session.h"
+#include "stub/stub_api.h"
 #include "xcsr_api.h"
 
 #include <stdio.h>

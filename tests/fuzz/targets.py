@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyxcsr
-from pyxcsr.stream.container_copy import convert
-from pyxcsr.stream.container_survey import survey_input
-from pyxcsr.stream.container_verify import verify_input
+from pyxcsr.container.copy import convert
+from pyxcsr.container.survey import survey_input
+from pyxcsr.container.verify import verify_input
 from pyxcsr.stream.reader import StreamReader
 
 DOMAIN = 2 << 20

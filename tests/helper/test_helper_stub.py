@@ -12,7 +12,7 @@ import pytest
 from fake_libxl import PROGRAM, FakeLibxl
 
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.verify import verify
+from pyxcsr.stream.rules.verify import verify
 
 GUEST = "pv64:mem=16M"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable
 
-from core.ordinary import ordinary_pages
+from support.ordinary import ordinary_pages
 
 FRAME = 0x000FFFFFFFFFF000
 ENTRY = 0x67  # present, writable, user, accessed, dirty

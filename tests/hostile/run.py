@@ -106,7 +106,7 @@ def save_hostile(
     hv: Any, case: Hostile, path: Path, live: bool, save: Callable[[Any, int, Path, bool, float], None]
 ) -> tuple[Inside, Cost, Optional[BaseException], int]:
     """Makes the guest, saves it while it acts; (guest, cost, what the save raised, how often it acted)."""
-    from pyxcsr.hypervisor.stub import StubGuest
+    from pyxcsr.hypervisor.stub.text import StubGuest
 
     other = hv.stub.create(StubGuest.parse("pv64:mem=2M,writer=none"))
     domid = hv.stub.create(StubGuest.parse(f"pv64:{case.guest}"))

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
-from core.judge import judge, judge_pages, judge_rules, judge_state, save_to
+from support.judge import judge, judge_pages, judge_rules, judge_state, save_to
 
 import pyxcsr
 from hostile.guests import GUESTS, MAPS, Hostile
 from hostile.inside import Inside
 from hostile.run import PASSES, Cost, save_hostile
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.hypervisor.stub import StubError
+from pyxcsr.hypervisor.stub.panel import StubError
 from pyxcsr.policy import P2M_CHANGES
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.verify import verify
+from pyxcsr.stream.rules.verify import verify
 
 SECONDS = 10.0
 MIB = 1 << 20

@@ -59,8 +59,8 @@ def version_script(names: Sequence[str]) -> str:
 def build_library(folder: Path, libxenguest: Path) -> Path:
     """Builds libxenctrl.so.4.17 in ``folder``. Raises BuildError."""
     objects = []
-    include = [f"-I{TOP / 'csrc'}", f"-I{TOP / 'csrc/stub'}", f"-I{HERE / 'standin'}"]
-    sources = [*sorted((TOP / "csrc/stub").glob("*.c")), *sorted((HERE / "standin").glob("*.c"))]
+    include = [f"-I{TOP / 'csrc'}", f"-I{HERE / 'standin'}"]
+    sources = [*sorted((TOP / "csrc/stub").rglob("*.c")), *sorted((HERE / "standin").glob("*.c"))]
     for source in sources:
         made = folder / f"{source.parent.name}-{source.stem}.o"
         handle = source == TOP / "csrc/stub/interface.c"
@@ -91,9 +91,9 @@ def build_module(folder: Path, library: Path) -> Path:
     glue = folder / "glue.c"
     build_ffi.emit("stub", glue)
     macros = [f"-D{name}={value}" for name, value in build_ffi.MACROS]
-    include = [f"-I{TOP / 'csrc'}", f"-I{TOP / 'csrc/stub'}", f"-I{sysconfig.get_path('include')}"]
+    include = [f"-I{TOP / 'csrc'}", f"-I{sysconfig.get_path('include')}"]
     module = folder / MODULE
-    core = sorted(str(x) for x in (TOP / "csrc").glob("*.c"))
+    core = [str(TOP / x) for x in build_ffi.c_files(stub=False)]
     common = ["gcc", "-fPIC", "-g", *build_ffi.FLAGS, *macros, *include]
     run(
         [

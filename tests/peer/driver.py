@@ -66,7 +66,7 @@ class Driver:
     # -- saving
 
     def _save(self) -> int:
-        from pyxcsr.hypervisor.stub import StubGuest
+        from pyxcsr.hypervisor.stub.text import StubGuest
 
         domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
         guest = self.hv.stub.guest(domid)
@@ -123,7 +123,7 @@ class Driver:
     def _time(self) -> int:
         """Both savers in turn, ``repeat`` times, on one guest that writes nothing, with one run before that counts
         for nothing; seconds of each: in all, paused, and of the processor."""
-        from pyxcsr.hypervisor.stub import StubGuest
+        from pyxcsr.hypervisor.stub.text import StubGuest
 
         domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
         savers = ("libxenguest", "pyxcsr")
@@ -208,7 +208,7 @@ class Driver:
 
     def _judge(self, domid: int) -> None:
         """Every page and record of the stream against this guest, which must be suspended still."""
-        from core.judge import judge
+        from support.judge import judge
 
         try:
             judge(self.hv, domid, self.request["stream"])

@@ -214,7 +214,7 @@ def class_of(hv: Any, inside: Any, cost: Any, raised: Any, path: Path, guest: An
 
 def judged(hv: Any, domid: int, path: Path, guest: Any) -> str:
     """What is wrong with an image; empty if nothing is."""
-    from core.judge import judge_pages, judge_rules, judge_state
+    from support.judge import judge_pages, judge_rules, judge_state
 
     try:
         judge_rules(path, xen=False)
@@ -230,8 +230,8 @@ def judged(hv: Any, domid: int, path: Path, guest: Any) -> str:
 
 def stream_cases() -> list[tuple[str, Any]]:
     """Tampered streams, each of which ours has to refuse, as changes of the records of a good one."""
-    from core.surgery import PAGE_DATA, Piece
-    from core.test_restore_bad import TAMPERED, table_slot, without_page
+    from support.surgery import PAGE_DATA, Piece
+    from transfer.test_restore_bad import TAMPERED, table_slot, without_page
 
     def nth_page_record_missing(pieces: list[Piece], n: int) -> list[Piece]:
         at = [i for i, x in enumerate(pieces) if x.code == PAGE_DATA][n]
@@ -254,7 +254,7 @@ def stream_cases() -> list[tuple[str, Any]]:
 
 def ordinary(pieces: Any) -> list[int]:
     """The pfns of the first record's ordinary pages."""
-    from core.surgery import PAGE_DATA, entries_of
+    from support.surgery import PAGE_DATA, entries_of
 
     body = next(x.body for x in pieces if x.code == PAGE_DATA)
     return [x & (1 << 52) - 1 for x in entries_of(body) if x >> 60 == 0]
@@ -264,14 +264,14 @@ def entry(pieces: Any, nth: int, at: int, value: int) -> Any:
     """Another word in the nth PAGE_DATA record."""
     import struct
 
-    from core.surgery import PAGE_DATA, changed
+    from support.surgery import PAGE_DATA, changed
 
     return changed(pieces, PAGE_DATA, lambda body: struct.pack_into("<Q", body, at, value), nth)
 
 
 def restore_case(folder: Path, change: Any, by: str) -> tuple[str, str]:
     """Restores one tampered stream into an empty domain."""
-    from core.surgery import put_together, take_apart
+    from support.surgery import put_together, take_apart
 
     import pyxcsr
 

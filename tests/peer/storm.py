@@ -48,7 +48,7 @@ class Seeds:
         return found
 
     def _save(self, seed: int, by: str) -> dict[str, Any]:
-        from core.storm import Storm
+        from support.storm import Storm
 
         storm = Storm(self.hv, seed)
         with open(self.stream, "wb") as out, self.hv.stub.hook(storm.hook):
@@ -98,7 +98,7 @@ class Seeds:
 
     def _wrong(self, storm: Any) -> Any:
         """What is wrong with the stream's memory, by the guest's own, suspended; None if nothing is."""
-        from core.judge import judge_pages
+        from support.judge import judge_pages
 
         try:
             judge_pages(self.hv, storm.domid, self.stream)
@@ -107,7 +107,7 @@ class Seeds:
         return None
 
     def _restored(self, storm: Any) -> dict[str, Any]:
-        from core.storm import MAX_MEM
+        from support.storm import MAX_MEM
 
         from peer.image import differences, image_of
 

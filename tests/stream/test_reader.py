@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support import streams as build
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
@@ -19,8 +21,6 @@ from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.source import READ_STEP, open_input
-
-from . import build
 
 PV = build.assemble(build.pv64())
 
@@ -140,7 +140,7 @@ XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
         (b"", "input is empty"),
         (b"\0", "not a libxc stream"),
         (b"hello, world, here is no stream at all", "begins with 68 65 6c 6c 6f"),
-        (os.urandom(7) + bytes(60), "not a libxc stream"),
+        (random.Random(1).randbytes(7) + bytes(60), "not a libxc stream"),
         (XL_MAGIC + bytes(16), "save file of xl"),
         (b"LibxlFmt" + struct.pack(">II", 2, 0), "a libxl stream"),
         (b"libvirt-xml\n \0 \r" + bytes(20), "save file of libvirt"),
@@ -202,7 +202,7 @@ def test_unknown_records_are_handed_out() -> None:
 
 
 def test_a_long_record_takes_several_steps() -> None:
-    body = os.urandom(1000) * (READ_STEP * 2 // 1000 + 5)
+    body = random.Random(1).randbytes(1000) * (READ_STEP * 2 // 1000 + 5)
     records = [rec.HvmContext(body), rec.End()]
     assert read(build.assemble(records, DomainType.HVM))[0] == records[0]
 

@@ -6,6 +6,7 @@ import io
 from array import array
 
 import pytest
+from support import streams as build
 
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.frames import PageType
@@ -14,9 +15,7 @@ from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.survey import Line, Survey, describe, msr_name, survey
-
-from . import build
-from .cases import insert_before
+from stream.rules.cases import insert_before
 
 
 def look(data: bytes, *, fold: bool = True) -> tuple[list[Line], Survey]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from pyxcsr.hypervisor.stub import Stub, StubDomain, StubGuest
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.machine import Stub
+from pyxcsr.hypervisor.stub.text import StubGuest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,7 +109,7 @@ HELPERS = r"""
 #include <xenguest.h>
 #include <xenforeignmemory.h>
 #include <xenstore.h>
-#include "stub_api.h"
+#include "stub/stub_api.h"
 
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
 
@@ -244,8 +246,8 @@ def probe_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ffi.cdef(LIBRARIES)
     real = have_real_headers() and os.environ.get("PYXCSR_ABI_HEADERS") != "1"
     ffi.set_source(
-        "_stub_probe", HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").glob("*.c")),
-        include_dirs=[str(ROOT / "csrc/stub"), *([] if real else [str(ROOT / "csrc/abi")])],
+        "_stub_probe", HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").rglob("*.c")),
+        include_dirs=[str(ROOT / "csrc"), *([] if real else [str(ROOT / "csrc/abi")])],
         define_macros=[("_GNU_SOURCE", "1")],
         extra_compile_args=["-std=gnu11", "-O1", "-fvisibility=hidden", "-Werror=incompatible-pointer-types"],
         libraries=["pthread"],

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.hypervisor.stub import StubDomain
+from pyxcsr.hypervisor.stub.domain import StubDomain
 
 from .conftest import Probe
 

@@ -8,7 +8,8 @@ from typing import Any, Callable
 import pytest
 
 from pyxcsr.frames import PAGE_SIZE, PageType
-from pyxcsr.hypervisor.stub import StubDomain, StubError
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.panel import StubError
 
 from .conftest import Probe
 from .rebuild import Rebuild

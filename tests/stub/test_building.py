@@ -11,7 +11,8 @@ import pytest
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.hypervisor.stub import GrantSeed, StubDomain, StubError, StubTsc
+from pyxcsr.hypervisor.stub.domain import GrantSeed, StubDomain, StubTsc
+from pyxcsr.hypervisor.stub.panel import StubError
 
 from .conftest import Probe
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyxcsr.frames import PAGE_SIZE, PageType
-from pyxcsr.hypervisor.stub import StubError
+from pyxcsr.hypervisor.stub.panel import StubError
 
 from .conftest import Probe
 

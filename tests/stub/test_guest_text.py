@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyxcsr.errors import UsageError
-from pyxcsr.hypervisor.stub import StubGuest, format_size, parse_size
+from pyxcsr.hypervisor.stub.text import StubGuest, format_size, parse_size
 
 
 def test_defaults() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import INVALID_MFN, PAGE_SIZE, PageType
-from pyxcsr.hypervisor.stub import StubDomain, StubError, StubGuest
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.panel import StubError
+from pyxcsr.hypervisor.stub.text import StubGuest
 
 PRESENT, PSE = 1, 0x80
 GIB = 1 << 30

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pyxcsr.frames import PageType
-from pyxcsr.hypervisor.stub import StubDomain
+from pyxcsr.hypervisor.stub.domain import StubDomain
 
 from .conftest import Probe
 

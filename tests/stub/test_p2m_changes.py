@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pyxcsr.frames import INVALID_MFN, PageType
-from pyxcsr.hypervisor.stub import StubDomain, StubError
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.panel import StubError
 
 from .conftest import Probe
 from .test_scripts import p2m_entry, walk

@@ -9,7 +9,8 @@ from typing import Any, Optional
 import pytest
 
 from pyxcsr.frames import PageType
-from pyxcsr.hypervisor.stub import StubDomain, StubError
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.panel import StubError
 
 from .conftest import Probe
 

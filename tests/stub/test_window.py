@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from core.judge import judge, save_to
+from support.judge import judge, save_to
 
 import pyxcsr
 from pyxcsr.errors import HypervisorError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.hypervisor.stub import StubError, StubGuest
+from pyxcsr.hypervisor.stub.panel import StubError
+from pyxcsr.hypervisor.stub.text import StubGuest
 
 PACKED = StubGuest.pv64(mem="16M", packed=True, writer="none")
 

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "internal.h"
+#include "stub/internal.h"
 
 #include <xen/sysctl.h>
 #include <xentoollog.h>

@@ -1,0 +1,294 @@
+/* One batch: dirty pfns -> frames -> types -> mapping -> tables re-expressed -> one PAGE_DATA record.
+ *
+ * The guest may run and change everything between two steps. While it runs, a page that cannot be
+ * sent is entered without data and deferred; once it is suspended nothing may move, and the same
+ * finding is an error that names the place. */
+#include "xen/page_types.h"
+#include "save/session.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define RECORD_PAGE_DATA 1u
+
+/* -- what cannot be sent now */
+
+/* Enters pfns[i] without data, to be looked at again: a hole only if the p2m's page it is in was written. */
+static int defer(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, bool hole)
+{
+    uint64_t pfn = b->pfns[i];
+    b->page[i] = NULL;
+    b->entries[i] = (uint64_t)type << TYPE_SHIFT | pfn;
+    if (hole)
+        deferred_remove(&s->again, pfn);
+    if (deferred_add(&s->deferred, pfn) || (!hole && deferred_add(&s->again, pfn)))
+        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)pfn);
+    return 0;
+}
+
+static int page_error(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, int err, const char *what)
+{
+    xcsr_error *e = &s->h->error;
+    e->pfn = b->pfns[i];
+    e->mfn = b->frame_at[i];
+    e->type = type;
+    return xcsr_fail(e, XCSR_E_PAGE, err, "page", "pfn %#llx (mfn %#llx, type %#x): %s", (unsigned long long)e->pfn,
+                     (unsigned long long)e->mfn, type, what);
+}
+
+/* Not sendable now: deferred while the guest runs, an error once it is suspended. */
+static int defer_or_fail(xcsr_save *s, struct batch *b, uint32_t i, int err, const char *what)
+{
+    if (s->suspended)
+        return page_error(s, b, i, 0, err, what);
+    b->result.nr_deferred++;
+    return defer(s, b, i, TYPE_XTAB, false);
+}
+
+/* -- 1. frames and types */
+
+static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
+{
+    uint64_t pfn = b->pfns[i];
+    uint64_t mfn = s->p2m ? p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
+    b->frame_at[i] = mfn;
+    if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
+        b->result.nr_holes++;
+        return defer(s, b, i, TYPE_XTAB, true);
+    }
+    /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
+     * stream, and no pfn gets another's memory. */
+    if (s->p2m && xcsr_load(&s->h->m2p[mfn]) != pfn)
+        return defer_or_fail(s, b, i, ERANGE, "the m2p gives this frame to another pfn");
+    b->frames[b->nr_frames] = mfn;
+    b->slot[b->nr_frames++] = (uint16_t)i;
+    return 0;
+}
+
+static int take_frames(xcsr_save *s, struct batch *b)
+{
+    b->nr_frames = 0;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        int rc = take_frame(s, b, i);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
+{
+    uint32_t i = b->slot[k];
+    uint32_t type = (uint32_t)b->types[k];
+    if (type == TYPE_XTAB || type == TYPE_BROKEN)
+        return defer(s, b, i, type, false);
+    if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
+        return page_error(s, b, i, type, EINVAL, "Xen reports a page type that this release does not know");
+    b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
+    b->mapped[b->nr_mapped] = b->frames[k];
+    b->mapped_slot[b->nr_mapped++] = (uint16_t)i;
+    deferred_remove(&s->deferred, b->pfns[i]);
+    deferred_remove(&s->again, b->pfns[i]);
+    return 0;
+}
+
+static int query_types(xcsr_save *s, struct batch *b)
+{
+    b->nr_mapped = 0;
+    if (!b->nr_frames)
+        return 0;
+    memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
+    int asked = page_types(s->h, s->domid, b->nr_frames, b->types);
+    if (asked)
+        return asked;
+    for (uint32_t k = 0; k < b->nr_frames; k++) {
+        int rc = take_type(s, b, k);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* Of many pages as many go into one record as let the first begin where a page of the file begins: then so do all
+ * of this record, and of the next with two pfns less than a batch. The kernel fills a file's pages, a pipe's
+ * and a socket's one by one, and copies from one page instead of from the end of one and the beginning of another. */
+static void cut_to_pages(struct batch *b, uint64_t *cursor)
+{
+    _Static_assert(XCSR_BATCH * sizeof b->entries[0] % XCSR_PAGE == 0, "a batch's entries fill pages");
+    uint32_t nr = XCSR_BATCH - (uint32_t)((b->position + sizeof b->head) % XCSR_PAGE / sizeof b->entries[0]);
+    if (b->nr < XCSR_BATCH || nr == XCSR_BATCH)
+        return;
+    *cursor = b->pfns[nr];
+    b->nr = nr;
+}
+
+uint64_t batch_end(const struct batch *b)
+{
+    return b->position + sizeof b->head + b->nr * sizeof b->entries[0];
+}
+
+int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
+{
+    errno = 0; /* as in xcsr_enter */
+    memset(&b->result, 0, sizeof b->result);
+    memset(b->page, 0, sizeof b->page);
+    b->nr_mapped = 0;
+    b->position = position;
+    b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
+    cut_to_pages(b, &s->cursor);
+    b->next_pfn = s->cursor;
+    b->prepared = true;
+    int rc = take_frames(s, b);
+    return rc ? rc : query_types(s, b);
+}
+
+/* -- 2. the mapping */
+
+/* What Xen says of each page that was to be mapped. */
+static int look_at_pages(xcsr_save *s, struct batch *b)
+{
+    for (uint32_t k = 0; k < b->nr_mapped; k++) {
+        uint32_t i = b->mapped_slot[k];
+        int rc = 0;
+        if (b->errs[k])
+            rc = defer_or_fail(s, b, i, abs(b->errs[k]), "Xen does not let it be mapped");
+        else
+            b->page[i] = (const char *)b->map.at + (size_t)k * XCSR_PAGE;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int mapped(xcsr_save *s, struct batch *b, int err)
+{
+    if (err)
+        return xcsr_fail_call(s->h, err, "xenforeignmemory_map", "cannot map %u frames of domain %u", b->nr_mapped, s->domid);
+    return look_at_pages(s, b);
+}
+
+int batch_map(xcsr_save *s, struct batch *b)
+{
+    if (!b->nr_mapped)
+        return 0;
+    window_make_room(s->h, &s->window, b->nr_mapped);
+    if (s->window.count)
+        ahead_settle(s->ahead); /* what leaves the window has to be gone */
+    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
+    errno = 0; /* as in xcsr_enter */
+    void *at = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
+    int err = at ? 0 : errno ? errno : EIO;
+    b->map = (struct mapping){at, b->nr_mapped, NULL};
+    return mapped(s, b, err);
+}
+
+void batch_map_ahead(xcsr_save *s, struct batch *b)
+{
+    if (!b->nr_mapped)
+        return;
+    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
+    b->asked = true;
+    ahead_map(s->ahead, s->domid, b->nr_mapped, b->mapped, b->errs);
+}
+
+int batch_take(xcsr_save *s, struct batch *b)
+{
+    b->asked = false;
+    return mapped(s, b, ahead_take(s->ahead, s->h, &b->map));
+}
+
+/* -- 3. the record */
+
+static int table_error(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level, uint32_t slot, uint64_t mfn, int rc)
+{
+    xcsr_error *e = &s->h->error;
+    e->pfn = b->pfns[i];
+    e->mfn = mfn;
+    e->level = level;
+    e->index = slot;
+    return xcsr_fail(e, XCSR_E_PTE, rc == -E2BIG ? E2BIG : ERANGE, "normalise_page",
+                     "entry %u of the level %u page table at pfn %#llx %s mfn %#llx", slot, level,
+                     (unsigned long long)e->pfn, rc == -E2BIG ? "maps a superpage at" : "names a frame that is not the guest's:",
+                     (unsigned long long)mfn);
+}
+
+/* While the guest runs, what was a table when its type was asked may be data now. */
+static bool is_still_table(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level)
+{
+    xen_pfn_t type = b->frame_at[i];
+    return page_types(s->h, s->domid, 1, &type) || table_level((uint32_t)type) == level;
+}
+
+/* The guest's table is copied first: what was checked is what is sent. */
+static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
+{
+    uint32_t level = (uint32_t)(b->entries[i] >> TYPE_SHIFT) & 7, slot = 0;
+    uint64_t mfn = 0;
+    memcpy(copy, b->page[i], XCSR_PAGE);
+    int rc = xcsr_normalise(s->p2m, level, (uint64_t *)(void *)copy, &slot, &mfn);
+    if (rc && (s->suspended || (rc == -E2BIG && is_still_table(s, b, i, level))))
+        return table_error(s, b, i, level, slot, mfn, rc);
+    if (rc)
+        return defer_or_fail(s, b, i, ERANGE, "");
+    b->page[i] = copy;
+    b->result.nr_tables++;
+    return 0;
+}
+
+static int normalise_pages(xcsr_save *s, struct batch *b)
+{
+    char *copy = s->arena;
+    if (!s->p2m)
+        return 0;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        if (!b->page[i] || !((b->entries[i] >> TYPE_SHIFT) & 7))
+            continue;
+        int rc = normalise_page(s, b, i, copy);
+        if (rc)
+            return rc;
+        copy += XCSR_PAGE;
+    }
+    return 0;
+}
+
+static void gather_page(struct batch *b, const char *page)
+{
+    struct iovec *last = &b->iov[b->nr_iov - 1];
+    if (b->nr_iov > 2 && (char *)last->iov_base + last->iov_len == page) {
+        last->iov_len += XCSR_PAGE;
+        return;
+    }
+    b->iov[b->nr_iov].iov_base = (void *)(uintptr_t)page;
+    b->iov[b->nr_iov++].iov_len = XCSR_PAGE;
+}
+
+static void gather(struct batch *b)
+{
+    b->iov[0] = (struct iovec){&b->head, sizeof b->head};
+    b->iov[1] = (struct iovec){b->entries, b->nr * sizeof *b->entries};
+    b->nr_iov = 2;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        if (!b->page[i])
+            continue;
+        gather_page(b, b->page[i]);
+        b->result.nr_pages++;
+    }
+    b->head.type = RECORD_PAGE_DATA;
+    b->head.length = 8 + b->nr * 8 + (uint32_t)b->result.nr_pages * XCSR_PAGE;
+    b->head.count = b->nr;
+    b->head.reserved = 0;
+    b->result.nr_pfns = b->nr;
+    b->result.octets = 8ull + b->head.length;
+}
+
+int batch_build(xcsr_save *s, struct batch *b)
+{
+    if (!b->nr)
+        return 0;
+    int rc = normalise_pages(s, b);
+    if (!rc)
+        gather(b);
+    if (!rc && s->follow.sent)
+        rc = follow_note(s);
+    return rc;
+}

@@ -1,0 +1,336 @@
+/* Following a p2m that changes under a save: what was sent is compared with what the p2m says now.
+ *
+ * An entry of the p2m changes because the guest writes the p2m's page, which is memory of its own that
+ * log-dirty mode watches, or because another page takes its place, which the walk finds. So while the guest is
+ * suspended only pages that were written or are others are looked at; while it runs all are, to be safe.
+ * Four things can have happened to a pfn since it was sent:
+ * - its entry is another one: it is sent again, or, without a frame now, as a hole;
+ * - its entry went and came back, with a frame whose content nobody wrote: it is sent again, too;
+ * - a frame that page tables refer to has another pfn now, without a write to them: all tables that
+ *   were ever sent are sent again;
+ * - the p2m changed while a table was being re-expressed: those since the last sweep are sent again. */
+#include "xen/page_types.h"
+#include "save/session.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PER_WORD 64u
+
+static void *lazy(uint64_t octets)
+{
+    void *at = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static uint64_t room_for(uint64_t nr_pfns) /* whole pages of the p2m: the sweep goes by these */
+{
+    return (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF * XCSR_PER_LEAF;
+}
+
+static uint64_t size_of(uint64_t nr_room)
+{
+    return nr_room / XCSR_PER_LEAF * sizeof(struct sent_leaf);
+}
+
+int xcsr_follow(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    struct follow *f = &s->follow;
+    if (!s->p2m || s->h->nr_mfns > SENT_MAX_MFNS)
+        return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "a machine of %#llx frames is too large to follow a p2m in",
+                              (unsigned long long)s->h->nr_mfns);
+    f->nr_room = room_for(s->nr_pfns);
+    f->sent = lazy(size_of(f->nr_room));
+    if (!f->sent || deferred_init(&f->tables, f->nr_room) || deferred_init(&f->recent, f->nr_room))
+        return xcsr_fail_call(s->h, ENOMEM, "xcsr_follow", "no memory to follow a p2m of %llu pfns", (unsigned long long)s->nr_pfns);
+    return 0;
+}
+
+void follow_free(struct follow *f)
+{
+    for (uint64_t leaf = 0; f->sent && leaf < f->nr_room / XCSR_PER_LEAF; leaf++)
+        sent_clear(&f->sent[leaf]);
+    if (f->sent)
+        munmap(f->sent, size_of(f->nr_room));
+    f->sent = NULL;
+    deferred_free(&f->tables);
+    deferred_free(&f->recent);
+}
+
+int follow_grow(xcsr_save *s, uint64_t nr_pfns)
+{
+    struct follow *f = &s->follow;
+    uint64_t room = room_for(nr_pfns);
+    if (!f->sent || room <= f->nr_room)
+        return 0;
+    if (deferred_grow(&f->tables, room) || deferred_grow(&f->recent, room))
+        return -ENOMEM;
+    void *at = mremap(f->sent, size_of(f->nr_room), size_of(room), MREMAP_MAYMOVE);
+    if (at == MAP_FAILED)
+        return -ENOMEM;
+    f->sent = at;
+    f->nr_room = room;
+    return 0;
+}
+
+/* -- while pages are sent */
+
+static inline uint32_t mark_of(const struct follow *f, uint64_t pfn)
+{
+    return sent_mark(&f->sent[pfn / XCSR_PER_LEAF], pfn % XCSR_PER_LEAF);
+}
+
+static int note_table(struct follow *f, uint64_t pfn)
+{
+    int rc = deferred_add(&f->tables, pfn);
+    return rc ? rc : deferred_add(&f->recent, pfn);
+}
+
+static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
+{
+    const struct batch *b = s->batch;
+    if (b->page[i])
+        return (uint32_t)b->frame_at[i] + SENT_BIAS;
+    return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
+}
+
+/* What is said of pfns of one leaf, in slots of the batch, put over what was said before. */
+static void mark_slots(const xcsr_save *s, uint32_t from, uint32_t nr, uint32_t *marks)
+{
+    const struct batch *b = s->batch;
+    const uint64_t *pfns = b->pfns + from;
+    if (b->result.nr_pages == b->nr && pfns[nr - 1] - pfns[0] == nr - 1) { /* as in most: in a row, all with data */
+        marks += pfns[0] % XCSR_PER_LEAF;
+        for (uint32_t i = 0; i < nr; i++)
+            marks[i] = (uint32_t)b->frame_at[from + i] + SENT_BIAS;
+        return;
+    }
+    for (uint32_t i = 0; i < nr; i++)
+        marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, from + i);
+}
+
+#define FEW 32u
+
+/* Most that are sent again are where they were: few of a leaf, as later passes have them. */
+static bool is_said(const xcsr_save *s, uint32_t from, uint32_t nr)
+{
+    uint32_t differ = 0;
+    for (uint32_t i = from; i < from + nr; i++)
+        differ |= mark_of_slot(s, i) ^ mark_of(&s->follow, s->batch->pfns[i]);
+    return !differ;
+}
+
+static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
+{
+    if (nr < FEW && is_said(s, from, nr))
+        return 0;
+    struct sent_leaf *t = &s->follow.sent[s->batch->pfns[from] / XCSR_PER_LEAF];
+    uint32_t was[XCSR_PER_LEAF], now[XCSR_PER_LEAF];
+    sent_marks(t, was);
+    memcpy(now, was, sizeof now);
+    mark_slots(s, from, nr, now);
+    return memcmp(now, was, sizeof now) ? sent_set(t, now) : 0;
+}
+
+static int note_tables(xcsr_save *s)
+{
+    const struct batch *b = s->batch;
+    int rc = 0;
+    for (uint32_t i = 0; b->result.nr_tables && i < b->nr && !rc; i++)
+        if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
+            rc = note_table(&s->follow, b->pfns[i]);
+    return rc;
+}
+
+int follow_note(xcsr_save *s)
+{
+    const struct batch *b = s->batch;
+    int rc = note_tables(s);
+    for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
+        uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;
+        bool whole = b->nr - from >= XCSR_PER_LEAF && b->pfns[from + XCSR_PER_LEAF - 1] == end - 1;
+        for (to = from + (whole ? XCSR_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
+            ;
+        rc = note_leaf(s, from, to - from);
+    }
+    return rc ? xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory to remember what was sent") : 0;
+}
+
+/* -- the sweep */
+
+struct sweep {
+    xcsr_save *s;
+    xcsr_sweep_result *out;
+    bool frames_moved;
+};
+
+static void mark(struct sweep *w, uint64_t pfn)
+{
+    uint64_t *word = &w->s->bitmap[pfn / PER_WORD], bit = 1ull << pfn % PER_WORD;
+    w->out->marked += !(*word & bit);
+    *word |= bit;
+}
+
+static void find_written(xcsr_save *s)
+{
+    for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
+        if (save_written(s, s->p2m->leaf_mfns[i]))
+            s->p2m->fresh[i] = 1;
+}
+
+/* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. */
+static void look_after_frame(struct sweep *w, uint64_t pfn, uint32_t was)
+{
+    uint64_t now = xcsr_lookup_pfn(w->s->p2m, was - SENT_BIAS);
+    w->frames_moved |= now != XCSR_INVALID && now != pfn;
+}
+
+static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
+{
+    if (was == SENT_HOLE)
+        return;
+    if (was == SENT_AGAIN) { /* its last entry has no data already */
+        w->s->follow.sent[pfn / XCSR_PER_LEAF].marks[pfn % XCSR_PER_LEAF] = SENT_HOLE; /* in no rule */
+        return;
+    }
+    mark(w, pfn);
+    if (was == SENT_NEVER)
+        return;
+    w->out->vanished++;
+    look_after_frame(w, pfn, was);
+}
+
+static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t now)
+{
+    if (was == now + SENT_BIAS) {
+        w->out->returned += !save_marked(w->s, pfn);
+        mark(w, pfn);
+        return;
+    }
+    mark(w, pfn);
+    if (was == SENT_AGAIN) {
+        w->out->again++;
+    } else if (was == SENT_HOLE || was == SENT_NEVER) {
+        w->out->appeared++;
+    } else {
+        w->out->moved++;
+        look_after_frame(w, pfn, was);
+    }
+}
+
+static void sweep_one(struct sweep *w, uint64_t pfn)
+{
+    uint32_t was = mark_of(&w->s->follow, pfn);
+    uint64_t now = p2m_entry(w->s->p2m, pfn);
+    if (now >= w->s->h->nr_mfns)
+        sweep_hole(w, pfn, was);
+    else
+        sweep_frame(w, pfn, was, now);
+    w->out->pfns++;
+}
+
+static void sweep_leaf(struct sweep *w, uint64_t leaf)
+{
+    const xcsr_p2m *p = w->s->p2m;
+    p->fresh[leaf] = 0;
+    w->out->pages_written++;
+    for (uint64_t pfn = leaf * XCSR_PER_LEAF; pfn < (leaf + 1) * XCSR_PER_LEAF && pfn < p->nr_pfns; pfn++)
+        sweep_one(w, pfn);
+}
+
+/* True if the p2m says of 64 pfns what was sent. The guest may be writing: a difference is looked at again. */
+static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32_t from)
+{
+    uint64_t differ = 0;
+    uint32_t first = sent_mark(t, from), step = (uint32_t)t->step[from >= t->at];
+    if (t->single)
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ t->marks[from + i];
+    else if (from < t->at && t->at < from + PER_WORD)
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ sent_in_run(t, from + i);
+    else
+        for (uint32_t i = 0; i < PER_WORD; i++)
+            differ |= (entries[i] + SENT_BIAS) ^ (first + i * step);
+    return !differ;
+}
+
+/* A page of the p2m that nobody is known to have written. */
+static void look_at_leaf(struct sweep *w, uint64_t leaf)
+{
+    const xcsr_p2m *p = w->s->p2m;
+    const struct sent_leaf *t = &w->s->follow.sent[leaf];
+    w->out->pfns += XCSR_PER_LEAF;
+    for (uint32_t i = 0; i < XCSR_PER_LEAF; i += PER_WORD) {
+        uint64_t begin = leaf * XCSR_PER_LEAF + i;
+        if (all_agree(p->entries + begin, t, i))
+            continue;
+        for (uint64_t pfn = begin; pfn < begin + PER_WORD && pfn < p->nr_pfns; pfn++)
+            if (p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))
+                sweep_one(w, pfn);
+    }
+}
+
+static void sweep_leaves(struct sweep *w, bool whole)
+{
+    const xcsr_p2m *p = w->s->p2m;
+    const uint8_t *next = p->fresh, *end = p->fresh + p->nr_leaves;
+    for (uint64_t leaf = 0; whole && leaf < p->nr_leaves; leaf++)
+        if (!p->fresh[leaf])
+            look_at_leaf(w, leaf);
+    while ((next = memchr(next, 1, (size_t)(end - next)))) /* none is left so: it is found once */
+        sweep_leaf(w, (uint64_t)(next - p->fresh));
+    for (uint64_t pfn = p->nr_pfns; pfn < w->s->nr_pfns; pfn++) /* it was larger once */
+        sweep_one(w, pfn);
+}
+
+static void mark_tables(struct sweep *w, const deferred_set *set)
+{
+    for (uint64_t c = 0; c < set->nr_chunks; c++) {
+        const uint64_t *chunk = set->chunks[c];
+        for (uint64_t k = 0; chunk && k < DEFERRED_CHUNK_WORDS; k++)
+            for (uint64_t word = chunk[k]; word; word &= word - 1) {
+                uint64_t pfn = c * DEFERRED_CHUNK_BITS + k * PER_WORD + (uint64_t)__builtin_ctzll(word);
+                if (save_marked(w->s, pfn))
+                    continue;
+                mark(w, pfn);
+                w->out->tables++;
+            }
+    }
+}
+
+int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
+{
+    XCSR_ENTER(s->h);
+    struct sweep w = {.s = s, .out = out};
+    memset(out, 0, sizeof *out);
+    if (!s->follow.sent)
+        return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
+    find_written(s);
+    sweep_leaves(&w, whole);
+    if (w.frames_moved)
+        mark_tables(&w, &s->follow.tables);
+    else if (out->pages_written || out->appeared || out->vanished || out->moved)
+        mark_tables(&w, &s->follow.recent);
+    deferred_clear(&s->follow.recent);
+    return 0;
+}
+
+/* -- the p2m in another place, or of another size */
+
+int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other)
+{
+    XCSR_ENTER(p->h);
+    if (p == other || p->h != other->h)
+        return xcsr_fail_call(p->h, EINVAL, "xcsr_p2m_swap", "two p2ms of one hypervisor are needed");
+    for (uint64_t i = 0; i < other->nr_leaves; i++)
+        other->fresh[i] |= i >= p->nr_leaves || p->fresh[i] || p->leaf_mfns[i] != other->leaf_mfns[i] ||
+                           p->leaf_pfns[i] != other->leaf_pfns[i];
+    if (p->nr_pfns < other->nr_pfns) /* a page that was used in part is used further on */
+        other->fresh[p->nr_pfns / XCSR_PER_LEAF] = 1;
+    xcsr_p2m was = *p;
+    *p = *other;
+    *other = was;
+    return 0;
+}

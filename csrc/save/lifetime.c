@@ -1,0 +1,153 @@
+/* One save's memory: made once, before the guest is touched. */
+#include "save/session.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static uint64_t words_for(uint64_t nr_pfns)
+{
+    return nr_pfns / 64 + !!(nr_pfns % 64);
+}
+
+static int alloc_bitmap(xcsr_save *s)
+{
+    uint64_t pages = (s->nr_words * sizeof(uint64_t) + XCSR_PAGE - 1) / XCSR_PAGE;
+    if (pages > INT32_MAX)
+        return -EOVERFLOW;
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    bitmap = xc_hypercall_buffer_alloc_pages(s->h->xch, bitmap, (int)pages);
+    s->bitmap = bitmap;
+    s->bitmap_pages = (int)pages;
+    return bitmap ? 0 : -ENOMEM;
+}
+
+static void free_bitmap(xcsr_save *s)
+{
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    bitmap = s->bitmap;
+    if (bitmap)
+        xc_hypercall_buffer_free_pages(s->h->xch, bitmap, s->bitmap_pages);
+    s->bitmap = NULL;
+}
+
+static int alloc_arena(xcsr_save *s)
+{
+    void *at = mmap(NULL, XCSR_BATCH * XCSR_PAGE, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->arena = at == MAP_FAILED ? NULL : at;
+    return s->arena ? 0 : -ENOMEM;
+}
+
+static void release_memory(xcsr_save *s)
+{
+    deferred_free(&s->deferred);
+    deferred_free(&s->again);
+    follow_free(&s->follow);
+    if (s->arena)
+        munmap(s->arena, XCSR_BATCH * XCSR_PAGE);
+    free(s);
+}
+
+static void release(xcsr_save *s)
+{
+    pass_drop(s);
+    window_drop(s->h, &s->window);
+    ahead_stop(s->ahead);
+    free_bitmap(s);
+    release_memory(s);
+}
+
+int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out)
+{
+    XCSR_ENTER(h);
+    *out = NULL;
+    if (!nr_pfns || (p2m && p2m->nr_pfns != nr_pfns))
+        return xcsr_fail_call(h, EINVAL, "xcsr_save_new", "a save of %llu pfns", (unsigned long long)nr_pfns);
+    xcsr_save *s = calloc(1, sizeof *s);
+    if (!s)
+        return xcsr_fail_call(h, ENOMEM, "calloc", "no memory for a save");
+    s->h = h;
+    s->batch = &s->batches[0];
+    s->next = &s->batches[1];
+    s->domid = domid;
+    s->nr_pfns = nr_pfns;
+    s->nr_words = words_for(nr_pfns);
+    s->p2m = p2m;
+    int rc = alloc_bitmap(s);
+    if (!rc)
+        rc = deferred_init(&s->deferred, nr_pfns);
+    if (!rc)
+        rc = deferred_init(&s->again, nr_pfns);
+    if (!rc)
+        rc = alloc_arena(s);
+    if (rc) {
+        release(s);
+        return xcsr_fail_call(h, -rc, "xcsr_save_new", "no memory to track %llu pfns", (unsigned long long)nr_pfns);
+    }
+    *out = s;
+    return 0;
+}
+
+static void mark_range(uint64_t *words, uint64_t from, uint64_t to)
+{
+    for (; from < to; from++)
+        words[from / 64] |= 1ull << from % 64;
+}
+
+/* Another bitmap, as hypercall buffers cannot grow; what is marked stays so, and what is new is. */
+static int grow_bitmap(xcsr_save *s, uint64_t nr_pfns)
+{
+    uint64_t *was = s->bitmap, nr_was = s->nr_words;
+    int pages_was = s->bitmap_pages;
+    xc_hypercall_buffer_t buf_was = s->bitmap_buf;
+    s->nr_words = words_for(nr_pfns);
+    int rc = alloc_bitmap(s);
+    if (rc) {
+        s->nr_words = nr_was;
+        s->bitmap = was;
+        s->bitmap_pages = pages_was;
+        s->bitmap_buf = buf_was;
+        return rc;
+    }
+    memset(s->bitmap, 0, s->nr_words * sizeof *s->bitmap);
+    memcpy(s->bitmap, was, nr_was * sizeof *was);
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, old, &buf_was);
+    old = was;
+    xc_hypercall_buffer_free_pages(s->h->xch, old, pages_was);
+    mark_range(s->bitmap, s->nr_pfns, nr_pfns);
+    return 0;
+}
+
+int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns)
+{
+    XCSR_ENTER(s->h);
+    if (nr_pfns <= s->nr_pfns)
+        return 0;
+    int rc = s->batch->writing ? -EBUSY : deferred_grow(&s->deferred, nr_pfns);
+    if (!rc)
+        rc = deferred_grow(&s->again, nr_pfns);
+    if (!rc)
+        rc = follow_grow(s, nr_pfns);
+    if (!rc)
+        rc = grow_bitmap(s, nr_pfns);
+    if (rc)
+        return xcsr_fail_call(s->h, -rc, "xcsr_save_grow", "cannot track %llu pfns instead of %llu", (unsigned long long)nr_pfns,
+                              (unsigned long long)s->nr_pfns);
+    s->nr_pfns = nr_pfns;
+    return 0;
+}
+
+void xcsr_save_free(xcsr_save *s)
+{
+    if (!s)
+        return;
+    xcsr *h = s->h;
+    if (!xcsr_seize(h)) { /* log-dirty mode is that of the parent's save, which goes on */
+        ahead_forget(s->ahead);
+        release_memory(s);
+        return;
+    }
+    xcsr_logdirty_stop(s);
+    release(s);
+    xcsr_leave(&h);
+}

@@ -1,0 +1,161 @@
+/* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
+#include "save/session.h"
+
+static int shadow(xcsr_save *s, unsigned int op)
+{
+    return xc_shadow_control(s->h->xch, s->domid, op, NULL, 0);
+}
+
+int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
+{
+    XCSR_ENTER(s->h);
+    *retried = 0;
+    int rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    int first = errno;
+    if (rc < 0 && first != EOPNOTSUPP && first != EPERM && first != EACCES && first != ESRCH) {
+        /* left on by a saver that was killed, or used to track a frame buffer: start afresh */
+        *retried = 1;
+        rc = shadow(s, XEN_DOMCTL_SHADOW_OP_OFF);
+        if (rc >= 0)
+            rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    }
+    if (rc < 0)
+        return xcsr_fail_call(s->h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
+                              "cannot track the writes of domain %u", s->domid);
+    s->logdirty_on = true;
+    return 0;
+}
+
+int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported)
+{
+    XCSR_ENTER(h);
+    *supported = 1;
+    if (xc_shadow_control(h->xch, domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0) >= 0)
+        return 0;
+    *supported = 0; /* a hypervisor without shadow paging says one of these */
+    if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
+        return 0;
+    return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "cannot end log-dirty mode of domain %u", domid);
+}
+
+int xcsr_logdirty_stop(xcsr_save *s)
+{
+    if (!s->logdirty_on)
+        return 0;
+    if (shadow(s, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
+        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_OFF",
+                              "log-dirty mode of domain %u stays on", s->domid);
+    s->logdirty_on = false;
+    return 0;
+}
+
+int xcsr_logdirty_disable(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    return xcsr_logdirty_stop(s);
+}
+
+int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
+{
+    XCSR_ENTER(s->h);
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
+    xc_shadow_op_stats_t stats = {0, 0};
+    (void)bitmap;
+    long long rc = xc_logdirty_control(s->h->xch, s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN, HYPERCALL_BUFFER(bitmap),
+                                       s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, &stats);
+    if (rc < 0)
+        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_CLEAN", "cannot read domain %u's dirty bitmap", s->domid);
+    if ((unsigned long long)rc != s->nr_pfns)
+        return xcsr_fail_call(s->h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
+                              (unsigned long long)s->nr_pfns);
+    *dirty = xcsr_count_dirty(s);
+    return 0;
+}
+
+int xcsr_mark_all(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    xcsr_bitmap_fill(s->bitmap, s->nr_pfns);
+    return 0;
+}
+
+uint64_t xcsr_count_dirty(const xcsr_save *s)
+{
+    uint64_t full = s->nr_pfns / 64, tail = s->nr_pfns % 64;
+    uint64_t n = xcsr_bitmap_count(s->bitmap, full);
+    if (tail) /* Xen may leave anything beyond the last pfn */
+        n += (uint64_t)__builtin_popcountll(s->bitmap[full] & ((1ull << tail) - 1));
+    return n;
+}
+
+/* The bits of word that have a frame now; a hole that is still one was sent as such already. */
+static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)
+{
+    uint64_t out = 0;
+    if (!s->p2m)
+        return word;
+    for (; word; word &= word - 1) {
+        unsigned int bit = (unsigned int)__builtin_ctzll(word);
+        if (p2m_entry(s->p2m, first_pfn + bit) < s->h->nr_mfns)
+            out |= 1ull << bit;
+    }
+    return out;
+}
+
+/* Words at to at + nr of the set, where they name pfns that have a frame, into the bitmap. */
+static uint64_t merge_words(xcsr_save *s, const uint64_t *words, uint64_t at, uint64_t nr)
+{
+    uint64_t merged = 0;
+    for (uint64_t w = 0; w < nr; w++) {
+        if (!words[w])
+            continue;
+        uint64_t add = present(s, words[w], (at + w) * 64) & ~s->bitmap[at + w];
+        s->bitmap[at + w] |= add;
+        merged += (uint64_t)__builtin_popcountll(add);
+    }
+    return merged;
+}
+
+static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
+{
+    uint64_t merged = 0;
+    for (uint64_t c = 0; c < set->nr_chunks; c++)
+        if (set->chunks[c])
+            merged += merge_words(s, set->chunks[c], c * DEFERRED_CHUNK_WORDS, DEFERRED_CHUNK_WORDS);
+    return merged;
+}
+
+/* Holes can only have been filled where the p2m was written: half a guest may be holes, and is not looked
+ * at pfn by pfn while the guest is paused. */
+static uint64_t merge_holes(xcsr_save *s)
+{
+    const deferred_set *set = &s->deferred;
+    const uint64_t words = XCSR_PER_LEAF / 64, leaves = DEFERRED_CHUNK_BITS / XCSR_PER_LEAF;
+    uint64_t merged = 0;
+    for (uint64_t c = 0; s->p2m && c < set->nr_chunks; c++) {
+        if (!set->chunks[c])
+            continue;
+        for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)
+            if (save_written(s, s->p2m->leaf_mfns[leaf]))
+                merged += merge_words(s, set->chunks[c] + i * words, leaf * words, words);
+    }
+    return merged;
+}
+
+int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
+{
+    XCSR_ENTER(s->h);
+    int rc = xcsr_m2p_need(s->h);
+    *out = 0;
+    for (uint64_t i = 0; !rc && !*out && i < nr; i++)
+        *out = save_written(s, mfns[i]);
+    return rc;
+}
+
+int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
+{
+    XCSR_ENTER(s->h);
+    *merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
+    *merged += merge_set(s, &s->again);
+    return 0;
+}

@@ -1,0 +1,59 @@
+#include "sets/sparse_set.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int deferred_init(deferred_set *d, uint64_t nr_pfns)
+{
+    d->nr_chunks = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    d->count = 0;
+    d->chunks = calloc(d->nr_chunks, sizeof *d->chunks);
+    return d->chunks ? 0 : -ENOMEM;
+}
+
+int deferred_grow(deferred_set *d, uint64_t nr_pfns)
+{
+    uint64_t nr = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    if (nr <= d->nr_chunks)
+        return 0;
+    uint64_t **chunks = realloc(d->chunks, nr * sizeof *chunks);
+    if (!chunks)
+        return -ENOMEM;
+    memset(chunks + d->nr_chunks, 0, (nr - d->nr_chunks) * sizeof *chunks);
+    d->chunks = chunks;
+    d->nr_chunks = nr;
+    return 0;
+}
+
+void deferred_clear(deferred_set *d)
+{
+    for (uint64_t i = 0; i < d->nr_chunks; i++) {
+        free(d->chunks[i]);
+        d->chunks[i] = NULL;
+    }
+    d->count = 0;
+}
+
+void deferred_free(deferred_set *d)
+{
+    if (d->chunks)
+        deferred_clear(d);
+    free(d->chunks);
+    d->chunks = NULL;
+}
+
+int deferred_add(deferred_set *d, uint64_t pfn)
+{
+    uint64_t **chunk = &d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    uint64_t *word, bit = 1ull << pfn % 64;
+    if (!*chunk)
+        *chunk = calloc(DEFERRED_CHUNK_WORDS, sizeof **chunk);
+    if (!*chunk)
+        return -ENOMEM;
+    word = &(*chunk)[pfn % DEFERRED_CHUNK_BITS / 64];
+    d->count += !(*word & bit);
+    *word |= bit;
+    return 0;
+}
+

@@ -1,0 +1,85 @@
+/* Internal: the handle, errors, release next to acquire. */
+#ifndef XCSR_H
+#define XCSR_H
+
+#include "base/base.h"
+#include "xen/compat.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+struct xcsr_logger { /* keeps the last message that libxc gave at warning level or above */
+    xentoollog_logger vt;
+    char last[256];
+};
+
+struct xcsr {
+    xc_interface *xch;
+    xenforeignmemory_handle *fmem;
+    struct xs_handle *xs; /* opened at first use */
+    struct xcsr_logger log;
+    pid_t pid;
+    atomic_flag busy;
+    xcsr_error error;
+    uint64_t nr_mfns; /* 0: m2p not mapped yet */
+    uint64_t *m2p;
+    uint64_t m2p_frames;
+};
+
+struct xcsr_p2m {
+    xcsr *h;
+    uint32_t domid;
+    uint64_t nr_pfns, nr_leaves;
+    uint64_t *leaf_mfns;
+    uint64_t *leaf_pfns; /* since xcsr_p2m_leaf_pfns; until then XCSR_INVALID */
+    uint8_t *fresh;      /* leaves that are others than before, or were written: see follow.c */
+    const uint64_t *entries; /* nr_leaves * 512, mapped from the guest */
+};
+
+/* xcsr_fail for a failed libxenctrl call: adds libxc's own last message. */
+int xcsr_fail_call(xcsr *h, int err, const char *op, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Entered by every public function that uses the handle; leave with xcsr_leave, by XCSR_ENTER's
+ * cleanup. */
+int xcsr_enter(xcsr *h);
+void xcsr_leave(xcsr **h);
+/* For what releases: waits until another thread's call is over; leave with xcsr_leave. False in another
+ * process, where nothing but memory may be released. */
+bool xcsr_seize(xcsr *h);
+#define XCSR_ENTER(handle)                                                                          \
+    int enter_rc_ = xcsr_enter(handle);                                                             \
+    if (enter_rc_)                                                                                  \
+        return enter_rc_;                                                                           \
+    __attribute__((cleanup(xcsr_leave), unused)) xcsr *entered_ = (handle)
+
+int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out); /* caller has entered */
+int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
+int xcsr_logdirty_stop(xcsr_save *s); /* caller has entered, or is freeing */
+
+void xcsr_logger_init(struct xcsr_logger *log);
+
+/* A frame's pfn if the p2m agrees that it is the guest's, else XCSR_INVALID. The guest writes both
+ * tables: each is read once. */
+static inline uint64_t xcsr_load(const uint64_t *at)
+{
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
+/* Raw; none beyond the end. */
+static inline uint64_t p2m_entry(const struct xcsr_p2m *p, uint64_t pfn)
+{
+    return pfn < p->nr_pfns ? xcsr_load(&p->entries[pfn]) : XCSR_INVALID;
+}
+
+static inline uint64_t xcsr_lookup_pfn(const struct xcsr_p2m *p, uint64_t mfn)
+{
+    if (mfn >= p->h->nr_mfns)
+        return XCSR_INVALID;
+    uint64_t pfn = xcsr_load(&p->h->m2p[mfn]);
+    if (pfn >= p->nr_pfns || xcsr_load(&p->entries[pfn]) != mfn)
+        return XCSR_INVALID;
+    return pfn;
+}
+
+#endif

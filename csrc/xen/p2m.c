@@ -1,0 +1,145 @@
+/* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
+#include "xen/page_types.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static int map_leaves(xcsr_p2m *p, uint32_t domid)
+{
+    xcsr *h = p->h;
+    int rc = xcsr_m2p_need(h);
+    if (rc)
+        return rc;
+    p->entries = xenforeignmemory_map(h->fmem, domid, PROT_READ, p->nr_leaves, (xen_pfn_t *)p->leaf_mfns, NULL);
+    return p->entries ? 0
+                      : xcsr_fail_call(h, errno, "xenforeignmemory_map", "cannot map the p2m of domain %u (%llu frames)",
+                                       domid, (unsigned long long)p->nr_leaves);
+}
+
+static void free_p2m(xcsr_p2m *p)
+{
+    if (p) {
+        free(p->leaf_mfns);
+        free(p->leaf_pfns);
+        free(p->fresh);
+    }
+    free(p);
+}
+
+static xcsr_p2m *alloc_p2m(uint64_t nr_leaves)
+{
+    xcsr_p2m *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->leaf_mfns = malloc(nr_leaves * sizeof *p->leaf_mfns);
+    p->leaf_pfns = malloc(nr_leaves * sizeof *p->leaf_pfns);
+    p->fresh = calloc(nr_leaves, sizeof *p->fresh);
+    if (p->leaf_mfns && p->leaf_pfns && p->fresh)
+        return p;
+    free_p2m(p);
+    return NULL;
+}
+
+int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
+                 xcsr_p2m **out)
+{
+    XCSR_ENTER(h);
+    *out = NULL;
+    if (!nr_pfns || nr_leaves != (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF)
+        return xcsr_fail(&h->error, XCSR_E_P2M, EINVAL, "xcsr_p2m_map", "%llu leaves cannot hold %llu pfns",
+                         (unsigned long long)nr_leaves, (unsigned long long)nr_pfns);
+    xcsr_p2m *p = alloc_p2m(nr_leaves);
+    if (!p)
+        return xcsr_fail_call(h, ENOMEM, "malloc", "no memory for a p2m of %llu frames", (unsigned long long)nr_leaves);
+    p->h = h;
+    p->domid = domid;
+    p->nr_pfns = nr_pfns;
+    p->nr_leaves = nr_leaves;
+    memcpy(p->leaf_mfns, leaf_mfns, nr_leaves * sizeof *leaf_mfns);
+    memset(p->leaf_pfns, 0xff, nr_leaves * sizeof *p->leaf_pfns);
+    int rc = map_leaves(p, domid);
+    if (rc) {
+        free_p2m(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void xcsr_p2m_unmap(xcsr_p2m *p)
+{
+    if (!p)
+        return;
+    xcsr *h = p->h;
+    if (xcsr_seize(h)) { /* foreign mappings are not inherited by a forked child */
+        xenforeignmemory_unmap(h->fmem, (void *)(uintptr_t)p->entries, p->nr_leaves);
+        xcsr_leave(&h);
+    }
+    free_p2m(p);
+}
+
+int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
+{
+    XCSR_ENTER(p->h);
+    for (uint64_t i = 0; i < p->nr_leaves; i++) {
+        pfns[i] = xcsr_lookup_pfn(p, p->leaf_mfns[i]);
+        p->fresh[i] |= p->leaf_pfns[i] != XCSR_INVALID && p->leaf_pfns[i] != pfns[i];
+        p->leaf_pfns[i] = pfns[i];
+        if (pfns[i] != XCSR_INVALID)
+            continue;
+        p->h->error.index = (uint32_t)i;
+        p->h->error.mfn = p->leaf_mfns[i];
+        return xcsr_fail(&p->h->error, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu is mfn %#llx, which the p2m does not name as the guest's",
+                         (unsigned long long)i, (unsigned long long)p->leaf_mfns[i]);
+    }
+    return 0;
+}
+
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out)
+{
+    XCSR_ENTER(p->h);
+    uint64_t differ = 0;
+    for (uint64_t i = 0; i < p->nr_leaves; i++)
+        differ |= xcsr_lookup_pfn(p, p->leaf_mfns[i]) ^ p->leaf_pfns[i];
+    *out = !differ;
+    return 0;
+}
+
+static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
+{
+    xcsr_error *e = &p->h->error;
+    e->index = (uint32_t)i;
+    e->mfn = p->leaf_mfns[i];
+    e->pfn = p->leaf_pfns[i];
+    e->level = level;
+    return xcsr_fail(e, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu (pfn %#llx) is a level %u page table, which nobody could restore",
+                     (unsigned long long)i, (unsigned long long)e->pfn, level);
+}
+
+int xcsr_p2m_check_leaves(xcsr_p2m *p)
+{
+    XCSR_ENTER(p->h);
+    xen_pfn_t types[XCSR_BATCH];
+    for (uint64_t done = 0; done < p->nr_leaves; done += XCSR_BATCH) {
+        uint32_t nr = p->nr_leaves - done < XCSR_BATCH ? (uint32_t)(p->nr_leaves - done) : XCSR_BATCH;
+        memcpy(types, p->leaf_mfns + done, nr * sizeof *types);
+        int rc = page_types(p->h, p->domid, nr, types);
+        for (uint32_t i = 0; !rc && i < nr; i++)
+            if (table_level((uint32_t)types[i]))
+                rc = leaf_is_table(p, done + i, table_level((uint32_t)types[i]));
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn)
+{
+    return p2m_entry(p, pfn);
+}
+
+int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn)
+{
+    *pfn = xcsr_lookup_pfn(p, mfn);
+    return *pfn == XCSR_INVALID ? -ERANGE : 0;
+}

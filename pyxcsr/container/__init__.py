@@ -1,0 +1,1 @@
+"""Containers of a libxc stream: libxl streams and save files of xl."""

@@ -1,0 +1,139 @@
+"""What is in whatever a saver wrote: a libxc stream by itself, or in a libxl stream or an xl save file."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from pyxcsr.container import config as conf
+from pyxcsr.container import reader as cont
+from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
+from pyxcsr.container.rules import note_config
+from pyxcsr.errors import NotAStream, StreamError
+from pyxcsr.stream import format as fmt
+from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, StreamReader
+from pyxcsr.stream.source import Input, Source
+from pyxcsr.stream.survey import Line, Survey, survey, survey_nested
+from pyxcsr.stream.wrapping import Container
+
+
+def survey_input(file: Input, show: Callable[[Line], None], *, fold: bool = True) -> Survey:
+    """Reads a libxc stream, a libxl stream or an xl save file up to its END; like ``survey`` with more lines.
+
+    The Survey is that of the libxc stream, with ``container`` describing what is around it. Raises NotAStream if the
+    input is none of them or a legacy one, StreamError for an unusable header of a bare libxc stream, OSError.
+    """
+    source = Source(file)
+    kind = cont.kind_of(source)
+    if kind is Kind.LIBXC:
+        return survey(StreamReader(source), show, fold=fold)
+    return _ContainerSurveyor(source, kind, show, fold).run()
+
+
+class _ContainerSurveyor:
+    def __init__(self, source: Source, kind: Kind, show: Callable[[Line], None], fold: bool) -> None:
+        self._source = source
+        self._reader = ContainerReader(source)
+        self._show = show
+        self._fold = fold
+        self._facts = Container(kind.value)
+        self._survey: Optional[Survey] = None
+        self._problems: list[str] = []
+
+    def run(self) -> Survey:
+        try:
+            self._read()
+        except StreamError as error:
+            if isinstance(error, NotAStream) and error.offset == 0:
+                raise
+            self._problems.append(f"offset 0x{error.offset:x}: {error}")
+        sums = self._survey or Survey(0, "unknown", "unknown")
+        self._facts.octets = self._source.offset
+        sums.container = self._facts
+        sums.problems += self._problems
+        return sums
+
+    def _read(self) -> None:
+        if self._facts.kind == Kind.XL:
+            self._read_xl()
+        offset = self._source.offset
+        header = self._reader.libxl_header()
+        self._facts.libxl_offset, self._facts.libxl_options = offset, header.options
+        text = f"version {header.version}, little-endian"
+        if header.options & cont.LIBXL_CONVERTED:
+            text += ", converted from a legacy stream"
+        if header.options & cont.LIBXL_OPTIONS_RESERVED:
+            text += f", options 0x{header.options:x}"
+        self._line(offset, cont.LIBXL_HEADER_NAME, text)
+        while self._read_record():
+            pass
+
+    def _line(self, offset: int, name: str, text: str) -> None:
+        """A line for what has been read from ``offset`` on."""
+        self._show(Line(offset, name, self._source.offset - offset, text))
+
+    def _read_xl(self) -> None:
+        header = self._reader.xl_header()
+        flags = "JSON, " if header.mandatory_flags & cont.XL_CONFIG_IS_JSON else ""
+        self._line(
+            0,
+            cont.XL_HEADER_NAME,
+            f"{flags}stream version 2; flags 0x{header.mandatory_flags:x}/0x{header.optional_flags:x}, "
+            f"{header.optional_length} octets of optional data",
+        )
+        data = self._reader.optional_data(header)
+        note_config(header, data, self._facts)
+        if header.optional_length:
+            self._line(data.offset, cont.CONFIG_NAME, self._describe_config(data))
+
+    def _describe_config(self, data: cont.OptionalData) -> str:
+        text = f"{data.declared} octets" if data.declared is not None else "no configuration"
+        if self._facts.config is not None:
+            text += f"; {conf.describe(conf.summary(self._facts.config))}"
+        elif data.config is None:
+            text += ", too long to be looked at"
+        elif data.config:
+            text += ", not a JSON object"
+        return text + (f"; {data.rest} octets follow it" if data.rest else "")
+
+    def _read_record(self) -> bool:
+        """One record, and the libxc stream if that is what it announces; whether the next one can be found."""
+        header = self._reader.record_header()
+        body = self._reader.body(header, cont.EMULATOR_HEADER.size)
+        self._facts.records += 1
+        self._line(header.offset, header.name, _describe(header, body.head))
+        if header.code == LibxlType.LIBXC_CONTEXT:
+            return self._read_libxc()
+        self._facts.complete = header.code == LibxlType.END
+        return not self._facts.complete
+
+    def _read_libxc(self) -> bool:
+        stream = StreamReader(self._source)
+        image, domain = stream.image_header, stream.domain_header
+        start = stream.start
+        self._show(Line(start, IMAGE_HEADER_NAME, fmt.IMAGE_HEADER.size, f"libxc stream, version {image.version}"))
+        self._show(
+            Line(
+                start + fmt.IMAGE_HEADER.size,
+                DOMAIN_HEADER_NAME,
+                fmt.DOMAIN_HEADER.size,
+                f"{DomainType(domain.type).name} guest of Xen {domain.xen_major}.{domain.xen_minor}",
+            )
+        )
+        sums = survey_nested(stream, self._show, fold=self._fold)
+        if self._survey is None:
+            self._survey = sums
+            self._facts.libxc_offset = start
+        else:
+            self._problems.append(f"offset 0x{start:x}: a second libxc stream")
+        return stream.ended
+
+
+def _describe(header: RecordHeader, head: bytes) -> str:
+    if header.code == LibxlType.LIBXC_CONTEXT:
+        return "the libxc stream follows"
+    if header.code in cont.EMULATOR_TYPES and len(head) == cont.EMULATOR_HEADER.size:
+        emulator, index = cont.EMULATOR_HEADER.unpack(head)
+        name = cont.EMULATORS.get(emulator, f"unknown emulator {emulator}")
+        return f"{name}, index {index}, {header.length - len(head)} octets"
+    return f"{header.length} octets" if header.length else ""

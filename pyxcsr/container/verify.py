@@ -1,0 +1,135 @@
+"""Verifying whatever a saver wrote: a libxc stream by itself, or in a libxl stream or an xl save file.
+
+The rules of the containers are here and in ``container_rules``; those of the libxc stream within are ``verify``'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from pyxcsr.container import reader as cont
+from pyxcsr.container import rules
+from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.rules.complaints import Complaints
+from pyxcsr.stream.rules.verify import VerifyReport, verify, verify_nested
+from pyxcsr.stream.source import Input, Source
+from pyxcsr.stream.wrapping import Container
+
+
+def verify_input(file: Input, *, limit: int = 10_000) -> VerifyReport:
+    """Verifies a libxc stream, a libxl stream or an xl save file, told apart by the first octets; may be a pipe.
+
+    Everything up to the input's end is read. Raises NotAStream if it is none of them or a legacy one, OSError if it
+    cannot be read; everything else is a complaint, with offsets that are offsets in the input.
+    """
+    source = Source(file)
+    kind = cont.kind_of(source)
+    if kind is Kind.LIBXC:
+        return verify(StreamReader(source), limit=limit)
+    return _ContainerVerifier(source, kind, Complaints(limit)).run()
+
+
+class _ContainerVerifier:
+    def __init__(self, source: Source, kind: Kind, complaints: Complaints) -> None:
+        self._source = source
+        self._reader = ContainerReader(source)
+        self._complaints = complaints
+        self._facts = Container(kind.value)
+        self._report: Optional[VerifyReport] = None
+        self._order = rules.OrderRules(complaints)
+
+    def run(self) -> VerifyReport:
+        try:
+            self._read()
+        except StreamTruncated as error:
+            self._add("truncated", error)
+        except NotAStream as error:
+            if error.offset == 0:
+                raise
+            self._add("libxl-header", error)
+        self._facts.octets = self._source.offset
+        report = self._report or _NOTHING
+        return replace(
+            report,
+            complaints=self._complaints.kept,
+            dropped=self._complaints.dropped,
+            container=self._facts,
+        )
+
+    def _read(self) -> None:
+        if self._facts.kind == Kind.XL:
+            self._read_xl()
+        offset = self._source.offset
+        header = self._reader.libxl_header()
+        rules.check_libxl_header(header, offset, self._complaints)
+        self._facts.libxl_offset, self._facts.libxl_options = offset, header.options
+        going_on = True
+        while going_on:
+            going_on = self._read_record()
+
+    def _read_xl(self) -> None:
+        header = self._reader.xl_header()
+        rules.check_xl_header(header, self._complaints)
+        data = self._reader.optional_data(header)
+        rules.check_config(header, data, self._complaints)
+        rules.note_config(header, data, self._facts)
+
+    def _read_record(self) -> bool:
+        """One record, and the libxc stream if that is what it announces; whether the next one can be found."""
+        header = self._reader.record_header()
+        self._facts.records += 1
+        body = self._reader.body(header, rules.BODY_KEPT)
+        rules.check_body(header, body, self._complaints)
+        self._order.check(header)
+        if header.code == LibxlType.LIBXC_CONTEXT:
+            return self._read_libxc(header)
+        if header.code == LibxlType.END:
+            self._finish(header)
+        return header.code != LibxlType.END
+
+    def _read_libxc(self, header: RecordHeader) -> bool:
+        stream = StreamReader(self._source)
+        try:
+            report = verify_nested(stream, self._complaints)
+        except NotAStream as error:
+            self._add("libxc-stream", error)
+            return False
+        if self._report is None:
+            self._report = report
+            self._facts.libxc_offset = stream.start
+        return stream.ended
+
+    def _finish(self, end: RecordHeader) -> None:
+        self._facts.complete = True
+        guest = self._report.guest if self._report else None
+        self._order.finish(end, guest, self._facts.guest)
+        rest_at = self._source.offset
+        while self._source.skip(1 << 30):
+            pass
+        rest = self._source.offset - rest_at
+        if rest:
+            text = f"{rest} octets follow libxl's END"
+            self._complaints.add("after-end", text, offset=rest_at, record=None)
+
+    def _add(self, rule: str, error: StreamError) -> None:
+        self._complaints.add(rule, str(error), offset=error.offset, record=error.record)
+
+
+_NOTHING = VerifyReport(
+    version=0,
+    guest=None,
+    octets=0,
+    records=0,
+    entries=0,
+    pages=0,
+    nr_pfns=0,
+    nr_unsent=0,
+    unsent=[],
+    memory_checked=False,
+    complaints=[],
+    dropped=0,
+)
+"""What there is to report of a libxc stream that was not reached."""

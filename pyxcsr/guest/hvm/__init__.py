@@ -1,0 +1,1 @@
+"""HVM and PVH guests."""

@@ -1,0 +1,183 @@
+"""What a save does about a PV guest's p2m that may change: refuse it, or follow it and tell the receiver."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Optional, final
+
+from pyxcsr.errors import P2mError
+from pyxcsr.frames import PAGE_SIZE, PageType
+from pyxcsr.guest.pv.p2m.follow import FollowedP2m
+from pyxcsr.guest.pv.p2m.generation import check_same
+from pyxcsr.guest.pv.p2m.map import MappedP2m, map_p2m
+from pyxcsr.guest.pv.p2m.pagetable import nr_leaves
+from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.report import P2mReport
+from pyxcsr.stream.records import P2mFrames, PageData, Record
+
+
+@final
+class RefusedChanges:
+    """Any change of structure ends the save."""
+
+    def __init__(self, hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callable[[], None]) -> None:
+        self._hv, self._info, self._shared, self._cancel = hv, info, shared, cancel
+        self._mapped: Optional[MappedP2m] = None
+
+    def setup(self) -> None:
+        """Maps the p2m."""
+        self._mapped = map_p2m(self._hv, self._info, self._shared, self._cancel)
+        self.handle.check_leaves()
+
+    @property
+    def _taken(self) -> MappedP2m:
+        if self._mapped is None:
+            raise P2mError("the p2m has not been mapped", field="p2m", value=None)
+        return self._mapped
+
+    @property
+    def handle(self) -> P2mHandle:
+        """The mapped p2m."""
+        return self._taken.handle
+
+    @property
+    def nr_pfns(self) -> int:
+        """How many pfns it covers."""
+        return self.handle.nr_pfns
+
+    @property
+    def generation(self) -> int:
+        """p2m_generation when it was mapped."""
+        return self._taken.generation
+
+    def start(self) -> Iterator[Record]:
+        """The record that says where it is."""
+        yield P2mFrames(0, self.nr_pfns - 1, self._taken.leaf_pfns)
+
+    def check(self) -> Iterator[Record]:
+        """Raises P2mChanged if it has changed."""
+        check_same(self._shared, self.generation)
+        return iter(())
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """Nothing."""
+
+    def settle(self) -> Iterator[Record]:
+        """Nothing: ``check`` is all there is."""
+        return iter(())
+
+    def end_of_pages(self) -> Iterator[Record]:
+        """Nothing."""
+        return iter(())
+
+    def close(self) -> None:
+        """Unmaps it."""
+        if self._mapped is not None:
+            self._mapped.handle.close()
+
+
+@final
+class FollowedChanges:
+    """Changes are followed, and the receiver is told by a further X86_PV_P2M_FRAMES.
+
+    A receiver's p2m never shrinks. Where the guest's has, the frames that the receiver goes on to write at the p2m's
+    old end are all one page that is given to it for that, at the last pfn it was ever told of: one that the guest has
+    no more. Without it the receiver would write them over what the guest has made of its old p2m pages.
+    """
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        info: DomainInfo,
+        shared: SharedInfo,
+        cancel: Callable[[], None],
+        report: P2mReport,
+        settle_seconds: float,
+    ) -> None:
+        self._p2m = FollowedP2m(hv, info.domid, shared, cancel, settle_seconds)
+        self._report, self._settled = report, info.suspended
+        self._told: Optional[tuple[int, int, Sequence[int]]] = None
+        self.nr_pfns = 0
+        """The most pfns that it ever covered: what the receiver has been told."""
+
+    def setup(self) -> None:
+        """Maps the p2m."""
+        self._refresh(self._p2m.look)
+
+    @property
+    def handle(self) -> P2mHandle:
+        """The mapped p2m: the same handle for the whole save."""
+        return self._p2m.handle
+
+    @property
+    def generation(self) -> int:
+        """p2m_generation when it was last mapped."""
+        return self._p2m.generation
+
+    def start(self) -> Iterator[Record]:
+        """The record that says where it is."""
+        yield self._tell()
+
+    def check(self) -> Iterator[Record]:
+        """Follows a change, if there was one; once the guest is suspended it raises P2mChanged instead."""
+        if self._settled:
+            self._p2m.check_same()
+        else:
+            yield from self._look(self._p2m.look)
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        """Its tables may be among what was written: then they are walked anew, whatever the guest says."""
+        self._p2m.note_written(written)
+
+    def settle(self) -> Iterator[Record]:
+        """Looks once more, whatever the guest says."""
+        yield from self._look(self._p2m.settle)
+        self._settled = True
+
+    def _look(self, look: Callable[[], bool]) -> Iterator[Record]:
+        began = time.monotonic()
+        try:
+            changed = self._refresh(look)
+        finally:
+            self._report.seconds_following += time.monotonic() - began
+        if not changed:
+            return
+        self._report.follows += 1
+        self._report.unannounced += not self._p2m.announced
+        if self._whole() != self._told:
+            self._report.records += 1
+            yield self._tell()
+
+    def _refresh(self, look: Callable[[], bool]) -> bool:
+        """Maps what is there now; returns whether anything had to be done."""
+        changed = look()
+        if changed:
+            self.handle.check_leaves()
+        self.nr_pfns = max(self.nr_pfns, self.handle.nr_pfns)
+        return changed
+
+    def _whole(self) -> tuple[int, int, Sequence[int]]:
+        """All that the receiver must know: its size, the guest's own, where it is."""
+        return self.nr_pfns, self.handle.nr_pfns, self._frames()
+
+    def _tell(self) -> Record:
+        self._told = self._whole()
+        return P2mFrames(0, self.nr_pfns - 1, self._told[2])
+
+    def _frames(self) -> Sequence[int]:
+        """The pfns of the p2m's pages for all that the receiver knows of."""
+        frames = array("Q", self._p2m.leaf_pfns)
+        frames.extend([self.nr_pfns - 1] * (nr_leaves(self.nr_pfns) - len(frames)))
+        return frames
+
+    def end_of_pages(self) -> Iterator[Record]:
+        """The page for frames that the guest's p2m has no more, if it has shrunk by any."""
+        if len(self._p2m.leaf_pfns) < nr_leaves(self.nr_pfns):
+            yield PageData.build([(self.nr_pfns - 1, PageType.NOTAB, bytes(PAGE_SIZE))])
+
+    def close(self) -> None:
+        """Unmaps it."""
+        self._p2m.close()

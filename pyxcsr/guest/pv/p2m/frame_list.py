@@ -1,0 +1,75 @@
+"""The older way to a p2m: a tree of frame lists (pfn_to_mfn_frame_list_list), three levels of mfns."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from pyxcsr.errors import HypervisorError, P2mError
+from pyxcsr.frames import INVALID_MFN
+from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
+from pyxcsr.hypervisor.interface import Hypervisor
+
+PER_FRAME = 512
+"""Frame numbers in a frame of a 64-bit guest's tree."""
+
+MAX_NR_PFNS = PER_FRAME * PER_FRAME * PER_LEAF
+"""What one frame of frame lists can reach: 512 GiB."""
+
+
+def read_tree(hv: Hypervisor, domid: int, top: int, nr_pfns: int, limit: int) -> Leaves:
+    """The leaves of the tree whose top is frame ``top``. Raises P2mError (index, mfn)."""
+    if not 0 < nr_pfns <= min(limit, MAX_NR_PFNS):
+        raise P2mError(
+            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to "
+            f"{min(limit, MAX_NR_PFNS):#x}",
+            field="max_pfn",
+            value=nr_pfns,
+            limit=limit,
+        )
+    frames = nr_leaves(nr_pfns)
+    if top in (0, INVALID_MFN):
+        raise P2mError(
+            "the guest tells neither where its p2m list is (p2m_cr3) nor its frame lists; "
+            "it may not have come far enough in its boot",
+            field="pfn_to_mfn_frame_list_list",
+            value=top,
+        )
+    lists = _level(hv, domid, [top], -(-frames // PER_FRAME), "frame list list")
+    return Leaves(nr_pfns, _level(hv, domid, lists, frames, "frame list"))
+
+
+def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) -> array[int]:
+    words = array("Q")
+    nr_mfns = hv.nr_mfns()
+    bad = next((x for x in mfns if not 0 < x < nr_mfns), None)
+    if bad is not None:
+        raise P2mError(
+            f"a {name} is in frame {bad:#x}, which this machine does not have",
+            field="pfn_to_mfn_frame_list_list",
+            value=bad,
+            mfn=bad,
+            max_mfn=nr_mfns - 1,
+        )
+    try:
+        words.frombytes(hv.read_frames(domid, mfns))
+    except HypervisorError as error:
+        raise P2mError(
+            f"the {name} cannot be read: {error}",
+            field="pfn_to_mfn_frame_list_list",
+            value=mfns[0],
+            mfn=mfns[0],
+            errno=error.errno,
+        ) from error
+    found = words[:nr]
+    for i, mfn in enumerate(found):
+        if not 0 < mfn < nr_mfns:
+            raise P2mError(
+                f"entry {i} of the {name} is {mfn:#x}, not a frame of this machine",
+                field="pfn_to_mfn_frame_list_list",
+                value=mfn,
+                index=i,
+                mfn=mfn,
+                max_mfn=nr_mfns - 1,
+            )
+    return found

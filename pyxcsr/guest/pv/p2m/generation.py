@@ -1,0 +1,50 @@
+"""p2m_generation: when the p2m's structure can be trusted (arch-x86/xen.h, struct arch_shared_info)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.errors import P2mChanged, P2mError
+from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
+
+SETTLE_SECONDS = 1.0
+"""How long a running guest may take over one change of its p2m."""
+
+
+def read_even(
+    shared: SharedInfo, running: bool, cancel: Callable[[], None], seconds: Optional[float] = None
+) -> int:
+    """The generation, once no change is in progress. Raises P2mError if that does not come to pass.
+
+    ``cancel``: called while waiting; may raise. ``seconds``: to wait at most (default SETTLE_SECONDS).
+    """
+    deadline = time.monotonic() + (SETTLE_SECONDS if seconds is None else seconds)
+    value = shared.generation()
+    while value & 1:
+        if not running or time.monotonic() > deadline:
+            raise P2mError(
+                f"the guest is in the middle of a change of its p2m (p2m_generation {value} is odd) and does not "
+                "finish it; try again later",
+                field="p2m_generation",
+                value=value,
+            )
+        cancel()
+        time.sleep(0.0005)
+        value = shared.generation()
+    return value
+
+
+def check_same(shared: SharedInfo, before: int) -> None:
+    """Raises P2mChanged unless the generation is what it was when the p2m was walked."""
+    after = shared.generation()
+    if after != before:
+        raise P2mChanged(
+            f"p2m generation count changed. Migration aborted. (It was {before}, now it is {after}: the guest has "
+            "changed the structure of its p2m; it goes on running, try again later.)",
+            field="p2m_generation",
+            value=after,
+            before=before,
+            after=after,
+        )

@@ -1,0 +1,221 @@
+"""Restoring 64-bit PV guests."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Optional, final
+
+from pyxcsr.errors import HypervisorError, IncompleteStream, NotSupported, StreamError
+from pyxcsr.frames import PageType
+from pyxcsr.guest.ops import RestoredState, Rings
+from pyxcsr.guest.pv.p2m.map import pfn_limit_of
+from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, nr_leaves
+from pyxcsr.guest.pv.pages import check_shared_info, claimed_pfns, rebuild_start_info, write_shared_info
+from pyxcsr.guest.pv.vcpus import HeldVcpus, Localiser, set_vcpus
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, RestoreHandle, SourceHandle, TscInfo
+from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.records import (
+    CpuidPolicy,
+    MsrPolicy,
+    P2mFrames,
+    PvInfo,
+    Record,
+    SharedInfo,
+    VcpuBasic,
+    VcpuExtended,
+    VcpuMsrs,
+    VcpuXsave,
+)
+from pyxcsr.stream.records import TscInfo as TscRecord
+
+WIDTH, LEVELS = 8, 4
+MISSING_CPUID, MISSING_MSR = 1, 2
+
+BODY_LIMITS = {
+    RecordType.END: 0,
+    RecordType.STATIC_DATA_END: 0,
+    RecordType.VERIFY: 0,
+    RecordType.X86_PV_INFO: 8,
+    RecordType.SHARED_INFO: 4096,
+    RecordType.X86_TSC_INFO: 24,
+    RecordType.X86_CPUID_POLICY: 24 * 4096,
+    RecordType.X86_MSR_POLICY: 16 * 4096,
+    RecordType.X86_PV_VCPU_BASIC: 8 + 5168,
+    RecordType.X86_PV_VCPU_EXTENDED: 8 + 128,
+    RecordType.X86_PV_VCPU_XSAVE: 8 + (1 << 16),
+    RecordType.X86_PV_VCPU_MSRS: 8 + 16 * 4096,
+}
+
+
+@final
+class PvRestoreOps:
+    """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
+
+    def __init__(self, hv: Hypervisor, info: DomainInfo, rings: Rings, again: Callable[[], None]) -> None:
+        self._hv, self._info, self._rings, self._again = hv, info, rings, again
+        self._domid = info.domid
+        self._limit = pfn_limit_of(info.max_pages, info.max_pages)
+        self._memory: Optional[RestoreHandle] = None
+        self._info_seen = self._static_done = False
+        self._leaves = array("Q")
+        self._nr_pfns = 0
+        self._changed = False  # the guest changed its p2m while it was saved: there were several P2M_FRAMES
+        self._policy: dict[str, bytes] = {}
+        self._shared: Optional[bytes] = None
+        self._vcpus = HeldVcpus(info.max_vcpu_id)
+        self._tsc_seen = False
+
+    @property
+    def _guest(self) -> RestoreHandle:
+        if self._memory is None:
+            raise HypervisorError("the restore has not been set up", op="setup", errno=22)
+        return self._memory
+
+    def setup(self) -> None:
+        self._memory = self._hv.new_restore(self._domid, self._limit)
+
+    def body_limit(self, code: int) -> int:
+        if code == RecordType.X86_PV_P2M_FRAMES:
+            return 8 + 8 * nr_leaves(self._limit)
+        return BODY_LIMITS.get(RecordType(code), 0)
+
+    # -- records
+
+    def process_record(self, record: Record) -> None:
+        offset = record.offset or 0
+        if isinstance(record, PvInfo):
+            self._take_info(record, offset)
+        elif isinstance(record, (CpuidPolicy, MsrPolicy)):
+            self._take_policy(record, offset)
+        elif isinstance(record, P2mFrames):
+            self._take_p2m_frames(record, offset)
+        elif isinstance(record, TscRecord):
+            self._hv.set_domain_tsc(self._domid, TscInfo(record.mode, record.khz, record.nsec, record.incarnation))
+            self._tsc_seen = True
+        elif isinstance(record, SharedInfo):
+            self._need_info(record, offset)
+            self._shared = bytes(record.blob)
+        elif isinstance(record, (VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs)):
+            self._vcpus.take(record, offset)
+        else:
+            raise StreamError(f"{record.name} has no place in a PV guest's stream", offset=offset, record=record.name)
+
+    def _need_info(self, record: Record, offset: int) -> None:
+        if not self._info_seen:
+            raise StreamError(f"{record.name} comes before X86_PV_INFO", offset=offset, record=record.name)
+
+    def _take_info(self, record: PvInfo, offset: int) -> None:
+        if self._info_seen:
+            raise StreamError("a second X86_PV_INFO", offset=offset, record=record.name)
+        if (record.width, record.levels) == (4, 3):
+            raise NotSupported(
+                f"domain {self._domid}: the stream is a 32-bit PV guest's; this release restores 64-bit ones",
+                domid=self._domid,
+            )
+        if (record.width, record.levels) != (WIDTH, LEVELS):
+            raise StreamError(
+                f"X86_PV_INFO: width {record.width} with {record.levels} levels does not exist",
+                offset=offset,
+                record=record.name,
+            )
+        if self._hv.domain_width(self._domid) != WIDTH:
+            self._hv.set_domain_width(self._domid, WIDTH)
+        self._info_seen = True
+
+    def _take_policy(self, record: Record, offset: int) -> None:
+        if self._static_done:
+            raise StreamError(f"{record.name} comes after the static data", offset=offset, record=record.name)
+        assert isinstance(record, (CpuidPolicy, MsrPolicy))
+        self._policy[record.name] = bytes(record.blob)
+
+    def static_data_complete(self) -> int:
+        self._static_done = True
+        leaves, msrs = (self._policy.get(x, b"") for x in ("X86_CPUID_POLICY", "X86_MSR_POLICY"))
+        if leaves or msrs:
+            self._hv.set_cpu_policy(self._domid, leaves, msrs)
+        return (0 if leaves else MISSING_CPUID) | (0 if msrs else MISSING_MSR)
+
+    def _take_p2m_frames(self, record: P2mFrames, offset: int) -> None:
+        """The first says where the p2m is; a further one extends or replaces a part of it."""
+        self._need_info(record, offset)
+        start, end = record.start_pfn, record.end_pfn
+        first = start // PER_LEAF
+        if end < start or start % PER_LEAF or first > len(self._leaves):
+            raise StreamError(
+                f"X86_PV_P2M_FRAMES: pfns {start:#x} to {end:#x} do not follow what is known ({self._nr_pfns:#x} pfns)",
+                offset=offset,
+                record=record.name,
+                start_pfn=start,
+                end_pfn=end,
+            )
+        if len(record.frames) != record.frames_wanted(WIDTH):
+            raise StreamError(
+                f"X86_PV_P2M_FRAMES: {len(record.frames)} frames for pfns {start:#x} to {end:#x}, must be "
+                f"{record.frames_wanted(WIDTH)}",
+                offset=offset,
+                record=record.name,
+                start_pfn=start,
+                end_pfn=end,
+            )
+        self._changed = bool(self._leaves)
+        self._guest.grow(end + 1)
+        self._nr_pfns = max(self._nr_pfns, end + 1)
+        self._leaves[first : first + len(record.frames)] = array("Q", record.frames)
+
+    def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
+        if not self._leaves:
+            raise StreamError("PAGE_DATA comes before X86_PV_P2M_FRAMES", offset=offset, record="PAGE_DATA")
+        return self._guest.pages(source, length, self._again, offset)
+
+    def compare(self) -> None:
+        self._guest.compare(True)
+
+    # -- the end
+
+    def stream_complete(self, offset: int) -> RestoredState:
+        localiser = Localiser(self._guest, offset)
+        shared = self._check_whole(localiser, offset)
+        vcpus = self._vcpus.localised(localiser, offset)
+        start_info_pfn = self._vcpus.start_info_pfn(offset)
+        start_info_mfn = localiser.frame(start_info_pfn, "vcpu0.rdx (start_info)")
+        page = self._hv.read_frames(self._domid, [start_info_mfn])
+        head, rings = rebuild_start_info(page, localiser, self._rings, self._nr_pfns, self._info.shared_info_mfn)
+        # Nothing of the stream is unchecked from here on; what fails now, Xen refuses.
+        self._hv.write_frame(self._domid, start_info_mfn, 0, head)
+        self._guest.give_back()
+        self._guest.write_p2m(self._leaves)
+        pinned = self._guest.pin()
+        write_shared_info(self._hv, self._domid, self._info.shared_info_mfn, shared)
+        set_vcpus(self._hv, self._domid, vcpus)
+        owners = (self._rings.console_domid, self._rings.store_domid)
+        self._hv.seed_grants(self._domid, rings.console, rings.store, *owners)
+        return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console)
+
+    def _cut(self) -> None:
+        """A p2m that shrank while it was saved: the stream has the largest that it ever was, shared_info the last."""
+        claimed = claimed_pfns(self._shared) if self._shared else 0
+        if self._changed and 0 < claimed < self._nr_pfns:
+            self._guest.cut(claimed)
+            self._nr_pfns = claimed
+            del self._leaves[nr_leaves(claimed) :]
+
+    def _check_whole(self, localiser: Localiser, offset: int) -> bytes:
+        """Everything that the guest refers to must have come. Returns shared_info."""
+        self._cut()
+        for i, pfn in enumerate(self._leaves):
+            localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
+        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._tsc_seen}
+        for name, seen in wanted.items():
+            if not seen:
+                raise IncompleteStream(
+                    f"the stream is incomplete: it has no {name}", offset=offset, record="END", missing=1
+                )
+        shared = self._shared or b""
+        check_shared_info(shared, self._nr_pfns, offset)
+        self._guest.check_tables(offset)
+        return shared
+
+    def cleanup(self) -> None:
+        if self._memory is not None:
+            self._memory.close()

@@ -1,0 +1,122 @@
+"""Saving 64-bit PV guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Optional, Union, final
+
+from pyxcsr.errors import NotSupported, P2mError
+from pyxcsr.guest.pv.changes import FollowedChanges, RefusedChanges
+from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
+from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.report import P2mReport
+from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.records import (
+    CpuidPolicy,
+    MsrPolicy,
+    PvInfo,
+    Record,
+)
+
+WIDTH, LEVELS = 8, 4
+
+
+@final
+class PvSaveOps:
+    """See :class:`pyxcsr.guest.ops.SaveOps` for the contract of each method."""
+
+    domain_type = DomainType.PV
+
+    def __init__(
+        self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
+    ) -> None:
+        self._hv, self._info, self._cancel = hv, info, cancel
+        self._domid = info.domid
+        self._report, self._settle_seconds = p2m, settle_seconds
+        self._shared: Optional[SharedInfo] = None
+        self._p2m: Union[FollowedChanges, RefusedChanges, None] = None
+
+    @property
+    def nr_pfns(self) -> int:
+        return self._taken.nr_pfns
+
+    @property
+    def p2m(self) -> P2mHandle:
+        return self._taken.handle
+
+    @property
+    def p2m_generation(self) -> int:
+        return self._taken.generation
+
+    @property
+    def _taken(self) -> Union[FollowedChanges, RefusedChanges]:
+        if self._p2m is None:
+            raise P2mError("the p2m has not been mapped", field="p2m", value=None)
+        return self._p2m
+
+    def check(self) -> None:
+        width = self._hv.domain_width(self._domid)
+        if width != WIDTH:
+            raise NotSupported(
+                f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones",
+                domid=self._domid,
+            )
+
+    def setup(self) -> None:
+        if not 0 < self._info.shared_info_mfn < self._hv.nr_mfns():
+            mfn = self._info.shared_info_mfn
+            raise P2mError(
+                f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn
+            )
+        self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
+        if self._report.changes == "follow":
+            self._p2m = FollowedChanges(
+                self._hv, self._info, self._shared, self._cancel, self._report, self._settle_seconds
+            )
+        else:
+            self._p2m = RefusedChanges(self._hv, self._info, self._shared, self._cancel)
+        self._p2m.setup()
+
+    def static_data(self) -> Iterator[Record]:
+        yield PvInfo(WIDTH, LEVELS)
+        leaves, msrs = self._hv.cpu_policy(self._domid)
+        if leaves:
+            yield CpuidPolicy(leaves)
+        if msrs:
+            yield MsrPolicy(msrs)
+
+    def start_of_stream(self) -> Iterator[Record]:
+        return self._taken.start()
+
+    def start_of_checkpoint(self) -> Iterator[Record]:
+        """Nothing: a PV guest's checkpoint begins with its pages."""
+        return iter(())
+
+    def check_iteration(self) -> Iterator[Record]:
+        return self._taken.check()
+
+    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
+        self._taken.note_written(written)
+
+    def settle(self) -> Iterator[Record]:
+        return self._taken.settle()
+
+    def end_of_pages(self) -> Iterator[Record]:
+        return self._taken.end_of_pages()
+
+    @property
+    def _page(self) -> SharedInfo:
+        if self._shared is None:
+            raise P2mError("shared_info has not been mapped", field="shared_info", value=None)
+        return self._shared
+
+    def end_of_checkpoint(self) -> bytes:
+        return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
+
+    def cleanup(self) -> None:
+        with ExitStack() as stack:  # the second is released even if the first fails
+            if self._shared is not None:
+                stack.callback(self._shared.close)
+            if self._p2m is not None:
+                stack.callback(self._p2m.close)

@@ -1,0 +1,169 @@
+"""A PV guest's vcpus on their way back: records held until the end, then expressed in the new mfns and set."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from pyxcsr.errors import IncompleteStream, StreamError
+from pyxcsr.frames import PAGE_SHIFT, PageType
+from pyxcsr.guest.pv.vcpu_context import CTRLREG, GDT_ENTS, GDT_FRAMES, GDT_PER_FRAME, MAX_GDT_ENTS, RDX, SIZE
+from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
+from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuMsrs, VcpuXsave
+
+FLAGS = 512
+VGCF_ONLINE = 1 << 5
+
+_U64 = struct.Struct("<Q")
+
+VcpuRecord = Union[VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs]
+
+
+@dataclass
+class HeldVcpu:
+    """The records of one vcpu."""
+
+    basic: Optional[bytes] = None
+    extended: bytes = b""
+    xsave: bytes = b""
+    msrs: bytes = b""
+
+
+class Localiser:
+    """Turns the pfns of vcpu state into the frames that the domain was given. ``offset``: END's, for messages."""
+
+    def __init__(self, memory: RestoreHandle, offset: int) -> None:
+        self._memory, self._offset = memory, offset
+
+    def frame(self, pfn: int, field: str, level: int = 0) -> int:
+        """The frame of a pfn that must have been sent, as an ordinary page or as a page table of a level."""
+        mfn = self._memory.mfn(pfn)
+        if mfn is None or not self._memory.has_data(pfn):
+            raise IncompleteStream(
+                f"the stream is incomplete: {field} names pfn {pfn:#x}, which it does not contain",
+                offset=self._offset,
+                record="END",
+                missing=1,
+                pfn=pfn,
+                field=field,
+            )
+        kind = self._memory.type(pfn)
+        if (kind & 7) != level:
+            what = f"a level {level} page table" if level else "an ordinary page"
+            raise StreamError(
+                f"{field} names pfn {pfn:#x}, which is not {what} (type {kind:#x})",
+                offset=self._offset,
+                record="END",
+                pfn=pfn,
+                field=field,
+                type=kind,
+            )
+        return mfn
+
+    def context(self, vcpu: int, blob: bytes) -> bytes:
+        """A context in mfns. Raises StreamError, IncompleteStream."""
+        out = bytearray(blob)
+        if vcpu == 0:
+            self._replace(out, RDX, "vcpu0.rdx (start_info)")
+        (ents,) = _U64.unpack_from(out, GDT_ENTS)
+        if ents > MAX_GDT_ENTS:
+            raise StreamError(
+                f"vcpu{vcpu}.gdt_ents is {ents}; at most {MAX_GDT_ENTS} are the guest's",
+                offset=self._offset,
+                record="X86_PV_VCPU_BASIC",
+                field="gdt_ents",
+                value=ents,
+            )
+        for i in range(-(-ents // GDT_PER_FRAME)):
+            self._replace(out, GDT_FRAMES + 8 * i, f"vcpu{vcpu}.gdt_frames[{i}]")
+        self._base(out, 3, vcpu)
+        if _U64.unpack_from(out, CTRLREG + 8)[0] & 1:
+            self._base(out, 1, vcpu)
+        (flags,) = _U64.unpack_from(out, FLAGS)
+        _U64.pack_into(out, FLAGS, flags | VGCF_ONLINE)
+        return bytes(out)
+
+    def _replace(self, out: bytearray, at: int, field: str) -> None:
+        _U64.pack_into(out, at, self.frame(_U64.unpack_from(out, at)[0], field))
+
+    def _base(self, out: bytearray, register: int, vcpu: int) -> None:
+        at = CTRLREG + 8 * register
+        pfn = _U64.unpack_from(out, at)[0] >> PAGE_SHIFT
+        mfn = self.frame(pfn, f"vcpu{vcpu}.ctrlreg[{register}]", PageType.L4TAB.level)
+        _U64.pack_into(out, at, mfn << PAGE_SHIFT)
+
+
+class HeldVcpus:
+    """All vcpus' records, held until the end of the stream."""
+
+    def __init__(self, max_vcpu_id: int) -> None:
+        self._max, self._held = max_vcpu_id, dict[int, HeldVcpu]()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, record: VcpuRecord, offset: int) -> None:
+        """Holds a record. Raises StreamError for a vcpu that the domain does not have, or a wrong length."""
+        if record.vcpu_id > self._max:
+            raise StreamError(
+                f"{record.name}: vcpu {record.vcpu_id}, but the domain's last is {self._max}",
+                offset=offset,
+                record=record.name,
+                vcpu=record.vcpu_id,
+            )
+        if isinstance(record, VcpuBasic) and len(record.blob) != SIZE:
+            raise StreamError(
+                f"{record.name}: {len(record.blob)} octets of context, must be {SIZE}",
+                offset=offset,
+                record=record.name,
+                vcpu=record.vcpu_id,
+            )
+        vcpu, blob = self._held.setdefault(record.vcpu_id, HeldVcpu()), bytes(record.blob)
+        if isinstance(record, VcpuBasic):
+            vcpu.basic = blob
+        elif isinstance(record, VcpuExtended):
+            vcpu.extended = blob
+        elif isinstance(record, VcpuXsave):
+            vcpu.xsave = blob
+        else:
+            vcpu.msrs = blob
+
+    def start_info_pfn(self, offset: int) -> int:
+        """Where vcpu 0 says that start_info is. Raises IncompleteStream without vcpu 0."""
+        first = self._held.get(0)
+        if first is None or first.basic is None:
+            raise IncompleteStream(
+                "the stream is incomplete: it does not contain vcpu 0's context", offset=offset, record="END", missing=1
+            )
+        pfn: int = _U64.unpack_from(first.basic, RDX)[0]
+        return pfn
+
+    def localised(self, localiser: Localiser, offset: int) -> dict[int, HeldVcpu]:
+        """All of them in mfns. Raises IncompleteStream for a vcpu without its context."""
+        out: dict[int, HeldVcpu] = {}
+        for number, vcpu in sorted(self._held.items()):
+            if vcpu.basic is None:
+                raise IncompleteStream(
+                    f"the stream is incomplete: it has state of vcpu {number}, but not its context",
+                    offset=offset,
+                    record="END",
+                    missing=1,
+                    vcpu=number,
+                )
+            basic = localiser.context(number, vcpu.basic)
+            out[number] = HeldVcpu(basic, vcpu.extended, vcpu.xsave, vcpu.msrs)
+        return out
+
+
+def set_vcpus(hv: Hypervisor, domid: int, vcpus: dict[int, HeldVcpu]) -> None:
+    """Gives the domain its vcpus' state."""
+    for number, vcpu in vcpus.items():
+        if vcpu.basic is not None:
+            hv.set_vcpu_basic(domid, number, vcpu.basic)
+        if vcpu.extended:
+            hv.set_vcpu_extended(domid, number, vcpu.extended)
+        if vcpu.xsave:
+            hv.set_vcpu_xsave(domid, number, vcpu.xsave)
+        if vcpu.msrs:
+            hv.set_vcpu_msrs(domid, number, vcpu.msrs)

@@ -1,0 +1,1 @@
+"""The stub hypervisor: guests as text, the machine, its domains."""

@@ -1,0 +1,200 @@
+"""Guests of the stub hypervisor described as data: fields, and the text that stands for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Callable, Union
+
+from pyxcsr.errors import UsageError
+from pyxcsr.frames import PAGE_SIZE
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot"}
+TREES = ("no", "both", "only")
+"""What a guest's p2m is announced as, in the order of enum stub_p2m_kind."""
+_WRITERS = ("calls", "thread", "none")
+SUSPENDS = ("ok", "ignore", "crash", "poweroff", "ack-only")
+"""How a guest answers control/shutdown, in the order of enum stub_suspend."""
+
+
+def parse_size(text: Union[str, int]) -> int:
+    """Octets from ``4096``, ``"64K"``, ``"256M"``, ``"1G"`` or ``"2T"``. Raises UsageError."""
+    if isinstance(text, int):
+        return text
+    number, unit = text.strip(), 1
+    if number[-1:].upper() in _UNITS:
+        number, unit = number[:-1], _UNITS[number[-1].upper()]
+    if not number.isdecimal():
+        raise UsageError(f"{text!r} is not a size: write octets, or a number with K, M, G or T")
+    return int(number) * unit
+
+
+def format_size(octets: int) -> str:
+    """The shortest text that :func:`parse_size` turns back into ``octets``."""
+    for letter in ("T", "G", "M", "K"):
+        if octets and octets % _UNITS[letter] == 0:
+            return f"{octets // _UNITS[letter]}{letter}"
+    return str(octets)
+
+
+@dataclass(frozen=True)
+class StubGuest:
+    """A guest of the stub described as data; sizes are in octets. docs/stub.md has the table of fields.
+
+    Make one with :meth:`pv64` or :meth:`parse`, which also take sizes as text. Raises UsageError for values
+    that make no sense; what depends on the machine (free memory) is checked when the guest is created.
+    """
+
+    kind: str = "pv64"
+    mem: int = 256 << 20
+    span: int = 0
+    max_mem: int = 0
+    spare_p2m: int = 0
+    holes: float = 0.0
+    p2m_vaddr: int = 0xFFFFC90000000000
+    tree: str = "no"
+    share_invalid: bool = True
+    fixmap: bool = True
+    packed: bool = False
+    filled: bool = True
+    vcpus: int = 1
+    offline_vcpus: tuple[int, ...] = ()
+    msrs: int = 2
+    xsave: int = 832
+    seed: int = 0
+    writes: int = 8
+    pt_updates: int = 1
+    hot: int = 0
+    writer: str = "calls"
+    rate: int = 20000
+    suspend: str = "ok"
+    ack_polls: int = 2
+    suspend_polls: int = 3
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind != "pv64":
+            raise UsageError(f"the stub has no {self.kind!r} guests, only pv64")
+        for name in sorted(_SIZES):
+            octets = getattr(self, name)
+            if octets < 0 or octets % PAGE_SIZE:
+                raise UsageError(f"{name}: {octets} is not a multiple of {PAGE_SIZE}")
+        for name, choice in (("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS)):
+            if getattr(self, name) not in choice:
+                raise UsageError(f"{name}: {getattr(self, name)!r} is none of {', '.join(choice)}")
+        for name in ("seed", "writes", "pt_updates", "rate", "msrs", "xsave", "ack_polls", "suspend_polls"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must not be negative")
+        if any(not 0 <= vcpu < 64 for vcpu in self.offline_vcpus):
+            raise UsageError("offline_vcpus: vcpus have numbers from 0 to 63")
+        if self.writer == "thread" and not self.rate:
+            raise UsageError("a writer thread needs a rate of at least 1 write a second")
+        if len(self.name.encode()) > 63 or not self.name.isprintable() or "," in self.name:
+            raise UsageError("name: at most 63 octets, printable, without commas")
+
+    @classmethod
+    def pv64(cls, **values: Any) -> StubGuest:
+        """A 64-bit PV guest; fields by name, sizes as octets or text: ``pv64(mem="64M", vcpus=2)``.
+
+        ``suspend="slow:N"`` is ``suspend="ok", suspend_polls=N``.
+        """
+        fields: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in _FIELDS or name == "kind":
+                raise UsageError(f"a stub guest has no {name!r}; it has {', '.join(_KEYS)}")
+            fields.update(_convert(name, value))
+        return cls(**fields)
+
+    @classmethod
+    def parse(cls, text: str) -> StubGuest:
+        """A guest from text like ``pv64:mem=1G,vcpus=2,writer=thread``. Raises UsageError."""
+        kind, _, rest = text.partition(":")
+        if kind != "pv64":
+            raise UsageError(f"{text!r} describes no stub guest: write pv64, or pv64:mem=1G,vcpus=2, ...")
+        values: dict[str, Any] = {}
+        for item in rest.split(",") if rest else ():
+            name, equals, value = item.partition("=")
+            if not equals or not name:
+                raise UsageError(f"{item!r} in {text!r} is not KEY=VALUE")
+            if name in values:
+                raise UsageError(f"{name} is given twice in {text!r}")
+            values[name] = value
+        return cls.pv64(**values)
+
+    def describe(self) -> str:
+        """The text from which :meth:`parse` makes this guest again."""
+        items = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "kind" and value != field.default:
+                items.append(f"{field.name}={_format(field.name, value)}")
+        return f"{self.kind}:{','.join(items)}" if items else self.kind
+
+    @property
+    def nr_pfns(self) -> int:
+        """How many pfns its p2m covers."""
+        return (max(self.mem, self.span) + self.spare_p2m) // PAGE_SIZE
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(StubGuest)}
+_KEYS = [name for name in _FIELDS if name != "kind"]
+
+
+def _number(name: str, value: Any, convert: Callable[[Any], Any]) -> Any:
+    try:
+        return convert(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name}: {value!r} is not a number") from None
+
+
+def _boolean(name: str, value: Any) -> bool:
+    known = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
+    answer = value if isinstance(value, bool) else known.get(str(value))
+    if answer is None:
+        raise UsageError(f"{name}: {value!r} is neither yes nor no")
+    return bool(answer)
+
+
+def _integer(value: Any) -> int:
+    return int(value, 0) if isinstance(value, str) else int(value)
+
+
+def _convert(name: str, value: Any) -> dict[str, Any]:
+    """The fields that ``name=value`` sets, value being text or already of the field's type."""
+    if name == "suspend":
+        return _convert_suspend(str(value))
+    if name in _SIZES:
+        return {name: parse_size(value)}
+    if name == "holes":
+        return {name: _number(name, value, float)}
+    if name == "offline_vcpus":
+        numbers = value.split("+") if isinstance(value, str) else value
+        return {name: tuple(_number(name, number, _integer) for number in numbers)}
+    default = _FIELDS[name].default
+    if isinstance(default, bool):
+        return {name: _boolean(name, value)}
+    if isinstance(default, int):
+        return {name: _number(name, value, _integer)}
+    return {name: str(value)}
+
+
+def _convert_suspend(text: str) -> dict[str, Any]:
+    kind, colon, polls = text.partition(":")
+    if kind != "slow":
+        return {"suspend": text}
+    if not colon or not polls.isdecimal():
+        raise UsageError(f"suspend: {text!r}; write slow:N with N calls until it is suspended")
+    return {"suspend": "ok", "suspend_polls": int(polls)}
+
+
+def _format(name: str, value: Any) -> str:
+    if name in _SIZES:
+        return format_size(value)
+    if name == "offline_vcpus":
+        return "+".join(str(vcpu) for vcpu in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "p2m_vaddr":
+        return hex(value)
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""What must hold of a stream, and who says so."""

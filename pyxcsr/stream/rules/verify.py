@@ -1,0 +1,196 @@
+"""Verifying a stream: every rule of the format, and whether the guest in it is whole.
+
+Xen's own verifier stops at the first problem and looks at structure only. This one goes on as long as it can
+find its way, and follows the memory too: pfns never sent, page tables, p2m frames and vcpus that refer to
+pages without contents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.stream import format as fmt
+from pyxcsr.stream import records as rec
+from pyxcsr.stream.format import DomainType, RecordType
+from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, RawRecord, StreamReader
+from pyxcsr.stream.rules.bodies import BodyRules
+from pyxcsr.stream.rules.complaints import RULES, Complaint, Complaints
+from pyxcsr.stream.rules.memory import MemoryRules
+from pyxcsr.stream.rules.order import OrderRules
+from pyxcsr.stream.wrapping import Container
+
+__all__ = ["RULES", "Complaint", "VerifyReport", "verify", "verify_nested"]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify found.
+
+    ``complaints`` in the order found, ``dropped`` more beyond the limit. ``guest`` is "PV", "HVM" or None
+    where the header says neither. ``octets`` and ``records`` were read, of the libxc stream if that is in a
+    container, which ``container`` describes then. ``entries`` and ``pages`` count
+    PAGE_DATA entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to
+    the highest pfn sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges
+    (first, last). ``memory_checked`` is False where the stream could not be followed to its END, so that
+    nothing is known about what is missing.
+    """
+
+    version: int
+    guest: str | None
+    octets: int
+    records: int
+    entries: int
+    pages: int
+    nr_pfns: int
+    nr_unsent: int
+    unsent: list[tuple[int, int]]
+    memory_checked: bool
+    complaints: list[Complaint]
+    dropped: int
+    container: Optional[Container] = None
+
+    @property
+    def ok(self) -> bool:
+        """True if there is nothing to complain about."""
+        return not self.complaints
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = dict(vars(self))
+        values["ok"] = self.ok
+        values["complaints"] = [complaint.to_dict() for complaint in self.complaints]
+        values["container"] = self.container and self.container.to_dict()
+        return values
+
+
+def verify(reader: StreamReader, *, limit: int = 10_000) -> VerifyReport:
+    """Reads the whole stream, and what follows it, and reports every breach of a rule.
+
+    ``limit`` bounds the complaints kept. Raises NotAStream if it is no libxc stream at all, OSError if it
+    cannot be read; everything else is a complaint.
+    """
+    return _Verifier(reader, Complaints(limit), nested=False).run()
+
+
+def verify_nested(reader: StreamReader, complaints: Complaints) -> VerifyReport:
+    """Reads a stream within another input up to its END, or as far as it can be followed, which ``reader.ended`` tells.
+
+    ``complaints`` takes what there is to say. Raises like ``verify``.
+    """
+    return _Verifier(reader, complaints, nested=True).run()
+
+
+class _Verifier:
+    def __init__(self, reader: StreamReader, complaints: Complaints, *, nested: bool) -> None:
+        self._reader = reader
+        self._complaints = complaints
+        self._nested = nested
+        self._records = 0
+        self._ended_at: int | None = None
+        self._memory = MemoryRules(complaints, pv=True)
+        self._version = 0
+        self._guest: str | None = None
+
+    def run(self) -> VerifyReport:
+        try:
+            self._read()
+        except NotAStream:
+            raise
+        except StreamTruncated as error:
+            self._add_error("truncated", error)
+        except StreamError as error:
+            rule = "domain-header" if error.record == DOMAIN_HEADER_NAME else "record-limit"
+            self._add_error(rule, error)
+        return self._report()
+
+    def _read(self) -> None:
+        self._check_image_header()
+        domain = self._reader.domain_header
+        self._guest = DomainType(domain.type).name
+        if domain.reserved:
+            text = f"the reserved field is 0x{domain.reserved:x}, not zero"
+            self._complaints.add(
+                "domain-reserved",
+                text,
+                offset=self._reader.start + fmt.IMAGE_HEADER.size,
+                record=DOMAIN_HEADER_NAME,
+            )
+        self._order = OrderRules(domain, self._version, self._complaints)
+        self._bodies = BodyRules(self._version, self._complaints)
+        self._memory = MemoryRules(self._complaints, pv=domain.is_pv)
+        for raw in self._reader.raw_records():
+            self._check(raw)
+            if raw.code == RecordType.END:
+                self._finish(raw.offset, pv=domain.is_pv)
+            elif raw.code == RecordType.CHECKPOINT and self._nested:
+                return  # records of libxl follow, then the libxc stream goes on: such streams are not followed
+
+    def _check_image_header(self) -> None:
+        image = self._reader.image_header
+        self._version = image.version
+        if image.options & fmt.OPTIONS_RESERVED or image.reserved:
+            text = f"options 0x{image.options:04x}, reserved fields 0x{image.reserved:012x}: not all zero"
+            self._complaints.add("image-reserved", text, offset=self._reader.start, record=IMAGE_HEADER_NAME)
+
+    def _check(self, raw: RawRecord) -> None:
+        self._records += 1
+        if any(raw.padding):
+            self._complaints.add(
+                "padding",
+                f"padding is {bytes(raw.padding).hex()}, not zero",
+                offset=raw.offset,
+                record=raw.name,
+            )
+        if not self._order.check(raw):
+            return
+        try:
+            record = rec.decode(raw.code, raw.body, raw.offset)
+        except StreamError as error:
+            self._add_error("length", error)
+            return
+        self._check_body(record)
+
+    def _check_body(self, record: rec.Record) -> None:
+        if isinstance(record, rec.PageData):
+            self._memory.page_data(record)
+        elif isinstance(record, rec.P2mFrames):
+            self._memory.p2m_frames(record)
+        elif isinstance(record, rec.Verify):
+            self._memory.compare_only()
+        else:
+            self._bodies.check(record)
+            if isinstance(record, rec.PvInfo) and record is self._bodies.pv_info:
+                self._memory.pv_info(record)
+
+    def _finish(self, end: int, *, pv: bool) -> None:
+        self._ended_at = end
+        self._order.finish(end)
+        self._bodies.finish(end, pv=pv)
+        self._memory.finish(end, self._bodies.references)
+        offset = self._reader.offset
+        rest = 0 if self._nested else self._reader.count_rest()
+        if rest:
+            text = f"{rest} octets follow END"
+            self._complaints.add("after-end", text, offset=offset, record=None)
+
+    def _add_error(self, rule: str, error: StreamError) -> None:
+        self._complaints.add(rule, str(error), offset=error.offset, record=error.record)
+
+    def _report(self) -> VerifyReport:
+        memory = self._memory
+        return VerifyReport(
+            version=self._version,
+            guest=self._guest,
+            octets=self._reader.offset - self._reader.start,
+            records=self._records,
+            entries=memory.entries,
+            pages=memory.pages,
+            nr_pfns=memory.nr_pfns,
+            nr_unsent=memory.nr_unsent,
+            unsent=memory.unsent,
+            memory_checked=self._ended_at is not None and memory.complete,
+            complaints=self._complaints.kept,
+            dropped=self._complaints.dropped,
+        )

@@ -1,0 +1,1 @@
+"""The algorithms: saving, restoring, following, recovering."""

@@ -1,0 +1,222 @@
+"""The handle itself: who may use it, what it releases, what the module is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import pyxcsr._stub
+
+import pyxcsr
+from pyxcsr.hypervisor import faults
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.transfer.saver import save
+
+
+def test_another_process_is_refused(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    pid = os.fork()
+    if pid == 0:  # the child must leave by _exit, whatever happens
+        status = 1
+        try:
+            hv.domain_info(domid)
+        except pyxcsr.UsageError as error:
+            status = 0 if "another process" in str(error) else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert hv.domain_info(domid).domid == domid
+
+
+def test_another_thread_at_the_same_time_is_refused(hv: StubBackend) -> None:
+    """A save stalls in one thread; another one tries the same handle."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    reader, writer = os.pipe()
+    stop, seen, refused = threading.Event(), [], []
+
+    def other() -> None:
+        while select.select([], [writer], [], 0)[1]:
+            time.sleep(0.01)
+        time.sleep(0.1)  # from here on the save is nearly always within one call, which waits for the pipe
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                hv.domain_info(domid)
+            except pyxcsr.UsageError as error:
+                refused.append(str(error))
+                break
+            except BaseException as error:
+                seen.append(error)
+        stop.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with pytest.raises(pyxcsr.XcsrError):
+        save(hv, domid, writer, cancel=stop.is_set)
+    thread.join()
+    os.close(reader)
+    os.close(writer)
+    assert refused and "another thread" in refused[0], seen
+
+
+def test_a_closed_handle_says_so() -> None:
+    hv = pyxcsr.open_hypervisor("stub")
+    hv.close()
+    hv.close()
+    with pytest.raises(pyxcsr.UsageError, match="closed"):
+        hv.domains()
+
+
+def test_closing_releases_what_is_open() -> None:
+    hv = pyxcsr.open_hypervisor("stub")
+    assert isinstance(hv, StubBackend)
+    hv.stub.reset()
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    guest = hv.stub.guest(domid)
+    leaves = [guest.mfn(x) for x in guest.leaf_pfns()]
+    p2m = hv.map_p2m(domid, guest.nr_pfns, leaves)
+    frames = hv.map_frames(domid, leaves[:1])
+    saving = hv.new_save(domid, guest.nr_pfns, p2m)
+    saving.logdirty_enable()
+    assert hv.stub.leaks() != {}
+    hv.close()
+    assert hv.stub.leaks(handles=True) == {}
+    for use in (frames.copy, saving.merge_deferred, p2m.leaf_pfns):
+        with pytest.raises(pyxcsr.UsageError):
+            use()
+
+
+def test_loads_are_bounded(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    with hv.map_frames(domid, [hv.stub.guest(domid).mfn(9)]) as frames:
+        assert frames.load64(4088) == int.from_bytes(frames.copy()[4088:], "little")
+        for offset in (-8, 4096, 4089):
+            with pytest.raises(pyxcsr.UsageError):
+                frames.load64(offset)
+
+
+def test_handles_do_not_mix(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    guest = hv.stub.guest(domid)
+    p2m = hv.map_p2m(domid, guest.nr_pfns, [guest.mfn(x) for x in guest.leaf_pfns()])
+    with pyxcsr.open_hypervisor("stub") as other, pytest.raises(pyxcsr.UsageError, match="another hypervisor handle"):
+        other.new_save(domid, guest.nr_pfns, p2m)
+    p2m.close()
+
+
+def test_kinds_and_codes_are_those_of_the_header() -> None:
+    lib = pyxcsr._stub.lib
+    assert (faults.E_OUTPUT, faults.E_PTE) == (lib.XCSR_E_OUTPUT, lib.XCSR_E_PTE)
+    assert (faults.E_PAGE, faults.E_P2M) == (lib.XCSR_E_PAGE, lib.XCSR_E_P2M)
+    assert (faults.E_INPUT, faults.E_STREAM, faults.E_STATE) == (lib.XCSR_E_INPUT, lib.XCSR_E_STREAM, lib.XCSR_E_STATE)
+    assert (faults.OTHER_PROCESS, faults.OTHER_THREAD) == (lib.XCSR_OTHER_PROCESS, lib.XCSR_OTHER_THREAD)
+
+
+@pytest.mark.parametrize(
+    "name", ["xcsr_error", "xcsr_domain", "xcsr_tsc", "xcsr_batch_result", "stub_guest_config", "stub_domain_state"]
+)
+def test_every_struct_of_the_cdef_is_the_compilers(name: str) -> None:
+    """cffi compares a struct with the compiler's view when it is first used: here at the latest."""
+    ffi = pyxcsr._stub.ffi
+    assert ffi.sizeof(name) > 0 and ffi.typeof(name).fields
+
+
+def test_modules_are_what_they_are_called() -> None:
+    """Objects of one variant must not have been linked into the other."""
+    assert hasattr(pyxcsr._stub.lib, "stub_reset")
+    try:
+        import pyxcsr._xen as xen
+    except ImportError:
+        pytest.skip("pyxcsr._xen was not built here, or its libraries are missing (libxen-dev)")
+    assert not hasattr(xen.lib, "stub_reset")
+    text = Path(str(xen.__file__)).read_bytes()
+    assert b"libxenctrl.so" in text and b"stub_reset" not in text
+    assert b"libxenctrl.so" not in Path(str(pyxcsr._stub.__file__)).read_bytes()
+
+
+def test_xen_where_there_is_none() -> None:
+    pytest.importorskip("pyxcsr._xen", reason="pyxcsr._xen was not built here (libxen-dev)", exc_type=ImportError)
+    if Path("/dev/xen/privcmd").exists():
+        pytest.skip("this is a Xen host")
+    with pytest.raises(pyxcsr.PrivilegeError) as caught:
+        pyxcsr.open_hypervisor("xen")
+    assert "dom0" in str(caught.value) and caught.value.errno in (errno.ENOENT, errno.EACCES)
+
+
+def test_there_is_no_other_backend() -> None:
+    with pytest.raises(pyxcsr.UsageError, match="xen and stub"):
+        pyxcsr.open_hypervisor("auto")
+
+
+def test_a_backend_that_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from pyxcsr.hypervisor import open as opening
+
+    real = opening.importlib.import_module
+
+    def not_built(name: str) -> object:
+        if name == "pyxcsr._xen":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name)
+
+    monkeypatch.delitem(sys.modules, "pyxcsr._xen", raising=False)
+    monkeypatch.setattr(opening.importlib, "import_module", not_built)
+    with pytest.raises(pyxcsr.BackendUnavailable, match=r"libxen-dev.*--backend stub"):
+        pyxcsr.open_hypervisor("xen")
+
+
+def test_the_public_names_exist() -> None:
+    assert set(pyxcsr.__all__) == {"__version__", *pyxcsr._WHERE}
+    for name in pyxcsr.__all__:
+        assert getattr(pyxcsr, name).__doc__ or name == "__version__"
+    with pytest.raises(AttributeError):
+        pyxcsr.nothing_of_the_kind  # noqa: B018
+
+
+def test_no_zero_copy_out_of_foreign_memory() -> None:
+    """privcmd's mappings refuse get_user_pages (EFAULT); over the stub's memfd these would look workable."""
+    text = Path(str(pyxcsr._stub.__file__)).read_bytes()
+    for name in (b"vmsplice", b"process_vm_readv", b"io_uring_"):
+        assert name not in text
+    source = Path(__file__).parents[2] / "csrc"
+    if source.exists():
+        core = b"".join(x.read_bytes() for x in source.glob("*.c"))
+        assert b"O_DIRECT" not in core and b"MSG_ZEROCOPY" not in core
+
+
+def test_no_module_shadows_a_public_name() -> None:
+    """Importing a submodule sets the package's attribute of that name: a function must not be called like one."""
+    import importlib
+    import pkgutil
+
+    for module in pkgutil.iter_modules(pyxcsr.__path__):
+        assert module.name not in pyxcsr.__all__, f"pyxcsr.{module.name} would hide the function"
+    importlib.import_module("pyxcsr.transfer.saver")
+    assert callable(pyxcsr.save)
+
+
+def test_an_input_or_output_that_cannot_be_one(hv: StubBackend, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer, folder = os.open(tmp_path / "fifo", os.O_WRONLY), os.open(tmp_path, os.O_RDONLY)
+    try:
+        for fd, words in ((writer, "writing only"), (folder, "is a directory"), (99999, "not open")):
+            with pytest.raises(pyxcsr.InputError, match=words) as caught:
+                hv.open_source(fd)
+            assert caught.value.offset == 0
+        for fd, words in ((reader, "reading only"), (99999, "not open")):
+            with pytest.raises(pyxcsr.OutputError, match=words):
+                hv.open_sink(fd)
+        os.close(reader)
+        with pytest.raises(pyxcsr.OutputError, match="nobody reads") as lost:
+            hv.open_sink(writer)
+        assert lost.value.errno == errno.EPIPE
+    finally:
+        os.close(writer)
+        os.close(folder)

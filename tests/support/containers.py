@@ -1,0 +1,69 @@
+"""libxl streams and xl save files of made-up guests, packed by hand, not by the code that is tested."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from pyxcsr.stream.format import DomainType
+from support import streams as build
+
+PV = build.assemble(build.pv64())
+HVM = build.assemble(build.hvm(), DomainType.HVM)
+
+MAGIC = b"Xen saved domain, xl format\n \x00 \r"
+END, LIBXC, XENSTORE, EMULATOR, CHECKPOINT_END, CHECKPOINT_STATE = range(6)
+
+LIBXL_HEADER = struct.pack(">QII", 0x4C6962786C466D74, 2, 0)
+
+
+def record(code: int, body: bytes = b"", padding: bytes | None = None) -> bytes:
+    """A libxl record."""
+    return struct.pack("<II", code, len(body)) + body + (bytes(-len(body) % 8) if padding is None else padding)
+
+
+def emulator(code: int, data: bytes, number: int = 2) -> bytes:
+    """An emulator's record."""
+    return record(code, struct.pack("<II", number, 0) + data)
+
+
+PAIRS = emulator(XENSTORE, b"physmap/c0000/start_addr\0f0000000\0physmap/c0000/name\0vga.vram\0")
+BLOB = emulator(EMULATOR, b"QEVM" + bytes(range(256)) * 40)
+
+
+def libxl(stream: bytes = PV, *after: bytes, header: bytes = LIBXL_HEADER) -> bytes:
+    """A libxl stream; ``after`` are records between the libxc stream and END."""
+    return b"".join([header, record(LIBXC), stream, *after, record(END)])
+
+
+def config(kind: str = "pv", name: str = "guest", **b_info: Any) -> dict[str, Any]:
+    """A configuration."""
+    memory = {"max_vcpus": 4, "avail_vcpus": [0, 1, 2], "max_memkb": 1 << 20, "target_memkb": 1 << 18, "video_memkb": 0}
+    return {
+        "c_info": {"type": kind, "name": name, "uuid": "00112233-4455-6677-8899-aabbccddeeff"},
+        "b_info": {**memory, **b_info},
+        "on_crash": "preserve",
+    }
+
+
+def text_of(what: dict[str, Any]) -> bytes:
+    """A configuration as libxl writes it, without the NUL."""
+    return json.dumps(what, indent=4).encode() + b"\n"
+
+
+def xl_header(length: int, *, must: int = 3, may: int = 0, order: int = 0x01020304) -> bytes:
+    """xl's header."""
+    return MAGIC + struct.pack("<4I", order, must, may, length)
+
+
+def xl(inner: bytes | None = None, text: bytes | None = None, **flags: int) -> bytes:
+    """An xl save file; ``text`` is the configuration with its NUL."""
+    text = text_of(config()) + b"\0" if text is None else text
+    data = struct.pack("<I", len(text)) + text
+    return xl_header(len(data), **flags) + data + (libxl() if inner is None else inner)
+
+
+HVM_LIBXL = libxl(HVM, PAIRS, BLOB)
+HVM_XL = xl(HVM_LIBXL, text_of(config("hvm")) + b"\0")
+PVH_XL = xl(libxl(HVM), text_of(config("pvh")) + b"\0")

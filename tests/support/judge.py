@@ -1,0 +1,123 @@
+"""Judges of a saved stream: the rules, Xen's own verifier, and the guest's true state."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any, Union
+
+from pyxcsr.frames import PageType
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.report import SaveReport
+from pyxcsr.stream.image import MemoryImage
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic
+from pyxcsr.stream.rules.verify import verify
+from pyxcsr.transfer.saver import save
+from support import oracle
+
+CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
+
+
+def save_to(hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> SaveReport:
+    """Saves into a file; the guest stays suspended."""
+    with open(path, "wb") as out:
+        return save(hv, domid, out, **options)
+
+
+def records(path: Union[str, Path]) -> list[Record]:
+    """All records of a stream but its pages."""
+    with open(path, "rb") as stream:
+        return [x for x in StreamReader(stream) if x.name != "PAGE_DATA"]
+
+
+def word(blob: Any, offset: int) -> int:
+    value: int = struct.unpack_from("<Q", blob, offset)[0]
+    return value
+
+
+def judge(hv: StubBackend, domid: int, path: Union[str, Path], xen: bool = True) -> None:
+    """Asserts that the stream is right in every way: the guest must be suspended still."""
+    judge_rules(path, xen)
+    judge_pages(hv, domid, path)
+    judge_state(hv, domid, path)
+
+
+def judge_rules(path: Union[str, Path], xen: bool = True) -> None:
+    with open(path, "rb") as stream:
+        found = verify(StreamReader(stream))
+    assert found.ok, [str(x) for x in found.complaints[:5]]
+    if xen and oracle.find_verifier():
+        accepted, text = oracle.accepts(path)
+        assert accepted, text[-2000:]
+
+
+def judge_pages(hv: StubBackend, domid: int, path: Union[str, Path], given_back: bool = False) -> None:
+    """Every pfn's last entry against the machine's own tables, by an expectation that shares no code with ours.
+
+    ``given_back``: pages that the guest gave back after they had been sent may still be there.
+    """
+    guest = hv.stub.guest(domid)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        image = MemoryImage(fd)
+        pfns = guest.pfns_with_memory()
+        for pfn, kind, page in zip(pfns, guest.types(pfns), guest.expected_pages(pfns)):
+            assert image.type_of(pfn) == kind, f"pfn {pfn:#x} is {image.type_of(pfn)}, not {kind}"
+            assert image.page(pfn) == page, f"pfn {pfn:#x} ({kind.name}) differs"
+        have = set(pfns)
+        for pfn, entry in image.entries.items():
+            if pfn >= guest.nr_pfns and image.page(pfn) == bytes(4096):
+                continue  # beyond the end of a p2m that has shrunk: what the receiver may write over
+            known = pfn in have or given_back or entry.type == PageType.XTAB
+            assert known, f"pfn {pfn:#x} has no memory, but an entry {entry}"
+    finally:
+        os.close(fd)
+
+
+def judge_state(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
+    guest, found = hv.stub.guest(domid), records(path)
+    by_name: dict[str, list[Record]] = {}
+    for record in found:
+        by_name.setdefault(record.name, []).append(record)
+    (tsc,) = by_name["X86_TSC_INFO"]
+    assert isinstance(tsc, TscInfo)
+    truth = hv.domain_tsc(domid)
+    assert (tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation) == (
+        truth.mode,
+        truth.khz,
+        truth.nsec,
+        truth.incarnation,
+    )
+    (shared,) = by_name["SHARED_INFO"]
+    assert isinstance(shared, SharedInfo)
+    assert bytes(shared.blob) == hv.read_frames(domid, [guest.state().shared_info_mfn])
+    online = [v for v in range(hv.domain_info(domid).max_vcpu_id + 1) if hv.vcpu_online(domid, v)]
+    basics = by_name["X86_PV_VCPU_BASIC"]
+    assert [x.vcpu_id for x in basics if isinstance(x, VcpuBasic)] == online
+    for basic in basics:
+        assert isinstance(basic, VcpuBasic)
+        judge_vcpu(hv, domid, basic)
+
+
+def judge_vcpu(hv: StubBackend, domid: int, basic: VcpuBasic) -> None:
+    """Each frame number in the record is the pfn of the frame that Xen's context names; all else is untouched."""
+    raw, mine = hv.vcpu_basic(domid, basic.vcpu_id), bytearray(basic.blob)
+
+    def pfn(mfn: int) -> int:
+        owner, found, _ = hv.stub.frame(mfn)
+        assert owner == domid and found is not None
+        return found
+
+    assert word(mine, CR3) == pfn(word(raw, CR3) >> 12) << 12
+    if word(raw, CR1):
+        assert word(mine, CR1) == (pfn(word(raw, CR1) >> 12) << 12 | 1)
+    assert word(mine, GDT0) == pfn(word(raw, GDT0))
+    rewritten = [CR3, CR1, *(GDT0 + 8 * i for i in range(14))]
+    if basic.vcpu_id == 0:
+        assert word(mine, RDX) == pfn(word(raw, RDX))
+        rewritten.append(RDX)
+    for at in rewritten:
+        mine[at : at + 8] = raw[at : at + 8]
+    assert bytes(mine) == raw

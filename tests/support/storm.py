@@ -1,0 +1,195 @@
+"""A guest that changes its p2m at random while somebody saves it: everything at once, and the same for a seed.
+
+``Storm(hv, seed)`` makes the guest; its ``hook`` is called at each library call of the saver, ``polled`` while the
+saver waits. Whatever it does is done by the guest itself, so only while it runs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.frames import PageType
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub.panel import StubError
+from pyxcsr.hypervisor.stub.text import StubGuest
+
+MAX_PFNS = 16000
+MAX_MEM = "64M"
+KINDS = ("honest", "honest", "honest", "honest", "honest", "honest", "honest", "liar", "liar", "never settles")
+
+
+class Storm:
+    """One guest and its doings. ``kind``: honest, a liar, or one that begins a change and never ends it."""
+
+    def __init__(self, hv: StubBackend, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.stub = hv.stub
+        self.tree = self.rng.choice(["no", "no", "no", "both", "only"])
+        self.text = self._guest(seed)
+        self.domid = hv.stub.create(StubGuest.parse(self.text))
+        self.guest = hv.stub.guest(self.domid)
+        self.guest_vcpus = StubGuest.parse(self.text).vcpus
+        self.live = self.rng.random() < 0.85
+        self.kind = self.rng.choice(KINDS) if self.tree != "only" else "honest"
+        self.structure = self.rng.choice([0.0, 0.01, 0.02, 0.04])
+        self.contents = self.rng.choice([0.0, 0.02, 0.1, 0.3])
+        self.often = self.rng.random() < 0.5  # the saver looks after each batch
+        self.max_iterations = self.rng.choice([1, 2, 5, 8])
+        self.done: dict[str, int] = {}
+        self.was: dict[int, int] = {}  # pfn -> the frame that it had
+        self.holding: Optional[int] = None
+        self.calls = 0
+        self.asked = False
+        self.never = self.rng.randrange(150) if self.kind == "never settles" else -1
+        if self.kind == "liar":
+            self.guest.set_honest(False)
+
+    def _guest(self, seed: int) -> str:
+        rng = self.rng
+        spare = rng.choice(["0", "0", "2M", "600M" if self.tree == "no" else "4M"])
+        vaddr = 0xFFFFC90000000000 + rng.choice([0, 0, rng.randrange(1 << 18) * 4096])
+        return (
+            f"pv64:mem={rng.choice([4, 6, 8, 12])}M,max_mem={MAX_MEM},seed={seed},holes={rng.choice([0, 0.1, 0.3])},"
+            f"tree={self.tree},spare_p2m={spare},p2m_vaddr={vaddr:#x},share_invalid={rng.choice(['yes', 'no'])},"
+            f"writes={rng.choice([0, 8, 40])},pt_updates={rng.choice([0, 1, 3])},vcpus={rng.choice([1, 2])}"
+        )
+
+    # -- when
+
+    def hook(self, name: str, count: int) -> None:
+        """At the entry of a library call."""
+        self.calls += 1
+        if not self.guest.running:
+            return
+        if name == "xs_write":  # it is asked to suspend: first it ends what it has begun
+            self.asked = True
+            self._end_hold()
+        if self._held(1, may_end=self.never < 0):
+            return
+        if self.calls > self.never >= 0:
+            self._begin_hold(1 << 60)
+            return
+        if self.rng.random() < self.structure:
+            self._act(self._structure_actions())
+        if self.rng.random() < self.contents:
+            self._act([self._out, self._in, self._in_same, self._and_back, self._move])
+
+    def polled(self) -> bool:
+        """While the saver waits for an even generation (its ``cancel``)."""
+        self._held(3, may_end=self.never < 0)
+        return False
+
+    def _act(self, actions: list[Callable[[], None]]) -> None:
+        action = self.rng.choice(actions)
+        try:
+            action()
+        except StubError:  # the page is in use, the guest has all it may: then it does nothing
+            return
+        name = action.__name__.strip("_")
+        self.done[name] = self.done.get(name, 0) + 1
+
+    def _structure_actions(self) -> list[Callable[[], None]]:
+        common = [self._replace, self._grow, self._shrink, self._into_the_spare]
+        if self.tree == "only":
+            return [*common, self._move_tree]
+        extra = [self._move_tree] if self.tree == "both" else []
+        slow = [] if self.asked else [self._hold]
+        return [*common, *extra, *slow, self._move_list, self._move_list, self._bump]
+
+    # -- a change that takes its time
+
+    def _begin_hold(self, calls: int) -> None:
+        self.guest.bump_generation(1)
+        self.holding = calls
+
+    def _hold(self) -> None:
+        self._begin_hold(self.rng.randrange(1, 12))
+
+    def _end_hold(self) -> None:
+        if self.holding is not None and self.never < 0:
+            self.guest.bump_generation(1)
+            self.holding = None
+
+    def _held(self, passed: int, may_end: bool) -> bool:
+        if self.holding is None:
+            return False
+        self.holding -= passed
+        if self.holding <= 0 and may_end:
+            self._end_hold()
+        return True
+
+    # -- structure
+
+    def _replace(self) -> None:
+        self.guest.replace_leaf(self.rng.randrange(self.guest.state().nr_leaves))
+
+    def _move_list(self) -> None:
+        base = 0xFFFFC90000000000 + self.rng.randrange(1 << 12) * (1 << 30)
+        self.guest.move_p2m(base + self.rng.randrange(1 << 18) * 4096, self.rng.random() < 0.3)
+
+    def _move_tree(self) -> None:
+        self.guest.move_tree()
+
+    def _bump(self) -> None:
+        self.guest.bump_generation(2 * self.rng.randrange(1, 4))
+
+    def _grow(self) -> None:
+        nr = self.guest.nr_pfns
+        if self.guest.state().missing_leaf_pfn is None and nr > MAX_PFNS:
+            return
+        self.guest.resize_p2m(nr + self.rng.randrange(1, 1200))
+        for _ in range(self.rng.randrange(4)):
+            self.guest.balloon_in(self.rng.randrange(nr, self.guest.nr_pfns))
+
+    def _shrink(self) -> None:
+        nr = self.guest.nr_pfns
+        to = max(512, nr - self.rng.randrange(1, 900))
+        for pfn in [p for p in self.guest.pfns_with_memory() if p >= to]:
+            self.guest.balloon_out(pfn)  # StubError where it is in use: then it does not shrink
+        self.guest.resize_p2m(to)
+
+    def _into_the_spare(self) -> None:
+        """Memory where there was none: a page of its own takes the place of the shared one."""
+        for _ in range(3):
+            self.guest.balloon_in(self.rng.randrange(self.guest.nr_pfns))
+
+    # -- contents
+
+    def _data(self) -> int:
+        return self.rng.choice(self.guest.pfns_of_type(PageType.NOTAB))
+
+    def _hole(self) -> int:
+        have = set(self.guest.pfns_with_memory())
+        end = min(self.guest.nr_pfns, MAX_PFNS)
+        for _ in range(64):
+            pfn = self.rng.randrange(end)
+            if pfn not in have:
+                return pfn
+        return next((p for p in range(end) if p not in have), 0)
+
+    def _out(self) -> None:
+        first = self._data()
+        for pfn in range(first, first + self.rng.randrange(1, 9)):
+            mfn = self.guest.mfn(pfn)
+            self.guest.balloon_out(pfn)
+            self.was[pfn] = mfn
+
+    def _in(self) -> None:
+        for _ in range(self.rng.randrange(1, 9)):
+            self.guest.balloon_in(self._hole())
+
+    def _in_same(self) -> None:
+        for pfn in self.rng.sample(sorted(self.was), min(len(self.was), 4)):
+            self.guest.balloon_in(pfn, self.was.pop(pfn))
+
+    def _and_back(self) -> None:
+        """Out and in, the same frame: the entry is as it was, the content is not, and nobody wrote the page."""
+        pfn = self._data()
+        mfn = self.guest.mfn(pfn)
+        self.guest.balloon_out(pfn)
+        self.guest.balloon_in(pfn, mfn)
+
+    def _move(self) -> None:
+        self.guest.move_page(self._data(), self._hole())

@@ -1,0 +1,87 @@
+"""What a saver leaves that was killed, and how it is undone."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from support.judge import judge_pages, judge_rules, save_to
+
+import pyxcsr
+from pyxcsr.cli.recover import told
+from pyxcsr.hypervisor.open import StubBackend
+
+SHUTDOWN = "/local/domain/{}/control/shutdown"
+
+
+def tracked(hv: StubBackend) -> int:
+    """A guest whose log-dirty mode somebody left on."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    save = hv.new_save(domid, 1024, None)
+    save.logdirty_enable()
+    hv.stub.fail("xc_shadow_control", 1, errno.EIO)  # its end is not carried out
+    save.close()
+    hv.stub.clear_failures()
+    assert hv.stub.guest(domid).state().logdirty
+    return domid
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_a_killed_save_is_undone(hv: StubBackend, tmp_path: Path, suspended: bool) -> None:
+    domid = tracked(hv)
+    if suspended:
+        pyxcsr.XenstoreSuspend(hv, domid)()
+    done = pyxcsr.recover(hv, domid)
+    assert (done.suspended, done.resumed, done.logdirty, done.left) == (suspended, suspended, "off", [])
+    state = hv.stub.guest(domid).state()
+    assert state.running and not state.logdirty and hv.stub.leaks() == {}
+    save_to(hv, domid, tmp_path / "s")
+    judge_rules(tmp_path / "s")
+    judge_pages(hv, domid, tmp_path / "s")
+    assert ("was resumed" in told(done)) is suspended
+
+
+def test_a_guest_that_runs_elsewhere_stays_suspended(hv: StubBackend) -> None:
+    domid = tracked(hv)
+    pyxcsr.XenstoreSuspend(hv, domid)()
+    done = pyxcsr.recover(hv, domid, resume=False)
+    state = hv.stub.guest(domid).state()
+    assert not state.running and not state.logdirty
+    assert done.suspended and not done.resumed and "stays suspended" in told(done)
+
+
+def test_a_request_that_nobody_waits_for_is_withdrawn(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", suspend="ignore"))
+    hv.stub.store_write(SHUTDOWN.format(domid), "suspend")
+    assert pyxcsr.recover(hv, domid).withdrawn
+    assert hv.stub.store_read(SHUTDOWN.format(domid)) == ""
+    assert hv.stub.guest(domid).state().running
+    hv.stub.store_write(SHUTDOWN.format(domid), "poweroff")
+    assert not pyxcsr.recover(hv, domid).withdrawn
+    assert hv.stub.store_read(SHUTDOWN.format(domid)) == "poweroff"
+
+
+def test_a_guest_that_is_well_is_left_alone(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    assert pyxcsr.recover(hv, domid) == pyxcsr.Recovery(domid)
+    hv.domain_pause(domid)
+    assert "xl unpause" in pyxcsr.recover(hv, domid).left[0]
+    hv.domain_unpause(domid)
+
+
+def test_a_hypervisor_without_shadow_paging(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    hv.stub.fail("xc_shadow_control", 1, errno.EOPNOTSUPP)
+    assert pyxcsr.recover(hv, domid).logdirty == "unsupported"
+
+
+def test_what_cannot_be_undone(hv: StubBackend) -> None:
+    with pytest.raises(pyxcsr.DomainNotFound):
+        pyxcsr.recover(hv, 99)
+    domid = tracked(hv)
+    hv.stub.fail("xc_shadow_control", 1, errno.EPERM)
+    with pytest.raises(pyxcsr.HypervisorError, match="domain 1"):
+        pyxcsr.recover(hv, domid)
+    hv.stub.clear_failures()
+    pyxcsr.recover(hv, domid)
