@@ -219,7 +219,7 @@ int ref_stub_batches(const void *const *functions, void *xch, void *fmem, uint32
     return 0;
 }
 
-/* ---- octets in and out ---- */
+/* ---- bytes in and out ---- */
 
 static int write_all(int fd, struct iovec *at, int left)
 {
@@ -243,7 +243,7 @@ static int write_all(int fd, struct iovec *at, int left)
     return 0;
 }
 
-/* The octets of a full pass: for each 1024 pages a record's head with their entries, and the pages in one piece. */
+/* The bytes of a full pass: for each 1024 pages a record's head with their entries, and the pages in one piece. */
 int ref_writev(int fd, const void *memory, uint64_t nr_pages)
 {
     static uint64_t head[3 + BATCH];

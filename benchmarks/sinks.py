@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.native import pump
 
 F_SETPIPE_SZ = 1031
-PIPE_OCTETS = 1 << 20
-SOCKET_OCTETS = 4 << 20
+PIPE_BYTES = 1 << 20
+SOCKET_BYTES = 4 << 20
 KINDS = ("null", "pipe", "socketpair", "tmpfs")
 
 
@@ -45,7 +45,7 @@ def null() -> Iterator[int]:
 def pipe() -> Iterator[int]:
     """A pipe of 1 MiB, read by another process."""
     reader, writer = os.pipe()
-    fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_OCTETS)
+    fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_BYTES)
     with _drained(reader):
         try:
             yield writer
@@ -58,8 +58,8 @@ def socketpair() -> Iterator[int]:
     """One end of a pair of stream sockets with buffers of 4 MiB if the system lets us; another process reads."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_OCTETS)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_OCTETS)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
     with _drained(theirs.detach()), ours:
         yield ours.fileno()
 

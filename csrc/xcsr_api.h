@@ -72,7 +72,7 @@ typedef struct xcsr_tsc {
 int xcsr_xen_version(xcsr *h, uint32_t *major, uint32_t *minor);
 int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out); /* -ESRCH: no such domain */
 int xcsr_domain_list(xcsr *h, uint32_t first, uint32_t max, xcsr_domain *out, uint32_t *nr);
-int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *octets);
+int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *nr_bytes);
 int xcsr_domain_pause(xcsr *h, uint32_t domid);
 int xcsr_domain_unpause(xcsr *h, uint32_t domid);
 int xcsr_domain_destroy(xcsr *h, uint32_t domid);
@@ -136,13 +136,13 @@ int xcsr_pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcp
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
 void xcsr_sink_close(xcsr_sink *s);
 /* Before the first write: the caller will fsync. Of a regular file the stream is brought to the disk while it
- * is written, room for so many octets is asked for (no more than will be needed), and only some megabytes
+ * is written, room for so many bytes is asked for (no more than will be needed), and only some megabytes
  * are left for the fsync (while a guest is paused, nothing is waited for); anything else is written to as before. */
 void xcsr_sink_durable(xcsr_sink *s, uint64_t expected);
-uint64_t xcsr_sink_arrived(const xcsr_sink *s); /* octets known to have reached the disk */
+uint64_t xcsr_sink_arrived(const xcsr_sink *s); /* bytes known to have reached the disk */
 int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
 int xcsr_sink_flush(xcsr_sink *s);
-uint64_t xcsr_sink_offset(const xcsr_sink *s); /* octets accepted so far */
+uint64_t xcsr_sink_offset(const xcsr_sink *s); /* bytes accepted so far */
 const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
 
 /* ---- save.c, logdirty.c, pass.c ---------------------------------------------------------------
@@ -156,7 +156,7 @@ typedef struct xcsr_batch_result {
     uint64_t nr_deferred; /* sent without data though the guest has a page: come again */
     uint64_t nr_tables;   /* page tables re-expressed in pfns */
     uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
-    uint64_t octets;      /* of the records */
+    uint64_t nr_bytes;      /* of the records */
     uint64_t next_pfn;    /* where the scan stands */
 } xcsr_batch_result;
 
@@ -228,12 +228,12 @@ int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t 
 int xcsr_source_open(int fd, int wait_ms, xcsr_source **out, xcsr_error *why);
 void xcsr_source_close(xcsr_source *s);
 int xcsr_source_read(xcsr_source *s, void *buf, size_t len);
-uint64_t xcsr_source_offset(const xcsr_source *s); /* octets taken so far */
+uint64_t xcsr_source_offset(const xcsr_source *s); /* bytes taken so far */
 const xcsr_error *xcsr_source_error(const xcsr_source *s);
 
 /* ---- restore.c, populate.c, localise.c --------------------------------------------------------
  * A domain being built: its p2m here, by pfn. limit: pfns it may ever have. Memory grows with
- * xcsr_restore_grow, nine octets a pfn, touched only where there is something. */
+ * xcsr_restore_grow, nine bytes a pfn, touched only where there is something. */
 typedef struct xcsr_page_result {
     uint32_t nr_entries, nr_pages, nr_tables, nr_populated;
     uint64_t nr_differing; /* compare mode: pages that are not what the guest has */
@@ -244,7 +244,7 @@ int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, xcsr_restore **out
 void xcsr_restore_free(xcsr_restore *r);
 int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns); /* no-op if not larger; -E2BIG beyond limit */
 void xcsr_restore_compare(xcsr_restore *r, uint32_t on);  /* from here on pages are compared, not written */
-/* The body of one PAGE_DATA record of length octets, read from src straight into the guest. */
+/* The body of one PAGE_DATA record of length bytes, read from src straight into the guest. */
 int xcsr_restore_pages(xcsr_restore *r, xcsr_source *src, uint64_t length, xcsr_page_result *out);
 uint64_t xcsr_restore_mfn(const xcsr_restore *r, uint64_t pfn);  /* ~0: no memory */
 uint32_t xcsr_restore_type(const xcsr_restore *r, uint64_t pfn); /* as sent last; XTAB if never */
@@ -263,7 +263,7 @@ int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t 
 
 /* ---- build.c: what a restored domain is told ------------------------------------------------- */
 int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len);
-int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t octets);
+int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes);
 int xcsr_set_tsc(xcsr *h, uint32_t domid, const xcsr_tsc *tsc);
 int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leaves_len, const void *msrs,
                         size_t msrs_len);

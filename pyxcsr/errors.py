@@ -135,7 +135,7 @@ class InputError(XcsrError):
 
 
 class StreamError(XcsrError):
-    """The stream is not what the specification says. Facts: offset (octets), record (name or None)."""
+    """The stream is not what the specification says. Facts: offset (bytes), record (name or None)."""
 
     def __init__(self, message: str, *, offset: int, record: Optional[str] = None, **facts: Any) -> None:
         super().__init__(message, offset=offset, record=record, **facts)
@@ -146,7 +146,7 @@ class StreamTruncated(StreamError):
 
 
 class NotAStream(StreamError):
-    """The first octets are not those of a libxc migration stream (garbage, legacy, or a container)."""
+    """The first bytes are not those of a libxc migration stream (garbage, legacy, or a container)."""
 
 
 class IncompleteStream(StreamError):

@@ -36,7 +36,7 @@ class PageType(enum.IntEnum):
 
     @property
     def has_data(self) -> bool:
-        """True if an entry of this type is followed by 4096 octets of page in the record."""
+        """True if an entry of this type is followed by 4096 bytes of page in the record."""
         return self < PageType.BROKEN
 
     @property

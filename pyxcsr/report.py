@@ -87,7 +87,7 @@ class SaveReport:
     """A save that has succeeded.
 
     ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
-    ``seconds_paused``: from then until the stream's last octet was written; ``logdirty_retried``: log-dirty
+    ``seconds_paused``: from then until the stream's last byte was written; ``logdirty_retried``: log-dirty
     mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
     sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``mapped_ahead``: batches
     whose pages a second thread mapped while the one before was written; ``warnings``: what was asked for and could not

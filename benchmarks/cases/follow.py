@@ -16,10 +16,10 @@ from benchmarks.savers import Ours
 
 NO_DEARER = Goal(0.98)
 SWEEP = Goal(0.7)
-OCTETS = 12  # a pfn: its entry, and what was sent
+BYTES = 12  # a pfn: its entry, and what was sent
 
 CACHES = 128 << 20
-"""More octets than any cache here holds."""
+"""More bytes than any cache here holds."""
 
 
 class Sweep:
@@ -40,7 +40,7 @@ class Sweep:
         self.save.logdirty_clean(False)
         if self.sweep(True).marked:
             raise AssertionError("the sweep found changes where there are none")
-        self.words = self.ffi.new("uint64_t[]", pages * OCTETS // 8)
+        self.words = self.ffi.new("uint64_t[]", pages * BYTES // 8)
         self.others = self.ffi.new("uint64_t[]", CACHES // 8)
         for words in (self.words, self.others):  # written: else all of it were one page of zeros
             self.ffi.memmove(words, b"\1" * (8 * len(words)), 8 * len(words))

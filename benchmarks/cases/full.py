@@ -1,4 +1,4 @@
-"""A full pass, guest suspended: ours beside libxenguest's and beside a bare writev of the same octets."""
+"""A full pass, guest suspended: ours beside libxenguest's and beside a bare writev of the same bytes."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class Bench:
         pfns = self.guest.pfns_of_type(PageType.L1TAB)
         pages = (self.guest.read_page(x) for x in pfns[: TABLES + 64])
         full = [page for page in pages if all(array("Q", page))]
-        octets = b"".join((full * TABLES)[:TABLES])
-        return self.ffi.from_buffer("uint64_t[]", bytearray(octets))
+        content = b"".join((full * TABLES)[:TABLES])
+        return self.ffi.from_buffer("uint64_t[]", bytearray(content))
 
     def random_tables(self) -> Any:
         """Entries of pages anywhere in the guest."""

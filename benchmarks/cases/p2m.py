@@ -75,10 +75,10 @@ class Bench:
 
 def _guest(span: str) -> StubGuest:
     """Its memory is spread over the span in pieces of 2 MiB, and holds the p2m (1 in 512) and as much again."""
-    octets = max(64 << 20, pages_of(span) * 16) >> 21 << 21
-    if octets >= pages_of(span) * PAGE:
+    nr_bytes = max(64 << 20, pages_of(span) * 16) >> 21 << 21
+    if nr_bytes >= pages_of(span) * PAGE:
         return describe(span)
-    return describe(str(octets), span=span, share_invalid=False, filled=False)
+    return describe(str(nr_bytes), span=span, share_invalid=False, filled=False)
 
 
 def run(context: Context) -> Iterator[Row]:

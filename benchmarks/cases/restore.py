@@ -1,4 +1,4 @@
-"""A restore: ours beside libxenguest's, and beside a bare read of the same octets into memory."""
+"""A restore: ours beside libxenguest's, and beside a bare read of the same bytes into memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _fed(path: Path) -> Iterator[int]:
 
 
 class Bench:
-    """A stream, the octets of its pages, and domains to restore into, one at a time."""
+    """A stream, the bytes of its pages, and domains to restore into, one at a time."""
 
     def __init__(self, context: Context, hv: Any, size: str, folder: Path) -> None:
         self.hv, self.size, self.library, self.repeats = hv, size, context.library, context.repeats

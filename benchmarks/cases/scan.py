@@ -41,8 +41,8 @@ def bitmap(ffi: Any, pfns: int, density: float, runs: bool, seed: int = 1) -> An
         piece = min(pfns // 64, 1 << 16)
         for word in range(piece):
             words[word] = sum((rng.random() < density) << bit for bit in range(64))
-        octets = bytes(ffi.buffer(words, piece * 8))
-        ffi.buffer(words)[:] = octets * (pfns // 64 // piece)
+        content = bytes(ffi.buffer(words, piece * 8))
+        ffi.buffer(words)[:] = content * (pfns // 64 // piece)
     return words
 
 

@@ -3,7 +3,7 @@
  *
  * How, without changing the flags of a descriptor that others share: sockets are sent to with
  * MSG_DONTWAIT; a pipe is opened again through /proc/self/fd, which makes a file description of our
- * own that can be non-blocking, or else gets no more than the PIPE_BUF octets that poll promises;
+ * own that can be non-blocking, or else gets no more than the PIPE_BUF bytes that poll promises;
  * regular files and devices are simply written to. */
 #include "io/sink.h"
 #include "io/durable.h"
@@ -41,7 +41,7 @@ struct xcsr_sink {
 
 /* A pipe's own 64 KiB wake writer and reader for every few pages; a megabyte is what any user may ask
  * for. Refused (a user's limit), the pipe serves as it is. */
-#define PIPE_OCTETS (1 << 20)
+#define PIPE_BYTES (1 << 20)
 
 /* Where the pipe is another user's it cannot be opened again: it is then written to as it is, a little
  * at a time. Fails if there is no reader (ENXIO). */
@@ -54,8 +54,8 @@ static int own_pipe(xcsr_sink *s, int flags)
         s->little = !(flags & O_NONBLOCK);
         return errno == ENXIO ? -EPIPE : 0;
     }
-    if (fcntl(fd, F_GETPIPE_SZ) < PIPE_OCTETS)
-        (void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
+    if (fcntl(fd, F_GETPIPE_SZ) < PIPE_BYTES)
+        (void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
     s->fd = fd;
     s->own = 1;
     return 0;
@@ -153,7 +153,7 @@ static void advance(xcsr_sink *s, size_t n)
 static int failed(xcsr_sink *s, int err, const char *op)
 {
     s->nr = 0;
-    return xcsr_fail(&s->error, XCSR_E_OUTPUT, err, op, "after %llu octets",
+    return xcsr_fail(&s->error, XCSR_E_OUTPUT, err, op, "after %llu bytes",
                      (unsigned long long)s->offset);
 }
 

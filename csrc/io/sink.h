@@ -10,7 +10,7 @@
  * are changed, until xcsr_sink_flush says 0 or an error. Returns as xcsr_sink_flush. */
 int sink_writev(xcsr_sink *s, struct iovec *iov, uint32_t nr);
 
-/* Where the next octet goes: in a file as it lies there, elsewhere from the stream's beginning. */
+/* Where the next byte goes: in a file as it lies there, elsewhere from the stream's beginning. */
 uint64_t sink_position(const xcsr_sink *s);
 
 /* From now on a paused guest waits for what is written, or not any more: no write waits for a disk then that

@@ -67,7 +67,7 @@ static int failed(xcsr_source *s, int err, const char *text)
 {
     s->nr = 0;
     s->buf = NULL;
-    return xcsr_fail(&s->error, XCSR_E_INPUT, err, "readv", "%s after %llu octets", text,
+    return xcsr_fail(&s->error, XCSR_E_INPUT, err, "readv", "%s after %llu bytes", text,
                      (unsigned long long)s->offset);
 }
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static void *lazy_memory(uint64_t octets) /* zero, and resident only where it is touched */
+static void *lazy_memory(uint64_t nr_bytes) /* zero, and resident only where it is touched */
 {
-    void *at = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(NULL, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return at == MAP_FAILED ? NULL : at;
 }
 
@@ -115,7 +115,7 @@ static int check_head(xcsr_restore *r, uint64_t length)
 {
     uint64_t count = r->head.count;
     if (!count || 8 + count * 8 > length)
-        return xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "a record of %llu octets cannot have %llu entries",
+        return xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "a record of %llu bytes cannot have %llu entries",
                          (unsigned long long)length, (unsigned long long)count);
     if (count > r->nr_pfns) /* more than one for each pfn: and memory for them is bounded by the domain */
         return xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "%llu entries for a guest of %llu pfns",
@@ -168,7 +168,7 @@ static int check_entries(xcsr_restore *r, uint64_t length)
     }
     unlist(r, i);
     if (!rc && length != 8 + 8ull * r->head.count + pages * XCSR_PAGE)
-        rc = xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "a record of %llu octets cannot have %u entries and %llu pages",
+        rc = xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "a record of %llu bytes cannot have %u entries and %llu pages",
                        (unsigned long long)length, r->head.count, (unsigned long long)pages);
     return rc;
 }

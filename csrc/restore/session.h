@@ -8,7 +8,7 @@
 
 #define ENTRY_PFN 0x000fffffffffffffull
 
-/* One octet a pfn. A pfn that was never sent is all zero: no memory, no data. */
+/* One byte a pfn. A pfn that was never sent is all zero: no memory, no data. */
 #define FLAG_TYPE 0x0f  /* as sent last */
 #define FLAG_SEEN 0x10  /* has had an entry */
 #define FLAG_DATA 0x20  /* its last entry had data */

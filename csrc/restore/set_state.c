@@ -8,7 +8,7 @@ int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, con
     XCSR_ENTER(h);
     xen_pfn_t frame = mfn;
     if (offset > XCSR_PAGE || len > XCSR_PAGE - offset)
-        return xcsr_fail_call(h, EINVAL, "xcsr_write_frame", "%zu octets at %llu are not within a page", len,
+        return xcsr_fail_call(h, EINVAL, "xcsr_write_frame", "%zu bytes at %llu are not within a page", len,
                               (unsigned long long)offset);
     char *at = xenforeignmemory_map(h->fmem, domid, PROT_READ | PROT_WRITE, 1, &frame, NULL);
     if (!at)
@@ -20,16 +20,16 @@ int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, con
     return 0;
 }
 
-int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t octets)
+int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes)
 {
     XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_set_address_size;
     op.domain = (domid_t)domid;
-    op.u.address_size.size = octets * 8;
+    op.u.address_size.size = nr_bytes * 8;
     if (xc_domctl(h->xch, &op))
-        return xcsr_fail_call(h, errno, "XEN_DOMCTL_set_address_size", "cannot make domain %u a %u-bit one", domid, octets * 8);
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_set_address_size", "cannot make domain %u a %u-bit one", domid, nr_bytes * 8);
     return 0;
 }
 
@@ -60,7 +60,7 @@ static int failed(xcsr *h, const char *op, uint32_t domid, uint32_t vcpu)
 
 static int wrong_size(xcsr *h, const char *op, size_t len)
 {
-    return xcsr_fail_call(h, EINVAL, op, "a vcpu's state cannot have %zu octets", len);
+    return xcsr_fail_call(h, EINVAL, op, "a vcpu's state cannot have %zu bytes", len);
 }
 
 int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len)
@@ -98,7 +98,7 @@ int xcsr_set_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data
         return wrong_size(h, "XEN_DOMCTL_setvcpuextstate", len);
     state = xc_hypercall_buffer_alloc(h->xch, state, len);
     if (!state)
-        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu octets", len);
+        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu bytes", len);
     memcpy(state, data, len);
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_setvcpuextstate;
@@ -120,7 +120,7 @@ int xcsr_set_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data,
         return wrong_size(h, "XEN_DOMCTL_set_vcpu_msrs", len);
     msrs = xc_hypercall_buffer_alloc(h->xch, msrs, len);
     if (!msrs)
-        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu octets", len);
+        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu bytes", len);
     memcpy(msrs, data, len);
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_set_vcpu_msrs;

@@ -278,7 +278,7 @@ static void gather(struct batch *b)
     b->head.count = b->nr;
     b->head.reserved = 0;
     b->result.nr_pfns = b->nr;
-    b->result.octets = 8ull + b->head.length;
+    b->result.nr_bytes = 8ull + b->head.length;
 }
 
 int batch_build(xcsr_save *s, struct batch *b)

@@ -166,7 +166,7 @@ static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
     sum->nr_deferred += one->nr_deferred;
     sum->nr_tables += one->nr_tables;
     sum->nr_ahead += one->nr_ahead;
-    sum->octets += one->octets;
+    sum->nr_bytes += one->nr_bytes;
     sum->next_pfn = one->next_pfn;
 }
 

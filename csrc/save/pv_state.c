@@ -12,10 +12,10 @@ struct out { /* records so far */
     size_t len, room;
 };
 
-static int need(xcsr *h, const struct out *o, size_t octets)
+static int need(xcsr *h, const struct out *o, size_t nr_bytes)
 {
-    return octets <= o->room - o->len ? 0
-                                      : xcsr_fail_call(h, ENOBUFS, "xcsr_pv_state", "%zu octets are too few", o->room);
+    return nr_bytes <= o->room - o->len ? 0
+                                      : xcsr_fail_call(h, ENOBUFS, "xcsr_pv_state", "%zu bytes are too few", o->room);
 }
 
 /* Makes a record of the body that follows a head's room at o->len, and goes on behind its padding. */

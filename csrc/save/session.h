@@ -9,7 +9,7 @@
 #include "save/kept.h"
 #include "xen/handle.h"
 
-struct batch_head { /* the record's header and PAGE_DATA's own: 16 octets */
+struct batch_head { /* the record's header and PAGE_DATA's own: 16 bytes */
     uint32_t type, length, count, reserved;
 };
 

@@ -1,6 +1,6 @@
 /* What of each pfn went into the stream last, so that a p2m that changes can be followed: a mark for each,
  * kept in leaves of as many pfns as a page of the p2m has. A leaf that is at most two runs, of frames in a row, up or
- * down, or of holes, is 16 octets; any other has four octets a pfn besides. An entry of the p2m and its mark agree
+ * down, or of holes, is 16 bytes; any other has four bytes a pfn besides. An entry of the p2m and its mark agree
  * if entry + 2 is the mark; so all bits of a p2m entry count, and the usual entry of a hole, all ones, agrees with
  * SENT_HOLE. */
 #ifndef XCSR_SENT_H

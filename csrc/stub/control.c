@@ -319,7 +319,7 @@ int stub_write_page(uint32_t domid, uint64_t pfn, uint64_t offset, const void *d
     int rc;
 
     if (offset > ST_PAGE_SIZE || length > ST_PAGE_SIZE - offset)
-        return st_error(EINVAL, "%lu octets at %lu do not lie in a page", (unsigned long)length,
+        return st_error(EINVAL, "%lu bytes at %lu do not lie in a page", (unsigned long)length,
                         (unsigned long)offset);
     st_lock();
     d = guest_with(domid, pfn, &rc);
@@ -535,7 +535,7 @@ int stub_get_vcpu(uint32_t domid, uint32_t vcpu, const char *field, uint64_t *va
 static int check_vcpu_value(const struct field *f, uint64_t value)
 {
     if (strcmp(f->name, "xsave_size") == 0 && value > ST_MAX_XSAVE)
-        return st_error(EINVAL, "at most %d octets of XSAVE state", ST_MAX_XSAVE);
+        return st_error(EINVAL, "at most %d bytes of XSAVE state", ST_MAX_XSAVE);
     if (strcmp(f->name, "nr_msrs") == 0 && value > ST_MAX_MSRS)
         return st_error(EINVAL, "at most %d MSRs", ST_MAX_MSRS);
     if (strcmp(f->name, "online") == 0 && value > 1)

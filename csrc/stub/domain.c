@@ -43,12 +43,12 @@ static bool in_xen_hole(uint64_t first, uint64_t last)
 
 static int check_p2m_range(const stub_guest_config *c)
 {
-    uint64_t octets = ((c->span + c->spare + ST_ENTRIES - 1) / ST_ENTRIES) << ST_PAGE_SHIFT;
-    uint64_t last = c->p2m_vaddr + octets - 1;
+    uint64_t nr_bytes = ((c->span + c->spare + ST_ENTRIES - 1) / ST_ENTRIES) << ST_PAGE_SHIFT;
+    uint64_t last = c->p2m_vaddr + nr_bytes - 1;
 
     if (c->p2m_vaddr & (ST_PAGE_SIZE - 1) || c->p2m_vaddr < HYPERVISOR_VIRT_START || last < c->p2m_vaddr
         || in_xen_hole(c->p2m_vaddr, last))
-        return st_error(EINVAL, "a p2m of %lu octets cannot be at %#lx", (unsigned long)octets,
+        return st_error(EINVAL, "a p2m of %lu bytes cannot be at %#lx", (unsigned long)nr_bytes,
                         (unsigned long)c->p2m_vaddr);
     return 0;
 }
@@ -60,9 +60,9 @@ static int check_counts(const stub_guest_config *c)
     if (c->offline_vcpus & 1 || (c->vcpus < 64 && c->offline_vcpus >> c->vcpus))
         return st_error(EINVAL, "vcpu 0 is online, and only existing vcpus can be offline");
     if (c->msrs > ST_MAX_MSRS || c->xsave > ST_MAX_XSAVE)
-        return st_error(EINVAL, "at most %d MSRs and %d octets of XSAVE state", ST_MAX_MSRS, ST_MAX_XSAVE);
+        return st_error(EINVAL, "at most %d MSRs and %d bytes of XSAVE state", ST_MAX_MSRS, ST_MAX_XSAVE);
     if (c->xsave && (c->xsave < 592 || c->xsave % 8))
-        return st_error(EINVAL, "XSAVE state is a multiple of 8 octets, at least 592");
+        return st_error(EINVAL, "XSAVE state is a multiple of 8 bytes, at least 592");
     if (memchr(c->name, 0, sizeof(c->name)) == NULL)
         return st_error(EINVAL, "the guest's name is too long");
     return 0;
@@ -86,14 +86,14 @@ int st_domain_check_config(const stub_guest_config *c)
     return rc ? rc : check_p2m_range(c);
 }
 
-static void *sparse(uint64_t octets)
+static void *sparse(uint64_t nr_bytes)
 {
-    void *at = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(NULL, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return at == MAP_FAILED ? NULL : at;
 }
 
-static uint64_t bitmap_octets(uint64_t pfns)
+static uint64_t bitmap_bytes(uint64_t pfns)
 {
     return (pfns + 63) / 64 * 8;
 }
@@ -105,7 +105,7 @@ static void domain_free(struct st_domain *d)
     if (d->mem)
         munmap(d->mem, d->cap_pfns * sizeof(*d->mem));
     if (d->bitmap)
-        munmap(d->bitmap, bitmap_octets(d->cap_pfns));
+        munmap(d->bitmap, bitmap_bytes(d->cap_pfns));
     free(d->leaf);
     st_vcpus_free(d);
     st_policy_free(d);
@@ -113,9 +113,9 @@ static void domain_free(struct st_domain *d)
 }
 
 /* An array by pfn with room for more. */
-static int widen(uint64_t **array, uint64_t old_octets, uint64_t octets)
+static int widen(uint64_t **array, uint64_t old_bytes, uint64_t nr_bytes)
 {
-    void *at = *array ? mremap(*array, old_octets, octets, MREMAP_MAYMOVE) : sparse(octets);
+    void *at = *array ? mremap(*array, old_bytes, nr_bytes, MREMAP_MAYMOVE) : sparse(nr_bytes);
 
     if (!at || at == MAP_FAILED)
         return -ENOMEM;
@@ -133,7 +133,7 @@ static int grow(struct st_domain *d, uint64_t cap)
         d->truth = mremap(d->truth, cap * word, old * word, 0);
         return -ENOMEM;
     }
-    if (widen(&d->bitmap, bitmap_octets(old), bitmap_octets(cap))) {
+    if (widen(&d->bitmap, bitmap_bytes(old), bitmap_bytes(cap))) {
         d->truth = mremap(d->truth, cap * word, old * word, 0);
         d->mem = mremap(d->mem, cap * word, old * word, 0);
         return -ENOMEM;
@@ -173,7 +173,7 @@ static struct st_domain *domain_alloc(uint64_t pfns)
     d->tsc = (struct st_tsc){ .khz = TSC_KHZ + d->id, .incarnation = 1, .nsec = TSC_NSEC };
     d->truth = sparse(pfns * sizeof(*d->truth));
     d->mem = sparse(pfns * sizeof(*d->mem));
-    d->bitmap = sparse(bitmap_octets(pfns));
+    d->bitmap = sparse(bitmap_bytes(pfns));
     if (d->truth && d->mem && d->bitmap)
         return d;
     domain_free(d);

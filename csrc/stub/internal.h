@@ -129,7 +129,7 @@ struct st_vcpu {
     uint64_t xfeature_mask;
     uint32_t xsave_size;
     uint32_t nr_msrs;
-    uint8_t *xsave;                     /* ST_MAX_XSAVE octets */
+    uint8_t *xsave;                     /* ST_MAX_XSAVE bytes */
     struct xen_domctl_vcpu_msr msrs[ST_MAX_MSRS];
 };
 

@@ -20,18 +20,18 @@ void st_mark_dirty(struct st_domain *d, uint64_t pfn)
     d->fault_count++;
 }
 
-static uint64_t piece_octets(uint64_t octets, uint64_t at)
+static uint64_t piece_bytes(uint64_t nr_bytes, uint64_t at)
 {
-    return octets - at < ST_PIECE_BITS / 8 ? octets - at : ST_PIECE_BITS / 8;
+    return nr_bytes - at < ST_PIECE_BITS / 8 ? nr_bytes - at : ST_PIECE_BITS / 8;
 }
 
 static void clear_bitmap(struct st_domain *d)
 {
-    uint64_t octets = (d->nr_pfns + 63) / 64 * 8;
+    uint64_t nr_bytes = (d->nr_pfns + 63) / 64 * 8;
 
-    for (uint64_t at = 0, piece = 0; at < octets; at += ST_PIECE_BITS / 8, piece++) {
+    for (uint64_t at = 0, piece = 0; at < nr_bytes; at += ST_PIECE_BITS / 8, piece++) {
         if (d->set_pieces[piece])
-            memset((uint8_t *)d->bitmap + at, 0, piece_octets(octets, at));
+            memset((uint8_t *)d->bitmap + at, 0, piece_bytes(nr_bytes, at));
         d->set_pieces[piece] = 0;
     }
     d->dirty_count = d->fault_count = 0;
@@ -82,21 +82,21 @@ int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned int sop, unsig
     return (int)st_end(ST_FN_xc_shadow_control, xch, control(domid, sop, mode));
 }
 
-/* Whole octets are written; what is past the bitmap's end, in the last octet too, is zero. */
+/* Whole bytes are written; what is past the bitmap's end, in the last byte too, is zero. */
 static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
 {
-    uint64_t octets = (pages + 7) / 8, have = (d->nr_pfns + 7) / 8;
+    uint64_t nr_bytes = (pages + 7) / 8, have = (d->nr_pfns + 7) / 8;
 
-    have = have < octets ? have : octets;
+    have = have < nr_bytes ? have : nr_bytes;
     for (uint64_t at = 0; at < have; at += ST_PIECE_BITS / 8) {
         if (d->set_pieces[at / (ST_PIECE_BITS / 8)])
-            memcpy(out + at, (uint8_t *)d->bitmap + at, piece_octets(have, at));
+            memcpy(out + at, (uint8_t *)d->bitmap + at, piece_bytes(have, at));
         else
-            memset(out + at, 0, piece_octets(have, at));
+            memset(out + at, 0, piece_bytes(have, at));
     }
-    memset(out + have, 0, octets - have);
+    memset(out + have, 0, nr_bytes - have);
     if (pages % 8)
-        out[octets - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
+        out[nr_bytes - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
 }
 
 static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffer_t *buffer,

@@ -71,7 +71,7 @@ size_t st_frames_in_a_row(const xen_pfn_t *frames, size_t max)
     return length;
 }
 
-static uint64_t m2p_octets(void)
+static uint64_t m2p_bytes(void)
 {
     return st.m2p_chunks * CHUNK_FRAMES * ST_PAGE_SIZE;
 }
@@ -86,7 +86,7 @@ static void machine_down(void)
 {
     st_window_forget();
     unmap(st.window, st.nr_frames << ST_PAGE_SHIFT);
-    unmap(st.m2p, m2p_octets());
+    unmap(st.m2p, m2p_bytes());
     unmap(st.frames, st.nr_frames * sizeof(*st.frames));
     if (st.fd >= 0)
         close(st.fd);
@@ -110,19 +110,19 @@ static uint64_t m2p_chunk_mfn(uint64_t chunk)
 
 static int map_m2p(void)
 {
-    const uint64_t chunk_octets = CHUNK_FRAMES * ST_PAGE_SIZE;
+    const uint64_t chunk_bytes = CHUNK_FRAMES * ST_PAGE_SIZE;
 
-    st.m2p = reserve(m2p_octets(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    st.m2p = reserve(m2p_bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     if (!st.m2p)
         return -ENOMEM;
     for (uint64_t chunk = 0; chunk < st.m2p_chunks; chunk++) {
-        uint8_t *at = (uint8_t *)st.m2p + chunk * chunk_octets;
+        uint8_t *at = (uint8_t *)st.m2p + chunk * chunk_bytes;
 
-        if (mmap(at, chunk_octets, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, st.fd,
+        if (mmap(at, chunk_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, st.fd,
                  (off_t)(m2p_chunk_mfn(chunk) << ST_PAGE_SHIFT)) == MAP_FAILED)
             return -ENOMEM;
     }
-    memset(st.m2p, 0xff, m2p_octets());
+    memset(st.m2p, 0xff, m2p_bytes());
     return 0;
 }
 
@@ -186,7 +186,7 @@ static int claim_foreign_frames(void)
 
 static int map_machine_again(void)
 {
-    memset(st.m2p, 0xff, m2p_octets());
+    memset(st.m2p, 0xff, m2p_bytes());
     return madvise(st.frames, st.nr_frames * sizeof(*st.frames), MADV_DONTNEED) < 0 ? -errno : 0;
 }
 

@@ -52,7 +52,7 @@ typedef struct {
     uint32_t writes;            /* data writes a tick */
     uint32_t pt_updates;        /* page-table updates a tick */
     uint32_t msrs;              /* MSRs a vcpu has state in, at most 8 */
-    uint32_t xsave;             /* octets of a vcpu's extended state, 0: no XSAVE */
+    uint32_t xsave;             /* bytes of a vcpu's extended state, 0: no XSAVE */
     uint32_t ack_polls;         /* calls until the guest acknowledges control/shutdown */
     uint32_t suspend_polls;     /* calls from there until it is suspended */
     stub_p2m_kind p2m_kind;

@@ -57,13 +57,13 @@ int xcsr_domain_list(xcsr *h, uint32_t first, uint32_t max, xcsr_domain *out, ui
     return 0;
 }
 
-int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *octets)
+int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *nr_bytes)
 {
     XCSR_ENTER(h);
     unsigned int width = 0;
     if (xc_domain_get_guest_width(h->xch, domid, &width))
         return xcsr_fail_call(h, errno, "xc_domain_get_guest_width", "cannot ask domain %u's width", domid);
-    *octets = width;
+    *nr_bytes = width;
     return 0;
 }
 

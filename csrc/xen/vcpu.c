@@ -7,7 +7,7 @@ static int give(xcsr *h, const char *op, const void *blob, size_t size, void *bu
     size_t capacity = *len;
     *len = size;
     if (size > capacity)
-        return xcsr_fail_call(h, ENOBUFS, op, "%zu octets do not fit into %zu", size, capacity);
+        return xcsr_fail_call(h, ENOBUFS, op, "%zu bytes do not fit into %zu", size, capacity);
     memcpy(buf, blob, size);
     return 0;
 }
@@ -45,7 +45,7 @@ static int get_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_
     if (xc_domctl(h->xch, &op))
         return failed(h, "XEN_DOMCTL_get_ext_vcpucontext", domid, vcpu);
     if (op.u.ext_vcpucontext.size > sizeof op.u.ext_vcpucontext)
-        return xcsr_fail_call(h, EPROTO, "XEN_DOMCTL_get_ext_vcpucontext", "Xen claims %u octets of state",
+        return xcsr_fail_call(h, EPROTO, "XEN_DOMCTL_get_ext_vcpucontext", "Xen claims %u bytes of state",
                               op.u.ext_vcpucontext.size);
     return give(h, "XEN_DOMCTL_get_ext_vcpucontext", &op.u.ext_vcpucontext, op.u.ext_vcpucontext.size, buf, len);
 }
@@ -65,7 +65,7 @@ static int get_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *
     DECLARE_HYPERCALL_BUFFER(uint8_t, state);
     state = xc_hypercall_buffer_alloc(h->xch, state, size);
     if (!state)
-        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu octets", size);
+        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for %zu bytes", size);
     set_xen_guest_handle(op.u.vcpuextstate.buffer, state);
     int rc = xc_domctl(h->xch, &op) ? failed(h, "XEN_DOMCTL_getvcpuextstate", domid, vcpu) : 0;
     if (!rc && op.u.vcpuextstate.size > size)

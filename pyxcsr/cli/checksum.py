@@ -17,7 +17,7 @@ from pyxcsr.errors import ChecksumMismatch, UsageError
 SUFFIX = ".xxh128"
 STEP = 4 << 20
 LINE_LIMIT = 8192
-"""Octets of a checksum file that are looked at: a digest of 32 characters and a file's name."""
+"""Bytes of a checksum file that are looked at: a digest of 32 characters and a file's name."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

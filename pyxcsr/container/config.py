@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple, NoReturn, Optional
 
 CONFIG_MAX = 4 << 20
-"""Longest configuration that is looked at, in octets; one of a guest with many devices has some 20 KiB."""
+"""Longest configuration that is looked at, in bytes; one of a guest with many devices has some 20 KiB."""
 
 STREAM_KINDS = {"pv": "PV", "hvm": "HVM", "pvh": "HVM"}
 """A configuration's guest type -> the domain type of the libxc stream (PVH guests are sent as HVM)."""
@@ -30,11 +30,11 @@ class GuestSummary(NamedTuple):
 def parse(text: bytes) -> dict[str, Any]:
     """The object in a configuration's text (without the NUL). Raises ValueError, saying why, if there is none."""
     if len(text) > CONFIG_MAX:
-        raise ValueError(f"{len(text)} octets, more than {CONFIG_MAX}")
+        raise ValueError(f"{len(text)} bytes, more than {CONFIG_MAX}")
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        raise ValueError(f"octet {error.start} is not UTF-8") from error
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno} column {error.colno}: {error.msg}") from error
     except RecursionError as error:

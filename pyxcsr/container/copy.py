@@ -19,22 +19,22 @@ from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.source import SKIP_STEP, Input, Source
 
 Put = Callable[[Union[bytes, memoryview]], None]
-"""Takes all octets it is given, or raises."""
+"""Takes all bytes it is given, or raises."""
 
 _HEADERS = fmt.IMAGE_HEADER.size + fmt.DOMAIN_HEADER.size
 
 
 @dataclass
 class Conversion:
-    """What was converted: from and to which kind, the guest (PV, HVM), octets written.
+    """What was converted: from and to which kind, the guest (PV, HVM), bytes written.
 
-    ``left_out``: octets of emulator records that the new kind has no place for.
+    ``left_out``: bytes of emulator records that the new kind has no place for.
     """
 
     source: Kind
     to: Kind
     guest: str = ""
-    octets: int = 0
+    nr_bytes: int = 0
     left_out: int = 0
 
 
@@ -44,7 +44,7 @@ def convert(file: Input, put: Put, *, to: Optional[Kind] = None, config: Optiona
     ``to`` is LIBXC by default if there is a container. ``config``, for XL only, is the JSON text to be put into the
     file; without it that of an xl save file is kept. Nothing is put before headers, guest type and configuration have
     been looked at. Raises UsageError where this cannot be done as asked, NotAStream, StreamTruncated, StreamError
-    (also for octets after the end), OSError, and what ``put`` raises.
+    (also for bytes after the end), OSError, and what ``put`` raises.
     """
     source = Source(file)
     return _Converter(source, put, cont.kind_of(source), to, config).run()
@@ -81,7 +81,7 @@ class _Converter:
 
     def _put(self, data: Union[bytes, memoryview]) -> None:
         self._put_all(data)
-        self._done.octets += len(data)
+        self._done.nr_bytes += len(data)
 
     def _take_xl(self) -> None:
         """Reads xl's header and configuration; the latter is kept unless there is another."""
@@ -179,7 +179,7 @@ class _Converter:
         code, length = fmt.RECORD_HEADER.unpack(head)
         name = fmt.record_name(code)
         if length > fmt.RECORD_LENGTH_MAX:
-            text = f"{name}: length {length} is above the limit of {fmt.RECORD_LENGTH_MAX} octets"
+            text = f"{name}: length {length} is above the limit of {fmt.RECORD_LENGTH_MAX} bytes"
             raise StreamError(text, offset=offset, record=name)
         if code == RecordType.CHECKPOINT:
             text = "this is a checkpointed stream (Remus, COLO), which has no single guest image in it"
@@ -188,7 +188,7 @@ class _Converter:
         self._copy(length + fmt.padding_of(length), offset, name)
         return int(code)
 
-    # Octets
+    # Bytes
 
     def _copy(self, left: int, offset: int, record: Optional[str]) -> None:
         while left:
@@ -200,7 +200,7 @@ class _Converter:
 
     def _truncated(self, offset: int, record: Optional[str]) -> StreamTruncated:
         return StreamTruncated(
-            f"the input ends at octet {self._source.offset}, within {record or 'the stream'}: it is not complete",
+            f"the input ends at byte {self._source.offset}, within {record or 'the stream'}: it is not complete",
             offset=offset,
             record=record,
             wanted=None,

@@ -18,7 +18,7 @@ from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.source import Source
 
-# The xl header: magic, byte order, mandatory flags, optional flags, length of the optional data (48 octets).
+# The xl header: magic, byte order, mandatory flags, optional flags, length of the optional data (48 bytes).
 XL_HEADER = struct.Struct("<32s4I")
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
 XL_BYTE_ORDER = 0x0102_0304
@@ -27,7 +27,7 @@ XL_STREAM_V2 = 0x2
 XL_MANDATORY = XL_CONFIG_IS_JSON | XL_STREAM_V2
 CONFIG_LENGTH = struct.Struct("<I")
 
-# The libxl header: ident, version, options (big-endian, 16 octets).
+# The libxl header: ident, version, options (big-endian, 16 bytes).
 LIBXL_HEADER = struct.Struct(">8sII")
 LIBXL_MAGIC = b"LibxlFmt"
 LIBXL_VERSION = 2
@@ -44,7 +44,7 @@ LIBXL_HEADER_NAME = "libxl header"
 
 
 class Kind(str, enum.Enum):
-    """What an input is, going by its first octets."""
+    """What an input is, going by its first bytes."""
 
     LIBXC = "libxc"
     LIBXL = "libxl"
@@ -81,14 +81,14 @@ def kind_of(source: Source) -> Kind:
 
 
 class XlHeader(NamedTuple):
-    """xl's header. ``optional_length`` is how many octets there are between it and the libxl stream."""
+    """xl's header. ``optional_length`` is how many bytes there are between it and the libxl stream."""
 
     mandatory_flags: int
     optional_flags: int
     optional_length: int
 
     def encode(self) -> bytes:
-        """The octets of the header."""
+        """The bytes of the header."""
         return XL_HEADER.pack(XL_MAGIC, XL_BYTE_ORDER, *self)
 
 
@@ -99,7 +99,7 @@ class LibxlHeader(NamedTuple):
     options: int = 0
 
     def encode(self) -> bytes:
-        """The octets of the header."""
+        """The bytes of the header."""
         return LIBXL_HEADER.pack(LIBXL_MAGIC, *self)
 
 
@@ -108,7 +108,7 @@ class OptionalData(NamedTuple):
 
     ``offset`` is where it begins. ``declared`` is the configuration's length by its own length field, or None where
     there is no such field; ``config`` the configuration as far as it is there, or None if it is longer than
-    CONFIG_MAX; ``rest`` how many octets follow it.
+    CONFIG_MAX; ``rest`` how many bytes follow it.
     """
 
     offset: int
@@ -131,7 +131,7 @@ class RecordHeader(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Octets that the whole record takes."""
+        """Bytes that the whole record takes."""
         return fmt.RECORD_HEADER.size + self.length + fmt.padding_of(self.length)
 
 
@@ -229,7 +229,7 @@ class ContainerReader:
         head = bytes(self.source.read(fmt.RECORD_HEADER.size))
         if len(head) < fmt.RECORD_HEADER.size:
             text = (
-                f"the input ends at octet {self.source.offset} "
+                f"the input ends at byte {self.source.offset} "
                 + ("within a record's header" if head else "without an END record of libxl")
                 + ": it is not complete"
             )
@@ -242,11 +242,11 @@ class ContainerReader:
         """The record behind which the libxc stream begins; StreamError if another is next, or one with a body."""
         first = self.record_header()
         if first.code != LibxlType.LIBXC_CONTEXT or first.length:
-            text = f"the first record is {first.name} of {first.length} octets, not an empty LIBXC_CONTEXT"
+            text = f"the first record is {first.name} of {first.length} bytes, not an empty LIBXC_CONTEXT"
             raise StreamError(text, offset=first.offset, record=first.name)
 
     def body(self, header: RecordHeader, room: int) -> Body:
-        """A record's body up to ``room`` octets; what is beyond is read and forgotten."""
+        """A record's body up to ``room`` bytes; what is beyond is read and forgotten."""
         kept = min(header.length, room)
         head = self._exactly(kept, header.offset, header.name)
         self._skip(header.length - kept, header.offset, header.name)
@@ -263,7 +263,7 @@ class ContainerReader:
 
     def _check(self, wanted: int, got: int, offset: int, name: str) -> None:
         if got < wanted:
-            text = f"the input ends at octet {self.source.offset}: {got} of {wanted} octets are there"
+            text = f"the input ends at byte {self.source.offset}: {got} of {wanted} bytes are there"
             raise StreamTruncated(text, offset=offset, record=name, wanted=wanted, got=got)
 
 

@@ -12,7 +12,7 @@ from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.wrapping import Container
 
 BODY_KEPT = 1 << 20
-"""Octets of a libxl record's body that are looked at; only xenstore data, which is some hundred octets, needs any."""
+"""Bytes of a libxl record's body that are looked at; only xenstore data, which is some hundred bytes, needs any."""
 
 _T = LibxlType
 _EMPTY = frozenset({_T.END, _T.LIBXC_CONTEXT, _T.CHECKPOINT_END})
@@ -45,13 +45,13 @@ def check_config(header: XlHeader, data: OptionalData, complaints: Complaints) -
         complain("xl-config", "there is no configuration: xl restore needs one as a file besides")
     if data.declared is None:
         if header.optional_length:
-            text = f"{header.optional_length} octets of optional data are too few for the configuration's length"
+            text = f"{header.optional_length} bytes of optional data are too few for the configuration's length"
             complain("xl-config-length", text)
         return
     if data.declared != left:
-        complain("xl-config-length", f"length {data.declared}, but there are {left} octets of optional data for it")
+        complain("xl-config-length", f"length {data.declared}, but there are {left} bytes of optional data for it")
     if data.config is None:
-        complain("xl-config-limit", f"{data.declared} octets, more than {conf.CONFIG_MAX}: not looked at")
+        complain("xl-config-limit", f"{data.declared} bytes, more than {conf.CONFIG_MAX}: not looked at")
     elif data.config:
         _check_text(header, data.config, complain)
 
@@ -61,7 +61,7 @@ def _check_text(header: XlHeader, config: bytes, complain: Any) -> None:
     if nul < 0:
         complain("xl-config-nul", "no NUL at the end: xl reads on beyond it")
     elif nul != len(config) - 1:
-        complain("xl-config-nul", f"a NUL at octet {nul} of {len(config)}: xl reads no further")
+        complain("xl-config-nul", f"a NUL at byte {nul} of {len(config)}: xl reads no further")
     if header.mandatory_flags & cont.XL_CONFIG_IS_JSON:
         try:
             problem = conf.problem(conf.parse(_without_nul(config)))
@@ -81,7 +81,7 @@ def note_config(header: XlHeader, data: OptionalData, facts: Container) -> None:
     if data.declared is None:
         return
     facts.config_offset = data.offset + cont.CONFIG_LENGTH.size
-    facts.config_octets = data.declared
+    facts.config_bytes = data.declared
     if data.config and header.mandatory_flags & cont.XL_CONFIG_IS_JSON:
         try:
             facts.config = conf.parse(_without_nul(data.config))
@@ -110,9 +110,9 @@ def check_body(header: RecordHeader, body: Body, complaints: Complaints) -> None
     if any(body.padding):
         complain("padding", f"padding is {body.padding.hex()}, not zero")
     if header.code in _EMPTY and header.length:
-        complain("libxl-length", f"{header.length} octets, must be 0")
+        complain("libxl-length", f"{header.length} bytes, must be 0")
     if header.code == _T.CHECKPOINT_STATE and header.length != _CHECKPOINT_STATE_LENGTH:
-        complain("libxl-length", f"{header.length} octets, must be {_CHECKPOINT_STATE_LENGTH}")
+        complain("libxl-length", f"{header.length} bytes, must be {_CHECKPOINT_STATE_LENGTH}")
     if header.code in cont.EMULATOR_TYPES:
         _check_emulator(header, body, complain)
 
@@ -120,14 +120,14 @@ def check_body(header: RecordHeader, body: Body, complaints: Complaints) -> None
 def _check_emulator(header: RecordHeader, body: Body, complain: Any) -> None:
     size = cont.EMULATOR_HEADER.size
     if header.length < size:
-        complain("libxl-length", f"{header.length} octets, must be at least {size}")
+        complain("libxl-length", f"{header.length} bytes, must be at least {size}")
         return
     emulator, _index = cont.EMULATOR_HEADER.unpack_from(body.head)
     if emulator not in cont.EMULATORS:
         complain("emulator-id", f"emulator {emulator} is not known")
     if header.code == _T.EMULATOR_XENSTORE_DATA:
         if header.length > len(body.head):
-            complain("emulator-xenstore", f"{header.length} octets, more than {BODY_KEPT}: not looked at")
+            complain("emulator-xenstore", f"{header.length} bytes, more than {BODY_KEPT}: not looked at")
             return
         problem = _why_bad_pairs(body.head[size:])
         if problem is not None:

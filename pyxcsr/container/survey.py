@@ -48,7 +48,7 @@ class _ContainerSurveyor:
                 raise
             self._problems.append(f"offset 0x{error.offset:x}: {error}")
         sums = self._survey or Survey(0, "unknown", "unknown")
-        self._facts.octets = self._source.offset
+        self._facts.nr_bytes = self._source.offset
         sums.container = self._facts
         sums.problems += self._problems
         return sums
@@ -79,7 +79,7 @@ class _ContainerSurveyor:
             0,
             cont.XL_HEADER_NAME,
             f"{flags}stream version 2; flags 0x{header.mandatory_flags:x}/0x{header.optional_flags:x}, "
-            f"{header.optional_length} octets of optional data",
+            f"{header.optional_length} bytes of optional data",
         )
         data = self._reader.optional_data(header)
         note_config(header, data, self._facts)
@@ -87,14 +87,14 @@ class _ContainerSurveyor:
             self._line(data.offset, cont.CONFIG_NAME, self._describe_config(data))
 
     def _describe_config(self, data: cont.OptionalData) -> str:
-        text = f"{data.declared} octets" if data.declared is not None else "no configuration"
+        text = f"{data.declared} bytes" if data.declared is not None else "no configuration"
         if self._facts.config is not None:
             text += f"; {conf.describe(conf.summary(self._facts.config))}"
         elif data.config is None:
             text += ", too long to be looked at"
         elif data.config:
             text += ", not a JSON object"
-        return text + (f"; {data.rest} octets follow it" if data.rest else "")
+        return text + (f"; {data.rest} bytes follow it" if data.rest else "")
 
     def _read_record(self) -> bool:
         """One record, and the libxc stream if that is what it announces; whether the next one can be found."""
@@ -135,5 +135,5 @@ def _describe(header: RecordHeader, head: bytes) -> str:
     if header.code in cont.EMULATOR_TYPES and len(head) == cont.EMULATOR_HEADER.size:
         emulator, index = cont.EMULATOR_HEADER.unpack(head)
         name = cont.EMULATORS.get(emulator, f"unknown emulator {emulator}")
-        return f"{name}, index {index}, {header.length - len(head)} octets"
-    return f"{header.length} octets" if header.length else ""
+        return f"{name}, index {index}, {header.length - len(head)} bytes"
+    return f"{header.length} bytes" if header.length else ""

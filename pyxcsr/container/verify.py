@@ -20,7 +20,7 @@ from pyxcsr.stream.wrapping import Container
 
 
 def verify_input(file: Input, *, limit: int = 10_000) -> VerifyReport:
-    """Verifies a libxc stream, a libxl stream or an xl save file, told apart by the first octets; may be a pipe.
+    """Verifies a libxc stream, a libxl stream or an xl save file, told apart by the first bytes; may be a pipe.
 
     Everything up to the input's end is read. Raises NotAStream if it is none of them or a legacy one, OSError if it
     cannot be read; everything else is a complaint, with offsets that are offsets in the input.
@@ -50,7 +50,7 @@ class _ContainerVerifier:
             if error.offset == 0:
                 raise
             self._add("libxl-header", error)
-        self._facts.octets = self._source.offset
+        self._facts.nr_bytes = self._source.offset
         report = self._report or _NOTHING
         return replace(
             report,
@@ -111,7 +111,7 @@ class _ContainerVerifier:
             pass
         rest = self._source.offset - rest_at
         if rest:
-            text = f"{rest} octets follow libxl's END"
+            text = f"{rest} bytes follow libxl's END"
             self._complaints.add("after-end", text, offset=rest_at, record=None)
 
     def _add(self, rule: str, error: StreamError) -> None:
@@ -121,7 +121,7 @@ class _ContainerVerifier:
 _NOTHING = VerifyReport(
     version=0,
     guest=None,
-    octets=0,
+    nr_bytes=0,
     records=0,
     entries=0,
     pages=0,

@@ -144,7 +144,7 @@ class RestoreOps(Protocol):
         """VERIFY: from here on pages are compared with the guest's."""
 
     def body_limit(self, code: int) -> int:
-        """How long a record of that type may be, in octets, for this domain."""
+        """How long a record of that type may be, in bytes, for this domain."""
 
     def stream_complete(self, offset: int) -> RestoredState:
         """All has come: is it whole? Then the guest gets its state. ``offset``: END's, for messages."""

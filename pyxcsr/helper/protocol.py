@@ -1,7 +1,7 @@
 """The messages between a save helper and libxl, as bytes, and the channel that carries them.
 
 A message is ``length:u16`` (of what follows), ``number:u16``, then its fields, all in host byte order
-and size without padding; a string is ``size:u32`` (its NUL counted), the octets and the NUL. libxl answers
+and size without padding; a string is ``size:u32`` (its NUL counted), the bytes and the NUL. libxl answers
 some messages with one int32. Source: Xen's ``tools/libs/light/libxl_save_msgs_gen.pl`` (the table of
 messages) and ``libxl_save_helper.c`` (the framing).
 """
@@ -46,7 +46,7 @@ NO_ERRNO = 0xFFFFFFFF
 
 MAX_CONTEXT = 64
 MAX_TEXT = 8192
-"""Longest strings sent, in octets without the NUL. The protocol's own limit is 65535 for a whole message."""
+"""Longest strings sent, in bytes without the NUL. The protocol's own limit is 65535 for a whole message."""
 
 _U16 = struct.Struct("=H")
 _I32 = struct.Struct("=i")
@@ -57,7 +57,7 @@ class ChannelClosed(XcsrError):
 
 
 def encode_string(text: str, limit: int) -> bytes:
-    """A STRING field: ``text`` as UTF-8, cut to ``limit`` octets at a character's border.
+    """A STRING field: ``text`` as UTF-8, cut to ``limit`` bytes at a character's border.
 
     NULs would end the string early for C, and line ends break xl's log: both become spaces.
     """
@@ -73,7 +73,7 @@ def frame(number: int, fields: bytes = b"") -> bytes:
     """A whole message: length, number, fields. Raises ValueError if it does not fit a u16 length."""
     length = 2 + len(fields)
     if length > 0xFFFF:
-        raise ValueError(f"message {number} of {length} octets does not fit the protocol")
+        raise ValueError(f"message {number} of {length} bytes does not fit the protocol")
     return _U16.pack(length) + _U16.pack(number) + fields
 
 
@@ -115,9 +115,9 @@ def encode_complete(retval: int, errno: int) -> bytes:
 
 
 def decode_answer(data: bytes) -> int:
-    """The int32 that libxl answers with. Raises ValueError unless it is four octets."""
+    """The int32 that libxl answers with. Raises ValueError unless it is four bytes."""
     if len(data) != _I32.size:
-        raise ValueError(f"an answer has {_I32.size} octets, not {len(data)}")
+        raise ValueError(f"an answer has {_I32.size} bytes, not {len(data)}")
     (value,) = _I32.unpack(data)
     return int(value)
 
@@ -130,7 +130,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def read_exactly(fd: int, size: int) -> bytes:
-    """Reads ``size`` octets, however they are cut up; returns fewer only at EOF. Raises OSError."""
+    """Reads ``size`` bytes, however they are cut up; returns fewer only at EOF. Raises OSError."""
     data = b""
     while len(data) < size:
         piece = os.read(fd, size - len(data))

@@ -332,8 +332,8 @@ class Backend:
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
         self._call(self._lib.xcsr_write_frame, domid, mfn, offset, data, len(data), domid=domid, mfn=mfn)
 
-    def set_domain_width(self, domid: int, octets: int) -> None:
-        self._call(self._lib.xcsr_set_width, domid, octets, domid=domid)
+    def set_domain_width(self, domid: int, nr_bytes: int) -> None:
+        self._call(self._lib.xcsr_set_width, domid, nr_bytes, domid=domid)
 
     def set_domain_tsc(self, domid: int, tsc: TscInfo) -> None:
         c = self._ffi.new("xcsr_tsc *")

@@ -74,7 +74,7 @@ class BatchResult(NamedTuple):
     nr_deferred: int
     nr_tables: int
     nr_ahead: int
-    octets: int
+    nr_bytes: int
     next_pfn: int
 
 
@@ -104,14 +104,14 @@ class SinkHandle(Protocol):
 
     @property
     def offset(self) -> int:
-        """Octets written so far."""
+        """Bytes written so far."""
 
     def write(self, data: bytes, again: Again) -> None:
         """Writes all of it. Raises OutputError, or what ``again`` raises."""
 
     def durable(self, expected: int) -> None:
         """Before the first write: the caller will fsync. A regular file is brought to the disk while it is written,
-        after room for ``expected`` octets was asked for; with any other output nothing changes."""
+        after room for ``expected`` bytes was asked for; with any other output nothing changes."""
 
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
@@ -124,7 +124,7 @@ class MappedFrames(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
     def load64(self, offset: int) -> int:
-        """One atomic 64-bit read, straight from the guest: never cached. ``offset``: octets, 8-aligned."""
+        """One atomic 64-bit read, straight from the guest: never cached. ``offset``: bytes, 8-aligned."""
 
     def copy(self) -> bytes:
         """The frames as they are now."""
@@ -218,10 +218,10 @@ class SourceHandle(Protocol):
 
     @property
     def offset(self) -> int:
-        """Octets read so far."""
+        """Bytes read so far."""
 
     def read(self, length: int, again: Again) -> bytes:
-        """So many octets; fewer only where the input ends. Raises InputError, or what ``again`` raises."""
+        """So many bytes; fewer only where the input ends. Raises InputError, or what ``again`` raises."""
 
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
@@ -307,7 +307,7 @@ class Hypervisor(Protocol):
         """One domain. Raises DomainNotFound."""
 
     def domain_width(self, domid: int) -> int:
-        """A PV guest's word size in octets: 4 or 8."""
+        """A PV guest's word size in bytes: 4 or 8."""
 
     def domain_pause(self, domid: int) -> None:
         """Pauses (counted by Xen)."""
@@ -389,9 +389,9 @@ class Hypervisor(Protocol):
         """What a restore needs. ``limit``: pfns that the domain may ever have."""
 
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
-        """Writes octets into one frame of a domain."""
+        """Writes bytes into one frame of a domain."""
 
-    def set_domain_width(self, domid: int, octets: int) -> None:
+    def set_domain_width(self, domid: int, nr_bytes: int) -> None:
         """Makes it a 32-bit (4) or 64-bit (8) PV guest."""
 
     def set_domain_tsc(self, domid: int, tsc: TscInfo) -> None:

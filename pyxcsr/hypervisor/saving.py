@@ -78,7 +78,7 @@ class Sink(Child):
 
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()
-        pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last octet is out
+        pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last byte is out
         rc = lib.xcsr_sink_write(sink, pinned, len(data))
         while rc == lib.XCSR_AGAIN:
             again()
@@ -155,7 +155,7 @@ class Save(Child):
             out.nr_deferred,
             out.nr_tables,
             out.nr_ahead,
-            out.octets,
+            out.nr_bytes,
             out.next_pfn,
         )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pyxcsr.frames import PageType
 
-# Image header: marker, id, version, options, reserved, reserved (big-endian, 24 octets).
+# Image header: marker, id, version, options, reserved, reserved (big-endian, 24 bytes).
 IMAGE_HEADER = struct.Struct(">QIIHHI")
 IMAGE_MARKER = 0xFFFF_FFFF_FFFF_FFFF
 IMAGE_ID = 0x5845_4E46
@@ -22,10 +22,10 @@ IMAGE_VERSIONS = (2, 3)
 OPTION_BIG_ENDIAN = 0x0001
 OPTIONS_RESERVED = 0xFFFE
 
-# Domain header: type, page_shift, reserved, xen_major, xen_minor (16 octets).
+# Domain header: type, page_shift, reserved, xen_major, xen_minor (16 bytes).
 DOMAIN_HEADER = struct.Struct("<IHHII")
 
-# Record header: type, body length without padding (8 octets). Bodies are padded to RECORD_ALIGN.
+# Record header: type, body length without padding (8 bytes). Bodies are padded to RECORD_ALIGN.
 RECORD_HEADER = struct.Struct("<II")
 RECORD_ALIGN = 8
 RECORD_LENGTH_MAX = 128 << 20
@@ -112,7 +112,7 @@ def record_name(code: int) -> str:
 
 
 def padding_of(length: int) -> int:
-    """How many octets of padding follow a body of ``length`` octets."""
+    """How many bytes of padding follow a body of ``length`` bytes."""
     return -length % RECORD_ALIGN
 
 
@@ -131,7 +131,7 @@ def unpack_entry(entry: int) -> tuple[int, int]:
 class VcpuLayout(NamedTuple):
     """Where the frame numbers stand in a vcpu_guest_context, whose ``size`` is the blob's length.
 
-    Offsets are in octets; ``word`` is the size of one number. ``ctrlreg1`` is None where the guest has no
+    Offsets are in bytes; ``word`` is the size of one number. ``ctrlreg1`` is None where the guest has no
     separate user page table (32-bit).
     """
 

@@ -33,7 +33,7 @@ class IncomingStream(StreamReader):
         got = self._source.read(fmt.RECORD_HEADER.size)
         if len(got) < fmt.RECORD_HEADER.size:
             raise StreamTruncated(
-                f"the stream ends at octet {self.offset} without an END record: it is not complete",
+                f"the stream ends at byte {self.offset} without an END record: it is not complete",
                 offset=offset,
                 record=None,
                 wanted=fmt.RECORD_HEADER.size,
@@ -42,7 +42,7 @@ class IncomingStream(StreamReader):
         code, length = fmt.RECORD_HEADER.unpack(got)
         if length > fmt.RECORD_LENGTH_MAX:
             raise StreamError(
-                f"{record_name(code)} at offset {offset}: length {length} is above {fmt.RECORD_LENGTH_MAX} octets",
+                f"{record_name(code)} at offset {offset}: length {length} is above {fmt.RECORD_LENGTH_MAX} bytes",
                 offset=offset,
                 record=record_name(code),
                 length=length,
@@ -62,6 +62,6 @@ class IncomingStream(StreamReader):
             self._exactly(piece, head.offset, head.name)
             left -= piece
 
-    def skipped(self, octets: int) -> None:
-        """Somebody else has taken so many octets from the input: offsets count them."""
-        self._source.offset += octets
+    def skipped(self, nr_bytes: int) -> None:
+        """Somebody else has taken so many bytes from the input: offsets count them."""
+        self._source.offset += nr_bytes

@@ -36,7 +36,7 @@ class RawRecord(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Octets that the whole record takes in the stream."""
+        """Bytes that the whole record takes in the stream."""
         return fmt.RECORD_HEADER.size + len(self.body) + len(self.padding)
 
 
@@ -62,7 +62,7 @@ class StreamReader:
 
     @property
     def offset(self) -> int:
-        """Where the reader stands: octets of the input read so far."""
+        """Where the reader stands: bytes of the input read so far."""
         return self._source.offset
 
     @property
@@ -106,7 +106,7 @@ class StreamReader:
             yield decode(raw.code, raw.body, raw.offset)
 
     def count_rest(self) -> int:
-        """Reads to the end of the input; how many octets followed what has been read."""
+        """Reads to the end of the input; how many bytes followed what has been read."""
         start = self.offset
         while len(self._source.read(1 << 20)):
             pass
@@ -154,7 +154,7 @@ class StreamReader:
         head = self._source.read(fmt.RECORD_HEADER.size)
         if not len(head):
             raise StreamTruncated(
-                f"the stream ends at octet {offset} without an END record: it is not complete",
+                f"the stream ends at byte {offset} without an END record: it is not complete",
                 offset=offset,
                 record=None,
                 wanted=fmt.RECORD_HEADER.size,
@@ -165,7 +165,7 @@ class StreamReader:
         code, length = fmt.RECORD_HEADER.unpack(head)
         if length > fmt.RECORD_LENGTH_MAX:
             raise StreamError(
-                f"length {length} is above the limit of {fmt.RECORD_LENGTH_MAX} octets",
+                f"length {length} is above the limit of {fmt.RECORD_LENGTH_MAX} bytes",
                 offset=offset,
                 record=record_name(code),
                 length=length,
@@ -181,7 +181,7 @@ class StreamReader:
 
     def _truncated(self, offset: int, record: str, wanted: int, got: int) -> StreamTruncated:
         return StreamTruncated(
-            f"the stream ends at octet {self.offset}: {got} of {wanted} octets are there",
+            f"the stream ends at byte {self.offset}: {got} of {wanted} bytes are there",
             offset=offset,
             record=record,
             wanted=wanted,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-# Octet 7 of an entry holds the type in its high half. Deleting from these octets the ones of types without
+# Byte 7 of an entry holds the type in its high half. Deleting from these bytes the ones of types without
 # data leaves as many as there are pages.
 _TOPS_WITHOUT_DATA = bytes(top for top in range(256) if not (0 <= top >> 4 <= 4 or 9 <= top >> 4 <= 12))
 
@@ -38,8 +38,8 @@ def words(buffer: Buffer) -> array[int]:
     return result
 
 
-def octets(numbers: Iterable[int]) -> bytes:
-    """64-bit numbers as little-endian octets."""
+def nr_bytes(numbers: Iterable[int]) -> bytes:
+    """64-bit numbers as little-endian bytes."""
     packed = array("Q", numbers)
     if sys.byteorder == "big":
         packed.byteswap()
@@ -48,7 +48,7 @@ def octets(numbers: Iterable[int]) -> bytes:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The first 24 octets. ``reserved`` holds both reserved fields as one number (48 bits)."""
+    """The first 24 bytes. ``reserved`` holds both reserved fields as one number (48 bits)."""
 
     version: int = fmt.IMAGE_VERSION
     options: int = 0
@@ -68,7 +68,7 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class DomainHeader:
-    """The 16 octets after the image header. ``xen_major`` 0: converted from a legacy image."""
+    """The 16 bytes after the image header. ``xen_major`` 0: converted from a legacy image."""
 
     type: int
     xen_major: int
@@ -89,7 +89,7 @@ class DomainHeader:
 
     @classmethod
     def decode(cls, body: Buffer) -> DomainHeader:
-        """The header from its 16 octets; the values are not checked."""
+        """The header from its 16 bytes; the values are not checked."""
         kind, page_shift, reserved, major, minor = fmt.DOMAIN_HEADER.unpack(body)
         return cls(kind, major, minor, page_shift, reserved)
 
@@ -137,7 +137,7 @@ class Record:
     def _head(cls, layout: struct.Struct, body: Buffer, offset: int) -> tuple[int, ...]:
         """The fixed part at the start of a body."""
         if len(body) < layout.size:
-            raise cls._wrong(offset, f"{len(body)} octets, must be at least {layout.size}")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be at least {layout.size}")
         return layout.unpack_from(body)
 
 
@@ -150,7 +150,7 @@ class _Empty(Record):
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
         if len(body):
-            raise cls._wrong(offset, f"{len(body)} octets, must be empty")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be empty")
         return cls()
 
 
@@ -184,7 +184,7 @@ class StaticDataEnd(_Empty):
 
 @dataclass(frozen=True)
 class PvInfo(Record):
-    """Guest width in octets (4, 8) and levels of its page tables (3, 4)."""
+    """Guest width in bytes (4, 8) and levels of its page tables (3, 4)."""
 
     TYPE = RecordType.X86_PV_INFO
     width: int
@@ -197,7 +197,7 @@ class PvInfo(Record):
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
         if len(body) != fmt.PV_INFO.size:
-            raise cls._wrong(offset, f"{len(body)} octets, must be {fmt.PV_INFO.size}")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be {fmt.PV_INFO.size}")
         width, levels, reserved = fmt.PV_INFO.unpack(body)
         return cls(width, levels, reserved)
 
@@ -216,14 +216,14 @@ class P2mFrames(Record):
     frames: Sequence[int]
 
     def encode(self) -> bytes:
-        return fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn) + octets(self.frames)
+        return fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn) + nr_bytes(self.frames)
 
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
         start, end = cls._head(fmt.P2M_FRAMES_HEADER, body, offset)
         rest = body[fmt.P2M_FRAMES_HEADER.size :]
         if len(rest) % 8:
-            raise cls._wrong(offset, f"{len(body)} octets, must be a multiple of 8")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be a multiple of 8")
         return cls(start, end, words(rest))
 
     def frames_wanted(self, width: int) -> int:
@@ -246,7 +246,7 @@ class PageData(Record):
 
     def encode(self) -> bytes:
         head = fmt.PAGE_DATA_HEADER.pack(len(self.entries), self.reserved)
-        return head + octets(self.entries) + bytes(self.pages)
+        return head + nr_bytes(self.entries) + bytes(self.pages)
 
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
@@ -254,14 +254,14 @@ class PageData(Record):
         start = fmt.PAGE_DATA_HEADER.size
         view = memoryview(body)
         if count * 8 > len(view) - start:
-            raise cls._wrong(offset, f"{len(view)} octets are too few for {count} entries")
+            raise cls._wrong(offset, f"{len(view)} bytes are too few for {count} entries")
         entries = bytes(view[start : start + count * 8])
         with_data = len(entries[7::8].translate(None, _TOPS_WITHOUT_DATA))
         wanted = start + count * 8 + with_data * PAGE_SIZE
         if len(view) != wanted:
             raise cls._wrong(
                 offset,
-                f"{len(view)} octets, must be {wanted} for {count} entries of which {with_data} have data",
+                f"{len(view)} bytes, must be {wanted} for {count} entries of which {with_data} have data",
             )
         return cls(words(entries), view[start + count * 8 :], reserved)
 
@@ -271,7 +271,7 @@ class PageData(Record):
         listed = list(pages)
         for pfn, kind, content in listed:
             if len(content) != (PAGE_SIZE if kind.has_data else 0):
-                raise ValueError(f"pfn 0x{pfn:x}: {len(content)} octets do not fit {kind.name}")
+                raise ValueError(f"pfn 0x{pfn:x}: {len(content)} bytes do not fit {kind.name}")
         entries = array("Q", [fmt.pack_entry(pfn, kind) for pfn, kind, _ in listed])
         return cls(entries, b"".join(content for _, _, content in listed))
 
@@ -288,8 +288,8 @@ class PageData(Record):
 
     @property
     def type_bits(self) -> bytes:
-        """The type of each entry, one octet each (values of PageType, where it knows them)."""
-        return octets(self.entries)[7::8].translate(_TOP_TO_TYPE)
+        """The type of each entry, one byte each (values of PageType, where it knows them)."""
+        return nr_bytes(self.entries)[7::8].translate(_TOP_TO_TYPE)
 
     def items(self) -> Iterable[tuple[int, int, memoryview | None]]:
         """(pfn, type bits, content or None) of each entry."""
@@ -393,7 +393,7 @@ class SharedInfo(_Blob):
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
         if len(body) != PAGE_SIZE:
-            raise cls._wrong(offset, f"{len(body)} octets, must be {PAGE_SIZE}")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be {PAGE_SIZE}")
         return cls(body)
 
 
@@ -414,7 +414,7 @@ class TscInfo(Record):
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
         if len(body) != fmt.TSC_INFO.size:
-            raise cls._wrong(offset, f"{len(body)} octets, must be {fmt.TSC_INFO.size}")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be {fmt.TSC_INFO.size}")
         return cls(*fmt.TSC_INFO.unpack(body))
 
 
@@ -442,7 +442,7 @@ class HvmParams(Record):
         count, reserved = cls._head(fmt.HVM_PARAMS_HEADER, body, offset)
         wanted = fmt.HVM_PARAMS_HEADER.size + count * fmt.HVM_PARAMS_ENTRY.size
         if len(body) != wanted:
-            raise cls._wrong(offset, f"{len(body)} octets, must be {wanted} for {count} parameters")
+            raise cls._wrong(offset, f"{len(body)} bytes, must be {wanted} for {count} parameters")
         entries = fmt.HVM_PARAMS_ENTRY.iter_unpack(body[fmt.HVM_PARAMS_HEADER.size :])
         return cls([(index, value) for index, value in entries], reserved)
 
@@ -570,7 +570,7 @@ def frame(record: Record) -> bytes:
     padding = fmt.padding_of(len(body))
     if len(body) + padding > fmt.RECORD_LENGTH_MAX:
         raise NotSupported(
-            f"{record.name} record of {len(body)} octets: a receiver takes at most {fmt.RECORD_LENGTH_MAX}",
+            f"{record.name} record of {len(body)} bytes: a receiver takes at most {fmt.RECORD_LENGTH_MAX}",
             record=record.name,
             length=len(body),
         )

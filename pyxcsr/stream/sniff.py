@@ -30,7 +30,7 @@ _EXTENDED_INFO_32 = b"\xff\xff\xff\xff"
 
 
 def describe(head: bytes) -> str:
-    """What ``head``, the first octets (up to 24) of an input that is not a libxc stream, belong to."""
+    """What ``head``, the first bytes (up to 24) of an input that is not a libxc stream, belong to."""
     if not head:
         return "the input is empty: nothing was saved into it, or the saver failed at once"
     for magic, what, advice in _CONTAINERS:
@@ -41,7 +41,7 @@ def describe(head: bytes) -> str:
             "not a version 2 or 3 stream but, as it seems, a legacy (version 1) image of Xen 4.5 or older; "
             "convert it with `convert-legacy-stream`, which comes with Xen, or restore it with a Xen that can"
         )
-    return f"not a libxc stream: it begins with {head[:8].hex(' ')}, not with eight octets ff"
+    return f"not a libxc stream: it begins with {head[:8].hex(' ')}, not with eight bytes ff"
 
 
 def _is_legacy(head: bytes) -> bool:

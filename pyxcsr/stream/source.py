@@ -1,4 +1,4 @@
-"""Octets of a stream, from a descriptor or a file object: in bounded steps, never more than asked for."""
+"""Bytes of a stream, from a descriptor or a file object: in bounded steps, never more than asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO, Union
 from pyxcsr.errors import UsageError
 
 READ_STEP = 8 << 20
-"""Octets allocated at most before any of them has arrived; an ordinary PAGE_DATA record fits in."""
+"""Bytes allocated at most before any of them has arrived; an ordinary PAGE_DATA record fits in."""
 
 SKIP_STEP = 1 << 20
 
@@ -19,7 +19,7 @@ Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 
 
 class Source:
-    """Counted reads. ``offset`` is the number of octets read so far; the input need not be seekable.
+    """Counted reads. ``offset`` is the number of bytes read so far; the input need not be seekable.
 
     A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it but by ``peek``.
     """
@@ -30,7 +30,7 @@ class Source:
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
 
     def read(self, wanted: int) -> memoryview:
-        """``wanted`` octets, or fewer where the input ends. Raises OSError, UsageError (non-blocking)."""
+        """``wanted`` bytes, or fewer where the input ends. Raises OSError, UsageError (non-blocking)."""
         pieces: list[bytearray] = []
         left = wanted
         while left:
@@ -45,13 +45,13 @@ class Source:
         return memoryview(whole).toreadonly()
 
     def peek(self, wanted: int) -> bytes:
-        """The next ``wanted`` octets, or fewer where the input ends; they stay to be read. For some few octets."""
+        """The next ``wanted`` bytes, or fewer where the input ends; they stay to be read. For some few bytes."""
         if len(self._ahead) < wanted:
             self._ahead += self._step(wanted - len(self._ahead), fresh=True)
         return self._ahead[:wanted]
 
     def skip(self, wanted: int) -> int:
-        """Reads so many octets in bounded steps and forgets them; how many there were."""
+        """Reads so many bytes in bounded steps and forgets them; how many there were."""
         start = self.offset
         while self.offset - start < wanted:
             step = min(wanted - (self.offset - start), SKIP_STEP)

@@ -51,7 +51,7 @@ def type_name(kind: int) -> str:
 
 @dataclass
 class Line:
-    """One record, or ``count`` PAGE_DATA records that follow one another. ``size`` in octets, all of them."""
+    """One record, or ``count`` PAGE_DATA records that follow one another. ``size`` in bytes, all of them."""
 
     offset: int
     name: str
@@ -78,7 +78,7 @@ class Pass:
 class Survey:
     """Sums over a stream, as far as it has been read; ``container`` describes what is around it, if anything.
 
-    ``page_types``: name -> entries; ``vcpus``: id -> {record: octets of content}; ``nr_pfns``: the size of
+    ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``problems`` are
     bodies that could not be understood, and what ended the reading early.
     """
@@ -87,7 +87,7 @@ class Survey:
     guest: str
     xen: str
     records: int = 0
-    octets: int = 0
+    nr_bytes: int = 0
     entries: int = 0
     pages: int = 0
     nr_pfns: int = 0
@@ -149,7 +149,7 @@ class _Surveyor:
         except StreamError as error:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()
-        sums.octets = self._reader.offset - self._reader.start
+        sums.nr_bytes = self._reader.offset - self._reader.start
         return sums
 
     def _take(self, raw: RawRecord) -> None:
@@ -290,7 +290,7 @@ def describe(record: rec.Record) -> str:
 
 
 def _describe_vcpu(record: Any) -> str:
-    return f"vcpu {record.vcpu_id}, {len(record.blob)} octets"
+    return f"vcpu {record.vcpu_id}, {len(record.blob)} bytes"
 
 
 def _describe_xsave(record: rec.VcpuXsave) -> str:
@@ -333,7 +333,7 @@ _DESCRIPTIONS: dict[type[rec.Record], Callable[[Any], str]] = {
     rec.TscInfo: _describe_tsc,
     rec.CpuidPolicy: _describe_policy,
     rec.MsrPolicy: _describe_msr_policy,
-    rec.HvmContext: lambda record: f"{len(record.blob)} octets",
+    rec.HvmContext: lambda record: f"{len(record.blob)} bytes",
     rec.HvmParams: lambda record: ", ".join(f"{index}: 0x{value:x}" for index, value in record.params),
-    rec.Unknown: lambda record: f"{len(record.blob)} octets",
+    rec.Unknown: lambda record: f"{len(record.blob)} bytes",
 }

@@ -10,18 +10,18 @@ from typing import Any, Optional
 class Container:
     """A container and its parts. Offsets are in the input; what was not there or not reached is None.
 
-    ``kind``: libxl or xl. ``octets``: read in all. ``complete``: libxl's END has been read. ``config``: the parsed
-    JSON, ``config_octets`` its length with the NUL, ``guest`` what it says in short. ``records`` counts libxl's.
+    ``kind``: libxl or xl. ``bytes``: read in all. ``complete``: libxl's END has been read. ``config``: the parsed
+    JSON, ``config_bytes`` its length with the NUL, ``guest`` what it says in short. ``records`` counts libxl's.
     """
 
     kind: str
-    octets: int = 0
+    nr_bytes: int = 0
     complete: bool = False
     records: int = 0
     mandatory_flags: Optional[int] = None
     optional_flags: Optional[int] = None
     config_offset: Optional[int] = None
-    config_octets: Optional[int] = None
+    config_bytes: Optional[int] = None
     guest: Optional[dict[str, Any]] = None
     config: Optional[dict[str, Any]] = None
     libxl_offset: Optional[int] = None

@@ -46,7 +46,7 @@ def restore(
     """Restores the libxc stream (version 2 or 3) in ``in_``, a descriptor or an object that has one, into a domain.
 
     The domain exists, is paused and has no memory yet, as libxl makes it before a restore. Exactly the stream is read,
-    up to the last octet of its END record. ``store_evtchn`` and the like: the new event channels and their owners.
+    up to the last byte of its END record. ``store_evtchn`` and the like: the new event channels and their owners.
     ``static_data_done``: called once with what the stream's CPU policy lacks (bit 0 CPUID, bit 1 MSR).
     ``progress``, ``cancel``: as for :func:`pyxcsr.save`.
 
@@ -148,7 +148,7 @@ class _Restorer:
             )
         limit = self._ops.body_limit(head.code)
         if head.length > limit:
-            raise self._wrong(head, f"has {head.length} octets; for this domain it can have {limit}")
+            raise self._wrong(head, f"has {head.length} bytes; for this domain it can have {limit}")
         return self._known(head)
 
     def _known(self, head: Head) -> bool:
@@ -186,7 +186,7 @@ class _Restorer:
     def _pages(self, head: Head) -> None:
         self._before_guest_state(head)
         if head.length % 8 or head.length < 16:
-            raise self._wrong(head, f"cannot have {head.length} octets")
+            raise self._wrong(head, f"cannot have {head.length} bytes")
         done = self._ops.pages(self._source, head.length, head.offset)
         self._note_taken(head)
         if self._comparing:

@@ -163,8 +163,8 @@ int main(void) {
 def test_offsets_are_those_of_xens_headers(tmp_path: Path) -> None:
     if not Path("/usr/include/xenctrl.h").exists():
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
-    from pyxcsr.guest.pv.p2m import shared_info as s
     from pyxcsr.guest.pv import vcpu_context as v
+    from pyxcsr.guest.pv.p2m import shared_info as s
 
     (tmp_path / "o.c").write_text(OFFSETS)
     done = run("cc", "-o", str(tmp_path / "o"), str(tmp_path / "o.c"))

@@ -1,4 +1,4 @@
-"""``pyxcsr convert``: out of every container and into each, the same octets; constant memory; no half-written file."""
+"""``pyxcsr convert``: out of every container and into each, the same bytes; constant memory; no half-written file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def case_id(value: object) -> str:
 def converted(data: bytes, to: str | None = None, config: bytes | None = None) -> tuple[bytes, Conversion]:
     out = io.BytesIO()
     done = convert(io.BytesIO(data), out.write, to=Kind(to) if to else None, config=config)
-    assert done.octets == len(out.getvalue())
+    assert done.nr_bytes == len(out.getvalue())
     return out.getvalue(), done
 
 
@@ -114,9 +114,9 @@ def test_what_makes_no_sense(data: bytes, to: str | None, config: bytes | None, 
         (c.libxl(header=struct.pack(">8sII", b"LibxlFmt", 1, 0)), NotAStream, "version 1"),
         (c.xl(c.PV), NotAStream, "not a libxl stream"),
         (c.libxl(b"garbage"), NotAStream, "not a libxc stream"),
-        (c.libxl(c.PV[:30]), StreamError, "of 16 octets|unknown|neither"),
-        (c.LIBXL_HEADER + c.record(c.END), StreamError, "libxl END of 0 octets"),
-        (c.LIBXL_HEADER + c.record(c.LIBXC, b"x") + c.PV, StreamError, "of 1 octets"),
+        (c.libxl(c.PV[:30]), StreamError, "of 16 bytes|unknown|neither"),
+        (c.LIBXL_HEADER + c.record(c.END), StreamError, "libxl END of 0 bytes"),
+        (c.LIBXL_HEADER + c.record(c.LIBXC, b"x") + c.PV, StreamError, "of 1 bytes"),
         (c.libxl(c.PV, c.record(7)), StreamError, "unknown 0x00000007"),
         (c.libxl(c.PV, c.record(c.CHECKPOINT_END)), StreamError, "CHECKPOINT_END"),
         (c.libxl(c.PV, c.record(c.LIBXC) + c.PV), StreamError, "LIBXC_CONTEXT"),
@@ -177,7 +177,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     source.write_bytes(c.xl())
     done = run(source, raw)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.decode() == f"{raw}: libxc stream of a PV guest, {len(c.PV)} octets, from an xl save file\n"
+    assert done.stdout.decode() == f"{raw}: libxc stream of a PV guest, {len(c.PV)} bytes, from an xl save file\n"
     assert raw.read_bytes() == c.PV and raw.stat().st_mode & 0o777 == 0o600
     done = run("--to", "xl", "--config", source, raw, again)
     assert done.returncode == 0 and again.read_bytes() == c.xl()
@@ -188,7 +188,7 @@ def test_pipes() -> None:
     done = run("-", "-", data=c.HVM_XL)
     assert done.returncode == 0 and done.stdout == c.HVM
     assert b"libxc stream of an HVM guest" in done.stderr
-    assert f"{len(c.PAIRS + c.BLOB)} octets of the device model's state were left out".encode() in done.stderr
+    assert f"{len(c.PAIRS + c.BLOB)} bytes of the device model's state were left out".encode() in done.stderr
 
 
 def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_onto_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "data", "status", "said"),
     [
-        (("-", "out"), c.xl()[:-1], 1, b"ends at octet"),
+        (("-", "out"), c.xl()[:-1], 1, b"ends at byte"),
         (("-", "out"), c.PV, 2, b"--to says"),
         (("-", "out"), b"garbage", 1, b"not a libxc stream"),
         (("none", "out"), b"", 1, b"No such file"),

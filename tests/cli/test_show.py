@@ -51,7 +51,7 @@ def test_elsewhere_a_line_for_each_pass_and_phase(hv: StubBackend, tmp_path: Pat
     assert len([x for x in lines if x.startswith("pass ")]) == len(report.passes), lines
 
 
-def test_nothing_before_the_first_octet() -> None:
+def test_nothing_before_the_first_byte() -> None:
     out = Terminal()
     ProgressLine(out)(Progress("setup", 0, 0, 0, 0, 0, 0.0))
     assert out.getvalue() == "\rsetup ... 0 MiB, 0 MiB/s"

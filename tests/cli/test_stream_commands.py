@@ -193,7 +193,7 @@ def test_inspect_damaged(tmp_path: Path) -> None:
     done = run("inspect", str(path))
     assert done.returncode == 1
     assert "without an END record" in done.stdout
-    assert "ends at octet 60000" in done.stderr
+    assert "ends at byte 60000" in done.stderr
 
 
 def test_inspect_hvm() -> None:

@@ -91,9 +91,9 @@ def config_case(name: str, data: bytes, rule: str, words: str = "") -> None:
 
 config_case("no_optional_data", optional(b""), "xl-config")
 config_case("no_config", optional(bytes(4)), "xl-config")
-config_case("three_octets", optional(b"abc"), "xl-config-length", "3 octets")
+config_case("three_bytes", optional(b"abc"), "xl-config-length", "3 bytes")
 config_case("too_short", optional(struct.pack("<I", 1 << 31) + TEXT), "xl-config-length", "2147483648")
-config_case("octets_behind", optional(struct.pack("<I", len(TEXT)) + TEXT + b"!"), "xl-config-length")
+config_case("bytes_behind", optional(struct.pack("<I", len(TEXT)) + TEXT + b"!"), "xl-config-length")
 config_case("huge_config", xl(text=b" " * CONFIG_MAX + b"{}\0"), "xl-config-limit", "not looked at")
 config_case("no_nul", xl(text=TEXT[:-1]), "xl-config-nul", "no NUL")
 config_case("two_nuls", xl(text=TEXT + b"\0"), "xl-config-nul")
@@ -107,7 +107,7 @@ config_case("long_number", xl(text=b"9" * 10_000 + b"\0"), "xl-config-json")
 config_case("no_parts", xl(text=b"{}\0"), "xl-config-json", "c_info")
 config_case("no_name", xl(text=changed(name="")), "xl-config-json", "no name")
 config_case("odd_type", xl(text=changed(type=["pv"])), "xl-config-json", "type")
-config_case("half_config", xl()[:100], "truncated", "ends at octet 100")
+config_case("half_config", xl()[:100], "truncated", "ends at byte 100")
 case("other_guest", xl(text=HVM_TEXT), "xl-config-guest", "libxl END", END_AT + len(HVM_TEXT) - len(TEXT), "PV guest")
 
 # The libxl header
@@ -151,7 +151,7 @@ case(
     "libxl-length",
     "libxl LIBXC_CONTEXT",
     16,
-    "8 octets",
+    "8 bytes",
 )
 case(
     "checkpointed",
@@ -227,9 +227,9 @@ case("domain_type", libxl(_STRANGE), "domain-header", "domain header", 48)
 
 # Ends
 
-case("half_libxc", xl()[: END_AT - 4], "truncated", "record header", END_AT - 8, f"ends at octet {END_AT - 4}")
+case("half_libxc", xl()[: END_AT - 4], "truncated", "record header", END_AT - 8, f"ends at byte {END_AT - 4}")
 case("no_libxl_end", xl()[:-8], "truncated", None, END_AT, "END record of libxl")
 case("half_libxl_end", xl()[:-1], "truncated", None, END_AT, "within a record's header")
 case("half_emulator", libxl(HVM, BLOB)[:-1000], "truncated", "libxl EMULATOR_CONTEXT", HVM_TAIL)
 case("half_padding", libxl(HVM, emulator(EMULATOR, b"x"))[:-9], "truncated", "libxl EMULATOR_CONTEXT", HVM_TAIL)
-case("after_end", xl() + b"\0" * 9, "after-end", None, END_AT + 8, "9 octets")
+case("after_end", xl() + b"\0" * 9, "after-end", None, END_AT + 8, "9 bytes")

@@ -64,9 +64,9 @@ def test_good(name: str) -> None:
     assert report.complaints == []
     assert report.memory_checked
     assert report.container is not None and report.container.complete
-    assert report.container.octets == len(GOOD[name])
+    assert report.container.nr_bytes == len(GOOD[name])
     at = report.container.libxc_offset or 0
-    assert GOOD[name][at : at + report.octets] in (c.PV, c.HVM, OLD)
+    assert GOOD[name][at : at + report.nr_bytes] in (c.PV, c.HVM, OLD)
 
 
 def container_of(data: bytes) -> str:
@@ -81,14 +81,14 @@ def test_xen_accepts_the_good_ones(name: str, tmp_path: Path) -> None:
 
 
 def test_xens_verifier_chokes_on_any_xenstore_data() -> None:
-    """It compares an octet with a string, so under Python 3 it refuses every such record; libxl itself takes them."""
+    """It compares a byte with a string, so under Python 3 it refuses every such record; libxl itself takes them."""
     assert not xen_accepts(c.HVM_LIBXL)
     assert xen_accepts(c.libxl(c.HVM, c.BLOB))
 
 
 def test_raw_streams_are_verified_as_ever() -> None:
     report = check(c.PV)
-    assert report.ok and report.container is None and report.octets == len(c.PV)
+    assert report.ok and report.container is None and report.nr_bytes == len(c.PV)
     assert report.to_dict()["container"] is None
 
 
@@ -99,13 +99,13 @@ def test_facts() -> None:
     at = 48 + 4 + len(text) + 1
     assert facts.to_dict() == {
         "kind": "xl",
-        "octets": len(c.xl()),
+        "bytes": len(c.xl()),
         "complete": True,
         "records": 2,
         "mandatory_flags": 3,
         "optional_flags": 0,
         "config_offset": 52,
-        "config_octets": len(text) + 1,
+        "config_bytes": len(text) + 1,
         "guest": {
             "name": "guest",
             "type": "pv",
@@ -158,7 +158,7 @@ def test_a_broken_stream_within(case: Any, around: str) -> None:
     if whole and not any(each.record == "CHECKPOINT" for each in alone.complaints):
         moved = [(each.offset + at, each.record, each.rule) for each in alone.complaints]
         assert [(each.offset, each.record, each.rule) for each in within.complaints] == moved
-        assert within.nr_unsent == alone.nr_unsent and within.octets == alone.octets
+        assert within.nr_unsent == alone.nr_unsent and within.nr_bytes == alone.nr_bytes
     assert not within.ok
     for each in within.complaints:
         if each.record not in (None, "record header", "image header", "domain header") and each.offset >= at:
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_at_all(data: bytes, words: str) -> None:
 
 def xen_accepts(data: bytes) -> bool:
     """Like oracle.accepts for libxl streams, in this process."""
-    oracle.accepts_octets(c.PV)  # puts Xen's package on the path, or skips
+    oracle.accepts_bytes(c.PV)  # puts Xen's package on the path, or skips
     from xen.migration.libxl import VerifyLibxl  # type: ignore[import-not-found]
 
     source = io.BytesIO(data)
@@ -221,7 +221,7 @@ def xen_accepts(data: bytes) -> bool:
         except OSError:
             return False
         if not flags & 2:
-            return oracle.accepts_octets(data[source.tell() :])
+            return oracle.accepts_bytes(data[source.tell() :])
     try:
         VerifyLibxl(lambda _: None, exactly).verify()
     except Exception:  # its own errors, and those it does not expect either
@@ -299,8 +299,8 @@ def test_lines() -> None:
     assert [line.offset for line in lines] == [sum(each.size for each in lines[:at]) for at in range(len(lines))]
     assert sum(line.size for line in lines) == len(data)
     assert [(line.name, line.text) for line in lines[:6]] == [
-        ("xl header", f"JSON, stream version 2; flags 0x3/0x0, {len(HVM_TEXT) + 4} octets of optional data"),
-        ("xl configuration", f'{len(HVM_TEXT)} octets; "guest": hvm, 256 MiB of at most 1024, 4 vcpus (3 online)'),
+        ("xl header", f"JSON, stream version 2; flags 0x3/0x0, {len(HVM_TEXT) + 4} bytes of optional data"),
+        ("xl configuration", f'{len(HVM_TEXT)} bytes; "guest": hvm, 256 MiB of at most 1024, 4 vcpus (3 online)'),
         ("libxl header", "version 2, little-endian"),
         ("libxl LIBXC_CONTEXT", "the libxc stream follows"),
         ("image header", "libxc stream, version 3"),
@@ -308,8 +308,8 @@ def test_lines() -> None:
     ]
     assert [(line.name, line.text) for line in lines[-4:]] == [
         ("END", ""),
-        ("libxl EMULATOR_XENSTORE_DATA", "qemu-upstream, index 0, 62 octets"),
-        ("libxl EMULATOR_CONTEXT", "qemu-upstream, index 0, 10244 octets"),
+        ("libxl EMULATOR_XENSTORE_DATA", "qemu-upstream, index 0, 62 bytes"),
+        ("libxl EMULATOR_CONTEXT", "qemu-upstream, index 0, 10244 bytes"),
         ("libxl END", ""),
     ]
     assert sums.container is not None and sums.container.config == c.config("hvm")
@@ -336,7 +336,7 @@ def test_inspect_unfolded() -> None:
 
 def test_raw_streams_are_inspected_as_ever() -> None:
     lines, sums = look(c.PV)
-    assert lines[0].name == "X86_PV_INFO" and sums.container is None and sums.octets == len(c.PV)
+    assert lines[0].name == "X86_PV_INFO" and sums.container is None and sums.nr_bytes == len(c.PV)
 
 
 # The configuration
@@ -386,7 +386,7 @@ def test_kinds_and_peeking() -> None:
 
 
 def test_a_pipe_that_trickles() -> None:
-    """No seek, and octets that come one by one."""
+    """No seek, and bytes that come one by one."""
     out, into = os.pipe()
     data = c.xl(c.libxl(build.assemble(build.pv64(nr_pfns=16))))
 
@@ -403,7 +403,7 @@ def test_a_pipe_that_trickles() -> None:
     report = verify_input(out)
     thread.join()
     os.close(out)
-    assert report.ok and report.container is not None and report.container.octets == len(data)
+    assert report.ok and report.container is not None and report.container.nr_bytes == len(data)
 
 
 _MEASURE = """
@@ -471,7 +471,7 @@ def run(command: str, *words: str, data: bytes = b"") -> subprocess.CompletedPro
 def test_verify_program() -> None:
     done = run("verify", "-", data=c.xl())
     assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout.startswith(f"-: ok; xl save file, {len(c.xl())} octets; PV guest, version 3")
+    assert done.stdout.startswith(f"-: ok; xl save file, {len(c.xl())} bytes; PV guest, version 3")
     records = build.pv64()
     set_page(records, build.L1, PageType.L1TAB, build.table({0: build.pte(build.HOLE)}))
     done = run("verify", "-", data=c.libxl(build.assemble(records)))
@@ -488,7 +488,7 @@ def test_inspect_program() -> None:
     done = run("inspect", "-", data=c.xl())
     assert done.returncode == 0, done.stderr
     assert 'configuration: "guest": pv, 256 MiB of at most 1024, 4 vcpus (3 online)' in done.stdout
-    assert f"xl save file: {len(c.xl())} octets, 2 records of libxl, complete" in done.stdout
+    assert f"xl save file: {len(c.xl())} bytes, 2 records of libxl, complete" in done.stdout
     document = json.loads(run("inspect", "--json", "-", data=c.xl()).stdout)
     assert document["summary"]["container"]["config"] == c.config()
     done = run("inspect", "-", data=c.xl()[:-8])

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
-#define SHORT (-1) /* an error that is none: the call does one octet of its work */
+#define SHORT (-1) /* an error that is none: the call does one byte of its work */
 
 #define NAMES(X) X(malloc) X(calloc) X(realloc) X(mmap) X(write) X(writev) X(sendmsg) X(readv) X(poll) X(fcntl) X(fstat) X(open) X(pthread_create)
 #define ID(name) F_##name,

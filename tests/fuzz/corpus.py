@@ -80,7 +80,7 @@ def main() -> None:
     keep("made-up-xl", containers.xl())
     keep("made-up-hvm-xl", containers.HVM_XL)
     total = sum(x.stat().st_size for x in HERE.glob("*.xz"))
-    print(f"{len(list(HERE.glob('*.xz')))} seeds, {total} octets")
+    print(f"{len(list(HERE.glob('*.xz')))} seeds, {total} bytes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Streams changed at random, most often as streams: records, entries, page table entries; sometimes just octets."""
+"""Streams changed at random, most often as streams: records, entries, page table entries; sometimes just bytes."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Mutator:
         """A changed copy; ``others`` lend records."""
         rng = self._rng
         if rng.random() < 0.12:
-            return self._octets(data)
+            return self._bytes(data)
         head, pieces, rest = apart(data)
         for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
             if not pieces:
-                return self._octets(data)
+                return self._bytes(data)
             change = rng.choice(self._changes())
             change(pieces, others)
         if rng.random() < 0.05:
-            head = self._octets(head)
+            head = self._bytes(head)
         data = together(head, pieces, rest)
         if rng.random() < 0.05:
             data = data[: rng.randrange(len(data) + 1)]
@@ -139,7 +139,7 @@ class Mutator:
         new = rng.choice((rng.choice(NUMBERS), rng.getrandbits(64), old + 1, old - 1, old ^ 1 << rng.randrange(64)))
         return body[:at] + (new % (1 << 8 * size)).to_bytes(size, "little") + body[at + size :]
 
-    def _octets(self, data: bytes) -> bytes:
+    def _bytes(self, data: bytes) -> bytes:
         rng, out = self._rng, bytearray(data)
         for _ in range(rng.choice((1, 2, 8))):
             if out:

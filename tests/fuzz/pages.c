@@ -1,6 +1,6 @@
 /*
  * libFuzzer's target in C: PAGE_DATA records into a domain of the stub, then all that a restore does with
- * them. Two octets for the size of the p2m, then records: four octets of length, and the body. A body may
+ * them. Two bytes for the size of the p2m, then records: four bytes of length, and the body. A body may
  * be cut short by the input's end.
  */
 #include "restore/session.h"

@@ -23,8 +23,8 @@ DOMAIN = 2 << 20
 VCPUS = 2
 MEMORY_RULES = {"table-target", "table-bound", "p2m-frame", "superpage", "pfn-bound", "truncated"}
 """Of verify. Not those of vcpus: it complains about each context, and of a repeated one a restore takes the last."""
-SECONDS, SECONDS_PER_OCTET = 3.0, 2e-6
-OCTETS, OCTETS_PER_OCTET = 24 << 20, 16
+SECONDS, SECONDS_PER_BYTE = 3.0, 2e-6
+BYTES, BYTES_PER_BYTE = 24 << 20, 16
 
 
 class Finding(Exception):
@@ -58,11 +58,11 @@ class Targets:
         Path("/proc/self/clear_refs").write_text("5")
         before, began = status("VmRSS"), time.process_time()
         target(fd)
-        seconds, octets = time.process_time() - began, status("VmHWM") - before
-        if seconds > SECONDS + SECONDS_PER_OCTET * length:
-            raise Finding(f"{target.__name__}: {seconds:.1f} s for {length} octets")
-        if octets > OCTETS + OCTETS_PER_OCTET * length:
-            raise Finding(f"{target.__name__}: {octets >> 20} MiB for {length} octets")
+        seconds, nr_bytes = time.process_time() - began, status("VmHWM") - before
+        if seconds > SECONDS + SECONDS_PER_BYTE * length:
+            raise Finding(f"{target.__name__}: {seconds:.1f} s for {length} bytes")
+        if nr_bytes > BYTES + BYTES_PER_BYTE * length:
+            raise Finding(f"{target.__name__}: {nr_bytes >> 20} MiB for {length} bytes")
 
     def _read(self, fd: int) -> None:
         try:
@@ -113,6 +113,6 @@ class Targets:
 
 
 def status(name: str) -> int:
-    """Octets, from /proc."""
+    """Bytes, from /proc."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
     return int(line.split()[1]) << 10

@@ -53,7 +53,7 @@ def test_it_measures(targets: Any) -> None:
     def wasteful(fd: int) -> None:
         os.write(fd, bytes(bytearray(b"x") * (64 << 20)))
 
-    with open("/dev/null", "wb") as null, pytest.raises(Finding, match="MiB for 1 octets"):
+    with open("/dev/null", "wb") as null, pytest.raises(Finding, match="MiB for 1 bytes"):
         os.lseek(null.fileno(), 0, os.SEEK_SET)
         targets._bounded(wasteful, null.fileno(), 1)
 

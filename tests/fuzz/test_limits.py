@@ -34,11 +34,11 @@ def before_tail(pieces: Pieces, extra: Pieces) -> Pieces:
     return [*pieces[:at], *extra, *pieces[at:]]
 
 
-def tables(pieces: Pieces, octets: int) -> Pieces:
+def tables(pieces: Pieces, nr_bytes: int) -> Pieces:
     """Page tables again and again, each full of entries to scattered pfns."""
     rng = random.Random(1)
     words = [struct.pack("<512Q", *(rng.randrange(256) << 12 | 0x67 for _ in range(512))) for _ in range(4)]
-    return before_tail(pieces, [page_data([1 << 60 | i % 256], words[i % 4]) for i in range(octets // 4128)])
+    return before_tail(pieces, [page_data([1 << 60 | i % 256], words[i % 4]) for i in range(nr_bytes // 4128)])
 
 
 FAMILIES: dict[str, Family] = {
@@ -69,7 +69,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def cost(targets: Any, data: bytes) -> tuple[float, int]:
-    """Seconds (the lesser of two), and octets of memory at most, of all that reads a stream."""
+    """Seconds (the lesser of two), and bytes of memory at most, of all that reads a stream."""
     times, before = [], status("VmRSS")
     fd = os.memfd_create("stream")
     os.write(fd, data)
@@ -92,7 +92,7 @@ def test_cost_grows_with_length(targets: Any, name: str) -> None:
     assert any(code == PAGE_DATA for code, _ in pieces)
     streams = [together(head, FAMILIES[name](pieces, n), b"") for n in (SMALL, LARGE)]
     base = cost(targets, together(head, pieces, b""))[0]
-    (short, _), (long, octets) = (cost(targets, x) for x in streams)
-    assert octets < (16 << 20) + 16 * len(streams[1]), f"{octets >> 20} MiB for {len(streams[1]) >> 10} KiB"
+    (short, _), (long, nr_bytes) = (cost(targets, x) for x in streams)
+    assert nr_bytes < (16 << 20) + 16 * len(streams[1]), f"{nr_bytes >> 20} MiB for {len(streams[1]) >> 10} KiB"
     assert long - base < MOST * max(short - base, 0.02), f"{long:.2f} s after {short:.2f} s"
     assert long < 4.0 + base

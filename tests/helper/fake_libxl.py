@@ -53,7 +53,7 @@ class ProtocolError(Exception):
 
 
 def decode(body: bytes) -> Message:
-    """Decodes what follows the length, and insists on every octet of it."""
+    """Decodes what follows the length, and insists on every byte of it."""
     (number,) = struct.unpack_from("=H", body)
     if number not in NAMES:
         raise ProtocolError(f"message number {number}: {body!r}")
@@ -71,7 +71,7 @@ def decode(body: bytes) -> Message:
             fields.append(struct.unpack_from("=" + kind, rest)[0])
             rest = rest[struct.calcsize("=" + kind) :]
     if rest:
-        raise ProtocolError(f"{len(rest)} octets too many in {body!r}")
+        raise ProtocolError(f"{len(rest)} bytes too many in {body!r}")
     return Message(NAMES[number], tuple(fields))
 
 
@@ -181,7 +181,7 @@ class FakeLibxl:
                 return message
 
     def at_end(self) -> bool:
-        """True if the helper has closed its stdout without a further octet."""
+        """True if the helper has closed its stdout without a further byte."""
         assert self.process.stdout is not None
         return not self.process.stdout.read(1)
 

@@ -55,7 +55,7 @@ def test_answers(data: bytes, value: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 5])
 def test_an_answer_of_another_size_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="4 octets"):
+    with pytest.raises(ValueError, match="4 bytes"):
         protocol.decode_answer(bytes(size))
 
 
@@ -118,8 +118,8 @@ def test_suspend_asks_and_returns_the_answer(pipes: Pipes, answer: int) -> None:
 
 def test_an_answer_in_pieces(pipes: Pipes) -> None:
     def slowly() -> None:
-        for octet in struct.pack("=i", 0x01020304):
-            os.write(pipes.answer_fd, bytes([octet]))
+        for byte in struct.pack("=i", 0x01020304):
+            os.write(pipes.answer_fd, bytes([byte]))
             time.sleep(0.02)
 
     thread = threading.Thread(target=slowly)
@@ -164,9 +164,9 @@ def test_a_callback_without_its_bit_is_not_sent(pipes: Pipes) -> None:
         os.read(pipes.message_fd, 1)
 
 
-@pytest.mark.parametrize("octets", [0, 3])
-def test_eof_instead_of_an_answer(pipes: Pipes, octets: int) -> None:
-    os.write(pipes.answer_fd, bytes(octets))
+@pytest.mark.parametrize("bytes", [0, 3])
+def test_eof_instead_of_an_answer(pipes: Pipes, nr_bytes: int) -> None:
+    os.write(pipes.answer_fd, bytes(nr_bytes))
     pipes.close(pipes.answer_fd)
     with pytest.raises(ChannelClosed, match="instead of answering"):
         pipes.channel.suspend()

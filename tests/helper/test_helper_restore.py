@@ -113,7 +113,7 @@ def test_an_unexpected_exception(tmp_path: Path, what: str, name: str) -> None:
 
 def test_stray_output_stays_out_of_the_protocol(tmp_path: Path) -> None:
     with fake(tmp_path, "stray") as libxl:
-        assert libxl.serve() == 0  # every octet is decoded on the way
+        assert libxl.serve() == 0  # every byte is decoded on the way
         assert libxl.completed == (0, 0)
         for text in ("stray print", "stray write", "stray sys.__stdout__", "stray child"):
             assert text in libxl.stderr

@@ -16,7 +16,7 @@ from fake_libxl import PROGRAM, FakeLibxl
 from pyxcsr import StubGuest, XenstoreSuspend, open_hypervisor, save
 
 GUEST = "pv64:mem=16M,vcpus=2"
-HEADERS = 40  # octets of the image header and the domain header
+HEADERS = 40  # bytes of the image header and the domain header
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def on_stub(tmp_path: Path, feed: bytes, guest: str = GUEST, **more: object) -> 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_success(tmp_path: Path, live: bool) -> None:
-    """Not an octet more than the stream is read: what follows is libxl's."""
+    """Not a byte more than the stream is read: what follows is libxl's."""
     with on_stub(tmp_path, stream_of(live=live) + b"libxl's own") as libxl:
         assert libxl.serve() == 0
         assert libxl.completed == (0, 0)

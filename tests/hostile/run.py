@@ -1,4 +1,4 @@
-"""Saves a hostile guest, and measures what it cost: memory, time, octets, mappings."""
+"""Saves a hostile guest, and measures what it cost: memory, time, bytes, mappings."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PASSES = 6
 
 @dataclass
 class Cost:
-    """Of one save: the processor's seconds; octets of memory, in all and Python's, at the peak; most pages mapped."""
+    """Of one save: the processor's seconds; bytes of memory, in all and Python's, at the peak; most pages mapped."""
 
     seconds: float = 0.0
     python: int = 0
     resident: Optional[int] = None
     mapped: int = 0
-    octets: int = 0
+    nr_bytes: int = 0
 
 
 class Acting:
@@ -116,5 +116,5 @@ def save_hostile(
             save(hv, domid, path, live, case.patience)
         except Exception as error:
             raised = error
-    cost.octets = path.stat().st_size
+    cost.nr_bytes = path.stat().st_size
     return inside, cost, raised, acting.acted

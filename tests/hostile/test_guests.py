@@ -93,7 +93,7 @@ def judge_cost(inside: Inside, cost: Cost, raised: Optional[BaseException], time
     if state is not None:
         passes = times if raised is None else PASSES  # what cannot be sent is entered in each
         claimed = min(inside.guest.shared_info("max_pfn"), 1 << 23) * passes
-        assert cost.octets <= (state.max_pages * 4096 * times + 8 * claimed) * 1.01 + 65536, cost
+        assert cost.nr_bytes <= (state.max_pages * 4096 * times + 8 * claimed) * 1.01 + 65536, cost
 
 
 def judge_ending(hv: StubBackend, case: Hostile, inside: Inside, raised: Optional[BaseException]) -> None:

@@ -173,8 +173,8 @@ class Driver:
         return domid
 
     def _empty_domain(self) -> int:
-        octets = self.request["pages"] * 4096
-        domid: int = self.hv.stub.create_empty(octets, vcpus=self.request.get("vcpus", 1))
+        nr_bytes = self.request["pages"] * 4096
+        domid: int = self.hv.stub.create_empty(nr_bytes, vcpus=self.request.get("vcpus", 1))
         return domid
 
     def _restore_by_libxenguest(self, domid: int, source: Any) -> None:

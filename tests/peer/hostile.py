@@ -8,7 +8,7 @@ stream's size; libxenguest may crash or hang in it. The classes:
 crash     the process died of a signal (an assertion, a segmentation fault)
 hang      it did not end within the time limit
 silent    it reported success, but the image is not the guest's, or (restore) the stream was tampered with
-swollen   the stream was more in each pass than the guest owns and 1 %, and eight octets for each pfn that it claims
+swollen   the stream was more in each pass than the guest owns and 1 %, and eight bytes for each pfn that it claims
 left      it reported failure, and left log-dirty mode on or memory mapped
 refused   it reported failure, and left nothing
 right     it reported success, and the image is right
@@ -203,8 +203,8 @@ def class_of(hv: Any, inside: Any, cost: Any, raised: Any, path: Path, guest: An
     state = inside.guest.state() if here else None
     if state is not None:
         claimed = min(inside.guest.shared_info("max_pfn"), 1 << 23)
-        if cost.octets > (state.max_pages * 4096 + 8 * claimed) * (PASSES if live else 1) * 1.01 + 65536:
-            return "swollen", f"{cost.octets >> 20} MiB of a guest of {state.max_pages >> 8} MiB; {raised!r}"
+        if cost.nr_bytes > (state.max_pages * 4096 + 8 * claimed) * (PASSES if live else 1) * 1.01 + 65536:
+            return "swollen", f"{cost.nr_bytes >> 20} MiB of a guest of {state.max_pages >> 8} MiB; {raised!r}"
     if raised is not None:
         left = hv.stub.leaks()
         return ("left", str(left)) if left or (state is not None and state.logdirty) else ("refused", repr(raised))

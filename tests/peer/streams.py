@@ -16,7 +16,7 @@ Page = tuple[int, PageType, bytes]
 
 
 def records(path: Path) -> list[tuple[Record, bytes]]:
-    """Each record with its octets in the file: header, body and padding."""
+    """Each record with its bytes in the file: header, body and padding."""
     data = path.read_bytes()
     with open(path, "rb") as stream:
         found = list(StreamReader(stream))

@@ -60,7 +60,7 @@ def save_by_both(peer: Peer, folder: Path, guest: str) -> tuple[Path, Path]:
 
 
 def of_one_batch(found: list[tuple[Record, bytes]]) -> list[tuple[str, Any]]:
-    """Name and octets of each record; of all pages in a row one list: pfn, type, content."""
+    """Name and bytes of each record; of all pages in a row one list: pfn, type, content."""
     joined: list[tuple[str, Any]] = []
     for record, raw in found:
         if not isinstance(record, PageData):
@@ -73,8 +73,8 @@ def of_one_batch(found: list[tuple[Record, bytes]]) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", [x for x in GUESTS if x != "spare p2m"])
-def test_both_savers_write_the_same_octets(peer: Peer, tmp_path: Path, name: str) -> None:
-    """Without live passes: the same records, octet for octet, but for CPU policies and how pages go into records.
+def test_both_savers_write_the_same_bytes(peer: Peer, tmp_path: Path, name: str) -> None:
+    """Without live passes: the same records, byte for byte, but for CPU policies and how pages go into records.
 
     libxenguest takes a policy apart and puts it together again with the leaves it knows; we pass it on. It puts 1024
     pfns into each record, we as many as let pages begin where the file's do.

@@ -19,7 +19,7 @@ import pyxcsr
 
 GUEST = "pv64:mem=4M,vcpus=2,holes=0.05,seed={},writes=6"
 GROWTH = 1 << 20
-"""Octets of resident memory that the second half may add to the first half's end: the allocator's, not ours."""
+"""Bytes of resident memory that the second half may add to the first half's end: the allocator's, not ours."""
 
 
 class Sample(NamedTuple):
@@ -88,7 +88,7 @@ def problems(samples: list[Sample]) -> list[str]:
     middle, last = samples[len(samples) // 2], samples[-1]
     out = [f"{x} is open after round {s.round}" for s in samples for x in s.usage]
     if last.resident > middle.resident + GROWTH:
-        out.append(f"resident memory: {middle.resident} to {last.resident} octets")
+        out.append(f"resident memory: {middle.resident} to {last.resident} bytes")
     for name in ("descriptors", "maps"):
         before, after = getattr(middle, name), getattr(last, name)
         if after > before:

@@ -35,14 +35,14 @@ def test_layout(layout: struct.Struct, size: int, offsets: tuple[int, ...]) -> N
 
 
 def _offsets(layout: struct.Struct) -> tuple[int, ...]:
-    """Where each field starts: set one field at a time and see which octet changes first."""
+    """Where each field starts: set one field at a time and see which byte changes first."""
     zero = layout.unpack(bytes(layout.size))
     found = []
     for index, value in enumerate(zero):
         fields = list(zero)
         fields[index] = b"\xff" * len(value) if isinstance(value, bytes) else _all_ones(layout, zero, index)
         packed = layout.pack(*fields)
-        found.append(next(at for at, octet in enumerate(packed) if octet))
+        found.append(next(at for at, byte in enumerate(packed) if byte))
     return tuple(found)
 
 

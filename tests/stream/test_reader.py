@@ -119,7 +119,7 @@ def test_truncation_anywhere(data: bytes) -> None:
         error = caught.value
         assert error.offset <= cut
         assert error.got < error.wanted
-        assert f"ends at octet {cut}" in str(error)
+        assert f"ends at byte {cut}" in str(error)
         if cut >= 40:
             assert error.offset == max(at for at in boundaries if at is not None and at <= cut)
 
@@ -222,7 +222,7 @@ print(tracemalloc.get_traced_memory()[1])
 
 
 def _peak(data: bytes) -> int:
-    """Octets that reading ``data`` from a pipe takes at most, in a process of its own."""
+    """Bytes that reading ``data`` from a pipe takes at most, in a process of its own."""
     done = subprocess.run([sys.executable, "-c", _MEASURE], input=data, stdout=subprocess.PIPE, check=True)
     return int(done.stdout)
 

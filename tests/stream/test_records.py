@@ -1,4 +1,4 @@
-"""Each record: encode gives the octets of the specification, decode gives the record back."""
+"""Each record: encode gives the bytes of the specification, decode gives the record back."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def test_page_data_length_follows_the_types(kind: int) -> None:
 
 
 def test_page_data_build_refuses_contents_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="0 octets do not fit NOTAB"):
+    with pytest.raises(ValueError, match="0 bytes do not fit NOTAB"):
         rec.PageData.build([(1, PageType.NOTAB, b"")])
-    with pytest.raises(ValueError, match="4096 octets do not fit XTAB"):
+    with pytest.raises(ValueError, match="4096 bytes do not fit XTAB"):
         rec.PageData.build([(1, PageType.XTAB, PAGE_A)])
 
 

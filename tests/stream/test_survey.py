@@ -27,7 +27,7 @@ def test_sums_of_a_pv_guest() -> None:
     data = build.assemble(build.pv64())
     _, sums = look(data)
     assert (sums.version, sums.guest, sums.xen) == (3, "PV", "4.17")
-    assert (sums.records, sums.octets, sums.complete) == (len(build.pv64()), len(data), True)
+    assert (sums.records, sums.nr_bytes, sums.complete) == (len(build.pv64()), len(data), True)
     assert (sums.entries, sums.pages, sums.nr_pfns) == (27, 26, 24)
     assert sums.page_types == {
         "NOTAB": 20, "L1TAB": 2, "L2TAB": 1, "L3TAB": 1, "L4TAB_PINNED": 2, "XTAB": 1
@@ -104,12 +104,12 @@ def test_damage_is_told_and_gone_past() -> None:
     tsc = next(each.offset or 0 for each in StreamReader(io.BytesIO(data)) if isinstance(each, rec.TscInfo))
     data[tsc + 4] = 17  # the padded size stays
     lines, sums = look(bytes(data))
-    assert sums.problems == [f"offset 0x{tsc:x}: X86_TSC_INFO: 17 octets, must be 24"]
+    assert sums.problems == [f"offset 0x{tsc:x}: X86_TSC_INFO: 17 bytes, must be 24"]
     assert sums.complete
     assert [line.text for line in lines if line.name == "X86_TSC_INFO"] == [
-        "malformed: X86_TSC_INFO: 17 octets, must be 24"
+        "malformed: X86_TSC_INFO: 17 bytes, must be 24"
     ]
-    assert [line.text for line in lines if line.name == "unknown 0x00000042"] == ["3 octets"]
+    assert [line.text for line in lines if line.name == "unknown 0x00000042"] == ["3 bytes"]
 
 
 def test_truncated() -> None:
@@ -138,8 +138,8 @@ def test_what_is_no_stream_is_raised() -> None:
         (rec.PvInfo(8, 4), "64-bit guest, 4 levels of page tables"),
         (rec.PvInfo(4, 3), "32-bit guest, 3 levels of page tables"),
         (build.p2m_frames(1024), "pfns 0x0 to 0x3ff, 2 frames"),
-        (rec.VcpuXsave(3, b"\7" + bytes(15)), "vcpu 3, 16 octets, xcr0 0x7"),
-        (rec.VcpuXsave(3, b"\7"), "vcpu 3, 1 octets"),
+        (rec.VcpuXsave(3, b"\7" + bytes(15)), "vcpu 3, 16 bytes, xcr0 0x7"),
+        (rec.VcpuXsave(3, b"\7"), "vcpu 3, 1 bytes"),
         (rec.VcpuMsrs(1, fmt.VCPU_MSR_ENTRY.pack(0xC000_0103, 0, 9)), "vcpu 1: TSC_AUX 0x9"),
         (rec.TscInfo(1, 2, 3, 4), "mode 1, 2 kHz, 3 ns, incarnation 4"),
         (
@@ -148,7 +148,7 @@ def test_what_is_no_stream_is_raised() -> None:
         ),
         (rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x1B, 0x1B, 0x1B)), "1 leaves"),
         (rec.HvmParams([(1, 0xFE)]), "1: 0xfe"),
-        (rec.HvmContext(b"abc"), "3 octets"),
+        (rec.HvmContext(b"abc"), "3 bytes"),
         (rec.StaticDataEnd(), ""),
     ],
 )

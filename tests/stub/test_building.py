@@ -305,11 +305,11 @@ def domctl(probe: Probe, cmd: int, target: tuple[int, int], data: bytes, count: 
     return probe.errno if rc else 0, size[0]
 
 
-def read_back(probe: Probe, cmd: int, target: tuple[int, int], size: int, mask: int, octets: int) -> bytes:
+def read_back(probe: Probe, cmd: int, target: tuple[int, int], size: int, mask: int, nr_bytes: int) -> bytes:
     room = probe.ffi.new("char[]", 9000)
     sizes, masks = probe.ffi.new("uint64_t *", size), probe.ffi.new("uint64_t *", mask)
     assert probe.lib.probe_domctl(probe.xch, cmd, *target, room, sizes, masks) == 0
-    return bytes(probe.ffi.buffer(room, octets))
+    return bytes(probe.ffi.buffer(room, nr_bytes))
 
 
 def test_domctls_that_set(probe: Probe) -> None:

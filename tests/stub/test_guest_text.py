@@ -73,7 +73,7 @@ def test_slow_suspend_is_a_number_of_polls() -> None:
         ("pv64:offline_vcpus=1+99", "0 to 63"),
         ("pv64:kind=hvm", "no 'kind'"),
         ("pv64:writer=thread,rate=0", "at least 1"),
-        ("pv64:name=" + 64 * "x", "63 octets"),
+        ("pv64:name=" + 64 * "x", "63 bytes"),
     ],
 )
 def test_wrong_text(text: str, says: str) -> None:
@@ -85,10 +85,10 @@ def test_wrong_text(text: str, says: str) -> None:
 SIZES = [("0", 0), ("4096", 4096), ("64K", 65536), ("3g", 3 << 30), ("2T", 2 << 40)]
 
 
-@pytest.mark.parametrize(("text", "octets"), SIZES)
-def test_sizes(text: str, octets: int) -> None:
-    assert parse_size(text) == octets
-    assert parse_size(format_size(octets)) == octets
+@pytest.mark.parametrize(("text", "bytes"), SIZES)
+def test_sizes(text: str, nr_bytes: int) -> None:
+    assert parse_size(text) == nr_bytes
+    assert parse_size(format_size(nr_bytes)) == nr_bytes
 
 
 def test_documented_keys() -> None:

@@ -42,10 +42,10 @@ class Log:
         view = self.probe.ffi.buffer(self.memory, (pages + 7) // 8 + 8)
         view[:] = b"\xa5" * len(view)
         assert self.call(op, pages) == pages
-        octets = bytes(view)
-        assert octets[(pages + 7) // 8 :] == b"\xa5" * 8, "written past the end"
-        some = [(at, octet) for at, octet in enumerate(octets[: (pages + 7) // 8]) if octet]
-        found = {8 * at + bit for at, octet in some for bit in range(8) if octet >> bit & 1}
+        content = bytes(view)
+        assert content[(pages + 7) // 8 :] == b"\xa5" * 8, "written past the end"
+        some = [(at, byte) for at, byte in enumerate(content[: (pages + 7) // 8]) if byte]
+        found = {8 * at + bit for at, byte in some for bit in range(8) if byte >> bit & 1}
         assert not found or max(found) < pages
         return found
 

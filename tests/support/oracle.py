@@ -43,7 +43,7 @@ def accepts(path: str | os.PathLike[str], *, container: str = "libxc") -> tuple[
     return done.returncode == 0, done.stdout
 
 
-def accepts_octets(data: bytes) -> bool:
+def accepts_bytes(data: bytes) -> bool:
     """Like ``accepts`` for a libxc stream in memory, in this process: quick enough for thousands of them."""
     found = find_verifier()
     if found is None:

@@ -32,12 +32,12 @@ def pte(pfn: int, flags: int = FLAGS) -> int:
 
 def table(entries: dict[int, int]) -> bytes:
     """A page table from slot -> entry."""
-    return rec.octets(entries.get(slot, 0) for slot in range(512))
+    return rec.nr_bytes(entries.get(slot, 0) for slot in range(512))
 
 
 def page(pfn: int) -> bytes:
     """An ordinary page whose content tells its pfn."""
-    return rec.octets([pfn * 2 + 1]) * (PAGE_SIZE // 8)
+    return rec.nr_bytes([pfn * 2 + 1]) * (PAGE_SIZE // 8)
 
 
 def contents(nr_pfns: int) -> dict[int, tuple[PageType, bytes]]:
@@ -162,7 +162,7 @@ def version2(records: list[rec.Record]) -> list[rec.Record]:
 
 
 def assemble(records: Iterable[rec.Record], kind: DomainType = DomainType.PV, version: int = 3) -> bytes:
-    """The octets of a stream."""
+    """The bytes of a stream."""
     head = rec.image_header(version) + rec.domain_header(kind, 4, 17)
     return head + b"".join(rec.frame(record) for record in records)
 

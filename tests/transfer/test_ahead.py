@@ -61,7 +61,7 @@ def suspended(hv: StubBackend, **options: Any) -> int:
     [{"mem": "8M"}, {"mem": "40M"}, {"mem": "24M", "holes": 0.3}, {"mem": "12M", "span": "64M"}, {"mem": "2M"}],
     ids=str,
 )
-def test_the_same_octets(hv: StubBackend, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_the_same_bytes(hv: StubBackend, tmp_path: Path, options: dict[str, Any]) -> None:
     domid = suspended(hv, vcpus=2, **options)
     with no_thread_left():
         plain = save_to(hv, domid, tmp_path / "plain", live=False, map_ahead=False, verify=True)

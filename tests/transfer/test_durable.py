@@ -31,7 +31,7 @@ def arrived(hv: StubBackend, sink: backend.Sink) -> int:
 
 @pytest.fixture
 def seen(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many octets were known to be on the disk when a sink was closed."""
+    """How many bytes were known to be on the disk when a sink was closed."""
     found: list[int] = []
     close = backend.Sink.close
 

@@ -57,7 +57,7 @@ def stream(hv: StubBackend, tmp_path: Path) -> Stream:
 def restored(
     hv: StubBackend, data: bytes, vcpus: int = 2, look: Callable[[int], None] = lambda domid: None
 ) -> pyxcsr.RestoreReport:
-    """Restores octets into a new domain, then looks at it; whatever comes of it, nothing leaks and nothing runs."""
+    """Restores bytes into a new domain, then looks at it; whatever comes of it, nothing leaks and nothing runs."""
     domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=vcpus)
     fd = os.memfd_create("stream")
     try:
@@ -210,7 +210,7 @@ TAMPERED: dict[str, tuple[Callable[[list[Piece]], list[Piece]], str]] = {
         lambda p: [y for x in p for y in ([x, x] if x.code == STATIC_DATA_END else [x])], "must come once",
     ),
     "no P2M_FRAMES": (lambda p: without(p, P2M_FRAMES), "before X86_PV_P2M_FRAMES"),
-    "p2m of 2^32 pfns in 16 octets": (
+    "p2m of 2^32 pfns in 16 bytes": (
         lambda p: changed(p, P2M_FRAMES, put(0, "<II", 0xFFFFFFFF, 0xFFFFFFFF)), "do not follow",
     ),
     "p2m with a gap": (lambda p: changed(p, P2M_FRAMES, put(0, "<II", 512 * 9, 512 * 9 + 511)), "do not follow"),
@@ -232,7 +232,7 @@ TAMPERED: dict[str, tuple[Callable[[list[Piece]], list[Piece]], str]] = {
     "context too long": (lambda p: [*p[:-1], Piece(BASIC, bytes(9000)), p[-1]], "can have"),
     "HVM record": (lambda p: [*p[:-1], Piece(0x0A, bytes(8)), p[-1]], "can have"),
     "no entries": (lambda p: changed(p, PAGE_DATA, put(0, "<I", 0)), "cannot have"),
-    "more entries than octets": (lambda p: changed(p, PAGE_DATA, put(0, "<I", 0xFFFFFFFF)), "cannot have"),
+    "more entries than bytes": (lambda p: changed(p, PAGE_DATA, put(0, "<I", 0xFFFFFFFF)), "cannot have"),
     "twice in a record": (
         lambda p: changed(p, PAGE_DATA, lambda b: b.__setitem__(slice(16, 24), b[8:16])), "listed twice",
     ),

@@ -156,7 +156,7 @@ def test_a_callback_that_raises_when_all_is_done_does_not_resume(hv: StubBackend
     judge_rules(tmp_path / "s", xen=False)
 
 
-def test_the_last_octet_decides(hv: StubBackend, tmp_path: Path) -> None:
+def test_the_last_byte_decides(hv: StubBackend, tmp_path: Path) -> None:
     """All but the end of END is out when the wish to cancel comes: the stream is not complete, and the guest runs."""
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writes=0))
     report = save_to(hv, domid, tmp_path / "s", live=False)

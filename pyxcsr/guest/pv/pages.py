@@ -23,7 +23,7 @@ START_INFO_END = 88
 # shared_info
 NR_VCPU_INFO, VCPU_INFO_SIZE, PENDING_SEL = 32, 64, 8
 EVTCHN_PENDING, EVTCHN_MASK = 2048, 2560
-EVTCHN_OCTETS = 512
+EVTCHN_BYTES = 512
 ARCH_END = P2M_GENERATION + 8
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -67,7 +67,7 @@ def write_shared_info(hv: Hypervisor, domid: int, mfn: int, saved: bytes) -> Non
     arch = bytearray(saved[ARCH:ARCH_END])
     for field in (FRAME_LIST_LIST, P2M_CR3, P2M_CR3 + 8, P2M_GENERATION):
         _U64.pack_into(arch, field - ARCH, 0)
-    events = bytes(EVTCHN_OCTETS) + b"\xff" * EVTCHN_OCTETS
+    events = bytes(EVTCHN_BYTES) + b"\xff" * EVTCHN_BYTES
     hv.write_frame(domid, mfn, 0, bytes(head) + events)
     hv.write_frame(domid, mfn, ARCH, bytes(arch))
 

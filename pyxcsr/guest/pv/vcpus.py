@@ -114,7 +114,7 @@ class HeldVcpus:
             )
         if isinstance(record, VcpuBasic) and len(record.blob) != SIZE:
             raise StreamError(
-                f"{record.name}: {len(record.blob)} octets of context, must be {SIZE}",
+                f"{record.name}: {len(record.blob)} bytes of context, must be {SIZE}",
                 offset=offset,
                 record=record.name,
                 vcpu=record.vcpu_id,

@@ -85,13 +85,13 @@ class Stub(Panel):
         """Makes a domain to restore into, as libxl does before its restore helper runs; returns its domid.
 
         It is paused, a 64-bit PV one, has no memory but shared_info, and vcpus that are down without a context.
-        ``max_mem``: its memory in octets or as text; it may own 1 MiB more than that, as libxl lets it.
+        ``max_mem``: its memory in bytes or as text; it may own 1 MiB more than that, as libxl lets it.
         ``name``: none is stub-DOMID. Raises StubError (EINVAL, ENOMEM), UsageError.
         """
-        octets = parse_size(max_mem)
-        if octets < 0 or octets % PAGE_SIZE:
+        nr_bytes = parse_size(max_mem)
+        if nr_bytes < 0 or nr_bytes % PAGE_SIZE:
             raise UsageError(f"max_mem: {max_mem!r} is not a whole number of pages of {PAGE_SIZE}")
-        pages = octets // PAGE_SIZE + _SLACK_PAGES
+        pages = nr_bytes // PAGE_SIZE + _SLACK_PAGES
         if not 0 < vcpus <= 64 or pages >= 1 << 32:
             raise UsageError(f"a domain has 1 to 64 vcpus and less than 16 TiB, not {vcpus} and {max_mem}")
         return self._check(self._lib.stub_create_empty(pages, vcpus, name.encode()))

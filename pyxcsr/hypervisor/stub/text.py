@@ -19,28 +19,28 @@ SUSPENDS = ("ok", "ignore", "crash", "poweroff", "ack-only")
 
 
 def parse_size(text: Union[str, int]) -> int:
-    """Octets from ``4096``, ``"64K"``, ``"256M"``, ``"1G"`` or ``"2T"``. Raises UsageError."""
+    """Bytes from ``4096``, ``"64K"``, ``"256M"``, ``"1G"`` or ``"2T"``. Raises UsageError."""
     if isinstance(text, int):
         return text
     number, unit = text.strip(), 1
     if number[-1:].upper() in _UNITS:
         number, unit = number[:-1], _UNITS[number[-1].upper()]
     if not number.isdecimal():
-        raise UsageError(f"{text!r} is not a size: write octets, or a number with K, M, G or T")
+        raise UsageError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
     return int(number) * unit
 
 
-def format_size(octets: int) -> str:
-    """The shortest text that :func:`parse_size` turns back into ``octets``."""
+def format_size(nr_bytes: int) -> str:
+    """The shortest text that :func:`parse_size` turns back into ``bytes``."""
     for letter in ("T", "G", "M", "K"):
-        if octets and octets % _UNITS[letter] == 0:
-            return f"{octets // _UNITS[letter]}{letter}"
-    return str(octets)
+        if nr_bytes and nr_bytes % _UNITS[letter] == 0:
+            return f"{nr_bytes // _UNITS[letter]}{letter}"
+    return str(nr_bytes)
 
 
 @dataclass(frozen=True)
 class StubGuest:
-    """A guest of the stub described as data; sizes are in octets. docs/stub.md has the table of fields.
+    """A guest of the stub described as data; sizes are in bytes. docs/stub.md has the table of fields.
 
     Make one with :meth:`pv64` or :meth:`parse`, which also take sizes as text. Raises UsageError for values
     that make no sense; what depends on the machine (free memory) is checked when the guest is created.
@@ -77,9 +77,9 @@ class StubGuest:
         if self.kind != "pv64":
             raise UsageError(f"the stub has no {self.kind!r} guests, only pv64")
         for name in sorted(_SIZES):
-            octets = getattr(self, name)
-            if octets < 0 or octets % PAGE_SIZE:
-                raise UsageError(f"{name}: {octets} is not a multiple of {PAGE_SIZE}")
+            nr_bytes = getattr(self, name)
+            if nr_bytes < 0 or nr_bytes % PAGE_SIZE:
+                raise UsageError(f"{name}: {nr_bytes} is not a multiple of {PAGE_SIZE}")
         for name, choice in (("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS)):
             if getattr(self, name) not in choice:
                 raise UsageError(f"{name}: {getattr(self, name)!r} is none of {', '.join(choice)}")
@@ -91,11 +91,11 @@ class StubGuest:
         if self.writer == "thread" and not self.rate:
             raise UsageError("a writer thread needs a rate of at least 1 write a second")
         if len(self.name.encode()) > 63 or not self.name.isprintable() or "," in self.name:
-            raise UsageError("name: at most 63 octets, printable, without commas")
+            raise UsageError("name: at most 63 bytes, printable, without commas")
 
     @classmethod
     def pv64(cls, **values: Any) -> StubGuest:
-        """A 64-bit PV guest; fields by name, sizes as octets or text: ``pv64(mem="64M", vcpus=2)``.
+        """A 64-bit PV guest; fields by name, sizes as bytes or text: ``pv64(mem="64M", vcpus=2)``.
 
         ``suspend="slow:N"`` is ``suspend="ok", suspend_polls=N``.
         """

@@ -108,7 +108,7 @@ class BodyRules:
 
     def _check_size(self, ok: bool, length: int, wanted: str) -> bool:
         if not ok:
-            self._complain("vcpu-size", f"{length} octets of content, must be {wanted}")
+            self._complain("vcpu-size", f"{length} bytes of content, must be {wanted}")
         return ok
 
     def _check_basic(self, record: rec.VcpuBasic) -> None:
@@ -198,5 +198,5 @@ class BodyRules:
     def _check_multiple(self, blob: rec.Buffer, size: int) -> bool:
         ok = bool(len(blob)) and not len(blob) % size
         if not ok:
-            self._complain("length", f"{len(blob)} octets, must be a multiple of {size} and not empty")
+            self._complain("length", f"{len(blob)} bytes, must be a multiple of {size} and not empty")
         return ok

@@ -11,7 +11,7 @@ RULES = {
     "padding": "padding after a body is zero",
     "after-end": "nothing follows END",
     "image-reserved": "reserved fields and option bits of the image header are zero",
-    "domain-header": "the domain is x86 PV or x86 HVM, with pages of 4096 octets",
+    "domain-header": "the domain is x86 PV or x86 HVM, with pages of 4096 bytes",
     "domain-reserved": "the reserved field of the domain header is zero",
     "unknown-record": "every record type is one that version 2 or 3 defines",
     "forbidden-record": "no record that belongs to checkpointed streams or was withdrawn",

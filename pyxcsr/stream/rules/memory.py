@@ -7,7 +7,7 @@ from array import array
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, octets
+from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, nr_bytes
 from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
@@ -33,7 +33,7 @@ _RANGES_KEPT = 10_000
 class MemoryRules:
     """Follows the guest's memory through one stream.
 
-    Memory used: an octet a pfn, and for each page table its targets as runs. ``entries`` and ``pages`` count
+    Memory used: a byte a pfn, and for each page table its targets as runs. ``entries`` and ``pages`` count
     PAGE_DATA entries and those with data; ``unsent`` are the first ranges (first, last) of pfns never sent,
     ``nr_unsent`` how many pfns they and all further ones are.
     """
@@ -121,7 +121,7 @@ class MemoryRules:
 
     def _slice(self, entries: array[int], pages: memoryview) -> memoryview:
         """Some entries, and the pages from theirs on; gives back the pages after theirs."""
-        types = octets(entries)[7::8].translate(_TOP_TO_TYPE)
+        types = nr_bytes(entries)[7::8].translate(_TOP_TO_TYPE)
         pfns = [entry & fmt.ENTRY_PFN_MASK for entry in entries] if any(types) else entries.tolist()
         self._check_entries(entries, pfns, types)
         used = sum(types.count(kind) for kind in _DATA_TYPES) * PAGE_SIZE
@@ -281,7 +281,7 @@ def _first_duplicate(pfns: list[int]) -> int:
 
 
 def _describe(state: int) -> str:
-    """What a pfn with this octet in the map is."""
+    """What a pfn with this byte in the map is."""
     if not state:
         return "was never sent"
     kind = state & ~SENT

@@ -1,4 +1,4 @@
-"""What the stream last said about each pfn: one octet a pfn, allocated only where something was said."""
+"""What the stream last said about each pfn: one byte a pfn, allocated only where something was said."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pyxcsr.frames import PageType
 
 CHUNK = 4096
 SENT = 0x80
-"""Set in the octet of every pfn that was sent; the low half is the type."""
+"""Set in the byte of every pfn that was sent; the low half is the type."""
 
 _SENT_OF_TYPE = bytes(SENT | kind & 0xF for kind in range(256))
 _UNSENT = bytes(CHUNK)
 _GAPS = re.compile(b"\0+")
 HAS_DATA = bytes(SENT | int(kind) for kind in PageType if kind.has_data)
 _SLACK = 64 << 20
-_OCTETS_PER_ENTRY = 8
+_BYTES_PER_ENTRY = 8
 
 
 class PfnMap:
-    """pfn -> last type. Memory: an octet for each pfn of a guest whose pfns are dense, as they are.
+    """pfn -> last type. Memory: a byte for each pfn of a guest whose pfns are dense, as they are.
 
     ``highest`` is the highest pfn sent, -1 before any.
     """
@@ -41,7 +41,7 @@ class PfnMap:
 
         No guest is like that; a made-up stream can be, and would otherwise take memory at will.
         """
-        return len(self._chunks) * CHUNK > _SLACK + self._entries * _OCTETS_PER_ENTRY
+        return len(self._chunks) * CHUNK > _SLACK + self._entries * _BYTES_PER_ENTRY
 
     def set(self, pfns: Sequence[int], types: bytes) -> None:
         """Notes the type of each pfn; ``pfns`` is not empty."""
@@ -56,7 +56,7 @@ class PfnMap:
             self._chunk(pfn // CHUNK)[pfn % CHUNK] = SENT | kind
 
     def run(self, first: int, count: int) -> bytes:
-        """The octets of ``count`` pfns from ``first`` on."""
+        """The bytes of ``count`` pfns from ``first`` on."""
         parts = []
         while count:
             within = first % CHUNK

@@ -29,7 +29,7 @@ class VerifyReport:
     """What verify found.
 
     ``complaints`` in the order found, ``dropped`` more beyond the limit. ``guest`` is "PV", "HVM" or None
-    where the header says neither. ``octets`` and ``records`` were read, of the libxc stream if that is in a
+    where the header says neither. ``bytes`` and ``records`` were read, of the libxc stream if that is in a
     container, which ``container`` describes then. ``entries`` and ``pages`` count
     PAGE_DATA entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to
     the highest pfn sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges
@@ -39,7 +39,7 @@ class VerifyReport:
 
     version: int
     guest: str | None
-    octets: int
+    nr_bytes: int
     records: int
     entries: int
     pages: int
@@ -172,7 +172,7 @@ class _Verifier:
         offset = self._reader.offset
         rest = 0 if self._nested else self._reader.count_rest()
         if rest:
-            text = f"{rest} octets follow END"
+            text = f"{rest} bytes follow END"
             self._complaints.add("after-end", text, offset=offset, record=None)
 
     def _add_error(self, rule: str, error: StreamError) -> None:
@@ -183,7 +183,7 @@ class _Verifier:
         return VerifyReport(
             version=self._version,
             guest=self._guest,
-            octets=self._reader.offset - self._reader.start,
+            nr_bytes=self._reader.offset - self._reader.start,
             records=self._records,
             entries=memory.entries,
             pages=memory.pages,

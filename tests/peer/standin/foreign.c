@@ -118,7 +118,7 @@ void *xc_map_foreign_ranges(xc_interface *xch, uint32_t domid, size_t size, int 
 void *xc_map_foreign_range(xc_interface *xch, uint32_t domid, int size, int prot, unsigned long mfn)
 {
     struct standin_entry entry = { 0, mfn, 0 };
-    size_t octets = ((size_t)size + ST_PAGE_SIZE - 1) & ~(ST_PAGE_SIZE - 1);
+    size_t nr_bytes = ((size_t)size + ST_PAGE_SIZE - 1) & ~(ST_PAGE_SIZE - 1);
 
-    return xc_map_foreign_ranges(xch, domid, octets, prot, octets, &entry, 1);
+    return xc_map_foreign_ranges(xch, domid, nr_bytes, prot, nr_bytes, &entry, 1);
 }

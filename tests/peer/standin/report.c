@@ -120,7 +120,7 @@ int write_exact(int fd, const void *data, size_t size)
     return writev_exact(fd, &whole, 1);
 }
 
-/* Steps over n octets: whole vectors first, then what is left of one. */
+/* Steps over n bytes: whole vectors first, then what is left of one. */
 static void step_over(struct iovec **at, int *left, size_t n)
 {
     while (*left && n >= (*at)->iov_len) {

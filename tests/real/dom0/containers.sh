@@ -72,7 +72,7 @@ convert() {
         cat /tmp/libxl | pyxcsr convert --to xl --config "$1" - - | cat >/tmp/again.xl && verify-stream-v2 -f xl -i /tmp/again.xl
 }
 step "convert to libxc, libxl and back" convert $f
-step "the same octets" cmp $f /tmp/again.xl
+step "the same bytes" cmp $f /tmp/again.xl
 rm -f /tmp/raw /tmp/libxl
 step "with libxl's record" convert /tmp/kept
 mv /tmp/again.xl $f; rm -f /tmp/raw /tmp/libxl

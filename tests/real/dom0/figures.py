@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = os.path.dirname(os.path.abspath(__file__))
 STOCK = glob.glob("/usr/lib/xen-*/bin/libxl-save-helper")[0]
 RECEIVE = "env -u LIBXL_SAVE_HELPER xl migrate-receive"
-FIGURES = ("passes", "pages", "octets", "seconds", "seconds_to_start", "seconds_working", "seconds_paused",
+FIGURES = ("passes", "pages", "bytes", "seconds", "seconds_to_start", "seconds_working", "seconds_paused",
            "seconds_cpu", "pages_per_second", "guest_gap_ms")
 RATIOS = ("seconds", "seconds_working", "seconds_paused", "seconds_cpu", "guest_gap_ms")
 guest = sys.argv[1]
@@ -65,7 +65,7 @@ def domid():
 
 
 def counted(raw):
-    """Octets and pages of a raw stream, which is then removed."""
+    """Bytes and pages of a raw stream, which is then removed."""
     sums = json.loads(run("python3", f"{HERE}/streams.py", "count", raw)[0])
     os.unlink(raw)
     return sums
@@ -99,7 +99,7 @@ def spied(helper, *command):
     with open("/tmp/spy.json") as f:
         seen = json.load(f)
     os.unlink("/tmp/spy.json")
-    return {"passes": seen["passes"], "octets": seen["octets"], "pages": seen["octets"] // 4104,
+    return {"passes": seen["passes"], "bytes": seen["bytes"], "pages": seen["bytes"] // 4104,
             "seconds": seen["seconds"], "seconds_paused": seen["paused"], "seconds_to_start": seen["to_start"],
             "seconds_working": seen["working"], "seconds_cpu": seen["cpu"],
             "seconds_to_exit": seen["to_exit"],

@@ -4,7 +4,7 @@
 LIBXL_SAVE_HELPER names this program; SPY_HELPER the helper to run, SPY_OUT the file that
 gets a JSON object: seconds in all, to the first message, from the first that tells of pages or
 asks to suspend to `complete`, to suspend, from suspend's answer to `complete`, and from there to
-the helper's end; its processor time; octets written; passes told of. The restore side is run
+the helper's end; its processor time; bytes written; passes told of. The restore side is run
 without a look.
 """
 import json
@@ -27,7 +27,7 @@ def exactly(f, n):
     return data
 
 
-def octets(pid):
+def nr_bytes(pid):
     """What the process wrote so far."""
     with open(f"/proc/{pid}/io") as f:
         return int(dict(line.split(": ") for line in f)["wchar"])
@@ -41,7 +41,7 @@ def doing_what(body):
 
 
 def relay(child):
-    """Relays until `complete`; returns the times of what passed, octets and kinds of progress."""
+    """Relays until `complete`; returns the times of what passed, bytes and kinds of progress."""
     t = {"doing": set()}
     while COMPLETE not in t:
         length, number = HEAD.unpack(exactly(child.stdout, HEAD.size))
@@ -53,7 +53,7 @@ def relay(child):
         if number == PROGRESS:
             t["doing"].add(doing_what(body))
         if number == COMPLETE:
-            t["octets"] = octets(child.pid)
+            t["bytes"] = nr_bytes(child.pid)
         os.write(1, HEAD.pack(length, number) + body)
         if number in ANSWERED:
             answer = os.read(0, 4)
@@ -81,7 +81,7 @@ with open(os.environ["SPY_OUT"], "w") as out:
                "working": times[COMPLETE] - times["at work"],
                "suspending": times["suspended"] - times[SUSPEND],
                "paused": times[COMPLETE] - times["suspended"], "to_exit": ended - times[COMPLETE],
-               "cpu": used.ru_utime + used.ru_stime, "octets": times["octets"],
+               "cpu": used.ru_utime + used.ru_stime, "bytes": times["bytes"],
                "passes": sum("rames" in text or "pass" in text for text in times["doing"]),
                "doing": sorted(times["doing"])}, out)
 sys.exit(status)

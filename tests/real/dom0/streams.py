@@ -1,6 +1,6 @@
 """A reader of libxc v3 streams that shares no code with pyxcsr, for what the lab compares.
 
-  streams.py count FILE       octets and pages with data, as JSON
+  streams.py count FILE       bytes and pages with data, as JSON
   streams.py same OURS THEIRS do two streams of one suspended guest restore the same guest?
 """
 import json
@@ -49,13 +49,13 @@ def pages(body):
 
 def count(path):
     """What `count` prints."""
-    octets, with_data = HEADERS, 0
+    nr_bytes, with_data = HEADERS, 0
     with open(path, "rb") as f:
         for kind, body in records(f):
-            octets += RECORD.size + -(-len(body) // 8) * 8
+            nr_bytes += RECORD.size + -(-len(body) // 8) * 8
             if kind == PAGE_DATA:
                 with_data += sum(data is not None for _, _, data in pages(body))
-    return {"octets": octets, "pages": with_data}
+    return {"bytes": nr_bytes, "pages": with_data}
 
 
 def image(path):
@@ -83,9 +83,9 @@ def rings(last, rest):
 
 
 def differing(x, y):
-    """Where two strings of octets differ, in words."""
+    """Where two strings of bytes differ, in words."""
     where = [i for i in range(max(len(x), len(y))) if x[i:i + 1] != y[i:i + 1]]
-    return f"{len(x)} and {len(y)} octets, {len(where)} differ, the first at {where[:16]}"
+    return f"{len(x)} and {len(y)} bytes, {len(where)} differ, the first at {where[:16]}"
 
 
 def same(ours, theirs):

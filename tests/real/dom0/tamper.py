@@ -1,7 +1,7 @@
 """tamper.py XLFILE [NAME]: makes a saved PV guest's stream wrong in the way of that name, in place, and prints
 what undoes it: OFFSET HEX. Without a name the names are listed. tamper.py XLFILE undo OFFSET HEX.
 
-A record is taken out by turning it into an optional one that nobody knows. Only a few octets are read and written:
+A record is taken out by turning it into an optional one that nobody knows. Only a few bytes are read and written:
 dom0 is slow. Written against the specification and not with pyxcsr's code, as streams.py.
 """
 import struct
@@ -23,7 +23,7 @@ def u64(offset):
 
 
 def records():
-    """(type, offset) of each record; the image begins with eight octets of ones, before "XENF"."""
+    """(type, offset) of each record; the image begins with eight bytes of ones, before "XENF"."""
     offset = at(0, 1 << 16).index(b"\xff" * 8 + b"XENF") + 24 + 16
     while True:
         kind, length = struct.unpack("<II", at(offset, 8))

@@ -79,7 +79,7 @@ def insert_before(records: Records, kind: type[rec.Record], new: rec.Record, nth
 def raw(
     records: Sequence[rec.Record], kind: type[Any], body: bytes, nth: int = 0, hvm: bool = False
 ) -> bytes:
-    """The stream with the ``nth`` body of a class replaced by any octets."""
+    """The stream with the ``nth`` body of a class replaced by any bytes."""
     at, record = find(list(records), kind, nth)
     framed = [rec.frame(each) for each in records]
     framed[at] = struct.pack("<II", record.code, len(body)) + body + bytes(-len(body) % 8)
@@ -95,7 +95,7 @@ def set_page(records: Records, pfn: int, kind: PageType, content: bytes) -> None
 # Framing
 
 
-@case("truncated", "record header", "7 of 8 octets")
+@case("truncated", "record header", "7 of 8 bytes")
 def cut_in_the_last_header(records: Records) -> bytes:
     return build.assemble(records)[:-1]
 
@@ -105,7 +105,7 @@ def no_end(records: Records) -> None:
     remove(records, rec.End)
 
 
-@case("truncated", "PAGE_DATA", "ends at octet 30000")
+@case("truncated", "PAGE_DATA", "ends at byte 30000")
 def cut_in_a_page(records: Records) -> bytes:
     return build.assemble(records)[:30000]
 
@@ -123,7 +123,7 @@ def padding(records: Records) -> bytes:
     return bytes(data)
 
 
-@case("after-end", None, "8 octets follow END")
+@case("after-end", None, "8 bytes follow END")
 def after_end(records: Records) -> None:
     records.append(rec.End())
 
@@ -367,10 +367,10 @@ def _length(kind: type[rec.Record], size: int, words: str, nth: int = 0, base: A
     case("length", kind.TYPE.name, words, base=base)(wrong)
 
 
-_length(rec.StaticDataEnd, 8, "8 octets, must be empty")
-_length(rec.End, 1, "1 octets, must be empty")
-_length(rec.PvInfo, 7, "7 octets, must be 8")
-_length(rec.PvInfo, 16, "16 octets, must be 8")
+_length(rec.StaticDataEnd, 8, "8 bytes, must be empty")
+_length(rec.End, 1, "1 bytes, must be empty")
+_length(rec.PvInfo, 7, "7 bytes, must be 8")
+_length(rec.PvInfo, 16, "16 bytes, must be 8")
 _length(rec.SharedInfo, 4095, "must be 4096")
 _length(rec.TscInfo, 23, "must be 24")
 _length(rec.CpuidPolicy, 0, "not empty")
@@ -511,8 +511,8 @@ for _kind in (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs):
     case("vcpu-duplicate", _kind.TYPE.name, "a second one of vcpu 1")(_vcpu_twice)
 
 _SIZES: list[tuple[type[rec.Record], int, str]] = [
-    (rec.VcpuBasic, 2800, "2800 octets of content, must be 5168"),
-    (rec.VcpuBasic, 5169, "5169 octets"),
+    (rec.VcpuBasic, 2800, "2800 bytes of content, must be 5168"),
+    (rec.VcpuBasic, 5169, "5169 bytes"),
     (rec.VcpuExtended, 129, "at most 128"),
     (rec.VcpuXsave, 15, "at least 16"),
     (rec.VcpuMsrs, 15, "multiple of 16"),

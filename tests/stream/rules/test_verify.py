@@ -105,7 +105,7 @@ def test_valid(name: str) -> None:
     report = check(VALID[name])
     assert report.complaints == []
     assert report.ok and report.memory_checked
-    assert report.octets == len(VALID[name])
+    assert report.nr_bytes == len(VALID[name])
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -271,14 +271,14 @@ def test_oracle_tells_right_from_wrong(tmp_path: Path) -> None:
     accepted, said = oracle.accepts(path)
     assert not accepted
     assert "truncated" in said
-    assert oracle.accepts_octets(VALID["pv64"])
-    assert not oracle.accepts_octets(VALID["pv64"][:-4])
+    assert oracle.accepts_bytes(VALID["pv64"])
+    assert not oracle.accepts_bytes(VALID["pv64"][:-4])
 
 
 @pytest.mark.parametrize("name", ["page_record_removed", "pfn_of_2_to_40", "cr3_never_sent", "pte_to_hole"])
 def test_we_see_what_xens_verifier_cannot(name: str) -> None:
     broken = next(case for case in CASES if case.name == name)
-    assert oracle.accepts_octets(broken.data)
+    assert oracle.accepts_bytes(broken.data)
     assert not check(broken.data).ok
 
 
@@ -292,14 +292,14 @@ def accepted_by_us(data: bytes) -> bool:
 @pytest.mark.parametrize("name", ["pv64", "pv64_v2", "hvm", "pv32"])
 @pytest.mark.parametrize("seed", range(3))
 def test_never_less_strict_than_xen_on_damaged_streams(name: str, seed: int) -> None:
-    """Octets changed, cut out and put in, mostly in headers: what Xen's verifier refuses, we refuse."""
+    """Bytes changed, cut out and put in, mostly in headers: what Xen's verifier refuses, we refuse."""
     rnd = random.Random(f"{name} {seed}")
     good = VALID[name]
     starts = [0, 24, *(record.offset or 0 for record in StreamReader(io.BytesIO(good)))]
     refused = 0
     for _ in range(250):
         data = damage(good, starts, rnd)
-        if not oracle.accepts_octets(data):
+        if not oracle.accepts_bytes(data):
             refused += 1
             assert not accepted_by_us(data)
         else:
@@ -342,7 +342,7 @@ def test_shuffled_records(seed: int) -> None:
             else:
                 records[at], records[other] = records[other], records[at]
         data = build.assemble(records, kind, rnd.choice([2, 3, 3, 3]))
-        if not oracle.accepts_octets(data):
+        if not oracle.accepts_bytes(data):
             assert not accepted_by_us(data)
         else:
             accepted_by_us(data)
@@ -362,7 +362,7 @@ print(report.ok, report.nr_pfns, resource.getrusage(resource.RUSAGE_SELF).ru_max
 
 
 def test_a_gibibyte_takes_little_memory() -> None:
-    """A guest of 262144 pages through a pipe: an octet a page, and a record at a time."""
+    """A guest of 262144 pages through a pipe: a byte a page, and a record at a time."""
     nr_pfns = 1 << 18
     process = subprocess.Popen(
         [sys.executable, "-c", _MEASURE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
@@ -375,7 +375,7 @@ def test_a_gibibyte_takes_little_memory() -> None:
         into.write(rec.frame(build.page_records(first, range(1024), 1024)[0]))
         for start in range(1024, nr_pfns, 1024):
             into.write(fmt.RECORD_HEADER.pack(1, 8 + 1024 * (8 + PAGE_SIZE)))
-            into.write(fmt.PAGE_DATA_HEADER.pack(1024, 0) + rec.octets(range(start, start + 1024)))
+            into.write(fmt.PAGE_DATA_HEADER.pack(1024, 0) + rec.nr_bytes(range(start, start + 1024)))
             into.write(content * 1024)
         into.write(b"".join(rec.frame(record) for record in build.pv_tail()))
     ok, found, grown_kib = process.stdout.read().decode().split()

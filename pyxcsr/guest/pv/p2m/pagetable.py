@@ -21,7 +21,7 @@ FRAME = 0x000FFFFFFFFFF000
 
 PER_TABLE = 512
 PER_LEAF = 512
-"""p2m entries in a frame: 8 octets each (64-bit guests)."""
+"""p2m entries in a frame: 8 bytes each (64-bit guests)."""
 
 XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
 """Addresses that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
