@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from pyxcsr.report import P2mReport, PassReport, Progress, RestoreReport, SaveReport
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.rules.verify import verify
-    from pyxcsr.suspend import XenstoreSuspend
+    from pyxcsr.suspend.base import Suspend
+    from pyxcsr.suspend.xenstore import XenstoreSuspend
     from pyxcsr.transfer.recovery import Recovery, recover
     from pyxcsr.transfer.restorer import restore
     from pyxcsr.transfer.saver import save
@@ -111,7 +112,8 @@ _WHERE = {
     "save": "transfer.saver",
     "StreamReader": "stream.reader",
     "verify": "stream.rules.verify",
-    "XenstoreSuspend": "suspend",
+    "Suspend": "suspend.base",
+    "XenstoreSuspend": "suspend.xenstore",
 }
 
 __all__ = [
@@ -150,6 +152,7 @@ __all__ = [
     "StreamReader",
     "StreamTruncated",
     "StubGuest",
+    "Suspend",
     "SuspendError",
     "SuspendTimeout",
     "UsageError",

@@ -57,7 +57,7 @@ class PassReport:
 class P2mReport:
     """What the guest did to its p2m during a save that follows it, and what that cost.
 
-    ``changes``: "follow" or "abort"; ``follows``: changes of structure that were followed, of them ``unannounced``
+    ``follows``: changes of structure that were followed, of them ``unannounced``
     those that p2m_generation said nothing of; ``overtaken``: attempts to follow one that the next change came into;
     ``records``: X86_PV_P2M_FRAMES sent after the first one; ``restless``:
     the limits were reached and the guest suspended for that. By the ``sweeps`` over the p2m: pfns that ``appeared``,
@@ -65,7 +65,6 @@ class P2mReport:
     refer to such; ``resent``: of all these, pfns that no dirty bitmap named.
     """
 
-    changes: str = "abort"
     follows: int = 0
     unannounced: int = 0
     overtaken: int = 0
@@ -96,9 +95,9 @@ class SaveReport:
 
     domid: int
     live: bool
-    nr_pfns: int
-    nr_vcpus: int
-    p2m_generation: int
+    nr_pfns: int = 0
+    nr_vcpus: int = 0
+    p2m_generation: int = 0
     logdirty_retried: bool = False
     passes: list[PassReport] = field(default_factory=list)
     bytes: int = 0

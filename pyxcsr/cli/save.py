@@ -20,7 +20,7 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, SimplePolicy
 from pyxcsr.report import SaveReport
-from pyxcsr.suspend import XenstoreSuspend
+from pyxcsr.suspend.xenstore import XenstoreSuspend
 from pyxcsr.transfer.saver import save
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."

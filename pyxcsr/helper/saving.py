@@ -7,7 +7,7 @@ import fcntl
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
 from pyxcsr.helper.abort import Abort
@@ -21,6 +21,7 @@ from pyxcsr.helper.arguments import (
 from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, Channel
 from pyxcsr.helper.settings import Settings, read_settings
+from pyxcsr.suspend.base import Suspend, SuspendCallable
 
 if TYPE_CHECKING:
     from pyxcsr.policy import SimplePolicy
@@ -96,7 +97,7 @@ def _save_domain(
 
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
-    suspend: Callable[[], None] = SuspendThroughLibxl(channel, domid)
+    suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
     if settings.stub_guest is not None:
         from pyxcsr.helper.stubguest import create_guest, suspend_in_step
 
@@ -126,10 +127,10 @@ def _policy(settings: Settings) -> SimplePolicy:
     )
 
 
-class SuspendThroughLibxl:
+class SuspendThroughLibxl(Suspend):
     """save()'s ``suspend``: asks libxl, which also brings the guest back if the save fails afterwards.
 
-    It has no ``resume`` on purpose: a guest that libxl suspended is libxl's to resume.
+    Its ``resume`` does nothing on purpose: a guest that libxl suspended is libxl's to resume.
     """
 
     def __init__(self, channel: Channel, domid: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.text import StubGuest
-from pyxcsr.suspend import XenstoreSuspend
+from pyxcsr.suspend.xenstore import XenstoreSuspend
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.backend import Backend

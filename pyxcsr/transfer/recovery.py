@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pyxcsr.errors import DomainDying
 from pyxcsr.hypervisor.interface import DomainInfo
-from pyxcsr.suspend import withdraw
+from pyxcsr.suspend.xenstore import withdraw
 
 
 class Recoverable(Protocol):

@@ -6,34 +6,27 @@ says is used before it is checked, and memory is bounded by what the domain may 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Optional, Protocol, Union
+from typing import Optional
 
 from pyxcsr.errors import Cancelled, DomainDying, NotSupported, StreamError, UsageError, VerifyMismatch
-from pyxcsr.guest.ops import RestoreOps, Rings
+from pyxcsr.guest.ops import RestoreContext, RestoreOps
 from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
+from pyxcsr.options import Cancel, RestoreOptions, Rings, StaticDataDone
 from pyxcsr.report import Progress, ProgressCallback, RestoreReport
 from pyxcsr.stream.format import RECORD_OPTIONAL, DomainType, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
-
-Cancel = Callable[[], bool]
-StaticDataDone = Callable[[int], None]
-
-
-class HasFileno(Protocol):
-    """An open file, pipe or socket object."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
+from pyxcsr.transfer.descriptor import Stream, input_descriptor
+from pyxcsr.transfer.releasing import release_by
+from pyxcsr.transfer.telling import Telling
 
 
 def restore(
     hv: Hypervisor,
     domid: int,
-    in_: Union[int, HasFileno],
+    in_: Stream,
     *,
     store_evtchn: int = 0,
     store_domid: int = 0,
@@ -55,7 +48,7 @@ def restore(
     NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, HypervisorError.
     """
     rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
-    return _Restorer(hv, domid, rings, static_data_done, progress, cancel).run(in_)
+    return Restorer(hv, domid, RestoreOptions(rings, static_data_done, progress, cancel)).run(in_)
 
 
 class _Input:
@@ -70,21 +63,12 @@ class _Input:
         return len(got)
 
 
-class _Restorer:
+class Restorer:
     """One restore."""
 
-    def __init__(
-        self,
-        hv: Hypervisor,
-        domid: int,
-        rings: Rings,
-        static_data_done: Optional[StaticDataDone],
-        progress: Optional[ProgressCallback],
-        cancel: Optional[Cancel],
-    ) -> None:
-        self._hv, self._domid, self._rings = hv, domid, rings
-        self._static_data_done, self._progress, self._cancel = static_data_done, progress, cancel
-        self._began, self._shown = time.monotonic(), 0.0
+    def __init__(self, hv: Hypervisor, domid: int, options: RestoreOptions) -> None:
+        self._hv, self._domid, self._options = hv, domid, options
+        self._telling = Telling(options.progress)
         self._static_done = self._comparing = False
         self._differing, self._first_differing = 0, 0
         self._source: SourceHandle
@@ -92,20 +76,22 @@ class _Restorer:
         self._ops: RestoreOps
         self._report: RestoreReport
 
-    def run(self, in_: Union[int, HasFileno]) -> RestoreReport:
+    def run(self, in_: Stream) -> RestoreReport:
+        """Restores the stream ``in_``; see :func:`restore`."""
         info = self._check_domain(self._hv.domain_info(self._domid))
+        warnings: list[str] = []
         with ExitStack() as stack:
-            self._source = self._hv.open_source(_descriptor(in_))
-            stack.callback(self._source.close)
+            self._source = self._hv.open_source(input_descriptor(in_))
+            release_by(stack, self._source.close, warnings)
             self._stream = IncomingStream(_Input(self._source, self._poll))  # type: ignore[arg-type]
-            self._report = RestoreReport(self._domid, self._stream.image_header.version)
+            self._report = RestoreReport(self._domid, self._stream.image_header.version, warnings=warnings)
             self._ops = self._find_ops(info)
-            stack.callback(self._ops.cleanup)
+            release_by(stack, self._ops.cleanup, warnings)
             self._ops.setup()
             self._tell("pass")
             while self._record(self._stream.head()):
                 self._poll()
-        self._report.seconds = time.monotonic() - self._began
+        self._report.seconds = self._telling.seconds()
         self._tell("done")
         return self._report
 
@@ -127,7 +113,7 @@ class _Restorer:
                 offset=24,
                 record="domain header",
             )
-        return RESTORE_OPS[kind](self._hv, info, self._rings, self._poll)
+        return RESTORE_OPS[kind](RestoreContext(self._hv, info, self._options, self._poll))
 
     # -- records
 
@@ -165,6 +151,7 @@ class _Restorer:
             self._comparing = True
         else:
             self._before_guest_state(head)
+            self._report.p2m_records += head.code == RecordType.X86_PV_P2M_FRAMES
             self._ops.process_record(record)
         return True
 
@@ -180,8 +167,8 @@ class _Restorer:
     def _static_data_end(self) -> None:
         self._static_done = True
         self._report.missing_policy = self._ops.static_data_complete()
-        if self._static_data_done is not None:
-            self._static_data_done(self._report.missing_policy)
+        if self._options.static_data_done is not None:
+            self._options.static_data_done(self._report.missing_policy)
 
     def _pages(self, head: Head) -> None:
         self._before_guest_state(head)
@@ -227,26 +214,12 @@ class _Restorer:
     # -- progress, cancellation
 
     def _poll(self) -> None:
-        if self._cancel is not None and self._cancel():
+        if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the restore of domain {self._domid} was cancelled", domid=self._domid)
 
     def _tell(self, phase: str, often: bool = False) -> None:
-        now = time.monotonic()
-        if self._progress is None or (often and now - self._shown < 0.1):
-            return
-        self._shown = now
-        report = self._report
-        self._progress(Progress(phase, 0, report.pages, 0, self._source_offset(), 0, now - self._began))
+        def progress(seconds: float) -> Progress:
+            at = self._report.bytes or self._source.offset
+            return Progress(phase, 0, self._report.pages, 0, at, 0, seconds)
 
-    def _source_offset(self) -> int:
-        return self._report.bytes or self._source.offset
-
-
-def _descriptor(in_: Union[int, HasFileno]) -> int:
-    if isinstance(in_, int):
-        return in_
-    fileno: Any = getattr(in_, "fileno", None)
-    try:
-        return int(fileno())
-    except (TypeError, OSError) as error:
-        raise NotSupported(f"a stream is read from a file descriptor; {type(in_).__name__} has none") from error
+        self._telling.tell(progress, often)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pyxcsr import errors
 from pyxcsr.helper.main import main
+from pyxcsr.suspend.base import Suspend
 
 STREAM = bytes(range(256)) * 4096
 ERRORS = {
@@ -69,7 +70,7 @@ def stray_output() -> None:
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
               progress: Any, cancel: Any, complete: Any, p2m_changes: str) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
-                  has_resume=hasattr(suspend, "resume"), p2m_changes=p2m_changes)
+                  has_resume=type(suspend).resume is not Suspend.resume, p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
     try:
         if what in ERRORS:

@@ -164,7 +164,7 @@ def test_a_callback_without_its_bit_is_not_sent(pipes: Pipes) -> None:
         os.read(pipes.message_fd, 1)
 
 
-@pytest.mark.parametrize("bytes", [0, 3])
+@pytest.mark.parametrize("nr_bytes", [0, 3])
 def test_eof_instead_of_an_answer(pipes: Pipes, nr_bytes: int) -> None:
     os.write(pipes.answer_fd, bytes(nr_bytes))
     pipes.close(pipes.answer_fd)

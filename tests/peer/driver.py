@@ -81,7 +81,7 @@ class Driver:
         return domid
 
     def _save_by_libxenguest(self, domid: int, out: Any) -> None:
-        from pyxcsr.suspend import XenstoreSuspend
+        from pyxcsr.suspend.xenstore import XenstoreSuspend
 
         passes: list[int] = []
         suspended = []

@@ -164,7 +164,7 @@ def save_case(folder: Path, case: Any, by: str) -> tuple[str, str]:
 def by_libxenguest(folder: Path) -> Callable[[Any, int, Path, bool, float], None]:
     """A saver for save_hostile; raises RuntimeError with the errno where libxenguest fails."""
     from pyxcsr.errors import XcsrError
-    from pyxcsr.suspend import XenstoreSuspend
+    from pyxcsr.suspend.xenstore import XenstoreSuspend
 
     library = find_libxenguest()
     assert library is not None

@@ -84,7 +84,7 @@ class Seeds:
         return {"rc": 0, "p2m": p2m, "pages": report.pages}
 
     def _save_by_libxenguest(self, storm: Any, out: Any) -> dict[str, Any]:
-        from pyxcsr.suspend import XenstoreSuspend
+        from pyxcsr.suspend.xenstore import XenstoreSuspend
 
         def suspend() -> bool:
             XenstoreSuspend(self.hv, storm.domid, timeout=60.0)()

@@ -6,7 +6,6 @@ from typing import Callable
 
 import pytest
 
-from pyxcsr import suspend as module
 from pyxcsr.errors import (
     Cancelled,
     DomainDying,
@@ -16,7 +15,8 @@ from pyxcsr.errors import (
     SuspendTimeout,
 )
 from pyxcsr.hypervisor.interface import DomainInfo
-from pyxcsr.suspend import XenstoreSuspend
+from pyxcsr.suspend import xenstore as module
+from pyxcsr.suspend.xenstore import XenstoreSuspend
 
 PATH = "/local/domain/5/control/shutdown"
 POWEROFF, SUSPEND, CRASH = 0, 2, 3

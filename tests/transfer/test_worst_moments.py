@@ -90,7 +90,7 @@ with pyxcsr.open_hypervisor("stub") as hv:
 def test_a_pipe_of_another_user_that_nobody_reads_can_be_cancelled() -> None:
     done = run_python("""
 import os, time, pyxcsr, pyxcsr._stub, pyxcsr.transfer.saver
-import pyxcsr.stream.records, pyxcsr.suspend, pyxcsr.hypervisor.stub.machine, pyxcsr.hypervisor.open
+import pyxcsr.stream.records, pyxcsr.suspend.xenstore, pyxcsr.hypervisor.stub.machine, pyxcsr.hypervisor.open
 reader, writer = os.pipe()
 os.fchmod(writer, 0)
 os.setgroups([])
@@ -325,7 +325,7 @@ def test_a_cancel_callback_that_raises_leaves_no_request(hv: StubBackend) -> Non
 def test_a_guest_that_somebody_else_suspended_is_not_resumed(hv: StubBackend) -> None:
     called: list[str] = []
 
-    class Suspend:
+    class Suspend(pyxcsr.Suspend):
         def __call__(self) -> None:
             called.append("suspend")
 

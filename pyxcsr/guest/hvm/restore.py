@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
 from pyxcsr.errors import NotSupported
-from pyxcsr.guest.ops import RestoredState, Rings
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, SourceHandle
+from pyxcsr.guest.ops import RestoreContext, RestoredState
+from pyxcsr.hypervisor.interface import PageResult, SourceHandle
 from pyxcsr.stream.records import Record
 
 
@@ -15,8 +14,8 @@ from pyxcsr.stream.records import Record
 class HvmRestoreOps:
     """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
 
-    def __init__(self, hv: Hypervisor, info: DomainInfo, rings: Rings, again: Callable[[], None]) -> None:
-        self._domid = info.domid
+    def __init__(self, context: RestoreContext) -> None:
+        self._domid = context.info.domid
 
     def _unsupported(self) -> NotSupported:
         return NotSupported(

@@ -5,12 +5,12 @@ This release refuses them in ``setup``, before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from collections.abc import Iterator
+from typing import Optional, final
 
 from pyxcsr.errors import NotSupported
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
-from pyxcsr.report import P2mReport
+from pyxcsr.guest.ops import Following, SaveContext, Write
+from pyxcsr.hypervisor.interface import SaveHandle
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import Record
 
@@ -23,10 +23,10 @@ class HvmSaveOps:
     p2m = None
     p2m_generation = 0
 
-    def __init__(
-        self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
-    ) -> None:
-        self._domid = info.domid
+    suspend_first = True
+
+    def __init__(self, context: SaveContext) -> None:
+        self._domid = context.info.domid
 
     @property
     def nr_pfns(self) -> int:
@@ -59,12 +59,11 @@ class HvmSaveOps:
         """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale."""
         return iter(())
 
-    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        """Nothing, for the same reason."""
+    def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
+        raise self._unsupported()
 
-    def settle(self) -> Iterator[Record]:
-        """Nothing, for the same reason."""
-        return iter(())
+    def rehearse(self) -> None:
+        raise self._unsupported()
 
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing: an HVM guest's pages are all that there is."""

@@ -62,13 +62,6 @@ class RefusedChanges:
         check_same(self._shared, self.generation)
         return iter(())
 
-    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        """Nothing."""
-
-    def settle(self) -> Iterator[Record]:
-        """Nothing: ``check`` is all there is."""
-        return iter(())
-
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing."""
         return iter(())

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PAGE_SHIFT
-from pyxcsr.guest.ops import Rings
 from pyxcsr.guest.pv.p2m.shared_info import ARCH, FRAME_LIST_LIST, P2M_CR3, P2M_GENERATION
 from pyxcsr.guest.pv.vcpus import Localiser
 from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.options import Rings
 
 # start_info
 NR_PAGES, SHARED_INFO, FLAGS = 32, 40, 48

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from typing import Optional, final
 
 from pyxcsr.errors import HypervisorError, IncompleteStream, NotSupported, StreamError
 from pyxcsr.frames import PageType
-from pyxcsr.guest.ops import RestoredState, Rings
+from pyxcsr.guest import x86
+from pyxcsr.guest.ops import RestoreContext, RestoredState
 from pyxcsr.guest.pv.p2m.map import pfn_limit_of
 from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, nr_leaves
 from pyxcsr.guest.pv.pages import check_shared_info, claimed_pfns, rebuild_start_info, write_shared_info
 from pyxcsr.guest.pv.vcpus import HeldVcpus, Localiser, set_vcpus
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, PageResult, RestoreHandle, SourceHandle, TscInfo
+from pyxcsr.guest.x86 import PolicyAndTsc
+from pyxcsr.hypervisor.interface import PageResult, RestoreHandle, SourceHandle
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.records import (
-    CpuidPolicy,
-    MsrPolicy,
     P2mFrames,
     PvInfo,
     Record,
@@ -27,20 +26,13 @@ from pyxcsr.stream.records import (
     VcpuMsrs,
     VcpuXsave,
 )
-from pyxcsr.stream.records import TscInfo as TscRecord
 
 WIDTH, LEVELS = 8, 4
-MISSING_CPUID, MISSING_MSR = 1, 2
 
 BODY_LIMITS = {
-    RecordType.END: 0,
-    RecordType.STATIC_DATA_END: 0,
-    RecordType.VERIFY: 0,
+    **x86.BODY_LIMITS,
     RecordType.X86_PV_INFO: 8,
     RecordType.SHARED_INFO: 4096,
-    RecordType.X86_TSC_INFO: 24,
-    RecordType.X86_CPUID_POLICY: 24 * 4096,
-    RecordType.X86_MSR_POLICY: 16 * 4096,
     RecordType.X86_PV_VCPU_BASIC: 8 + 5168,
     RecordType.X86_PV_VCPU_EXTENDED: 8 + 128,
     RecordType.X86_PV_VCPU_XSAVE: 8 + (1 << 16),
@@ -52,19 +44,20 @@ BODY_LIMITS = {
 class PvRestoreOps:
     """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
 
-    def __init__(self, hv: Hypervisor, info: DomainInfo, rings: Rings, again: Callable[[], None]) -> None:
-        self._hv, self._info, self._rings, self._again = hv, info, rings, again
+    def __init__(self, context: RestoreContext) -> None:
+        self._hv, self._info, self._poll = context.hv, context.info, context.poll
+        self._rings = context.options.rings
+        info = self._info
         self._domid = info.domid
         self._limit = pfn_limit_of(info.max_pages, info.max_pages)
         self._memory: Optional[RestoreHandle] = None
-        self._info_seen = self._static_done = False
+        self._info_seen = False
+        self._common = PolicyAndTsc(self._hv, self._domid)
         self._leaves = array("Q")
         self._nr_pfns = 0
         self._changed = False  # the guest changed its p2m while it was saved: there were several P2M_FRAMES
-        self._policy: dict[str, bytes] = {}
         self._shared: Optional[bytes] = None
         self._vcpus = HeldVcpus(info.max_vcpu_id)
-        self._tsc_seen = False
 
     @property
     def _guest(self) -> RestoreHandle:
@@ -84,15 +77,12 @@ class PvRestoreOps:
 
     def process_record(self, record: Record) -> None:
         offset = record.offset or 0
+        if self._common.take(record, offset):
+            return
         if isinstance(record, PvInfo):
             self._take_info(record, offset)
-        elif isinstance(record, (CpuidPolicy, MsrPolicy)):
-            self._take_policy(record, offset)
         elif isinstance(record, P2mFrames):
             self._take_p2m_frames(record, offset)
-        elif isinstance(record, TscRecord):
-            self._hv.set_domain_tsc(self._domid, TscInfo(record.mode, record.khz, record.nsec, record.incarnation))
-            self._tsc_seen = True
         elif isinstance(record, SharedInfo):
             self._need_info(record, offset)
             self._shared = bytes(record.blob)
@@ -123,18 +113,8 @@ class PvRestoreOps:
             self._hv.set_domain_width(self._domid, WIDTH)
         self._info_seen = True
 
-    def _take_policy(self, record: Record, offset: int) -> None:
-        if self._static_done:
-            raise StreamError(f"{record.name} comes after the static data", offset=offset, record=record.name)
-        assert isinstance(record, (CpuidPolicy, MsrPolicy))
-        self._policy[record.name] = bytes(record.blob)
-
     def static_data_complete(self) -> int:
-        self._static_done = True
-        leaves, msrs = (self._policy.get(x, b"") for x in ("X86_CPUID_POLICY", "X86_MSR_POLICY"))
-        if leaves or msrs:
-            self._hv.set_cpu_policy(self._domid, leaves, msrs)
-        return (0 if leaves else MISSING_CPUID) | (0 if msrs else MISSING_MSR)
+        return self._common.set_policy()
 
     def _take_p2m_frames(self, record: P2mFrames, offset: int) -> None:
         """The first says where the p2m is; a further one extends or replaces a part of it."""
@@ -166,7 +146,7 @@ class PvRestoreOps:
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         if not self._leaves:
             raise StreamError("PAGE_DATA comes before X86_PV_P2M_FRAMES", offset=offset, record="PAGE_DATA")
-        return self._guest.pages(source, length, self._again, offset)
+        return self._guest.pages(source, length, self._poll, offset)
 
     def compare(self) -> None:
         self._guest.compare(True)
@@ -205,7 +185,7 @@ class PvRestoreOps:
         self._cut()
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
-        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._tsc_seen}
+        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._common.tsc_seen}
         for name, seen in wanted.items():
             if not seen:
                 raise IncompleteStream(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Optional, Union, final
 
-from pyxcsr.errors import NotSupported, P2mError
+from pyxcsr.errors import GuestStateError, NotSupported, P2mError
+from pyxcsr.guest.ops import Following, SaveContext, Write
 from pyxcsr.guest.pv.changes import FollowedChanges, RefusedChanges
+from pyxcsr.guest.pv.following import P2mFollowing
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
-from pyxcsr.report import P2mReport
+from pyxcsr.guest.x86 import policy_records
+from pyxcsr.hypervisor.interface import P2mHandle, SaveHandle
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.records import (
-    CpuidPolicy,
-    MsrPolicy,
-    PvInfo,
-    Record,
-)
+from pyxcsr.stream.records import PvInfo, Record
 
 WIDTH, LEVELS = 8, 4
 
@@ -28,12 +25,10 @@ class PvSaveOps:
 
     domain_type = DomainType.PV
 
-    def __init__(
-        self, hv: Hypervisor, info: DomainInfo, cancel: Callable[[], None], p2m: P2mReport, settle_seconds: float
-    ) -> None:
-        self._hv, self._info, self._cancel = hv, info, cancel
-        self._domid = info.domid
-        self._report, self._settle_seconds = p2m, settle_seconds
+    def __init__(self, context: SaveContext) -> None:
+        self._hv, self._info, self._options, self._poll = context.hv, context.info, context.options, context.poll
+        self._domid = context.info.domid
+        self._report = context.report.p2m
         self._shared: Optional[SharedInfo] = None
         self._p2m: Union[FollowedChanges, RefusedChanges, None] = None
 
@@ -48,6 +43,11 @@ class PvSaveOps:
     @property
     def p2m_generation(self) -> int:
         return self._taken.generation
+
+    @property
+    def suspend_first(self) -> bool:
+        """True if changes are followed: its p2m is then looked at when nothing of it can change any more."""
+        return self._options.follows_p2m
 
     @property
     def _taken(self) -> Union[FollowedChanges, RefusedChanges]:
@@ -70,21 +70,21 @@ class PvSaveOps:
                 f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn
             )
         self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
-        if self._report.changes == "follow":
-            self._p2m = FollowedChanges(
-                self._hv, self._info, self._shared, self._cancel, self._report, self._settle_seconds
-            )
+        if self._options.follows_p2m:
+            settle_seconds = self._options.p2m_limits.settle_seconds
+            self._p2m = FollowedChanges(self._hv, self._info, self._shared, self._poll, self._report, settle_seconds)
         else:
-            self._p2m = RefusedChanges(self._hv, self._info, self._shared, self._cancel)
+            self._p2m = RefusedChanges(self._hv, self._info, self._shared, self._poll)
         self._p2m.setup()
+
+    def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
+        if not isinstance(self._p2m, FollowedChanges):
+            return None
+        return P2mFollowing(self._p2m, save, write, self._options.p2m_limits, self._report)
 
     def static_data(self) -> Iterator[Record]:
         yield PvInfo(WIDTH, LEVELS)
-        leaves, msrs = self._hv.cpu_policy(self._domid)
-        if leaves:
-            yield CpuidPolicy(leaves)
-        if msrs:
-            yield MsrPolicy(msrs)
+        yield from policy_records(self._hv, self._domid)
 
     def start_of_stream(self) -> Iterator[Record]:
         return self._taken.start()
@@ -96,11 +96,9 @@ class PvSaveOps:
     def check_iteration(self) -> Iterator[Record]:
         return self._taken.check()
 
-    def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        self._taken.note_written(written)
-
-    def settle(self) -> Iterator[Record]:
-        return self._taken.settle()
+    def rehearse(self) -> None:
+        with suppress(GuestStateError):  # vcpu 0 names its start_info only when the guest is suspended
+            self.end_of_checkpoint()
 
     def end_of_pages(self) -> Iterator[Record]:
         return self._taken.end_of_pages()

@@ -1,51 +1,45 @@
-"""A save's side of a p2m that changes: when to look, what to send again, and when enough is enough."""
+"""Following a PV guest's p2m while it runs: when to look, what to send again, and when enough is enough."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Optional
+from collections.abc import Iterable
+from typing import Optional, final
 
 from pyxcsr.errors import P2mChanged
-from pyxcsr.guest.ops import SaveOps
+from pyxcsr.guest.ops import Write
+from pyxcsr.guest.pv.changes import FollowedChanges
 from pyxcsr.hypervisor.interface import SaveHandle, SweepResult
 from pyxcsr.policy import P2mLimits
 from pyxcsr.report import P2mReport
 from pyxcsr.stream.records import Record
 
 
-class Following:
-    """Looks whether the p2m has changed, tells the receiver, and finds what must be sent again.
-
-    ``restless`` says why, once the guest has changed its p2m more often than the limits allow: it is not followed any
-    more then, until it is suspended.
-    """
+@final
+class P2mFollowing:
+    """See :class:`pyxcsr.guest.ops.Following` for the contract of each method."""
 
     def __init__(
-        self,
-        ops: SaveOps,
-        save: SaveHandle,
-        write: Callable[[Iterable[Record]], None],
-        limits: P2mLimits,
-        report: P2mReport,
+        self, changes: FollowedChanges, save: SaveHandle, write: Write, limits: P2mLimits, report: P2mReport
     ) -> None:
-        self._ops, self._save, self._write = ops, save, write
+        self._changes, self._save, self._write = changes, save, write
         self._limits, self._report = limits, report
         self._began = time.monotonic()
         self._at_pass = 0
         self.restless: Optional[str] = None
         save.follow()
 
+    def tracked(self) -> None:
+        self._changes.note_written(lambda mfns: True)
+
     def begin_pass(self) -> None:
-        """A pass begins: its own count of changes, too."""
         self._at_pass = self._count()
 
     def look(self) -> None:
-        """Follows a change of the p2m of a running guest, unless there were too many."""
         if self.restless:
             return
         try:
-            self._take(self._ops.check_iteration())
+            self._take(self._changes.check())
         except P2mChanged:  # it did not hold still long enough to be read: what is mapped serves until the next look
             self._report.overtaken += 1
         if self._count() - self._at_pass > self._limits.per_pass:
@@ -64,26 +58,21 @@ class Following:
             f"({count / max(seconds, 1e-3):.1f} a second), {why}"
         )
 
-    def tracked(self) -> None:
-        """Log-dirty mode is on from now: what was written before that nobody knows."""
-        self._ops.note_written(lambda mfns: True)
-
-    def fetched(self) -> None:
-        """The dirty bitmap has come."""
-        self._ops.note_written(self._save.written)
-
-    def settle(self) -> None:
-        """The guest is suspended: the p2m once more, whatever was announced or missed."""
-        self._take(self._ops.settle())
+    def fetched(self, final: bool) -> None:
+        self._changes.note_written(self._save.written)
+        if final:  # once more, whatever was announced or missed
+            self._take(self._changes.settle())
+        else:
+            self.look()
 
     def _take(self, records: Iterable[Record]) -> None:
         self._write(records)
-        self._save.grow(self._ops.nr_pfns)
+        self._save.grow(self._changes.nr_pfns)
 
-    def sweep(self, whole: bool) -> int:
-        """Marks what must be sent again, after the dirty bitmap was fetched; returns how many pfns that adds."""
+    def sweep(self, final: bool) -> int:
+        """While the guest runs the whole p2m is looked at, else only what the bitmap says was written."""
         began = time.monotonic()
-        found = self._save.sweep(whole)
+        found = self._save.sweep(not final)
         self._report.seconds_sweeping += time.monotonic() - began
         self._note(found)
         return found.marked

@@ -7,6 +7,7 @@ from typing import Callable, NoReturn, Optional, Protocol
 
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
 from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.suspend.base import Suspend
 
 REQUEST = b"suspend"
 _WITHDRAWN = b""
@@ -52,7 +53,7 @@ def _path(domid: int) -> str:
     return f"/local/domain/{domid}/control/shutdown"
 
 
-class XenstoreSuspend:
+class XenstoreSuspend(Suspend):
     """A callable that suspends a domain and returns once it is suspended; ``resume()`` undoes it.
 
     It writes "suspend" to the guest's control/shutdown. The guest empties the node (it acknowledges), then

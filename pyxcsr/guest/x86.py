@@ -1,0 +1,64 @@
+"""What all x86 guests have in common, PV or HVM: the CPU policy and the TSC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyxcsr.errors import StreamError
+from pyxcsr.hypervisor.interface import Hypervisor, TscInfo
+from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.records import CpuidPolicy, MsrPolicy, Record
+from pyxcsr.stream.records import TscInfo as TscRecord
+
+MISSING_CPUID, MISSING_MSR = 1, 2
+
+BODY_LIMITS = {
+    RecordType.END: 0,
+    RecordType.STATIC_DATA_END: 0,
+    RecordType.VERIFY: 0,
+    RecordType.X86_TSC_INFO: 24,
+    RecordType.X86_CPUID_POLICY: 24 * 4096,
+    RecordType.X86_MSR_POLICY: 16 * 4096,
+}
+"""The most bytes that the bodies of these records may have, whatever the guest."""
+
+
+def policy_records(hv: Hypervisor, domid: int) -> Iterator[Record]:
+    """A domain's CPU policy, as records; an empty part of it has none."""
+    leaves, msrs = hv.cpu_policy(domid)
+    if leaves:
+        yield CpuidPolicy(leaves)
+    if msrs:
+        yield MsrPolicy(msrs)
+
+
+class PolicyAndTsc:
+    """These records on their way into a domain."""
+
+    def __init__(self, hv: Hypervisor, domid: int) -> None:
+        self._hv, self._domid = hv, domid
+        self._policy: dict[str, bytes] = {}
+        self._policy_set = False
+        self.tsc_seen = False
+        """Whether the TSC has come, and was set."""
+
+    def take(self, record: Record, offset: int) -> bool:
+        """Takes the record if it is one of these. ``offset``: the record's. Raises StreamError for one out of place."""
+        if isinstance(record, (CpuidPolicy, MsrPolicy)):
+            if self._policy_set:
+                raise StreamError(f"{record.name} comes after the static data", offset=offset, record=record.name)
+            self._policy[record.name] = bytes(record.blob)
+        elif isinstance(record, TscRecord):
+            self._hv.set_domain_tsc(self._domid, TscInfo(record.mode, record.khz, record.nsec, record.incarnation))
+            self.tsc_seen = True
+        else:
+            return False
+        return True
+
+    def set_policy(self) -> int:
+        """Gives the domain the policy that has come. Returns what is missing of it: MISSING_CPUID, MISSING_MSR."""
+        self._policy_set = True
+        leaves, msrs = (self._policy.get(x, b"") for x in ("X86_CPUID_POLICY", "X86_MSR_POLICY"))
+        if leaves or msrs:
+            self._hv.set_cpu_policy(self._domid, leaves, msrs)
+        return (0 if leaves else MISSING_CPUID) | (0 if msrs else MISSING_MSR)

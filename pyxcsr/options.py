@@ -1,0 +1,78 @@
+"""What a save or a restore is asked for. Results are told in reports (report.py), never here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.errors import UsageError
+from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits, Policy, SimplePolicy
+from pyxcsr.report import ProgressCallback, SaveReport
+from pyxcsr.suspend.base import SuspendCallable
+
+Cancel = Callable[[], bool]
+"""Polled at least ten times a second; True ends the work."""
+
+Complete = Callable[[SaveReport], None]
+StaticDataDone = Callable[[int], None]
+
+
+class SaveOptions:
+    """How one save is to be done. The meaning of each stands in :func:`pyxcsr.save`, whose keywords they are."""
+
+    live: bool = True
+    verify: bool = False
+    policy: Policy = SimplePolicy()
+    suspend: Optional[SuspendCallable] = None
+    progress: Optional[ProgressCallback] = None
+    cancel: Optional[Cancel] = None
+    complete: Optional[Complete] = None
+    durable: bool = False
+    p2m_changes: str = DEFAULT_P2M_CHANGES
+    p2m_limits: P2mLimits = P2mLimits()
+    map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
+
+    def __init__(self, **given: object) -> None:
+        """Takes any of them by name; None leaves what has a default as it is. Raises UsageError for a wrong value."""
+        for name, value in given.items():
+            if name not in SaveOptions.__annotations__:
+                raise UsageError(f"a save has no option {name!r}")
+            if value is not None or name == "map_ahead":
+                setattr(self, name, value)
+        if self.p2m_changes not in P2M_CHANGES:
+            raise UsageError(f"p2m_changes is {self.p2m_changes!r}, not one of {', '.join(P2M_CHANGES)}")
+        if not (self.map_ahead is None or isinstance(self.map_ahead, bool)):
+            raise UsageError(f"map_ahead is {self.map_ahead!r}, not True, False or None")
+
+    @property
+    def follows_p2m(self) -> bool:
+        """Whether a guest that changes its p2m is saved as it is in the end; else that ends the save."""
+        return self.p2m_changes == "follow"
+
+
+class Rings:
+    """A restored guest's new event channels, and the domains at their other ends."""
+
+    __slots__ = ("console_domid", "console_evtchn", "store_domid", "store_evtchn")
+
+    def __init__(
+        self, store_evtchn: int = 0, store_domid: int = 0, console_evtchn: int = 0, console_domid: int = 0
+    ) -> None:
+        self.store_evtchn, self.store_domid = store_evtchn, store_domid
+        self.console_evtchn, self.console_domid = console_evtchn, console_domid
+
+
+class RestoreOptions:
+    """How one restore is to be done. The meaning of each stands in :func:`pyxcsr.restore`."""
+
+    __slots__ = ("cancel", "progress", "rings", "static_data_done")
+
+    def __init__(
+        self,
+        rings: Rings,
+        static_data_done: Optional[StaticDataDone],
+        progress: Optional[ProgressCallback],
+        cancel: Optional[Cancel],
+    ) -> None:
+        self.rings, self.static_data_done = rings, static_data_done
+        self.progress, self.cancel = progress, cancel
