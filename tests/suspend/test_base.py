@@ -51,13 +51,13 @@ def test_it_is_asked_before_anything_is_copied(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
     with open(os.devnull, "wb") as out, pytest.raises(SuspendError, match="not now"):
         pyxcsr.save(hv, domid, out, suspend=Refuses())
-    assert hv.stub.calls.get("xc_get_pfn_type_batch", 0) == 0
+    assert hv.stub.calls().get("xc_get_pfn_type_batch", 0) == 0
     assert hv.stub.guest(domid).running
 
 
 @pytest.mark.parametrize("answer", [None, True, 0, "stop"])
 def test_a_policy_must_return_a_decision(hv: StubBackend, answer: object) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
-    with open(os.devnull, "wb") as out, pytest.raises(UsageError, match="no pyxcsr.Decision"):
+    with open(os.devnull, "wb") as out, pytest.raises(UsageError, match=r"no pyxcsr\.Decision"):
         pyxcsr.save(hv, domid, out, policy=lambda stats: answer)  # type: ignore[arg-type,return-value]
     assert hv.stub.guest(domid).running
