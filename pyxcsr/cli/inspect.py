@@ -80,7 +80,7 @@ def _print_sums(sums: Survey) -> None:
         _print_container(sums.container)
     print(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
     print(
-        f"{sums.records} records, {sums.nr_bytes} bytes, "
+        f"{sums.records} records, {sums.bytes} bytes, "
         + ("complete" if sums.complete else "without an END record")
     )
     types = ", ".join(f"{count} {name}" for name, count in sums.page_types.items())
@@ -97,7 +97,7 @@ def _print_sums(sums: Survey) -> None:
 def _print_container(container: Container) -> None:
     what = "xl save file" if container.kind == "xl" else "libxl stream"
     state = "complete" if container.complete else "without an END record of libxl"
-    print(f"{what}: {container.nr_bytes} bytes, {container.records} records of libxl, {state}")
+    print(f"{what}: {container.bytes} bytes, {container.records} records of libxl, {state}")
     if container.config is not None:
         print(f"configuration: {conf.describe(conf.summary(container.config))} (all of it: --json)")
 

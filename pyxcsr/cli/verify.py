@@ -91,7 +91,7 @@ def _summary(name: str, report: VerifyReport) -> str:
     verdict = "ok" if report.ok else f"{found} complaint{'s' if found != 1 else ''}"
     text = (
         f"{name}: {verdict}; {_where(report)}{report.guest or 'unknown'} guest, version {report.version}, "
-        f"{report.records} records, {report.nr_bytes} bytes, {report.pages} pages with data"
+        f"{report.records} records, {report.bytes} bytes, {report.pages} pages with data"
     )
     if not report.memory_checked:
         return text + "; what is missing from the memory could not be checked"
@@ -103,4 +103,4 @@ def _where(report: VerifyReport) -> str:
     if report.container is None:
         return ""
     what = "xl save file" if report.container.kind == "xl" else "libxl stream"
-    return f"{what}, {report.container.nr_bytes} bytes; "
+    return f"{what}, {report.container.bytes} bytes; "

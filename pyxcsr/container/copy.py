@@ -34,7 +34,7 @@ class Conversion:
     source: Kind
     to: Kind
     guest: str = ""
-    nr_bytes: int = 0
+    bytes: int = 0
     left_out: int = 0
 
 
@@ -81,7 +81,7 @@ class _Converter:
 
     def _put(self, data: Union[bytes, memoryview]) -> None:
         self._put_all(data)
-        self._done.nr_bytes += len(data)
+        self._done.bytes += len(data)
 
     def _take_xl(self) -> None:
         """Reads xl's header and configuration; the latter is kept unless there is another."""

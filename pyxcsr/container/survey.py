@@ -48,7 +48,7 @@ class _ContainerSurveyor:
                 raise
             self._problems.append(f"offset 0x{error.offset:x}: {error}")
         sums = self._survey or Survey(0, "unknown", "unknown")
-        self._facts.nr_bytes = self._source.offset
+        self._facts.bytes = self._source.offset
         sums.container = self._facts
         sums.problems += self._problems
         return sums

@@ -50,7 +50,7 @@ class _ContainerVerifier:
             if error.offset == 0:
                 raise
             self._add("libxl-header", error)
-        self._facts.nr_bytes = self._source.offset
+        self._facts.bytes = self._source.offset
         report = self._report or _NOTHING
         return replace(
             report,
@@ -121,7 +121,7 @@ class _ContainerVerifier:
 _NOTHING = VerifyReport(
     version=0,
     guest=None,
-    nr_bytes=0,
+    bytes=0,
     records=0,
     entries=0,
     pages=0,

@@ -38,7 +38,7 @@ def words(buffer: Buffer) -> array[int]:
     return result
 
 
-def nr_bytes(numbers: Iterable[int]) -> bytes:
+def packed(numbers: Iterable[int]) -> bytes:
     """64-bit numbers as little-endian bytes."""
     packed = array("Q", numbers)
     if sys.byteorder == "big":
@@ -216,7 +216,7 @@ class P2mFrames(Record):
     frames: Sequence[int]
 
     def encode(self) -> bytes:
-        return fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn) + nr_bytes(self.frames)
+        return fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn) + packed(self.frames)
 
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
@@ -246,7 +246,7 @@ class PageData(Record):
 
     def encode(self) -> bytes:
         head = fmt.PAGE_DATA_HEADER.pack(len(self.entries), self.reserved)
-        return head + nr_bytes(self.entries) + bytes(self.pages)
+        return head + packed(self.entries) + bytes(self.pages)
 
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
@@ -289,7 +289,7 @@ class PageData(Record):
     @property
     def type_bits(self) -> bytes:
         """The type of each entry, one byte each (values of PageType, where it knows them)."""
-        return nr_bytes(self.entries)[7::8].translate(_TOP_TO_TYPE)
+        return packed(self.entries)[7::8].translate(_TOP_TO_TYPE)
 
     def items(self) -> Iterable[tuple[int, int, memoryview | None]]:
         """(pfn, type bits, content or None) of each entry."""

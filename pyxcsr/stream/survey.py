@@ -87,7 +87,7 @@ class Survey:
     guest: str
     xen: str
     records: int = 0
-    nr_bytes: int = 0
+    bytes: int = 0
     entries: int = 0
     pages: int = 0
     nr_pfns: int = 0
@@ -149,7 +149,7 @@ class _Surveyor:
         except StreamError as error:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()
-        sums.nr_bytes = self._reader.offset - self._reader.start
+        sums.bytes = self._reader.offset - self._reader.start
         return sums
 
     def _take(self, raw: RawRecord) -> None:

@@ -15,7 +15,7 @@ class Container:
     """
 
     kind: str
-    nr_bytes: int = 0
+    bytes: int = 0
     complete: bool = False
     records: int = 0
     mandatory_flags: Optional[int] = None

@@ -42,7 +42,7 @@ def case_id(value: object) -> str:
 def converted(data: bytes, to: str | None = None, config: bytes | None = None) -> tuple[bytes, Conversion]:
     out = io.BytesIO()
     done = convert(io.BytesIO(data), out.write, to=Kind(to) if to else None, config=config)
-    assert done.nr_bytes == len(out.getvalue())
+    assert done.bytes == len(out.getvalue())
     return out.getvalue(), done
 
 

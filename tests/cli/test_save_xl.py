@@ -233,7 +233,7 @@ def test_save(live: str, config: Path, tmp_path: Path) -> None:
     assert report["format"] == "xl"
     with path.open("rb") as file:
         found = verify_input(file)
-    assert found.ok and found.nr_bytes == report["bytes"]
+    assert found.ok and found.bytes == report["bytes"]
     assert found.container and found.container.config == c.config()
     assert path.stat().st_mode & 0o777 == 0o600
     accepted, said = oracle.accepts(path, container="xl")

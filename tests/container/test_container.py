@@ -64,9 +64,9 @@ def test_good(name: str) -> None:
     assert report.complaints == []
     assert report.memory_checked
     assert report.container is not None and report.container.complete
-    assert report.container.nr_bytes == len(GOOD[name])
+    assert report.container.bytes == len(GOOD[name])
     at = report.container.libxc_offset or 0
-    assert GOOD[name][at : at + report.nr_bytes] in (c.PV, c.HVM, OLD)
+    assert GOOD[name][at : at + report.bytes] in (c.PV, c.HVM, OLD)
 
 
 def container_of(data: bytes) -> str:
@@ -88,7 +88,7 @@ def test_xens_verifier_chokes_on_any_xenstore_data() -> None:
 
 def test_raw_streams_are_verified_as_ever() -> None:
     report = check(c.PV)
-    assert report.ok and report.container is None and report.nr_bytes == len(c.PV)
+    assert report.ok and report.container is None and report.bytes == len(c.PV)
     assert report.to_dict()["container"] is None
 
 
@@ -158,7 +158,7 @@ def test_a_broken_stream_within(case: Any, around: str) -> None:
     if whole and not any(each.record == "CHECKPOINT" for each in alone.complaints):
         moved = [(each.offset + at, each.record, each.rule) for each in alone.complaints]
         assert [(each.offset, each.record, each.rule) for each in within.complaints] == moved
-        assert within.nr_unsent == alone.nr_unsent and within.nr_bytes == alone.nr_bytes
+        assert within.nr_unsent == alone.nr_unsent and within.bytes == alone.bytes
     assert not within.ok
     for each in within.complaints:
         if each.record not in (None, "record header", "image header", "domain header") and each.offset >= at:
@@ -336,7 +336,7 @@ def test_inspect_unfolded() -> None:
 
 def test_raw_streams_are_inspected_as_ever() -> None:
     lines, sums = look(c.PV)
-    assert lines[0].name == "X86_PV_INFO" and sums.container is None and sums.nr_bytes == len(c.PV)
+    assert lines[0].name == "X86_PV_INFO" and sums.container is None and sums.bytes == len(c.PV)
 
 
 # The configuration
@@ -403,7 +403,7 @@ def test_a_pipe_that_trickles() -> None:
     report = verify_input(out)
     thread.join()
     os.close(out)
-    assert report.ok and report.container is not None and report.container.nr_bytes == len(data)
+    assert report.ok and report.container is not None and report.container.bytes == len(data)
 
 
 _MEASURE = """

@@ -258,6 +258,7 @@ def test_hvm_without_a_stock_helper(tmp_path: Path) -> None:
 # -- abort, and libxl going away
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", ["TERM", "INT", "HUP"])
 def test_a_signal_while_the_stream_is_stalled(tmp_path: Path, number: str) -> None:
     import signal

@@ -130,6 +130,7 @@ def test_the_sender_dies(tmp_path: Path, share: float) -> None:
         assert libxl.stderr == ""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("share", [0.00001, 0.5])
 def test_sigterm_while_the_stream_is_stalled(tmp_path: Path, share: float) -> None:
     stream = stream_of()

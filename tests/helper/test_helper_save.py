@@ -248,6 +248,7 @@ def test_a_stream_fd_that_cannot_be_written(tmp_path: Path) -> None:
         assert "reading only" in libxl.logged(8)[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_abort_while_the_stream_is_stalled(tmp_path: Path, number: signal.Signals) -> None:
     with fake(tmp_path, "stall", read_stream=False) as libxl:
@@ -264,6 +265,7 @@ def test_abort_while_the_stream_is_stalled(tmp_path: Path, number: signal.Signal
     assert record(tmp_path)["cleaned_up"]
 
 
+@pytest.mark.alone
 def test_sigterm_while_memory_is_copied(tmp_path: Path) -> None:
     with fake(tmp_path, "idle") as libxl:
         libxl.next_named("progress")

@@ -79,6 +79,7 @@ def test_a_guest_that_cannot_be_built(tmp_path: Path) -> None:
         assert "16Q" in libxl.logged(8)[0]
 
 
+@pytest.mark.alone
 def test_sigterm_while_the_stream_is_stalled(tmp_path: Path) -> None:
     with on_stub(tmp_path, read_stream=False) as libxl:
         libxl.next_named("log")
@@ -92,6 +93,7 @@ def test_sigterm_while_the_stream_is_stalled(tmp_path: Path) -> None:
         assert "SIGTERM" in libxl.logged(8)[0]
 
 
+@pytest.mark.alone
 def test_sigterm_while_stalled_with_the_guest_suspended(tmp_path: Path) -> None:
     """A non-live save: the stream takes nothing once the guest is suspended."""
     with on_stub(tmp_path, xcflags=0, read_stream=False) as libxl:

@@ -27,7 +27,7 @@ def test_sums_of_a_pv_guest() -> None:
     data = build.assemble(build.pv64())
     _, sums = look(data)
     assert (sums.version, sums.guest, sums.xen) == (3, "PV", "4.17")
-    assert (sums.records, sums.nr_bytes, sums.complete) == (len(build.pv64()), len(data), True)
+    assert (sums.records, sums.bytes, sums.complete) == (len(build.pv64()), len(data), True)
     assert (sums.entries, sums.pages, sums.nr_pfns) == (27, 26, 24)
     assert sums.page_types == {
         "NOTAB": 20, "L1TAB": 2, "L2TAB": 1, "L3TAB": 1, "L4TAB_PINNED": 2, "XTAB": 1

@@ -85,7 +85,7 @@ def test_wrong_text(text: str, says: str) -> None:
 SIZES = [("0", 0), ("4096", 4096), ("64K", 65536), ("3g", 3 << 30), ("2T", 2 << 40)]
 
 
-@pytest.mark.parametrize(("text", "bytes"), SIZES)
+@pytest.mark.parametrize(("text", "nr_bytes"), SIZES)
 def test_sizes(text: str, nr_bytes: int) -> None:
     assert parse_size(text) == nr_bytes
     assert parse_size(format_size(nr_bytes)) == nr_bytes

@@ -240,6 +240,7 @@ def test_superpage_is_refused_by_the_expectation(hv: Any) -> None:
         guest.expected_page(table)
 
 
+@pytest.mark.alone
 def test_sparse_guest_is_built_in_seconds(hv: Any) -> None:
     started = time.monotonic()
     guest, machine = make(hv, mem="32M", span="64G", seed=3)

@@ -32,12 +32,12 @@ def pte(pfn: int, flags: int = FLAGS) -> int:
 
 def table(entries: dict[int, int]) -> bytes:
     """A page table from slot -> entry."""
-    return rec.nr_bytes(entries.get(slot, 0) for slot in range(512))
+    return rec.packed(entries.get(slot, 0) for slot in range(512))
 
 
 def page(pfn: int) -> bytes:
     """An ordinary page whose content tells its pfn."""
-    return rec.nr_bytes([pfn * 2 + 1]) * (PAGE_SIZE // 8)
+    return rec.packed([pfn * 2 + 1]) * (PAGE_SIZE // 8)
 
 
 def contents(nr_pfns: int) -> dict[int, tuple[PageType, bytes]]:

@@ -62,6 +62,7 @@ def test_gone(hv: StubBackend) -> None:
         XenstoreSuspend(hv, domid)()
 
 
+@pytest.mark.alone
 def test_cancelled(hv: StubBackend) -> None:
     domid = guest(hv, suspend="ignore")
     start = time.monotonic()

@@ -233,6 +233,7 @@ def test_read_only_and_closed_descriptors(hv: StubBackend, tmp_path: Path) -> No
     assert run_to(hv, fd).errno == errno.EBADF
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_cancel_while_the_output_is_stalled(hv: StubBackend, kind: str) -> None:
     """Nobody reads: the save must still notice the wish to cancel, and at once."""

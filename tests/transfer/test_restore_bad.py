@@ -426,6 +426,7 @@ def test_a_mapping_that_fails_is_no_incomplete_stream(hv: StubBackend, stream: S
         hv.stub.clear_failures()
 
 
+@pytest.mark.alone
 def test_cancel_while_the_input_is_stalled(hv: StubBackend, stream: Stream) -> None:
     domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=2)
     reader, writer = os.pipe()

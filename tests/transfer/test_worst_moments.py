@@ -30,6 +30,7 @@ class Boom(Exception):
 # -- the output
 
 
+@pytest.mark.alone
 def test_a_slow_reader_does_not_delay_the_wish_to_cancel(hv: StubBackend) -> None:
     """It takes something before every wait is over, and a batch is 4 MiB: at this rate 20 s a batch."""
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="32M"))

@@ -7,7 +7,7 @@ from array import array
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, nr_bytes
+from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, packed
 from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
@@ -121,7 +121,7 @@ class MemoryRules:
 
     def _slice(self, entries: array[int], pages: memoryview) -> memoryview:
         """Some entries, and the pages from theirs on; gives back the pages after theirs."""
-        types = nr_bytes(entries)[7::8].translate(_TOP_TO_TYPE)
+        types = packed(entries)[7::8].translate(_TOP_TO_TYPE)
         pfns = [entry & fmt.ENTRY_PFN_MASK for entry in entries] if any(types) else entries.tolist()
         self._check_entries(entries, pfns, types)
         used = sum(types.count(kind) for kind in _DATA_TYPES) * PAGE_SIZE

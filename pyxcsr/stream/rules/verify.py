@@ -39,7 +39,7 @@ class VerifyReport:
 
     version: int
     guest: str | None
-    nr_bytes: int
+    bytes: int
     records: int
     entries: int
     pages: int
@@ -183,7 +183,7 @@ class _Verifier:
         return VerifyReport(
             version=self._version,
             guest=self._guest,
-            nr_bytes=self._reader.offset - self._reader.start,
+            bytes=self._reader.offset - self._reader.start,
             records=self._records,
             entries=memory.entries,
             pages=memory.pages,

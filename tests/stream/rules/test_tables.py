@@ -7,7 +7,7 @@ import random
 import pytest
 from support.streams import pte, table
 
-from pyxcsr.stream.records import nr_bytes
+from pyxcsr.stream.records import packed
 from pyxcsr.stream.rules.tables import FRAME_MASK, PRESENT, PSE, Run, TableTargets
 
 
@@ -73,7 +73,7 @@ def test_like_a_plain_walk(seed: int) -> None:
         entries.append(pfn << 12 | flags)
     slots = [slot for slot in range(512) if not (level == 4 and 256 <= slot <= 271)]
     wanted = {slot: (entries[slot] & FRAME_MASK) >> 12 for slot in slots if entries[slot] & PRESENT}
-    assert expand(TableTargets(nr_bytes(entries), level, 4, 0)) == wanted
+    assert expand(TableTargets(packed(entries), level, 4, 0)) == wanted
 
 
 def test_superpages_above_level_1() -> None:

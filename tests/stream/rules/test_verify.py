@@ -105,7 +105,7 @@ def test_valid(name: str) -> None:
     report = check(VALID[name])
     assert report.complaints == []
     assert report.ok and report.memory_checked
-    assert report.nr_bytes == len(VALID[name])
+    assert report.bytes == len(VALID[name])
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -375,7 +375,7 @@ def test_a_gibibyte_takes_little_memory() -> None:
         into.write(rec.frame(build.page_records(first, range(1024), 1024)[0]))
         for start in range(1024, nr_pfns, 1024):
             into.write(fmt.RECORD_HEADER.pack(1, 8 + 1024 * (8 + PAGE_SIZE)))
-            into.write(fmt.PAGE_DATA_HEADER.pack(1024, 0) + rec.nr_bytes(range(start, start + 1024)))
+            into.write(fmt.PAGE_DATA_HEADER.pack(1024, 0) + rec.packed(range(start, start + 1024)))
             into.write(content * 1024)
         into.write(b"".join(rec.frame(record) for record in build.pv_tail()))
     ok, found, grown_kib = process.stdout.read().decode().split()
