@@ -36,6 +36,30 @@ C_LAYERS: list[set[str]] = [
 ]
 
 
+# And file by file in the C core: a file may include, and call, only what stands in a list above its own.
+CORE_FILES: list[set[str]] = [
+    {"base/base"},
+    {"io/durable", "io/source", "sets/bitmap_loop", "sets/sent", "sets/sparse_set", "xen/compat"},
+    {"io/sink", "sets/bitmap", "xen/handle"},
+    {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/m2p", "xen/page_types", "xen/vcpu", "xen/xenstore"},
+    {"xen/p2m", "xen/vcpu_context"},
+    {"save/ahead", "save/normalise", "save/pace", "save/pv_state"},
+    {"save/kept"},
+    {"save/mapper"},
+    {"save/session"},
+    {"save/dirty"},
+    {"save/follow", "save/logdirty"},
+    {"save/batch"},
+    {"save/pass"},
+    {"save/lifetime"},
+    {"restore/session"},
+    {"restore/populate"},
+    {"restore/localise"},
+    {"restore/pages", "restore/set_state"},
+    {"restore/complete"},
+]
+
+
 def room(module: str, layers: list[set[str]]) -> str:
     """The room of a module named relative to the package: the longest name in the list that it begins with."""
     rooms = [x for names in layers for x in names if module == x or module.startswith(f"{x}.")]
@@ -176,6 +200,63 @@ def test_includes_run_downwards(path: Path) -> None:
 
 def test_no_include_goes_in_a_circle() -> None:
     assert circle({str(x.relative_to(CSRC)): includes(x) for x in C_FILES}) == []
+
+
+COMMENT = re.compile(r"/\*.*?\*/", flags=re.S)
+DEFINITION = re.compile(r"^(?!static\b|typedef\b)\w[\w \t*]*?\b(\w+)\([^;{}]*\)\n\{", flags=re.M)
+CALL = re.compile(r"\b([a-z]\w*)\b")
+CORE_SOURCES = [x for x in C_FILES if x.relative_to(CSRC).parts[0] not in ("stub", "xcsr_api.h")]
+
+
+def stem(path: Path) -> str:
+    """A file's name in CORE_FILES: header and source are one subject."""
+    return str(path.relative_to(CSRC).with_suffix(""))
+
+
+def defined(text: str) -> set[str]:
+    """The functions that a C file defines for others: with external linkage."""
+    return set(DEFINITION.findall(COMMENT.sub(" ", text)))
+
+
+def upward_calls(texts: Mapping[str, str], ranks: list[set[str]]) -> list[str]:
+    """Each use, in a file, of a function that a file of the same rank or of a higher one defines."""
+    owner = {name: who for who, text in texts.items() for name in defined(text)}
+    return [
+        f"{who} uses {name} of {owner[name]}"
+        for who, text in texts.items()
+        for name in sorted(set(CALL.findall(COMMENT.sub(" ", text))) & set(owner))
+        if owner[name] != who and layer(owner[name], ranks) >= layer(who, ranks)
+    ]
+
+
+@pytest.mark.parametrize("path", CORE_SOURCES, ids=lambda x: str(x.relative_to(CSRC)))
+def test_includes_run_downwards_file_by_file(path: Path) -> None:
+    mine = stem(path)
+    for target in includes(path) - {"xcsr_api.h"}:
+        theirs = str(Path(target).with_suffix(""))
+        wrong = "" if theirs == mine else complaint(mine, theirs, CORE_FILES)
+        assert not wrong, f"{mine} includes {target}: {wrong}"
+
+
+def test_calls_run_downwards_file_by_file() -> None:
+    texts = {stem(x): x.read_text() for x in CORE_SOURCES if x.suffix == ".c"}
+    owners = [name for text in texts.values() for name in defined(text)]
+    assert len(owners) > 100 and len(owners) == len(set(owners)), "the definitions are not read as they should be"
+    assert upward_calls(texts, CORE_FILES) == []
+
+
+def test_each_file_of_the_core_has_a_rank() -> None:
+    assert {x for names in CORE_FILES for x in names} == {stem(x) for x in CORE_SOURCES}
+
+
+def test_the_judge_of_calls_notices() -> None:
+    """The judge itself: a call upwards, one between neighbours, and what is no call of another file's."""
+    low, high = "int low(int a)\n{\n    return %s;\n}\n", "int high(void)\n{\n    return low(1);\n}\n"
+    ranks: list[set[str]] = [{"low", "side"}, {"high"}]
+    assert not upward_calls({"low": low % "a", "high": high}, ranks)
+    assert upward_calls({"low": low % "high()", "high": high}, ranks) == ["low uses high of high"]
+    assert upward_calls({"low": low % "side", "side": "void side(void)\n{\n}\n"}, ranks) == ["low uses side of side"]
+    assert not upward_calls({"low": low % "a /* not high() */", "high": "static " + high}, ranks)
 
 
 def test_the_judge_of_layers_notices() -> None:

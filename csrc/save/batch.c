@@ -3,25 +3,25 @@
  * The guest may run and change everything between two steps. While it runs, a page that cannot be
  * sent is entered without data and deferred; once it is suspended nothing may move, and the same
  * finding is an error that names the place. */
+#include "save/batch.h"
+#include "save/follow.h"
 #include "xen/page_types.h"
-#include "save/session.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #define RECORD_PAGE_DATA 1u
 
 /* -- what cannot be sent now */
 
-/* Enters pfns[i] without data, to be looked at again: a hole only if the p2m's page it is in was written. */
+/* Enters pfns[i] without data. A hole is looked at again only if the p2m's page that it is in was written. */
 static int defer(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, bool hole)
 {
     uint64_t pfn = b->pfns[i];
     b->page[i] = NULL;
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | pfn;
     if (hole)
-        deferred_remove(&s->again, pfn);
-    if (deferred_add(&s->deferred, pfn) || (!hole && deferred_add(&s->again, pfn)))
+        sparse_remove(&s->deferred, pfn);
+    if (sparse_add(&s->without_data, pfn) || (!hole && sparse_add(&s->deferred, pfn)))
         return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)pfn);
     return 0;
 }
@@ -85,16 +85,15 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
         return page_error(s, b, i, type, EINVAL, "Xen reports a page type that this release does not know");
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
-    b->mapped[b->nr_mapped] = b->frames[k];
-    b->mapped_slot[b->nr_mapped++] = (uint16_t)i;
-    deferred_remove(&s->deferred, b->pfns[i]);
-    deferred_remove(&s->again, b->pfns[i]);
+    b->pages.frames[b->pages.nr] = b->frames[k];
+    b->mapped_slot[b->pages.nr++] = (uint16_t)i;
+    sparse_remove(&s->without_data, b->pfns[i]);
+    sparse_remove(&s->deferred, b->pfns[i]);
     return 0;
 }
 
 static int query_types(xcsr_save *s, struct batch *b)
 {
-    b->nr_mapped = 0;
     if (!b->nr_frames)
         return 0;
     memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
@@ -132,7 +131,7 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
     errno = 0; /* as in xcsr_enter */
     memset(&b->result, 0, sizeof b->result);
     memset(b->page, 0, sizeof b->page);
-    b->nr_mapped = 0;
+    b->pages.nr = 0;
     b->position = position;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
     cut_to_pages(b, &s->cursor);
@@ -142,59 +141,23 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
     return rc ? rc : query_types(s, b);
 }
 
-/* -- 2. the mapping */
+/* -- 2. the pages, mapped by now */
 
-/* What Xen says of each page that was to be mapped. */
-static int look_at_pages(xcsr_save *s, struct batch *b)
+/* Takes each page that Xen let be mapped, and defers the others. */
+static int take_pages(xcsr_save *s, struct batch *b)
 {
-    for (uint32_t k = 0; k < b->nr_mapped; k++) {
+    const struct pages *p = &b->pages;
+    for (uint32_t k = 0; k < p->nr; k++) {
         uint32_t i = b->mapped_slot[k];
         int rc = 0;
-        if (b->errs[k])
-            rc = defer_or_fail(s, b, i, abs(b->errs[k]), "Xen does not let it be mapped");
+        if (p->errs[k])
+            rc = defer_or_fail(s, b, i, abs(p->errs[k]), "Xen does not let it be mapped");
         else
-            b->page[i] = (const char *)b->map.at + (size_t)k * XCSR_PAGE;
+            b->page[i] = (const char *)p->map.at + (size_t)k * XCSR_PAGE;
         if (rc)
             return rc;
     }
     return 0;
-}
-
-static int mapped(xcsr_save *s, struct batch *b, int err)
-{
-    if (err)
-        return xcsr_fail_call(s->h, err, "xenforeignmemory_map", "cannot map %u frames of domain %u", b->nr_mapped, s->domid);
-    return look_at_pages(s, b);
-}
-
-int batch_map(xcsr_save *s, struct batch *b)
-{
-    if (!b->nr_mapped)
-        return 0;
-    window_make_room(s->h, &s->window, b->nr_mapped);
-    if (s->window.count)
-        ahead_settle(s->ahead); /* what leaves the window has to be gone */
-    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
-    errno = 0; /* as in xcsr_enter */
-    void *at = xenforeignmemory_map(s->h->fmem, s->domid, PROT_READ, b->nr_mapped, b->mapped, b->errs);
-    int err = at ? 0 : errno ? errno : EIO;
-    b->map = (struct mapping){at, b->nr_mapped, NULL};
-    return mapped(s, b, err);
-}
-
-void batch_map_ahead(xcsr_save *s, struct batch *b)
-{
-    if (!b->nr_mapped)
-        return;
-    memset(b->errs, 0, b->nr_mapped * sizeof *b->errs);
-    b->asked = true;
-    ahead_map(s->ahead, s->domid, b->nr_mapped, b->mapped, b->errs);
-}
-
-int batch_take(xcsr_save *s, struct batch *b)
-{
-    b->asked = false;
-    return mapped(s, b, ahead_take(s->ahead, s->h, &b->map));
 }
 
 /* -- 3. the record */
@@ -285,10 +248,12 @@ int batch_build(xcsr_save *s, struct batch *b)
 {
     if (!b->nr)
         return 0;
-    int rc = normalise_pages(s, b);
+    int rc = take_pages(s, b);
+    if (!rc)
+        rc = normalise_pages(s, b);
     if (!rc)
         gather(b);
     if (!rc && s->follow.sent)
-        rc = follow_note(s);
+        rc = follow_note(s, b);
     return rc;
 }

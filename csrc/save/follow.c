@@ -9,8 +9,9 @@
  * - a frame that page tables refer to has another pfn now, without a write to them: all tables that
  *   were ever sent are sent again;
  * - the p2m changed while a table was being re-expressed: those since the last sweep are sent again. */
+#include "save/follow.h"
+#include "save/dirty.h"
 #include "xen/page_types.h"
-#include "save/session.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -42,7 +43,7 @@ int xcsr_follow(xcsr_save *s)
                               (unsigned long long)s->h->nr_mfns);
     f->nr_room = room_for(s->nr_pfns);
     f->sent = lazy(size_of(f->nr_room));
-    if (!f->sent || deferred_init(&f->tables, f->nr_room) || deferred_init(&f->recent, f->nr_room))
+    if (!f->sent || sparse_init(&f->tables, f->nr_room) || sparse_init(&f->recent, f->nr_room))
         return xcsr_fail_call(s->h, ENOMEM, "xcsr_follow", "no memory to follow a p2m of %llu pfns", (unsigned long long)s->nr_pfns);
     return 0;
 }
@@ -54,8 +55,8 @@ void follow_free(struct follow *f)
     if (f->sent)
         munmap(f->sent, size_of(f->nr_room));
     f->sent = NULL;
-    deferred_free(&f->tables);
-    deferred_free(&f->recent);
+    sparse_free(&f->tables);
+    sparse_free(&f->recent);
 }
 
 int follow_grow(xcsr_save *s, uint64_t nr_pfns)
@@ -64,7 +65,7 @@ int follow_grow(xcsr_save *s, uint64_t nr_pfns)
     uint64_t room = room_for(nr_pfns);
     if (!f->sent || room <= f->nr_room)
         return 0;
-    if (deferred_grow(&f->tables, room) || deferred_grow(&f->recent, room))
+    if (sparse_grow(&f->tables, room) || sparse_grow(&f->recent, room))
         return -ENOMEM;
     void *at = mremap(f->sent, size_of(f->nr_room), size_of(room), MREMAP_MAYMOVE);
     if (at == MAP_FAILED)
@@ -83,22 +84,20 @@ static inline uint32_t mark_of(const struct follow *f, uint64_t pfn)
 
 static int note_table(struct follow *f, uint64_t pfn)
 {
-    int rc = deferred_add(&f->tables, pfn);
-    return rc ? rc : deferred_add(&f->recent, pfn);
+    int rc = sparse_add(&f->tables, pfn);
+    return rc ? rc : sparse_add(&f->recent, pfn);
 }
 
-static inline uint32_t mark_of_slot(const xcsr_save *s, uint32_t i)
+static inline uint32_t mark_of_slot(const xcsr_save *s, const struct batch *b, uint32_t i)
 {
-    const struct batch *b = s->batch;
     if (b->page[i])
         return (uint32_t)b->frame_at[i] + SENT_BIAS;
     return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
 }
 
 /* What is said of pfns of one leaf, in slots of the batch, put over what was said before. */
-static void mark_slots(const xcsr_save *s, uint32_t from, uint32_t nr, uint32_t *marks)
+static void mark_slots(const xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr, uint32_t *marks)
 {
-    const struct batch *b = s->batch;
     const uint64_t *pfns = b->pfns + from;
     if (b->result.nr_pages == b->nr && pfns[nr - 1] - pfns[0] == nr - 1) { /* as in most: in a row, all with data */
         marks += pfns[0] % XCSR_PER_LEAF;
@@ -107,35 +106,34 @@ static void mark_slots(const xcsr_save *s, uint32_t from, uint32_t nr, uint32_t 
         return;
     }
     for (uint32_t i = 0; i < nr; i++)
-        marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, from + i);
+        marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, b, from + i);
 }
 
 #define FEW 32u
 
 /* Most that are sent again are where they were: few of a leaf, as later passes have them. */
-static bool is_said(const xcsr_save *s, uint32_t from, uint32_t nr)
+static bool is_said(const xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
     uint32_t differ = 0;
     for (uint32_t i = from; i < from + nr; i++)
-        differ |= mark_of_slot(s, i) ^ mark_of(&s->follow, s->batch->pfns[i]);
+        differ |= mark_of_slot(s, b, i) ^ mark_of(&s->follow, b->pfns[i]);
     return !differ;
 }
 
-static int note_leaf(xcsr_save *s, uint32_t from, uint32_t nr)
+static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
-    if (nr < FEW && is_said(s, from, nr))
+    if (nr < FEW && is_said(s, b, from, nr))
         return 0;
-    struct sent_leaf *t = &s->follow.sent[s->batch->pfns[from] / XCSR_PER_LEAF];
+    struct sent_leaf *t = &s->follow.sent[b->pfns[from] / XCSR_PER_LEAF];
     uint32_t was[XCSR_PER_LEAF], now[XCSR_PER_LEAF];
     sent_marks(t, was);
     memcpy(now, was, sizeof now);
-    mark_slots(s, from, nr, now);
+    mark_slots(s, b, from, nr, now);
     return memcmp(now, was, sizeof now) ? sent_set(t, now) : 0;
 }
 
-static int note_tables(xcsr_save *s)
+static int note_tables(xcsr_save *s, const struct batch *b)
 {
-    const struct batch *b = s->batch;
     int rc = 0;
     for (uint32_t i = 0; b->result.nr_tables && i < b->nr && !rc; i++)
         if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
@@ -143,16 +141,15 @@ static int note_tables(xcsr_save *s)
     return rc;
 }
 
-int follow_note(xcsr_save *s)
+int follow_note(xcsr_save *s, const struct batch *b)
 {
-    const struct batch *b = s->batch;
-    int rc = note_tables(s);
+    int rc = note_tables(s, b);
     for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
         uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;
         bool whole = b->nr - from >= XCSR_PER_LEAF && b->pfns[from + XCSR_PER_LEAF - 1] == end - 1;
         for (to = from + (whole ? XCSR_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
             ;
-        rc = note_leaf(s, from, to - from);
+        rc = note_leaf(s, b, from, to - from);
     }
     return rc ? xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory to remember what was sent") : 0;
 }
@@ -167,15 +164,13 @@ struct sweep {
 
 static void mark(struct sweep *w, uint64_t pfn)
 {
-    uint64_t *word = &w->s->bitmap[pfn / PER_WORD], bit = 1ull << pfn % PER_WORD;
-    w->out->marked += !(*word & bit);
-    *word |= bit;
+    w->out->marked += dirty_add(w->s, pfn);
 }
 
 static void find_written(xcsr_save *s)
 {
     for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
-        if (save_written(s, s->p2m->leaf_mfns[i]))
+        if (dirty_has_frame(s, s->p2m->leaf_mfns[i]))
             s->p2m->fresh[i] = 1;
 }
 
@@ -204,7 +199,7 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
 static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t now)
 {
     if (was == now + SENT_BIAS) {
-        w->out->returned += !save_marked(w->s, pfn);
+        w->out->returned += !dirty_has(w->s, pfn);
         mark(w, pfn);
         return;
     }
@@ -285,14 +280,14 @@ static void sweep_leaves(struct sweep *w, bool whole)
         sweep_one(w, pfn);
 }
 
-static void mark_tables(struct sweep *w, const deferred_set *set)
+static void mark_tables(struct sweep *w, const sparse_set *set)
 {
     for (uint64_t c = 0; c < set->nr_chunks; c++) {
         const uint64_t *chunk = set->chunks[c];
-        for (uint64_t k = 0; chunk && k < DEFERRED_CHUNK_WORDS; k++)
+        for (uint64_t k = 0; chunk && k < SPARSE_CHUNK_WORDS; k++)
             for (uint64_t word = chunk[k]; word; word &= word - 1) {
-                uint64_t pfn = c * DEFERRED_CHUNK_BITS + k * PER_WORD + (uint64_t)__builtin_ctzll(word);
-                if (save_marked(w->s, pfn))
+                uint64_t pfn = c * SPARSE_CHUNK_BITS + k * PER_WORD + (uint64_t)__builtin_ctzll(word);
+                if (dirty_has(w->s, pfn))
                     continue;
                 mark(w, pfn);
                 w->out->tables++;
@@ -313,24 +308,6 @@ int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
         mark_tables(&w, &s->follow.tables);
     else if (out->pages_written || out->appeared || out->vanished || out->moved)
         mark_tables(&w, &s->follow.recent);
-    deferred_clear(&s->follow.recent);
-    return 0;
-}
-
-/* -- the p2m in another place, or of another size */
-
-int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other)
-{
-    XCSR_ENTER(p->h);
-    if (p == other || p->h != other->h)
-        return xcsr_fail_call(p->h, EINVAL, "xcsr_p2m_swap", "two p2ms of one hypervisor are needed");
-    for (uint64_t i = 0; i < other->nr_leaves; i++)
-        other->fresh[i] |= i >= p->nr_leaves || p->fresh[i] || p->leaf_mfns[i] != other->leaf_mfns[i] ||
-                           p->leaf_pfns[i] != other->leaf_pfns[i];
-    if (p->nr_pfns < other->nr_pfns) /* a page that was used in part is used further on */
-        other->fresh[p->nr_pfns / XCSR_PER_LEAF] = 1;
-    xcsr_p2m was = *p;
-    *p = *other;
-    *other = was;
+    sparse_clear(&s->follow.recent);
     return 0;
 }

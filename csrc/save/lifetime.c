@@ -1,5 +1,7 @@
 /* One save's memory: made once, before the guest is touched. */
-#include "save/session.h"
+#include "save/follow.h"
+#include "save/logdirty.h"
+#include "save/pass.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -40,8 +42,8 @@ static int alloc_arena(xcsr_save *s)
 
 static void release_memory(xcsr_save *s)
 {
-    deferred_free(&s->deferred);
-    deferred_free(&s->again);
+    sparse_free(&s->without_data);
+    sparse_free(&s->deferred);
     follow_free(&s->follow);
     if (s->arena)
         munmap(s->arena, XCSR_BATCH * XCSR_PAGE);
@@ -51,8 +53,7 @@ static void release_memory(xcsr_save *s)
 static void release(xcsr_save *s)
 {
     pass_drop(s);
-    window_drop(s->h, &s->window);
-    ahead_stop(s->ahead);
+    mapper_stop(&s->mapper);
     free_bitmap(s);
     release_memory(s);
 }
@@ -70,14 +71,16 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
     s->batch = &s->batches[0];
     s->next = &s->batches[1];
     s->domid = domid;
+    s->mapper.h = h;
+    s->mapper.domid = domid;
     s->nr_pfns = nr_pfns;
     s->nr_words = words_for(nr_pfns);
     s->p2m = p2m;
     int rc = alloc_bitmap(s);
     if (!rc)
-        rc = deferred_init(&s->deferred, nr_pfns);
+        rc = sparse_init(&s->without_data, nr_pfns);
     if (!rc)
-        rc = deferred_init(&s->again, nr_pfns);
+        rc = sparse_init(&s->deferred, nr_pfns);
     if (!rc)
         rc = alloc_arena(s);
     if (rc) {
@@ -123,9 +126,9 @@ int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns)
     XCSR_ENTER(s->h);
     if (nr_pfns <= s->nr_pfns)
         return 0;
-    int rc = s->batch->writing ? -EBUSY : deferred_grow(&s->deferred, nr_pfns);
+    int rc = s->batch->writing ? -EBUSY : sparse_grow(&s->without_data, nr_pfns);
     if (!rc)
-        rc = deferred_grow(&s->again, nr_pfns);
+        rc = sparse_grow(&s->deferred, nr_pfns);
     if (!rc)
         rc = follow_grow(s, nr_pfns);
     if (!rc)
@@ -143,11 +146,11 @@ void xcsr_save_free(xcsr_save *s)
         return;
     xcsr *h = s->h;
     if (!xcsr_seize(h)) { /* log-dirty mode is that of the parent's save, which goes on */
-        ahead_forget(s->ahead);
+        mapper_forget(&s->mapper);
         release_memory(s);
         return;
     }
-    xcsr_logdirty_stop(s);
+    logdirty_stop(s);
     release(s);
     xcsr_leave(&h);
 }

@@ -1,5 +1,6 @@
 /* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
-#include "save/session.h"
+#include "save/logdirty.h"
+#include "save/dirty.h"
 
 static int shadow(xcsr_save *s, unsigned int op)
 {
@@ -38,7 +39,7 @@ int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported)
     return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "cannot end log-dirty mode of domain %u", domid);
 }
 
-int xcsr_logdirty_stop(xcsr_save *s)
+int logdirty_stop(xcsr_save *s)
 {
     if (!s->logdirty_on)
         return 0;
@@ -52,7 +53,7 @@ int xcsr_logdirty_stop(xcsr_save *s)
 int xcsr_logdirty_disable(xcsr_save *s)
 {
     XCSR_ENTER(s->h);
-    return xcsr_logdirty_stop(s);
+    return logdirty_stop(s);
 }
 
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
@@ -116,12 +117,12 @@ static uint64_t merge_words(xcsr_save *s, const uint64_t *words, uint64_t at, ui
     return merged;
 }
 
-static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
+static uint64_t merge_set(xcsr_save *s, const sparse_set *set)
 {
     uint64_t merged = 0;
     for (uint64_t c = 0; c < set->nr_chunks; c++)
         if (set->chunks[c])
-            merged += merge_words(s, set->chunks[c], c * DEFERRED_CHUNK_WORDS, DEFERRED_CHUNK_WORDS);
+            merged += merge_words(s, set->chunks[c], c * SPARSE_CHUNK_WORDS, SPARSE_CHUNK_WORDS);
     return merged;
 }
 
@@ -129,14 +130,14 @@ static uint64_t merge_set(xcsr_save *s, const deferred_set *set)
  * at pfn by pfn while the guest is paused. */
 static uint64_t merge_holes(xcsr_save *s)
 {
-    const deferred_set *set = &s->deferred;
-    const uint64_t words = XCSR_PER_LEAF / 64, leaves = DEFERRED_CHUNK_BITS / XCSR_PER_LEAF;
+    const sparse_set *set = &s->without_data;
+    const uint64_t words = XCSR_PER_LEAF / 64, leaves = SPARSE_CHUNK_BITS / XCSR_PER_LEAF;
     uint64_t merged = 0;
     for (uint64_t c = 0; s->p2m && c < set->nr_chunks; c++) {
         if (!set->chunks[c])
             continue;
         for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)
-            if (save_written(s, s->p2m->leaf_mfns[leaf]))
+            if (dirty_has_frame(s, s->p2m->leaf_mfns[leaf]))
                 merged += merge_words(s, set->chunks[c] + i * words, leaf * words, words);
     }
     return merged;
@@ -148,7 +149,7 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
     int rc = xcsr_m2p_need(s->h);
     *out = 0;
     for (uint64_t i = 0; !rc && !*out && i < nr; i++)
-        *out = save_written(s, mfns[i]);
+        *out = dirty_has_frame(s, mfns[i]);
     return rc;
 }
 
@@ -156,6 +157,6 @@ int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
 {
     XCSR_ENTER(s->h);
     *merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
-    *merged += merge_set(s, &s->again);
+    *merged += merge_set(s, &s->deferred);
     return 0;
 }

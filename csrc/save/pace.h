@@ -1,8 +1,8 @@
-/* Is mapping the next batch in another thread worth it? By what the batches before it have taken.
+/* Is mapping the next batch in another thread worth it? Judged by what the batches before it have taken.
  *
- * There is something to win only where mapping takes its time (as it does in a PV dom0) and writing takes long enough
- * to hide it behind. Two batches in a row must say so, and four that it is over, so that nobody is misled by one during
- * which this thread had to wait for a processor. */
+ * There is something to win only where mapping takes long (as it does in a PV dom0) and writing takes long enough
+ * to hide it behind. Two batches in a row must say that it is worth it, and four that it no longer is: a single batch
+ * may have waited for a processor. */
 #ifndef XCSR_PACE_H
 #define XCSR_PACE_H
 
@@ -11,7 +11,7 @@
 #include <stdbool.h>
 
 #define PACE_LEAST_US 300 /* that mapping and unmapping a batch must take */
-#define PACE_SHARE 4      /* of that, a quarter is what writing it must take */
+#define PACE_SHARE 4      /* writing it must take at least a quarter of that */
 #define PACE_BEGIN 2      /* batches in a row */
 #define PACE_END 4
 
@@ -20,8 +20,8 @@ struct pace {
     bool pays;       /* as measured */
     bool impossible; /* it was tried in vain */
     uint32_t other;  /* batches in a row that say the opposite */
-    int64_t mapping_us, writing_us; /* in all, by the thread that writes */
-    int64_t mapped_us, written_us;  /* the same, of all threads, when it was looked at last */
+    int64_t mapping_us;        /* what mapping and unmapping have taken, in the thread that writes */
+    int64_t mapping_before_us; /* the same of all threads, before the batch in hand */
 };
 
 /* A batch took so long. Half of what it takes to begin is enough to go on. */

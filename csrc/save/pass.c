@@ -1,89 +1,51 @@
 /* A pass: batches one after another. Where that is worth it (pace.h), the next one is prepared before the one in hand is
  * written, and its pages are mapped by another thread meanwhile, which also unmaps the last one's. */
-#include "save/session.h"
-
-/* -- what is mapped */
-
-static void unmap(xcsr_save *s, struct mapping *m)
-{
-    int64_t began = xcsr_now_us();
-    mapping_drop(s->h, m);
-    s->pace.mapping_us += xcsr_now_us() - began;
-}
+#include "save/pass.h"
+#include "save/batch.h"
+#include "io/sink.h"
 
 static void drop(xcsr_save *s, struct batch *b)
 {
-    if (b->asked)
-        ahead_take(s->ahead, s->h, &b->map);
-    if (b->map.at && s->suspended) /* unmapping is put off */
-        window_keep(s->h, &s->window, &b->map);
-    else
-        unmap(s, &b->map);
-    b->map.at = NULL;
-    b->prepared = b->asked = b->writing = false;
-}
-
-/* The batch in hand is over. The worker has better things to do than to unmap it, if there is a next one. */
-static void retire(xcsr_save *s)
-{
-    struct batch *b = s->batch;
-    if (s->next->prepared && b->map.by && !s->suspended) {
-        s->written = b->map;
-        b->map.at = NULL;
-    }
-    drop(s, b);
+    mapper_drop(&s->mapper, &b->pages);
+    b->prepared = b->writing = false;
 }
 
 void pass_drop(xcsr_save *s)
 {
     drop(s, s->batch);
     drop(s, s->next);
-    mapping_drop(s->h, &s->written);
+    mapper_unmap_spent(&s->mapper);
+}
+
+/* The batch in hand is over. */
+static void retire(xcsr_save *s)
+{
+    struct batch *b = s->batch;
+    mapper_retire(&s->mapper, &b->pages, s->next->prepared);
+    b->prepared = b->writing = false;
 }
 
 /* -- the next batch */
 
-static bool have_worker(xcsr_save *s)
-{
-    if (!s->ahead && !s->pace.impossible)
-        s->pace.impossible = ahead_start(s->h, &s->ahead);
-    return s->ahead;
-}
-
-static bool is_wanted(xcsr_save *s)
-{
-    return s->pace.how == XCSR_AHEAD_ALWAYS || (s->pace.how == XCSR_AHEAD_MEASURED && s->pace.pays);
-}
-
 static int prepare_next(xcsr_save *s)
 {
     int rc = batch_prepare(s, s->next, batch_end(s->batch));
-    if (rc)
-        return rc;
-    window_make_room(s->h, &s->window, s->batch->nr_mapped + s->next->nr_mapped);
-    batch_map_ahead(s, s->next);
-    return 0;
+    if (!rc)
+        mapper_begin(&s->mapper, &s->next->pages, s->batch->pages.nr);
+    return rc;
 }
 
 /* Has the next batch's pages mapped, and then the last one's unmapped. */
 static int look_ahead(xcsr_save *s)
 {
     int rc = 0;
-    if (s->batch->next_pfn < s->nr_pfns && is_wanted(s) && have_worker(s))
+    if (s->batch->next_pfn < s->nr_pfns && mapper_looks_ahead(&s->mapper))
         rc = prepare_next(s);
-    mapping_drop(s->h, &s->written);
+    mapper_unmap_spent(&s->mapper);
     return rc;
 }
 
 /* -- the batch in hand */
-
-static int map_now(xcsr_save *s)
-{
-    int64_t began = xcsr_now_us();
-    int rc = batch_map(s, s->batch);
-    s->pace.mapping_us += xcsr_now_us() - began;
-    return rc;
-}
 
 static int take_next(xcsr_save *s, uint64_t position)
 {
@@ -91,10 +53,10 @@ static int take_next(xcsr_save *s, uint64_t position)
     b->position = position; /* other records may have been written since it was prepared */
     s->next = s->batch;
     s->batch = b;
-    if (!b->asked)
+    if (!b->pages.asked)
         return 0; /* nothing in it is to be mapped */
     b->result.nr_ahead = 1;
-    return batch_take(s, b);
+    return mapper_take(&s->mapper, &b->pages);
 }
 
 static int take_in_hand(xcsr_save *s, uint64_t position)
@@ -102,12 +64,13 @@ static int take_in_hand(xcsr_save *s, uint64_t position)
     if (s->next->prepared)
         return take_next(s, position);
     int rc = batch_prepare(s, s->batch, position);
-    return rc ? rc : map_now(s);
+    return rc ? rc : mapper_map(&s->mapper, &s->batch->pages);
 }
 
-/* Where the pass stands is told by now, not by when it was prepared: there may be more pfns since then. */
+/* Where the pass stands is told by what is so now, not when the batch was prepared: there may be more pfns since then. */
 static int begin(xcsr_save *s, uint64_t position)
 {
+    s->writing_us = 0;
     int rc = take_in_hand(s, position);
     s->batch->result.next_pfn = s->batch->next_pfn;
     s->batch->result.done = s->batch->next_pfn >= s->nr_pfns;
@@ -121,19 +84,8 @@ static int put(xcsr_save *s, xcsr_sink *sink)
     int64_t began = xcsr_now_us();
     int rc = s->batch->writing ? xcsr_sink_flush(sink) : sink_writev(sink, s->batch->iov, s->batch->nr_iov);
     s->batch->writing = true;
-    s->pace.writing_us += xcsr_now_us() - began;
+    s->writing_us += xcsr_now_us() - began;
     return rc;
-}
-
-/* What the batch just written has taken; the last one's unmapping may be counted with it, or the next one's mapping. */
-static void measure(xcsr_save *s, uint32_t nr_mapped)
-{
-    struct pace *p = &s->pace;
-    int64_t mapping = p->mapping_us + (s->ahead ? ahead_busy_us(s->ahead) : 0);
-    if (nr_mapped >= XCSR_BATCH / 2) /* of a smaller one nothing can be told */
-        pace_note(p, mapping - p->mapped_us, p->writing_us - p->written_us);
-    p->mapped_us = mapping;
-    p->written_us = p->writing_us;
 }
 
 /* One record: built and written, or what was left of it. */
@@ -152,7 +104,7 @@ static int one_batch(xcsr_save *s, xcsr_sink *sink)
         pass_drop(s);
     else
         retire(s);
-    measure(s, b->nr_mapped);
+    mapper_measure(&s->mapper, b->pages.nr, s->writing_us);
     return rc;
 }
 
@@ -175,12 +127,7 @@ static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
 int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how)
 {
     XCSR_ENTER(s->h);
-    s->pace.how = how;
-    if (how != XCSR_AHEAD_ALWAYS || s->ahead)
-        return 0;
-    int rc = ahead_start(s->h, &s->ahead);
-    s->pace.impossible = rc;
-    return rc;
+    return mapper_ahead(&s->mapper, how);
 }
 
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
@@ -190,6 +137,7 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
     memset(&s->sum, 0, sizeof s->sum);
     s->cursor = 0;
     s->suspended = suspended;
+    mapper_keep(&s->mapper, suspended);
     return 0;
 }
 

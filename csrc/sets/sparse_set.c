@@ -1,20 +1,21 @@
+/* A sparse set: see sparse_set.h. */
 #include "sets/sparse_set.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-int deferred_init(deferred_set *d, uint64_t nr_pfns)
+int sparse_init(sparse_set *d, uint64_t nr_pfns)
 {
-    d->nr_chunks = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    d->nr_chunks = nr_pfns / SPARSE_CHUNK_BITS + 1;
     d->count = 0;
     d->chunks = calloc(d->nr_chunks, sizeof *d->chunks);
     return d->chunks ? 0 : -ENOMEM;
 }
 
-int deferred_grow(deferred_set *d, uint64_t nr_pfns)
+int sparse_grow(sparse_set *d, uint64_t nr_pfns)
 {
-    uint64_t nr = nr_pfns / DEFERRED_CHUNK_BITS + 1;
+    uint64_t nr = nr_pfns / SPARSE_CHUNK_BITS + 1;
     if (nr <= d->nr_chunks)
         return 0;
     uint64_t **chunks = realloc(d->chunks, nr * sizeof *chunks);
@@ -26,7 +27,7 @@ int deferred_grow(deferred_set *d, uint64_t nr_pfns)
     return 0;
 }
 
-void deferred_clear(deferred_set *d)
+void sparse_clear(sparse_set *d)
 {
     for (uint64_t i = 0; i < d->nr_chunks; i++) {
         free(d->chunks[i]);
@@ -35,23 +36,23 @@ void deferred_clear(deferred_set *d)
     d->count = 0;
 }
 
-void deferred_free(deferred_set *d)
+void sparse_free(sparse_set *d)
 {
     if (d->chunks)
-        deferred_clear(d);
+        sparse_clear(d);
     free(d->chunks);
     d->chunks = NULL;
 }
 
-int deferred_add(deferred_set *d, uint64_t pfn)
+int sparse_add(sparse_set *d, uint64_t pfn)
 {
-    uint64_t **chunk = &d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    uint64_t **chunk = &d->chunks[pfn / SPARSE_CHUNK_BITS];
     uint64_t *word, bit = 1ull << pfn % 64;
     if (!*chunk)
-        *chunk = calloc(DEFERRED_CHUNK_WORDS, sizeof **chunk);
+        *chunk = calloc(SPARSE_CHUNK_WORDS, sizeof **chunk);
     if (!*chunk)
         return -ENOMEM;
-    word = &(*chunk)[pfn % DEFERRED_CHUNK_BITS / 64];
+    word = &(*chunk)[pfn % SPARSE_CHUNK_BITS / 64];
     d->count += !(*word & bit);
     *word |= bit;
     return 0;

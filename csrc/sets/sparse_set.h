@@ -1,31 +1,38 @@
-/* The set of pfns whose last entry in the stream carried no data: holes, and pages to come back to.
- * Sparse: a piece of the bitmap exists only where there is such a pfn. */
-#ifndef XCSR_DEFERRED_H
-#define XCSR_DEFERRED_H
+/* A set of pfns. It is sparse: a piece of the bitmap exists only where the set has, or had, a member. */
+#ifndef XCSR_SPARSE_SET_H
+#define XCSR_SPARSE_SET_H
 
 #include "xcsr_api.h"
 
-#define DEFERRED_CHUNK_BITS 32768u
-#define DEFERRED_CHUNK_WORDS (DEFERRED_CHUNK_BITS / 64)
+#include <stdbool.h>
 
-typedef struct deferred_set {
+#define SPARSE_CHUNK_BITS 32768u
+#define SPARSE_CHUNK_WORDS (SPARSE_CHUNK_BITS / 64)
+
+typedef struct sparse_set {
     uint64_t **chunks; /* nr_chunks, NULL where empty; owned */
     uint64_t nr_chunks, count;
-} deferred_set;
+} sparse_set;
 
-int deferred_init(deferred_set *d, uint64_t nr_pfns); /* -ENOMEM */
-int deferred_grow(deferred_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not larger */
-void deferred_clear(deferred_set *d);
-void deferred_free(deferred_set *d);
-int deferred_add(deferred_set *d, uint64_t pfn); /* -ENOMEM */
+int sparse_init(sparse_set *d, uint64_t nr_pfns); /* -ENOMEM */
+int sparse_grow(sparse_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not larger */
+void sparse_clear(sparse_set *d);
+void sparse_free(sparse_set *d); /* harmless for one that is all zero */
+int sparse_add(sparse_set *d, uint64_t pfn); /* -ENOMEM */
 
-/* Of every page that is sent: most sets are empty where it is. */
-static inline void deferred_remove(deferred_set *d, uint64_t pfn)
+static inline bool sparse_has(const sparse_set *d, uint64_t pfn)
 {
-    uint64_t *chunk = d->chunks[pfn / DEFERRED_CHUNK_BITS];
+    const uint64_t *chunk = d->chunks[pfn / SPARSE_CHUNK_BITS];
+    return chunk && chunk[pfn % SPARSE_CHUNK_BITS / 64] >> pfn % 64 & 1;
+}
+
+/* Called for every page that is sent: most sets are empty where the page is. */
+static inline void sparse_remove(sparse_set *d, uint64_t pfn)
+{
+    uint64_t *chunk = d->chunks[pfn / SPARSE_CHUNK_BITS];
     if (!chunk)
         return;
-    uint64_t *word = &chunk[pfn % DEFERRED_CHUNK_BITS / 64], bit = 1ull << pfn % 64;
+    uint64_t *word = &chunk[pfn % SPARSE_CHUNK_BITS / 64], bit = 1ull << pfn % 64;
     d->count -= !!(*word & bit);
     *word &= ~bit;
 }

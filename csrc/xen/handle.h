@@ -55,7 +55,6 @@ bool xcsr_seize(xcsr *h);
 
 int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out); /* caller has entered */
 int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
-int xcsr_logdirty_stop(xcsr_save *s); /* caller has entered, or is freeing */
 
 void xcsr_logger_init(struct xcsr_logger *log);
 

@@ -143,3 +143,19 @@ int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn)
     *pfn = xcsr_lookup_pfn(p, mfn);
     return *pfn == XCSR_INVALID ? -ERANGE : 0;
 }
+
+int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other)
+{
+    XCSR_ENTER(p->h);
+    if (p == other || p->h != other->h)
+        return xcsr_fail_call(p->h, EINVAL, "xcsr_p2m_swap", "two p2ms of one hypervisor are needed");
+    for (uint64_t i = 0; i < other->nr_leaves; i++)
+        other->fresh[i] |= i >= p->nr_leaves || p->fresh[i] || p->leaf_mfns[i] != other->leaf_mfns[i] ||
+                           p->leaf_pfns[i] != other->leaf_pfns[i];
+    if (p->nr_pfns < other->nr_pfns) /* a page that was used in part is used further on */
+        other->fresh[p->nr_pfns / XCSR_PER_LEAF] = 1;
+    xcsr_p2m was = *p;
+    *p = *other;
+    *other = was;
+    return 0;
+}
