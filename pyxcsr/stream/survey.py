@@ -8,25 +8,12 @@ from typing import Any, Callable
 
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
+from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
+from pyxcsr.stream.describe import describe, msr_name, type_name, vendor
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
 from pyxcsr.stream.wrapping import Container
-
-MSR_NAMES = {
-    0x48: "SPEC_CTRL",
-    0xCE: "PLATFORM_INFO",
-    0x10A: "ARCH_CAPABILITIES",
-    0x140: "MISC_FEATURES_ENABLES",
-    0xDA0: "XSS",
-    0xC000_0103: "TSC_AUX",
-    0xC001_011F: "VIRT_SPEC_CTRL",
-    0xC001_1019: "DR1_ADDRESS_MASK",
-    0xC001_101A: "DR2_ADDRESS_MASK",
-    0xC001_101B: "DR3_ADDRESS_MASK",
-    0xC001_1027: "DR0_ADDRESS_MASK",
-}
-"""The MSRs that streams carry, named as in the vendors' manuals."""
 
 _VCPU_KINDS: dict[type[rec.Record], str] = {
     rec.VcpuBasic: "BASIC",
@@ -34,19 +21,6 @@ _VCPU_KINDS: dict[type[rec.Record], str] = {
     rec.VcpuXsave: "XSAVE",
     rec.VcpuMsrs: "MSRS",
 }
-
-
-def msr_name(msr: int) -> str:
-    """The name of an MSR, or its number."""
-    return MSR_NAMES.get(msr, f"0x{msr:x}")
-
-
-def type_name(kind: int) -> str:
-    """The name of a page type, also of one that does not exist."""
-    try:
-        return PageType(kind).name
-    except ValueError:
-        return f"unknown type 0x{kind:x}"
 
 
 @dataclass
@@ -79,7 +53,8 @@ class Survey:
     """Sums over a stream, as far as it has been read; ``container`` describes what is around it, if anything.
 
     ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
-    the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``problems`` are
+    the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
+    instance and length of each save record; ``hvm_params``: name -> value. ``problems`` are
     bodies that could not be understood, and what ended the reading early.
     """
 
@@ -99,6 +74,8 @@ class Survey:
     cpuid_leaves: int = 0
     cpuid_vendor: str | None = None
     msr_policy: dict[str, int] = field(default_factory=dict)
+    hvm_context: list[dict[str, Any]] = field(default_factory=list)
+    hvm_params: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     container: Container | None = None
 
@@ -227,18 +204,36 @@ class _Surveyor:
             sums.nr_pfns = max(sums.nr_pfns, record.end_pfn + 1)
         elif isinstance(record, rec.CpuidPolicy):
             sums.cpuid_leaves = len(record.leaves)
-            sums.cpuid_vendor = _vendor(record)
+            sums.cpuid_vendor = vendor(record)
         elif isinstance(record, rec.MsrPolicy):
             sums.msr_policy = {msr_name(msr.msr): msr.value for msr in record.msrs}
+        elif isinstance(record, rec.HvmParams):
+            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params)
+        elif isinstance(record, rec.HvmContext):
+            self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
             kinds = sums.vcpus.setdefault(record.vcpu_id, {})
             kinds[_VCPU_KINDS[type(record)]] = len(record.blob)
+
+    def _sum_context(self, record: rec.HvmContext) -> None:
+        facts, problems = hvm_context.look(record.blob)
+        self._sums.hvm_context = [
+            {"type": entry.name, "instance": entry.instance, "length": entry.length}
+            for entry in facts.entries[:_SAVE_RECORDS_KEPT]
+        ]
+        self._sums.problems += [
+            f"offset 0x{record.offset or 0:x}: HVM_CONTEXT: {problem.text}"
+            for problem in problems[:_PROBLEMS_KEPT]
+            if not problem.unknown
+        ]
 
 
 _TYPES_WITHOUT_DATA = bytes(
     kind for kind in range(16) if kind not in [int(known) for known in PageType if known.has_data]
 )
 _PASSES_KEPT = 1000
+_SAVE_RECORDS_KEPT = 4096
+_PROBLEMS_KEPT = 10
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
@@ -271,69 +266,3 @@ class _PageRun:
         types = ", ".join(f"{count} {type_name(kind)}" for kind, count in sorted(self._types.items()))
         where = "no entries" if self._low is None else f"pfns 0x{self._low:x} to 0x{self._high:x}: {types}"
         return Line(self._offset, RecordType.PAGE_DATA.name, self._size, where, self._count)
-
-
-def _vendor(policy: rec.CpuidPolicy) -> str | None:
-    """The vendor's name from leaf 0."""
-    for leaf in policy.leaves:
-        if leaf.leaf == 0:
-            text = b"".join(part.to_bytes(4, "little") for part in (leaf.ebx, leaf.edx, leaf.ecx))
-            name = text.decode("latin-1").strip("\0 ")
-            return name if name.isascii() and name.isprintable() and name else None
-    return None
-
-
-def describe(record: rec.Record) -> str:
-    """The short content of a record other than PAGE_DATA; empty if there is none."""
-    function = _DESCRIPTIONS.get(type(record))
-    return "" if function is None else function(record)
-
-
-def _describe_vcpu(record: Any) -> str:
-    return f"vcpu {record.vcpu_id}, {len(record.blob)} bytes"
-
-
-def _describe_xsave(record: rec.VcpuXsave) -> str:
-    text = _describe_vcpu(record)
-    if len(record.blob) < 16:
-        return text
-    return f"{text}, xcr0 0x{int.from_bytes(record.blob[:8], 'little'):x}"
-
-
-def _describe_msrs(record: rec.VcpuMsrs) -> str:
-    return f"vcpu {record.vcpu_id}: " + ", ".join(
-        f"{msr_name(msr.msr)} 0x{msr.value:x}" for msr in record.msrs
-    )
-
-
-def _describe_frames(record: rec.P2mFrames) -> str:
-    return f"pfns 0x{record.start_pfn:x} to 0x{record.end_pfn:x}, {len(record.frames)} frames"
-
-
-def _describe_tsc(record: rec.TscInfo) -> str:
-    return f"mode {record.mode}, {record.khz} kHz, {record.nsec} ns, incarnation {record.incarnation}"
-
-
-def _describe_policy(record: rec.CpuidPolicy) -> str:
-    vendor = _vendor(record)
-    return f"{len(record.leaves)} leaves" + (f", {vendor}" if vendor else "")
-
-
-def _describe_msr_policy(record: rec.MsrPolicy) -> str:
-    return ", ".join(f"{msr_name(msr.msr)} 0x{msr.value:x}" for msr in record.msrs)
-
-
-_DESCRIPTIONS: dict[type[rec.Record], Callable[[Any], str]] = {
-    rec.PvInfo: lambda record: f"{record.width * 8}-bit guest, {record.levels} levels of page tables",
-    rec.P2mFrames: _describe_frames,
-    rec.VcpuBasic: _describe_vcpu,
-    rec.VcpuExtended: _describe_vcpu,
-    rec.VcpuXsave: _describe_xsave,
-    rec.VcpuMsrs: _describe_msrs,
-    rec.TscInfo: _describe_tsc,
-    rec.CpuidPolicy: _describe_policy,
-    rec.MsrPolicy: _describe_msr_policy,
-    rec.HvmContext: lambda record: f"{len(record.blob)} bytes",
-    rec.HvmParams: lambda record: ", ".join(f"{index}: 0x{value:x}" for index, value in record.params),
-    rec.Unknown: lambda record: f"{len(record.blob)} bytes",
-}

@@ -6,15 +6,17 @@ import io
 from array import array
 
 import pytest
+from support import hvm
 from support import streams as build
 
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
+from pyxcsr.stream.describe import describe, msr_name
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.survey import Line, Survey, describe, msr_name, survey
+from pyxcsr.stream.survey import Line, Survey, survey
 from stream.rules.cases import insert_before
 
 
@@ -147,8 +149,13 @@ def test_what_is_no_stream_is_raised() -> None:
             "1 leaves, GenuineIntel",
         ),
         (rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x1B, 0x1B, 0x1B)), "1 leaves"),
-        (rec.HvmParams([(1, 0xFE)]), "1: 0xfe"),
-        (rec.HvmContext(b"abc"), "3 bytes"),
+        (rec.HvmParams([(1, 0xFE), (77, 3)]), "STORE_PFN 0xfe, parameter 77 0x3"),
+        (
+            rec.HvmContext(hvm.context(nr_vcpus=3)),
+            "10272 bytes: HEADER, CPU x 3, PIC x 2, IOAPIC, LAPIC x 3, LAPIC_REGS x 3, MTRR x 3, CPU_XSAVE x 3, "
+            "CPU_MSR x 3, END; registers of vcpus 0-2",
+        ),
+        (rec.HvmContext(b"abc"), "3 bytes; damaged: it ends after 3 bytes without an END"),
         (rec.StaticDataEnd(), ""),
     ],
 )

@@ -10,6 +10,7 @@ from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
+from support.hvm import context as hvm_context
 
 PRESENT = 0x1
 FLAGS = 0x67
@@ -149,7 +150,7 @@ def hvm(nr_pfns: int = 8) -> list[rec.Record]:
         rec.StaticDataEnd(),
         *page_records(pages, range(nr_pfns)),
         rec.TscInfo(1, 2_500_000, 123, 0),
-        rec.HvmContext(b"hvm context"),
+        rec.HvmContext(hvm_context()),
         rec.HvmParams([(1, 5), (17, 6)]),
         rec.End(),
     ]
