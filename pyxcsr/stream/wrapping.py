@@ -10,7 +10,7 @@ from typing import Any, Optional
 class Container:
     """A container and its parts. Offsets are in the input; what was not there or not reached is None.
 
-    ``kind``: libxl or xl. ``nr_bytes``: read in all. ``complete``: libxl's END has been read. ``config``: the parsed
+    ``kind``: libxl or xl. ``bytes``: read in all. ``complete``: libxl's END has been read. ``config``: the parsed
     JSON, ``config_bytes`` its length with the NUL, ``guest`` what it says in short. ``records`` counts libxl's.
     """
 

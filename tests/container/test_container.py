@@ -99,7 +99,7 @@ def test_facts() -> None:
     at = 48 + 4 + len(text) + 1
     assert facts.to_dict() == {
         "kind": "xl",
-        "nr_bytes": len(c.xl()),
+        "bytes": len(c.xl()),
         "complete": True,
         "records": 2,
         "mandatory_flags": 3,
