@@ -17,6 +17,8 @@
 #include <xenforeignmemory.h>
 #include <xenguest.h>
 #include <xenstore.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static xc_interface *xch;
 static struct xs_handle *xs;
@@ -83,9 +85,32 @@ static int on_precopy(struct precopy_stats stats, void *data)
     return XGS_POLICY_CONTINUE_PRECOPY;
 }
 
+/* Sends one command to the device model, if there is one, and waits for its answer. */
+static int qmp(const char *command)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    char line[4096] = "";
+    int answers = 0, fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(to.sun_path, sizeof to.sun_path, "/run/xen/qmp-libxl-%u", domid);
+    if (connect(fd, (void *)&to, sizeof to)) {
+        close(fd);
+        return errno == ENOENT ? 0 : -1;
+    }
+    FILE *in = fdopen(fd, "r");
+    dprintf(fd, "{\"execute\": \"qmp_capabilities\"}\n");
+    while (answers < 2 && fgets(line, sizeof line, in))
+        if (!strncmp(line, "{\"return\"", 9) || !strncmp(line, "{\"error\"", 8))
+            if (++answers == 1)
+                dprintf(fd, "%s\n", command);
+    fclose(in);
+    fprintf(stderr, "xcpeer: %s: %s", command, line);
+    return answers == 2 && line[2] == 'r' ? 0 : -1;
+}
+
 static int on_logdirty(uint32_t dom, unsigned enable, void *data)
 {
-    return 0; /* no device model */
+    return qmp(enable ? "{\"execute\": \"xen-set-global-dirty-log\", \"arguments\": {\"enable\": true}}"
+                      : "{\"execute\": \"xen-set-global-dirty-log\", \"arguments\": {\"enable\": false}}");
 }
 
 static int info(void)
