@@ -39,7 +39,7 @@ C_LAYERS: list[set[str]] = [
 # And file by file in the C core: a file may include, and call, only what stands in a list above its own.
 CORE_FILES: list[set[str]] = [
     {"base/base"},
-    {"io/durable", "io/source", "sets/bitmap_loop", "sets/sent", "sets/sparse_set", "xen/compat"},
+    {"io/durable", "io/source", "sets/bitmap_loop", "sets/sent", "sets/sparse_set", "xen/compat", "xen/pte"},
     {"io/sink", "sets/bitmap", "xen/handle"},
     {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/m2p", "xen/page_types", "xen/vcpu", "xen/xenstore"},
     {"xen/p2m", "xen/vcpu_context"},
@@ -48,15 +48,16 @@ CORE_FILES: list[set[str]] = [
     {"save/mapper"},
     {"save/session"},
     {"save/dirty"},
-    {"save/follow", "save/logdirty"},
+    {"save/follow", "save/logdirty", "save/physmap"},
     {"save/batch"},
     {"save/pass"},
     {"save/lifetime"},
     {"restore/session"},
+    {"restore/complaint", "restore/facts", "restore/walk"},
     {"restore/populate"},
     {"restore/localise"},
-    {"restore/pages", "restore/set_state"},
-    {"restore/complete"},
+    {"restore/pages"},
+    {"restore/complete", "restore/lifetime", "restore/set_state"},
 ]
 
 
