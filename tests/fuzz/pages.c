@@ -4,7 +4,7 @@
  * be cut short by the input's end.
  */
 #include "restore/session.h"
-#include "stub/stub_api.h"
+#include "stub/panel/stub_api.h"
 #include "xcsr_api.h"
 
 #include <stdio.h>
