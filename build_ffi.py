@@ -37,6 +37,7 @@ HERE = Path(__file__).resolve().parent
 BACKENDS = ("xen", "stub")
 XEN_LIBRARIES = ("xenctrl", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 XEN_PACKAGES = ("xencontrol", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
+STUB_HEADERS = ("stub/machine/described.h", "stub/kernel/described.h", "stub/panel/stub_api.h")
 MACROS: list[tuple[str, Optional[str]]] = [("_GNU_SOURCE", "1"), ("Py_LIMITED_API", "0x03090000")]
 FLAGS = [
     "-std=gnu11",
@@ -159,9 +160,10 @@ def emit(name: str, path: Path) -> None:
     headers = ["xcsr_api.h"]
     ffi.cdef(cdef_text(HERE / "csrc/xcsr_api.h"))
     if name == "stub":
-        headers.append("stub/stub_api.h")
-        ffi.cdef(cdef_text(HERE / "csrc/stub/stub_api.h"))
-        ffi.cdef((HERE / "csrc/stub/stub_callback.cdef").read_text())
+        headers += STUB_HEADERS
+        for header in STUB_HEADERS:
+            ffi.cdef(cdef_text(HERE / "csrc" / header))
+        ffi.cdef((HERE / "csrc/stub/panel/stub_callback.cdef").read_text())
     ffi.set_source(f"pyxcsr._{name}", PRELUDE + "".join(f'#include "{x}"\n' for x in headers))
     path.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_c_code(str(path))

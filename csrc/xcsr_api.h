@@ -152,7 +152,7 @@ typedef struct xcsr_batch_result {
     uint32_t nr_batches; /* records, or attempts at one */
     uint64_t nr_pfns;    /* entries in the records */
     uint64_t nr_pages;   /* of them with data */
-    uint64_t nr_holes;   /* p2m entry names no frame */
+    uint64_t nr_holes;   /* the p2m's entry names no frame; without a p2m: Xen has no page there */
     uint64_t nr_deferred; /* sent without data though the guest has a page: come again */
     uint64_t nr_tables;   /* page tables re-expressed in pfns */
     uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
@@ -162,6 +162,11 @@ typedef struct xcsr_batch_result {
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
 void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and log-dirty mode if on */
+/* Without a p2m: the guest, suspended, has so many pages. In a pass over all pfns Xen is not asked any more once they
+ * have been found, and all further pfns are sent as holes. Pages of other domains among its gfns would be counted as its
+ * own: not for a domain that may map such. 0: not known, as without this call. -EINVAL for a save with a p2m. */
+int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages);
+uint64_t xcsr_save_nr_pfns(const xcsr_save *s);
 /* Whoever switched it on, or nobody; *supported 0: this hypervisor cannot track that domain's writes. */
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
@@ -202,6 +207,21 @@ typedef struct xcsr_sweep_result {
 
 int xcsr_follow(xcsr_save *s);
 int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
+/* ---- physmap.c: a guest without a p2m of its own ------------------------------------------------
+ * Asks Xen of which gfns it has pages and marks those of which the stream says something else: what came, and what went.
+ * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. Marked gfns
+ * are not asked about, as the next pass does that. What it marks stays marked when the next bitmap has been fetched and
+ * xcsr_merge_deferred was called, until it was sent. -EINVAL for a save with a p2m. */
+typedef struct xcsr_look_result {
+    uint32_t done;     /* 1: all were looked at */
+    uint32_t nr_calls; /* to Xen */
+    uint64_t nr_asked; /* gfns */
+    uint64_t appeared; /* sent as holes, and have a page now */
+    uint64_t vanished; /* sent with data, and have no page any more */
+} xcsr_look_result;
+
+int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_result *out);
+
 /* The save has so many pfns, if it had fewer; the new ones are marked. Not within a batch. */
 int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
 
@@ -232,20 +252,23 @@ uint64_t xcsr_source_offset(const xcsr_source *s); /* bytes taken so far */
 const xcsr_error *xcsr_source_error(const xcsr_source *s);
 
 /* ---- restore.c, populate.c, localise.c --------------------------------------------------------
- * A domain being built: its p2m here, by pfn. limit: pfns it may ever have. Memory grows with
- * xcsr_restore_grow, nine bytes a pfn, touched only where there is something. */
+ * A domain being built. limit: pfns it may ever have. PV: its p2m is here, by pfn, and grows with xcsr_restore_grow.
+ * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 in a
+ * record get a page of 2 MiB where Xen has one, and there are no page tables. Memory is nine bytes a pfn, or
+ * one, touched only where there is something. */
 typedef struct xcsr_page_result {
     uint32_t nr_entries, nr_pages, nr_tables, nr_populated;
     uint64_t nr_differing; /* compare mode: pages that are not what the guest has */
     uint64_t first_differing;
 } xcsr_page_result;
 
-int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, xcsr_restore **out);
+int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t translated, xcsr_restore **out);
 void xcsr_restore_free(xcsr_restore *r);
 int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns); /* no-op if not larger; -E2BIG beyond limit */
 void xcsr_restore_compare(xcsr_restore *r, uint32_t on);  /* from here on pages are compared, not written */
 /* The body of one PAGE_DATA record of length bytes, read from src straight into the guest. */
 int xcsr_restore_pages(xcsr_restore *r, xcsr_source *src, uint64_t length, xcsr_page_result *out);
+uint64_t xcsr_restore_nr_pfns(const xcsr_restore *r); /* see xcsr_restore_grow; translated: past the last that had an entry */
 uint64_t xcsr_restore_mfn(const xcsr_restore *r, uint64_t pfn);  /* ~0: no memory */
 uint32_t xcsr_restore_type(const xcsr_restore *r, uint64_t pfn); /* as sent last; XTAB if never */
 uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn);

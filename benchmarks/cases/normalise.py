@@ -18,7 +18,7 @@ from pyxcsr.frames import PageType
 DOMID_XEN = 0x7FF2
 ENTRIES = 512
 TABLES = 1024  # a batch
-XEN_LOW = 512  # the m2p's frames begin there (csrc/stub/machine.c)
+XEN_LOW = 512  # the m2p's frames begin there (csrc/stub/machine/machine.c)
 FRIENDLY, SCATTERED, NEVER_SLOWER = Goal(1.4), Goal(2.5), Goal(1.0)
 USER = 0x67
 EMPTY = "empty tables"

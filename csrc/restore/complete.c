@@ -1,10 +1,9 @@
 /* What comes after the last page: are the tables whole, pinning them, the guest's own p2m. */
-#include "restore/session.h"
+#include "restore/complaint.h"
+#include "restore/walk.h"
+#include "xen/pte.h"
 
 #include <sys/mman.h>
-
-#define PTE_PRESENT 0x001ull
-#define PTE_FRAME 0x000ffffffffff000ull
 
 static bool is_table(const xcsr_restore *r, uint64_t pfn)
 {
@@ -12,31 +11,10 @@ static bool is_table(const xcsr_restore *r, uint64_t pfn)
     return (flags & FLAG_DATA) && (flags & FLAG_TYPE & 7);
 }
 
-/* Calls fn for batches of the pfns that it wants. */
-typedef bool wants_fn(const xcsr_restore *r, uint64_t pfn);
-typedef int batch_fn(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *count);
-
-static int each_batch(xcsr_restore *r, wants_fn *wants, batch_fn *fn, uint64_t *count)
-{
-    uint64_t pfns[XCSR_BATCH];
-    uint32_t nr = 0;
-    for (uint64_t pfn = 0; pfn < r->nr_pfns; pfn++) {
-        if (wants(r, pfn))
-            pfns[nr++] = pfn;
-        if (nr < XCSR_BATCH && (pfn + 1 < r->nr_pfns || !nr))
-            continue;
-        int rc = fn(r, pfns, nr, count);
-        if (rc)
-            return rc;
-        nr = 0;
-    }
-    return 0;
-}
-
 static void *map_pfns(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int prot)
 {
     for (uint32_t i = 0; i < nr; i++)
-        r->frames[i] = r->mfns[pfns[i]];
+        r->frames[i] = restore_frame(r, pfns[i]);
     void *at = xenforeignmemory_map(r->h->fmem, r->domid, prot, nr, r->frames, NULL);
     if (!at)
         xcsr_fail_call(r->h, errno, "xenforeignmemory_map", "cannot map %u frames of domain %u", nr, r->domid);
@@ -47,16 +25,16 @@ static void *map_pfns(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int pr
 static uint64_t pfn_of(const xcsr_restore *r, uint64_t mfn)
 {
     uint64_t pfn = mfn < r->h->nr_mfns ? xcsr_load(&r->h->m2p[mfn]) : XCSR_INVALID;
-    return pfn < r->nr_pfns && r->mfns[pfn] == mfn ? pfn : XCSR_INVALID;
+    return pfn < r->nr_pfns && restore_has_memory(r, pfn) && restore_frame(r, pfn) == mfn ? pfn : XCSR_INVALID;
 }
 
 static void check_table(xcsr_restore *r, uint64_t pfn, const uint64_t *table, uint64_t *missing)
 {
     uint32_t level = r->flags[pfn] & FLAG_TYPE & 7;
-    for (uint32_t i = 0; i < XCSR_PER_LEAF; i++) {
-        if (!(table[i] & PTE_PRESENT) || (level == 4 && i >= 256 && i <= 271))
+    for (uint32_t i = 0; i < PTE_PER_TABLE; i++) {
+        if (!(table[i] & PTE_PRESENT) || pt_is_xens(r->geometry, level, i))
             continue;
-        uint64_t target = pfn_of(r, (table[i] & PTE_FRAME) >> 12);
+        uint64_t target = pfn_of(r, pte_frame(table[i]));
         if (target != XCSR_INVALID && r->flags[target] & FLAG_DATA)
             continue;
         if (!(*missing)++)
@@ -79,39 +57,8 @@ int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing)
 {
     XCSR_ENTER(r->h);
     *missing = 0;
-    int rc = each_batch(r, is_table, check_tables, missing);
+    int rc = walk_batches(r, is_table, check_tables, missing);
     return !rc && *missing ? -ENOENT : rc; /* the first one stands in the error record */
-}
-
-/* Sent once, and then said to be gone: ballooned out in mid-save. */
-static bool is_gone(const xcsr_restore *r, uint64_t pfn)
-{
-    uint32_t type = xcsr_restore_type(r, pfn);
-    return r->mfns[pfn] && (type == TYPE_XTAB || type == TYPE_BROKEN);
-}
-
-static int give_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)
-{
-    xen_pfn_t mfns[XCSR_BATCH];
-    for (uint32_t i = 0; i < nr; i++)
-        mfns[i] = r->mfns[pfns[i]];
-    if (xc_domain_decrease_reservation_exact(r->h->xch, r->domid, nr, 0, mfns)) {
-        r->h->error.pfn = pfns[0];
-        return xcsr_fail_call(r->h, errno, "xc_domain_decrease_reservation_exact",
-                              "cannot take %u pages from domain %u, from pfn %#llx on", nr, r->domid,
-                              (unsigned long long)pfns[0]);
-    }
-    for (uint32_t i = 0; i < nr; i++)
-        r->mfns[pfns[i]] = 0;
-    *given += nr;
-    return 0;
-}
-
-int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given)
-{
-    XCSR_ENTER(r->h);
-    *given = 0;
-    return each_batch(r, is_gone, give_back, given);
 }
 
 static bool is_pinned(const xcsr_restore *r, uint64_t pfn)
@@ -127,7 +74,7 @@ static int pin(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *pin
     memset(ops, 0, sizeof ops);
     for (uint32_t i = 0; i < nr; i++) {
         ops[i].cmd = op[(r->flags[pfns[i]] & FLAG_TYPE & 7) - 1];
-        ops[i].arg1.mfn = r->mfns[pfns[i]];
+        ops[i].arg1.mfn = restore_frame(r, pfns[i]);
     }
     if (xc_mmuext_op(r->h->xch, ops, nr, r->domid)) {
         r->h->error.pfn = pfns[0];
@@ -142,19 +89,21 @@ int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned)
 {
     XCSR_ENTER(r->h);
     *pinned = 0;
-    return each_batch(r, is_pinned, pin, pinned);
+    return walk_batches(r, is_pinned, pin, pinned);
 }
 
 /* A pfn whose last entry had no data has no memory: it was given back. */
 static void fill_leaf(const xcsr_restore *r, uint64_t *leaf, uint64_t first)
 {
     for (uint64_t i = 0; i < XCSR_PER_LEAF && first + i < r->nr_pfns; i++)
-        leaf[i] = r->mfns[first + i] ? r->mfns[first + i] : XCSR_INVALID;
+        leaf[i] = xcsr_restore_mfn(r, first + i);
 }
 
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves)
 {
     XCSR_ENTER(r->h);
+    if (r->translated)
+        return xcsr_fail_call(r->h, EINVAL, "xcsr_restore_write_p2m", "domain %u has no p2m of its own to write", r->domid);
     for (uint64_t done = 0; done < nr_leaves;) {
         uint32_t nr = nr_leaves - done < XCSR_BATCH ? (uint32_t)(nr_leaves - done) : XCSR_BATCH;
         char *at = map_pfns(r, leaf_pfns + done, nr, PROT_READ | PROT_WRITE);

@@ -1,17 +1,15 @@
 /* PAGE_DATA into a guest: the record is read in three steps (head, entries, pages), each of which
  * may be interrupted and gone on with. Nothing that the record says is used before it is checked. */
-#include "restore/session.h"
+#include "restore/pages.h"
+#include "restore/complaint.h"
+#include "restore/localise.h"
+#include "restore/populate.h"
+#include "io/source.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static void *lazy_memory(uint64_t nr_bytes) /* zero, and resident only where it is touched */
-{
-    void *at = mmap(NULL, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
-
-static void drop_batch(xcsr_restore *r)
+void pages_drop(xcsr_restore *r)
 {
     if (r->map)
         xenforeignmemory_unmap(r->h->fmem, r->map, r->nr_pages);
@@ -19,89 +17,9 @@ static void drop_batch(xcsr_restore *r)
     r->reading = false;
 }
 
-int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, xcsr_restore **out)
-{
-    XCSR_ENTER(h);
-    *out = NULL;
-    int rc = xcsr_m2p_need(h);
-    if (rc)
-        return rc;
-    xcsr_restore *r = calloc(1, sizeof *r);
-    if (!r)
-        return xcsr_fail_call(h, ENOMEM, "calloc", "no memory for a restore");
-    r->h = h;
-    r->domid = domid;
-    r->limit = limit;
-    r->mfns = lazy_memory(limit * sizeof *r->mfns); /* address space only, until pfns are named */
-    r->flags = lazy_memory(limit);
-    r->bounce = lazy_memory(XCSR_BATCH * XCSR_PAGE);
-    if (!limit || !r->mfns || !r->flags || !r->bounce) {
-        xcsr_restore_free(r);
-        return xcsr_fail_call(h, ENOMEM, "mmap", "no room to restore up to %llu pfns", (unsigned long long)limit);
-    }
-    *out = r;
-    return 0;
-}
-
-void xcsr_restore_free(xcsr_restore *r)
-{
-    if (!r)
-        return;
-    drop_batch(r);
-    if (r->mfns)
-        munmap(r->mfns, r->limit * sizeof *r->mfns);
-    if (r->flags)
-        munmap(r->flags, r->limit);
-    if (r->bounce)
-        munmap(r->bounce, XCSR_BATCH * XCSR_PAGE);
-    free(r->entries);
-    free(r);
-}
-
-int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns)
-{
-    XCSR_ENTER(r->h);
-    if (nr_pfns > r->limit)
-        return xcsr_fail(&r->h->error, XCSR_E_STREAM, E2BIG, "X86_PV_P2M_FRAMES",
-                         "a p2m of %#llx pfns is asked for, but by what Xen says of domain %u it can have %#llx",
-                         (unsigned long long)nr_pfns, r->domid, (unsigned long long)r->limit);
-    if (nr_pfns > r->nr_pfns)
-        r->nr_pfns = nr_pfns;
-    return 0;
-}
-
-int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns)
-{
-    XCSR_ENTER(r->h);
-    for (uint64_t pfn = nr_pfns; pfn < r->nr_pfns; pfn++)
-        if (r->flags[pfn])
-            r->flags[pfn] = FLAG_SEEN | TYPE_XTAB;
-    return 0;
-}
-
-void xcsr_restore_compare(xcsr_restore *r, uint32_t on)
-{
-    r->compare = on;
-}
-
-uint64_t xcsr_restore_mfn(const xcsr_restore *r, uint64_t pfn)
-{
-    return pfn < r->nr_pfns && r->mfns[pfn] ? r->mfns[pfn] : XCSR_INVALID;
-}
-
-uint32_t xcsr_restore_type(const xcsr_restore *r, uint64_t pfn)
-{
-    return pfn < r->nr_pfns && r->flags[pfn] & FLAG_SEEN ? r->flags[pfn] & FLAG_TYPE : TYPE_XTAB;
-}
-
-uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn)
-{
-    return pfn < r->nr_pfns && r->flags[pfn] & FLAG_DATA;
-}
-
 static bool has_data(uint32_t type)
 {
-    return type < 0xd;
+    return type < TYPE_BROKEN;
 }
 
 static bool is_known(uint32_t type)
@@ -117,9 +35,10 @@ static int check_head(xcsr_restore *r, uint64_t length)
     if (!count || 8 + count * 8 > length)
         return xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "a record of %llu bytes cannot have %llu entries",
                          (unsigned long long)length, (unsigned long long)count);
-    if (count > r->nr_pfns) /* more than one for each pfn: and memory for them is bounded by the domain */
+    uint64_t most = r->translated ? r->limit : r->nr_pfns; /* one for each pfn: memory for them is bounded by the domain */
+    if (count > most)
         return xcsr_fail(&r->h->error, XCSR_E_STREAM, EINVAL, "PAGE_DATA", "%llu entries for a guest of %llu pfns",
-                         (unsigned long long)count, (unsigned long long)r->nr_pfns);
+                         (unsigned long long)count, (unsigned long long)most);
     if (count > r->nr_room) {
         free(r->entries);
         r->entries = malloc(count * sizeof *r->entries);
@@ -138,6 +57,20 @@ static void unlist(xcsr_restore *r, uint64_t nr)
         r->flags[r->entries[i] & ENTRY_PFN] &= (uint8_t)~FLAG_LISTED;
 }
 
+/* There is no p2m whose size the stream could tell: the domain's limit is all that bounds a gfn. */
+static int check_gfn(xcsr_restore *r, uint64_t pfn, uint32_t type)
+{
+    if (pfn >= r->limit)
+        return restore_stream_error(r, pfn, 0, 0, 0, "is beyond all memory that the domain can have");
+    if (type && type < TYPE_BROKEN) {
+        r->h->error.type = type;
+        return restore_stream_error(r, pfn, 0, 0, 0, "is called a page table, which only PV guests' pages are");
+    }
+    if (pfn >= r->nr_pfns)
+        r->nr_pfns = pfn + 1;
+    return 0;
+}
+
 static int check_entry(xcsr_restore *r, uint64_t entry)
 {
     uint64_t pfn = entry & ENTRY_PFN;
@@ -148,8 +81,11 @@ static int check_entry(xcsr_restore *r, uint64_t entry)
         r->h->error.type = type;
         return restore_stream_error(r, pfn, 0, 0, 0, "has a page type that does not exist");
     }
-    if (pfn >= r->nr_pfns)
+    if (!r->translated && pfn >= r->nr_pfns)
         return restore_stream_error(r, pfn, 0, 0, 0, "is beyond the end of the p2m");
+    int rc = r->translated ? check_gfn(r, pfn, type) : 0;
+    if (rc)
+        return rc;
     if (r->flags[pfn] & FLAG_LISTED)
         return restore_stream_error(r, pfn, 0, 0, 0, "is listed twice in one record");
     return 0;
@@ -178,7 +114,7 @@ static int check_entries(xcsr_restore *r, uint64_t length)
 static int map_batch(xcsr_restore *r)
 {
     for (uint32_t k = 0; k < r->nr_pages; k++)
-        r->frames[k] = r->mfns[r->pfns[k]];
+        r->frames[k] = restore_frame(r, r->pfns[k]);
     memset(r->errs, 0, r->nr_pages * sizeof *r->errs);
     r->map = xenforeignmemory_map(r->h->fmem, r->domid, r->compare ? PROT_READ : PROT_READ | PROT_WRITE, r->nr_pages, r->frames,
                                   r->errs);
@@ -197,7 +133,7 @@ static int map_batch(xcsr_restore *r)
 
 static void note_entry(xcsr_restore *r, uint64_t pfn, uint32_t type)
 {
-    r->flags[pfn] = (uint8_t)(FLAG_SEEN | type | (has_data(type) ? FLAG_DATA : 0));
+    restore_note(r, pfn, (uint8_t)(FLAG_SEEN | type | (has_data(type) ? FLAG_DATA : 0)));
 }
 
 /* Takes up the next entries: gives them memory and maps those that have data. */
@@ -220,7 +156,7 @@ static int begin_batch(xcsr_restore *r)
     }
     if (r->compare)
         for (uint32_t k = 0; k < r->nr_pages; k++)
-            if (!r->mfns[r->pfns[k]])
+            if (!restore_has_memory(r, r->pfns[k]))
                 return restore_stream_error(r, r->pfns[k], 0, 0, 0, "is to be compared, but was never sent");
     int rc = restore_populate(r, wanted, nr_wanted);
     if (!rc && r->nr_pages)
@@ -228,13 +164,6 @@ static int begin_batch(xcsr_restore *r)
     r->iov.iov_base = r->compare ? r->bounce : r->map;
     r->iov.iov_len = (size_t)r->nr_pages * XCSR_PAGE;
     return rc;
-}
-
-static uint32_t level_of(const xcsr_restore *r, uint64_t entry)
-{
-    uint32_t type = (uint32_t)(entry >> TYPE_SHIFT);
-    (void)r;
-    return has_data(type) ? type & 7 : 0;
 }
 
 static void compare_page(xcsr_restore *r, uint32_t k)
@@ -253,7 +182,7 @@ static int finish_batch(xcsr_restore *r)
         uint64_t entry = r->entries[r->at + i];
         if (!has_data((uint32_t)(entry >> TYPE_SHIFT)))
             continue;
-        uint32_t level = level_of(r, entry);
+        uint32_t level = table_level((uint32_t)(entry >> TYPE_SHIFT));
         if (level) {
             int rc = restore_localise(r, entry & ENTRY_PFN, level, (uint64_t *)(void *)(got + (size_t)k * XCSR_PAGE));
             if (rc)
@@ -285,7 +214,7 @@ static int one_batch(xcsr_restore *r, xcsr_source *src)
         return rc;
     r->reading = false;
     rc = finish_batch(r);
-    drop_batch(r);
+    pages_drop(r);
     return rc;
 }
 
@@ -324,7 +253,7 @@ int xcsr_restore_pages(xcsr_restore *r, xcsr_source *src, uint64_t length, xcsr_
         return rc;
     if (rc && !r->h->error.kind)
         r->h->error = *xcsr_source_error(src);
-    drop_batch(r);
+    pages_drop(r);
     r->step = STEP_HEAD;
     r->result.nr_entries = r->head.count;
     *out = r->result;

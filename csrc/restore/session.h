@@ -3,16 +3,17 @@
 #define XCSR_RESTORE_H
 
 #include "xen/page_types.h"
-#include "io/source.h"
-#include "xen/handle.h"
+
+#include <sys/uio.h>
 
 #define ENTRY_PFN 0x000fffffffffffffull
 
-/* One byte a pfn. A pfn that was never sent is all zero: no memory, no data. */
+/* One byte a pfn. All zero: it was never sent, and has no memory. */
 #define FLAG_TYPE 0x0f  /* as sent last */
 #define FLAG_SEEN 0x10  /* has had an entry */
 #define FLAG_DATA 0x20  /* its last entry had data */
 #define FLAG_LISTED 0x40 /* in the record under way: a second entry is refused */
+#define FLAG_MEMORY 0x80 /* the domain has a frame for it */
 
 enum step { STEP_HEAD, STEP_ENTRIES, STEP_PAGES };
 
@@ -20,8 +21,10 @@ struct xcsr_restore {
     xcsr *h;
     uint32_t domid;
     bool compare;
+    const struct pt_geometry *geometry; /* of its page tables and its p2m; NULL: translated */
+    bool translated; /* pfn == gfn: Xen alone knows the frames, and there are no page tables in the stream */
     uint64_t limit, nr_pfns;
-    uint64_t *mfns; /* by pfn; 0: no memory (frame 0 is never a guest's) */
+    uint64_t *mfns; /* by pfn, where it has FLAG_MEMORY; NULL: translated */
     uint8_t *flags; /* by pfn */
 
     /* the record under way */
@@ -44,11 +47,21 @@ struct xcsr_restore {
     char *bounce; /* comparing: XCSR_BATCH pages */
 };
 
-/* Gives memory to those of the pfns that have none; duplicates are allowed. Caller has entered. */
-int restore_populate(xcsr_restore *r, const uint64_t *pfns, uint32_t nr);
-/* Replaces, in a table just received, pfns by mfns; targets without memory get some. */
-int restore_localise(xcsr_restore *r, uint64_t pfn, uint32_t level, uint64_t *table);
-int restore_stream_error(xcsr_restore *r, uint64_t pfn, uint64_t mfn, uint32_t level, uint32_t index,
-                         const char *text);
+static inline bool restore_has_memory(const xcsr_restore *r, uint64_t pfn)
+{
+    return r->flags[pfn] & FLAG_MEMORY;
+}
+
+/* By what Xen is to be told of a pfn that has memory: its frame, or itself. */
+static inline uint64_t restore_frame(const xcsr_restore *r, uint64_t pfn)
+{
+    return r->mfns ? r->mfns[pfn] : pfn;
+}
+
+/* What is said of a pfn, by its entry or for want of one; whether it has memory stays as it is. */
+static inline void restore_note(xcsr_restore *r, uint64_t pfn, uint8_t flags)
+{
+    r->flags[pfn] = (r->flags[pfn] & FLAG_MEMORY) | flags;
+}
 
 #endif

@@ -13,8 +13,9 @@
 
 /* -- what cannot be sent now */
 
-/* Enters pfns[i] without data. A hole is looked at again only if the p2m's page that it is in was written. */
-static int defer(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, bool hole)
+/* Enters pfns[i] without data. A hole is looked at again only if something says that it was filled: the bitmap, or a
+ * write to the p2m's page that it is in. */
+static int enter_without_data(xcsr_save *s, struct batch *b, uint32_t i, uint32_t type, bool hole)
 {
     uint64_t pfn = b->pfns[i];
     b->page[i] = NULL;
@@ -42,7 +43,7 @@ static int defer_or_fail(xcsr_save *s, struct batch *b, uint32_t i, int err, con
     if (s->suspended)
         return page_error(s, b, i, 0, err, what);
     b->result.nr_deferred++;
-    return defer(s, b, i, TYPE_XTAB, false);
+    return enter_without_data(s, b, i, TYPE_XTAB, false);
 }
 
 /* -- 1. frames and types */
@@ -54,7 +55,7 @@ static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;
-        return defer(s, b, i, TYPE_XTAB, true);
+        return enter_without_data(s, b, i, TYPE_XTAB, true);
     }
     /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
      * stream, and no pfn gets another's memory. */
@@ -80,8 +81,11 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
 {
     uint32_t i = b->slot[k];
     uint32_t type = (uint32_t)b->types[k];
-    if (type == TYPE_XTAB || type == TYPE_BROKEN)
-        return defer(s, b, i, type, false);
+    if (type == TYPE_XTAB || type == TYPE_BROKEN) {
+        bool hole = !s->p2m; /* the p2m is Xen's own: there is no page, and nothing to come again for */
+        b->result.nr_holes += hole;
+        return enter_without_data(s, b, i, type, hole);
+    }
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
         return page_error(s, b, i, type, EINVAL, "Xen reports a page type that this release does not know");
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
@@ -92,12 +96,26 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     return 0;
 }
 
+/* The guest is suspended and all the pages that it has were found: none of the pfns still to come has one. */
+static bool all_found(const xcsr_save *s)
+{
+    return s->suspended && s->nr_expected && s->nr_found >= s->nr_expected;
+}
+
+static int ask_types(xcsr_save *s, struct batch *b)
+{
+    if (all_found(s)) {
+        for (uint32_t k = 0; k < b->nr_frames; k++)
+            b->types[k] = TYPE_XTAB;
+        return 0;
+    }
+    memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
+    return page_types(s->h, s->domid, b->nr_frames, b->types);
+}
+
 static int query_types(xcsr_save *s, struct batch *b)
 {
-    if (!b->nr_frames)
-        return 0;
-    memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
-    int asked = page_types(s->h, s->domid, b->nr_frames, b->types);
+    int asked = b->nr_frames ? ask_types(s, b) : 0;
     if (asked)
         return asked;
     for (uint32_t k = 0; k < b->nr_frames; k++) {
@@ -105,12 +123,14 @@ static int query_types(xcsr_save *s, struct batch *b)
         if (rc)
             return rc;
     }
+    s->nr_found += b->pages.nr;
     return 0;
 }
 
-/* Of many pages as many go into one record as let the first begin where a page of the file begins: then so do all
- * of this record, and of the next with two pfns less than a batch. The kernel fills a file's pages, a pipe's
- * and a socket's one by one, and copies from one page instead of from the end of one and the beginning of another. */
+/* A record of many pages gets as many pfns as let its first page begin where a page of the file begins. Then all of
+ * this record's pages do, and so do those of the next record, which has two pfns less than a batch. The kernel fills the
+ * pages of a file, a pipe or a socket one by one: each is then copied from one page, and not from the end of one and the
+ * beginning of the next. */
 static void cut_to_pages(struct batch *b, uint64_t *cursor)
 {
     _Static_assert(XCSR_BATCH * sizeof b->entries[0] % XCSR_PAGE == 0, "a batch's entries fill pages");
@@ -134,7 +154,8 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
     b->pages.nr = 0;
     b->position = position;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
-    cut_to_pages(b, &s->cursor);
+    if (s->p2m) /* without one, a receiver makes 2 MiB pages of whole and aligned runs, which a cut would break */
+        cut_to_pages(b, &s->cursor);
     b->next_pfn = s->cursor;
     b->prepared = true;
     int rc = take_frames(s, b);

@@ -38,7 +38,10 @@ int xcsr_follow(xcsr_save *s)
 {
     XCSR_ENTER(s->h);
     struct follow *f = &s->follow;
-    if (!s->p2m || s->h->nr_mfns > SENT_MAX_MFNS)
+    if (!s->p2m)
+        return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "domain %u has no p2m of its own that could be followed: Xen keeps it",
+                              s->domid);
+    if (s->h->nr_mfns > SENT_MAX_MFNS)
         return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "a machine of %#llx frames is too large to follow a p2m in",
                               (unsigned long long)s->h->nr_mfns);
     f->nr_room = room_for(s->nr_pfns);

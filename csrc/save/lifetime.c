@@ -91,6 +91,20 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
     return 0;
 }
 
+uint64_t xcsr_save_nr_pfns(const xcsr_save *s)
+{
+    return s->nr_pfns;
+}
+
+int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages)
+{
+    XCSR_ENTER(s->h);
+    if (s->p2m)
+        return xcsr_fail_call(s->h, EINVAL, "xcsr_expect_pages", "domain %u has a p2m, which names its pages", s->domid);
+    s->nr_expected = nr_pages;
+    return 0;
+}
+
 static void mark_range(uint64_t *words, uint64_t from, uint64_t to)
 {
     for (; from < to; from++)

@@ -89,7 +89,8 @@ uint64_t xcsr_count_dirty(const xcsr_save *s)
     return n;
 }
 
-/* The bits of word that have a frame now; a hole that is still one was sent as such already. */
+/* The bits of word that have a frame now: a hole that is still one was sent as such already. Without a p2m only Xen
+ * knows, and is asked by the batch. */
 static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)
 {
     uint64_t out = 0;

@@ -135,7 +135,7 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
     XCSR_ENTER(s->h);
     pass_drop(s);
     memset(&s->sum, 0, sizeof s->sum);
-    s->cursor = 0;
+    s->cursor = s->nr_found = 0;
     s->suspended = suspended;
     mapper_keep(&s->mapper, suspended);
     return 0;

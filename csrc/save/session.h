@@ -54,7 +54,10 @@ struct xcsr_save {
     int bitmap_pages;
 
     sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred */
-    sparse_set deferred;     /* of them, those that are not known to be holes */
+    sparse_set deferred;     /* pfns to be sent again, whether the next bitmap names them or not */
+
+    uint64_t nr_expected; /* without a p2m: pages that the suspended guest has; 0: not known */
+    uint64_t nr_found;    /* in this pass */
 
     uint64_t cursor; /* pass.c: where the scan of the bitmap stands */
     struct batch *batch, *next; /* the one in hand, being built or written; the one after it, if it is prepared */

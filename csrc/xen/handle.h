@@ -29,10 +29,11 @@ struct xcsr {
 struct xcsr_p2m {
     xcsr *h;
     uint32_t domid;
+    const struct pt_geometry *geometry;
     uint64_t nr_pfns, nr_leaves;
     uint64_t *leaf_mfns;
     uint64_t *leaf_pfns; /* since xcsr_p2m_leaf_pfns; until then XCSR_INVALID */
-    uint8_t *fresh;      /* leaves that are others than before, or were written: see follow.c */
+    uint8_t *fresh;      /* by leaf: it is another page than before, or was written. See follow.c */
     const uint64_t *entries; /* nr_leaves * 512, mapped from the guest */
 };
 

@@ -1,5 +1,6 @@
 /* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
 #include "xen/page_types.h"
+#include "xen/pte.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -45,7 +46,8 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
 {
     XCSR_ENTER(h);
     *out = NULL;
-    if (!nr_pfns || nr_leaves != (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF)
+    const struct pt_geometry *geometry = pt_geometry(8);
+    if (!nr_pfns || nr_leaves != (nr_pfns + geometry->per_leaf - 1) / geometry->per_leaf)
         return xcsr_fail(&h->error, XCSR_E_P2M, EINVAL, "xcsr_p2m_map", "%llu leaves cannot hold %llu pfns",
                          (unsigned long long)nr_leaves, (unsigned long long)nr_pfns);
     xcsr_p2m *p = alloc_p2m(nr_leaves);
@@ -53,6 +55,7 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
         return xcsr_fail_call(h, ENOMEM, "malloc", "no memory for a p2m of %llu frames", (unsigned long long)nr_leaves);
     p->h = h;
     p->domid = domid;
+    p->geometry = geometry;
     p->nr_pfns = nr_pfns;
     p->nr_leaves = nr_leaves;
     memcpy(p->leaf_mfns, leaf_mfns, nr_leaves * sizeof *leaf_mfns);

@@ -322,11 +322,11 @@ class Backend:
 
         return Source(self, fd)
 
-    def new_restore(self, domid: int, limit: int) -> RestoreHandle:
+    def new_restore(self, domid: int, limit: int, translated: bool = False) -> RestoreHandle:
         from pyxcsr.hypervisor.building import Restore
 
         out = self._ffi.new("xcsr_restore **")
-        self._call(self._lib.xcsr_restore_new, domid, limit, out, domid=domid)
+        self._call(self._lib.xcsr_restore_new, domid, limit, translated, out, domid=domid)
         return Restore(self, out[0], domid)
 
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:

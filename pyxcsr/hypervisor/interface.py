@@ -95,6 +95,19 @@ class SweepResult(NamedTuple):
     pages_written: int
 
 
+class LookResult(NamedTuple):
+    """What one :meth:`SaveHandle.look_at_physmap` found, in gfns: see xcsr_look_result in csrc/xcsr_api.h.
+
+    ``nr_calls``: to Xen; ``nr_asked``: looked at, because they were not marked; ``appeared``: sent as holes, and have a
+    page now; ``vanished``: sent with data, and have no page any more. Both are marked now.
+    """
+
+    nr_calls: int
+    nr_asked: int
+    appeared: int
+    vanished: int
+
+
 Again = Callable[[], None]
 """Called at least ten times a second while the output is slow; may raise to give up (cancel)."""
 
@@ -190,6 +203,20 @@ class SaveHandle(Protocol):
         ``whole``: looks at all of the p2m, not only where the dirty bitmap says that the guest wrote it.
 
         Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`.
+        """
+
+    @property
+    def nr_pfns(self) -> int:
+        """How many pfns it has: see :meth:`grow`."""
+
+    def expect_pages(self, nr_pages: int) -> None:
+        """Without a p2m: the guest, suspended, has so many pages. A pass over all pfns then stops asking Xen once they
+        have been found, and sends the rest as holes. Not for a domain that may map other domains' frames."""
+
+    def look_at_physmap(self, again: Again) -> LookResult:
+        """Without a p2m: asks Xen where there are pages, and marks what came and went since it was sent.
+
+        It stays marked, by :meth:`merge_deferred`, when the next bitmap is fetched. Not within a pass.
         """
 
     def grow(self, nr_pfns: int) -> None:
@@ -385,8 +412,8 @@ class Hypervisor(Protocol):
     def open_source(self, fd: int) -> SourceHandle:
         """Prepares a descriptor for reading a stream. Raises InputError if it is not readable."""
 
-    def new_restore(self, domid: int, limit: int) -> RestoreHandle:
-        """What a restore needs. ``limit``: pfns that the domain may ever have."""
+    def new_restore(self, domid: int, limit: int, translated: bool = False) -> RestoreHandle:
+        """What a restore needs. ``limit``: pfns that the domain may ever have. ``translated``: pfn == gfn (HVM)."""
 
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
         """Writes bytes into one frame of a domain."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.errors import OutputError, UsageError
 from pyxcsr.hypervisor.child import WAIT_MS, Child
-from pyxcsr.hypervisor.interface import Again, BatchResult, P2mHandle, SinkHandle, SweepResult
+from pyxcsr.hypervisor.interface import Again, BatchResult, LookResult, P2mHandle, SinkHandle, SweepResult
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.backend import Backend
@@ -124,6 +124,24 @@ class Save(Child):
         out = self._backend._ffi.new("xcsr_sweep_result *")
         self._call(self._backend._lib.xcsr_sweep, whole, out)
         return SweepResult(*(int(getattr(out, field)) for field in SweepResult._fields))
+
+    @property
+    def nr_pfns(self) -> int:
+        return int(self._backend._lib.xcsr_save_nr_pfns(self._live()))
+
+    def expect_pages(self, nr_pages: int) -> None:
+        self._call(self._backend._lib.xcsr_expect_pages, nr_pages)
+
+    def look_at_physmap(self, again: Again) -> LookResult:
+        lib, ffi = self._backend._lib, self._backend._ffi
+        at, out = ffi.new("uint64_t *", 0), ffi.new("xcsr_look_result *")
+        totals = [0, 0, 0, 0]
+        while not out.done:
+            if at[0]:
+                again()
+            self._call(lib.xcsr_physmap_look, at, BATCHES_US, out)
+            totals = [x + int(getattr(out, field)) for x, field in zip(totals, LookResult._fields)]
+        return LookResult(*totals)
 
     def grow(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_save_grow, nr_pfns)

@@ -63,7 +63,7 @@ def build_library(folder: Path, libxenguest: Path) -> Path:
     sources = [*sorted((TOP / "csrc/stub").rglob("*.c")), *sorted((HERE / "standin").glob("*.c"))]
     for source in sources:
         made = folder / f"{source.parent.name}-{source.stem}.o"
-        handle = source == TOP / "csrc/stub/interface.c"
+        handle = source == TOP / "csrc/stub/machine/handle.c"
         # the stub's handle gives way to one that libxenguest can look into (standin/handle.c)
         renamed = [f"-D{name}=stub_{name}" for name in RENAMED] if handle else []
         run([*COMPILE, *include, *renamed, "-c", str(source), "-o", str(made)])

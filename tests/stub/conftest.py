@@ -109,7 +109,7 @@ HELPERS = r"""
 #include <xenguest.h>
 #include <xenforeignmemory.h>
 #include <xenstore.h>
-#include "stub/stub_api.h"
+#include "stub/panel/stub_api.h"
 
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
 
@@ -231,6 +231,11 @@ def have_real_headers() -> bool:
     return run.returncode == 0
 
 
+def real_headers() -> bool:
+    """Whether C of the tests is compiled against Xen's own headers."""
+    return have_real_headers() and os.environ.get("PYXCSR_ABI_HEADERS") != "1"
+
+
 def declarations(header: Path) -> str:
     return "\n".join(x for x in header.read_text().splitlines() if not x.startswith("#"))
 
@@ -241,13 +246,13 @@ def probe_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     cffi = pytest.importorskip("cffi")
     folder = tmp_path_factory.mktemp("probe")
     ffi = cffi.FFI()
-    ffi.cdef(declarations(ROOT / "csrc/stub/stub_api.h"))
-    ffi.cdef((ROOT / "csrc/stub/stub_callback.cdef").read_text())
+    for header in ("machine/described.h", "kernel/described.h", "panel/stub_api.h"):
+        ffi.cdef(declarations(ROOT / "csrc/stub" / header))
+    ffi.cdef((ROOT / "csrc/stub/panel/stub_callback.cdef").read_text())
     ffi.cdef(LIBRARIES)
-    real = have_real_headers() and os.environ.get("PYXCSR_ABI_HEADERS") != "1"
     ffi.set_source(
         "_stub_probe", HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").rglob("*.c")),
-        include_dirs=[str(ROOT / "csrc"), *([] if real else [str(ROOT / "csrc/abi")])],
+        include_dirs=[str(ROOT / "csrc"), *([] if real_headers() else [str(ROOT / "csrc/abi")])],
         define_macros=[("_GNU_SOURCE", "1")],
         extra_compile_args=["-std=gnu11", "-O1", "-fvisibility=hidden", "-Werror=incompatible-pointer-types"],
         libraries=["pthread"],

@@ -15,7 +15,7 @@ from pyxcsr.hypervisor.stub.text import SUSPENDS
 
 @dataclass(frozen=True)
 class StubState:
-    """A guest's state; see stub_domain_state in csrc/stub/stub_api.h. None stands for no pfn, no reason.
+    """A guest's state; see stub_domain_state in csrc/stub/panel/stub_api.h. None stands for no pfn, no reason.
 
     Where the stub's own kernel does not run (``booted``), the pfns of what belongs to it are 2^64 - 1.
     """

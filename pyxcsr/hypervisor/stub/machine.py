@@ -1,6 +1,6 @@
 """The stub hypervisor's machine: its frames, guests, scripted failures and accounts.
 
-There is one a process. What it does stands in csrc/stub/stub_api.h.
+There is one a process. What it does stands in csrc/stub/panel/stub_api.h.
 """
 
 from __future__ import annotations

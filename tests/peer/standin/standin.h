@@ -10,7 +10,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "stub/internal.h"
+#include "stub/machine/buffers.h"
+#include "stub/machine/domain.h"
+#include "stub/machine/entry.h"
+#include "stub/machine/foreign.h"
+#include "stub/machine/frames.h"
+#include "stub/machine/logdirty.h"
 
 #include <xen/sysctl.h>
 #include <xentoollog.h>

@@ -1,0 +1,61 @@
+/* What came and what went in a guest without a p2m of its own.
+ *
+ * Xen's dirty bitmap does not tell (before 4.22, and of what has gone never): a page that was added after the last
+ * bitmap was fetched is in none until it is written after the next one, and one that was taken away is in none at all.
+ * So Xen is asked of which gfns it has pages, and its answer is compared with what the stream said of them last. */
+#include "save/dirty.h"
+#include "xen/page_types.h"
+
+/* What is found must outlive this bitmap, which the next one overwrites: it is deferred, too, until it is sent. */
+static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
+{
+    bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
+    if (is_page == was_page)
+        return 0;
+    if (sparse_add(&s->deferred, gfn))
+        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
+    dirty_add(s, gfn);
+    out->appeared += is_page;
+    out->vanished += !is_page;
+    return 0;
+}
+
+/* Marked ones are looked at by the batch that sends them. */
+static uint32_t next_gfns(xcsr_save *s, uint64_t *from, xen_pfn_t *gfns)
+{
+    uint32_t nr = 0;
+    for (; *from < s->nr_pfns && nr < XCSR_BATCH; ++*from)
+        if (!dirty_has(s, *from))
+            gfns[nr++] = *from;
+    return nr;
+}
+
+static int look_once(xcsr_save *s, uint64_t *from, xcsr_look_result *out)
+{
+    xen_pfn_t gfns[XCSR_BATCH], types[XCSR_BATCH];
+    uint32_t nr = next_gfns(s, from, gfns);
+    if (!nr)
+        return 0;
+    memcpy(types, gfns, nr * sizeof *types);
+    int rc = page_types(s->h, s->domid, nr, types);
+    for (uint32_t i = 0; !rc && i < nr; i++)
+        rc = look_at(s, gfns[i], (uint32_t)types[i], out);
+    out->nr_asked += nr;
+    out->nr_calls++;
+    return rc;
+}
+
+int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_result *out)
+{
+    int64_t until = xcsr_now_us() + for_us;
+    int rc;
+    XCSR_ENTER(s->h);
+    memset(out, 0, sizeof *out);
+    if (s->p2m)
+        return xcsr_fail_call(s->h, EINVAL, "xcsr_physmap_look", "domain %u has a p2m, which is swept instead", s->domid);
+    do
+        rc = look_once(s, from, out);
+    while (!rc && *from < s->nr_pfns && xcsr_now_us() < until);
+    out->done = *from >= s->nr_pfns;
+    return rc;
+}

@@ -1,0 +1,243 @@
+/* Building a 64-bit PV guest: memory, special pages, address spaces, shared_info, start_info. */
+#include "stub/kernel/build.h"
+#include "stub/kernel/kernel.h"
+#include "stub/kernel/p2m.h"
+#include "stub/kernel/pages.h"
+#include "stub/kernel/run.h"
+#include "stub/kernel/tables.h"
+#include "stub/kernel/vcpus.h"
+#include "stub/machine/domain.h"
+#include "stub/machine/frames.h"
+#include "stub/machine/memory.h"
+#include "stub/machine/pte.h"
+#include "stub/machine/rng.h"
+#include "stub/machine/types.h"
+#include "stub/machine/vcpu.h"
+
+#include <stdio.h>
+
+#define ISLAND         512UL                    /* pfns: memory spread over a span lies in such runs */
+#define HOLE_RUN       4UL                      /* pfns: holes come in such runs */
+#define FIRST_HOLE_PFN 16UL
+#define USER_BASE      ST_USER_BASE
+#define NR_USER_L1     4UL
+
+start_info_t *st_start_info(const struct st_domain *d)
+{
+    return st_guest_page(d, d->kernel->start_info_pfn);
+}
+
+static bool is_hole(const struct st_domain *d, uint64_t pfn)
+{
+    uint64_t limit = (uint64_t)(d->kernel->config.holes * 4294967296.0);
+
+    if (pfn < FIRST_HOLE_PFN || !limit)
+        return false;
+    return (st_hash(d->kernel->config.seed ^ 0x686f6c65, pfn / HOLE_RUN) & 0xffffffff) < limit;
+}
+
+static int add_run(struct st_domain *d, uint64_t first, uint64_t count)
+{
+    for (uint64_t pfn = first; pfn < first + count; pfn++) {
+        int rc = is_hole(d, pfn) ? 0 : st_add_memory(d, pfn);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* Where island number i begins: evenly over the span, the last one at its end. */
+static uint64_t island_start(const stub_guest_config *c, uint64_t i, uint64_t islands)
+{
+    uint64_t slots = c->span / ISLAND, slot = islands > 1 ? (slots - 1) * i / (islands - 1) : 0;
+
+    return slot * ISLAND;
+}
+
+static int add_memory(struct st_domain *d)
+{
+    const stub_guest_config *c = &d->kernel->config;
+    uint64_t islands = c->pages / ISLAND;
+
+    if (c->pages == c->span)
+        return add_run(d, 0, c->pages);
+    if (!islands || c->pages % ISLAND || c->span % ISLAND)
+        return st_error(EINVAL, "memory spread over a span comes in multiples of %lu pages", ISLAND);
+    for (uint64_t i = 0; i < islands; i++) {
+        int rc = add_run(d, island_start(c, i, islands), ISLAND);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int take_special(struct st_domain *d, uint64_t *pfn)
+{
+    int rc = st_take_data(d, ST_SPECIAL, pfn);
+
+    if (!rc)
+        memset(st_guest_page(d, *pfn), 0, ST_PAGE_SIZE);
+    return rc;
+}
+
+static int take_specials(struct st_domain *d)
+{
+    int rc = take_special(d, &d->kernel->start_info_pfn);
+
+    rc = rc ? rc : take_special(d, &d->kernel->store_pfn);
+    rc = rc ? rc : take_special(d, &d->kernel->console_pfn);
+    return rc ? rc : take_special(d, &d->kernel->page_pfn);
+}
+
+static int make_roots(struct st_domain *d)
+{
+    int rc = st_new_table(d, 4, &d->kernel->kernel_l4);
+
+    rc = rc ? rc : st_new_table(d, 4, &d->kernel->user_l4);
+    if (rc)
+        return rc;
+    st_set_level(d, d->kernel->kernel_l4, 4, true);
+    st_set_level(d, d->kernel->user_l4, 4, true);
+    st_set_xen_slots(d, d->kernel->kernel_l4);
+    st_set_xen_slots(d, d->kernel->user_l4);
+    d->kernel->p2m_l4 = d->kernel->kernel_l4;
+    return 0;
+}
+
+static int make_direct_map(struct st_domain *d)
+{
+    for (uint64_t i = 0; i < d->nr_mem; i++) {
+        int rc = st_direct_map(d, d->mem[i]);
+
+        if (rc)
+            return rc;
+    }
+    /* Making the tables turned data pages into tables: set those entries again, read-only. */
+    for (uint64_t i = 0; i < d->nr_mem; i++)
+        if (st.frames[d->truth[d->mem[i]]].level) {
+            int rc = st_direct_map(d, d->mem[i]);
+
+            if (rc)
+                return rc;
+        }
+    return 0;
+}
+
+/* One process: a few L1 tables, pinned one by one as Linux does with split locks. */
+static int make_user_tables(struct st_domain *d)
+{
+    const uint64_t *user_l4;
+
+    for (uint64_t i = 0; i < NR_USER_L1; i++) {
+        uint64_t vaddr = USER_BASE + (i * ST_ENTRIES << ST_PAGE_SHIFT);
+        int rc = st_map(d, d->kernel->user_l4, vaddr, 0);
+
+        if (rc)
+            return rc;
+        st_set_level(d, st_find_table(d, d->kernel->user_l4, vaddr, 1), 1, true);
+    }
+    d->kernel->user_l2 = st_find_table(d, d->kernel->user_l4, USER_BASE, 2);
+    user_l4 = st_guest_page(d, d->kernel->user_l4);
+    st_write_word(d, d->kernel->kernel_l4, 0, user_l4[0]);
+    return 0;
+}
+
+/* Its pages: every other one is there. Done last, so that none of them becomes a table. */
+static int fill_user_space(struct st_domain *d)
+{
+    for (uint64_t page = 0; page < NR_USER_L1 * ST_ENTRIES; page += 2) {
+        uint64_t pfn;
+        int rc = st_pick_data(d, &pfn);
+
+        rc = rc ? rc : st_map(d, d->kernel->user_l4, USER_BASE + (page << ST_PAGE_SHIFT),
+                              st_pte(d, pfn, ST_USER_PTE));
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int map_shared_info(struct st_domain *d)
+{
+    int rc = st_map(d, d->kernel->kernel_l4, ST_FIXMAP, 0);
+
+    if (rc)
+        return rc;
+    d->kernel->fixmap_l1 = st_find_table(d, d->kernel->kernel_l4, ST_FIXMAP, 1);
+    return 0;
+}
+
+static int make_address_spaces(struct st_domain *d)
+{
+    int rc = make_roots(d);
+
+    rc = rc ? rc : st_p2m_build(d);
+    rc = rc ? rc : make_user_tables(d);
+    rc = rc ? rc : map_shared_info(d);
+    rc = rc ? rc : make_direct_map(d);
+    return rc ? rc : fill_user_space(d);
+}
+
+/* Every vcpu runs on the kernel's root and finds the kernel's page; the first two have the process's as well. */
+static void load_roots(struct st_domain *d)
+{
+    for (uint32_t v = 0; v < d->nr_vcpus; v++) {
+        d->vcpu[v].context.ctrlreg[3] = xen_pfn_to_cr3(d->truth[d->kernel->kernel_l4]);
+        d->vcpu[v].context.gs_base_kernel = st_direct_address(d->kernel->page_pfn);
+        d->vcpu[v].context.ctrlreg[1] = v < 2 ? xen_pfn_to_cr3(d->truth[d->kernel->user_l4]) : 0;
+    }
+}
+
+/* What Linux writes once its p2m is set up. */
+void st_announce_p2m(struct st_domain *d)
+{
+    struct arch_shared_info *arch = &st_shared_info(d)->arch;
+
+    arch->max_pfn = d->nr_pfns;
+    arch->pfn_to_mfn_frame_list_list = d->kernel->fll == ST_NONE ? ST_NONE : d->truth[d->kernel->fll];
+    arch->p2m_generation = 0;
+    if (d->kernel->config.p2m_kind == STUB_P2M_TREE)
+        return;
+    arch->p2m_vaddr = d->kernel->p2m_vaddr;
+    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[d->kernel->p2m_l4]);
+}
+
+static void make_start_info(struct st_domain *d)
+{
+    start_info_t *info = st_start_info(d);
+
+    snprintf(info->magic, sizeof(info->magic), "xen-3.0-x86_64");
+    info->nr_pages = d->kernel->config.pages;
+    info->shared_info = d->shared_info_mfn << ST_PAGE_SHIFT;
+    info->flags = SIF_VIRT_P2M_4TOOLS;
+    info->store_mfn = d->truth[d->kernel->store_pfn];
+    info->store_evtchn = 1;
+    info->console.domU.mfn = d->truth[d->kernel->console_pfn];
+    info->console.domU.evtchn = 2;
+}
+
+int st_guest_build(struct st_domain *d)
+{
+    int rc = add_memory(d);
+
+    d->max_pages = d->kernel->config.max_pages;
+    rc = rc ? rc : take_specials(d);
+    rc = rc ? rc : st_vcpus_build(d);
+    rc = rc ? rc : st_make_shared_info(d);
+    rc = rc ? rc : make_address_spaces(d);
+    if (rc)
+        return rc;
+    for (uint64_t i = 0; i < d->nr_mem && !d->kernel->config.unfilled; i++)
+        if (st.frames[d->truth[d->mem[i]]].kind == ST_DATA)
+            st_fill_data(d, d->mem[i]);
+    load_roots(d);
+    memset(st_shared_info(d)->evtchn_mask, 0xff, sizeof(st_shared_info(d)->evtchn_mask));
+    st_announce_p2m(d);
+    make_start_info(d);
+    st_domain_make_handle(d);
+    d->built = true;
+    st_guest_after_resume(d);
+    return 0;
+}

@@ -1,0 +1,9 @@
+/* Building a guest. */
+#ifndef XCSR_STUB_KERNEL_BUILD_H
+#define XCSR_STUB_KERNEL_BUILD_H
+
+#include "stub/machine/domain.h"
+
+int st_guest_build(struct st_domain *d);
+
+#endif

@@ -1,0 +1,56 @@
+/* Whether a guest as it is described can be. */
+#include "stub/kernel/config.h"
+#include "stub/machine/base.h"
+#include "stub/machine/vcpu.h"
+
+#define MIN_PAGES       256UL
+
+static bool in_xen_hole(uint64_t first, uint64_t last)
+{
+    return first < HYPERVISOR_VIRT_END && last >= HYPERVISOR_VIRT_START;
+}
+
+static int check_p2m_range(const stub_guest_config *c)
+{
+    uint64_t nr_bytes = ((c->span + c->spare + ST_ENTRIES - 1) / ST_ENTRIES) << ST_PAGE_SHIFT;
+    uint64_t last = c->p2m_vaddr + nr_bytes - 1;
+
+    if (c->p2m_vaddr & (ST_PAGE_SIZE - 1) || c->p2m_vaddr < HYPERVISOR_VIRT_START || last < c->p2m_vaddr
+        || in_xen_hole(c->p2m_vaddr, last))
+        return st_error(EINVAL, "a p2m of %lu bytes cannot be at %#lx", (unsigned long)nr_bytes,
+                        (unsigned long)c->p2m_vaddr);
+    return 0;
+}
+
+static int check_counts(const stub_guest_config *c)
+{
+    if (c->vcpus < 1 || c->vcpus > ST_MAX_VCPUS)
+        return st_error(EINVAL, "a guest has 1 to %d vcpus, not %u", ST_MAX_VCPUS, c->vcpus);
+    if (c->offline_vcpus & 1 || (c->vcpus < 64 && c->offline_vcpus >> c->vcpus))
+        return st_error(EINVAL, "vcpu 0 is online, and only existing vcpus can be offline");
+    if (c->msrs > ST_MAX_MSRS || c->xsave > ST_MAX_XSAVE)
+        return st_error(EINVAL, "at most %d MSRs and %d bytes of XSAVE state", ST_MAX_MSRS, ST_MAX_XSAVE);
+    if (c->xsave && (c->xsave < 592 || c->xsave % 8))
+        return st_error(EINVAL, "XSAVE state is a multiple of 8 bytes, at least 592");
+    if (memchr(c->name, 0, sizeof(c->name)) == NULL)
+        return st_error(EINVAL, "the guest's name is too long");
+    return 0;
+}
+
+int st_config_check(const stub_guest_config *c)
+{
+    int rc;
+
+    if (c->pages < MIN_PAGES || c->pages > c->span || c->span > ST_MAX_SPAN || c->spare > ST_MAX_SPAN)
+        return st_error(EINVAL, "pages: at least %lu, at most the span of pfns", MIN_PAGES);
+    if (c->max_pages < c->pages)
+        return st_error(EINVAL, "max_pages: at least the guest's %lu pages", (unsigned long)c->pages);
+    if (!(c->holes >= 0 && c->holes < 1))
+        return st_error(EINVAL, "holes: a share from 0 to below 1");
+    if (c->p2m_kind > STUB_P2M_TREE || c->suspend > STUB_SUSPEND_ACK_ONLY)
+        return st_error(EINVAL, "unknown p2m or suspend kind");
+    if (c->p2m_kind != STUB_P2M_LINEAR && c->span + c->spare > 1UL << 27)
+        return st_error(EINVAL, "the three-level tree ends at 512 GiB");
+    rc = check_counts(c);
+    return rc ? rc : check_p2m_range(c);
+}

@@ -1,0 +1,49 @@
+/* What a guest's own kernel knows. */
+#ifndef XCSR_STUB_KERNEL_KERNEL_H
+#define XCSR_STUB_KERNEL_KERNEL_H
+
+#include "stub/kernel/described.h"
+#include "stub/machine/domain.h"
+#include "stub/machine/rng.h"
+
+#include <pthread.h>
+
+#define ST_USER_PTE  (ST_PTE_PRESENT | ST_PTE_RW | ST_PTE_USER | ST_PTE_ACCESSED)
+#define ST_FIXMAP    0xffffffffff5fd000UL   /* where the kernel sees shared_info */
+#define ST_USER_BASE 0x400000UL             /* where the one process begins */
+
+struct st_transient { uint64_t table_pfn, index, old; };
+
+enum st_suspend_step { ST_STEP_NONE = 0, ST_STEP_ASKED, ST_STEP_ACKED };
+
+struct st_kernel {
+    stub_guest_config config;
+    struct st_rng rng;
+    uint64_t writes, pt_updates;
+    enum st_suspend_step step;
+    uint32_t polls;
+    pthread_t writer;
+    bool has_writer, stop_writer;
+    char crash[192];                    /* why it could not start */
+
+    uint64_t hot_first;
+    uint64_t next_packed;               /* index in mem: the next page to put to another use */
+    uint64_t ballooned;                 /* pages that it got, ever: no two come with the same content */
+    uint64_t page_pfn;                  /* the page in which it keeps what it knows (adopt.c) */
+    uint64_t start_info_pfn, store_pfn, console_pfn;
+
+    uint64_t fixmap_l1;
+    uint64_t kernel_l4, user_l4, p2m_l4, user_l2;
+    uint64_t *leaf;                     /* pfn of each p2m page */
+    uint64_t nr_leaves, missing_leaf, missing_l1;
+    uint64_t fll;                       /* tree: the list of lists, ST_NONE: no tree */
+    uint64_t fll_pfns;                  /* tree: the page in which the kernel keeps the lists' pfns */
+    uint64_t p2m_vaddr;
+    bool dishonest;                     /* it changes its p2m's structure without saying so */
+    struct st_transient transient[8];
+    unsigned nr_transient;
+};
+
+start_info_t *st_start_info(const struct st_domain *d);
+
+#endif

@@ -1,0 +1,14 @@
+/* Pages of a guest, as its kernel uses them. */
+#ifndef XCSR_STUB_KERNEL_PAGES_H
+#define XCSR_STUB_KERNEL_PAGES_H
+
+#include "stub/machine/domain.h"
+#include "stub/machine/frames.h"
+
+/* Puts a data page to another use. */
+int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn);
+void st_fill_data(struct st_domain *d, uint64_t pfn);
+/* The data page that the guest writes to next. */
+int st_pick_data(struct st_domain *d, uint64_t *pfn);
+
+#endif

@@ -1,0 +1,9 @@
+/* Hypercall-safe buffers. */
+#ifndef XCSR_STUB_MACHINE_BUFFERS_H
+#define XCSR_STUB_MACHINE_BUFFERS_H
+
+#include "stub/machine/base.h"
+
+bool st_buffer_holds(const void *address, uint64_t length);
+
+#endif

@@ -1,0 +1,11 @@
+/* Foreign mappings. */
+#ifndef XCSR_STUB_MACHINE_FOREIGN_H
+#define XCSR_STUB_MACHINE_FOREIGN_H
+
+#include "stub/machine/base.h"
+
+/* How many of a domain's frames' mappings are alive. */
+uint64_t st_mappings_of(uint32_t domid);
+void st_mappings_drop(void);
+
+#endif

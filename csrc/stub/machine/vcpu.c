@@ -1,0 +1,190 @@
+/* vcpus: their contexts as the guest and Xen left them, and the calls that read them. */
+#include "stub/machine/buffers.h"
+#include "stub/machine/domain.h"
+#include "stub/machine/entry.h"
+#include "stub/machine/vcpu.h"
+
+#define MAX_MSRS_REPORTED 10            /* what Xen says may be needed, before it counts */
+
+/* vcpus as Xen makes them: down, without a context. */
+int st_vcpus_alloc(struct st_domain *d)
+{
+    d->vcpu = calloc(d->nr_vcpus, sizeof(*d->vcpu));
+    if (!d->vcpu)
+        return -ENOMEM;
+    for (uint32_t v = 0; v < d->nr_vcpus; v++) {
+        d->vcpu[v].ext.vcpu = v;
+        d->vcpu[v].ext.size = sizeof(d->vcpu[v].ext);
+        d->vcpu[v].xsave = calloc(1, ST_MAX_XSAVE);
+        if (!d->vcpu[v].xsave)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+void st_vcpus_free(struct st_domain *d)
+{
+    for (uint32_t v = 0; d->vcpu && v < d->nr_vcpus; v++)
+        free(d->vcpu[v].xsave);
+    free(d->vcpu);
+}
+
+struct st_vcpu *st_vcpu_find(uint32_t domid, uint32_t vcpu, int *error)
+{
+    struct st_domain *d = st_domain_get(domid, error);
+
+    if (!d)
+        return NULL;
+    if (vcpu >= d->nr_vcpus) {
+        *error = -ESRCH;
+        return NULL;
+    }
+    return &d->vcpu[vcpu];
+}
+
+static void fill_vcpu_info(const struct st_domain *d, uint32_t vcpu, xc_vcpuinfo_t *info)
+{
+    memset(info, 0, sizeof(*info));
+    info->vcpu = vcpu;
+    info->online = d->vcpu[vcpu].online;
+    info->blocked = !info->online;
+    info->running = info->online && st_domain_running(d);
+    info->cpu_time = d->ticks * 1000000;
+    info->cpu = vcpu;
+}
+
+int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_t *info)
+{
+    int rc = st_begin_xc(ST_FN_xc_vcpu_getinfo, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_vcpu_getinfo, xch, rc);
+    if (st_vcpu_find(domid, vcpu, &rc))
+        fill_vcpu_info(st_domain_find(domid), vcpu, info);
+    return (int)st_end(ST_FN_xc_vcpu_getinfo, xch, rc);
+}
+
+int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt)
+{
+    const struct st_vcpu *v;
+    int rc = st_begin_xc(ST_FN_xc_vcpu_getcontext, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_vcpu_getcontext, xch, rc);
+    v = st_vcpu_find(domid, vcpu, &rc);
+    if (v && !v->online)
+        rc = -ENODATA;
+    if (v && !rc) {
+        memset(ctxt, 0, sizeof(*ctxt));
+        ctxt->c = v->context;
+    }
+    return (int)st_end(ST_FN_xc_vcpu_getcontext, xch, rc);
+}
+
+static int get_ext(struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_vcpu *v = st_vcpu_find(op->domain, op->u.ext_vcpucontext.vcpu, &rc);
+
+    if (v)
+        op->u.ext_vcpucontext = v->ext;
+    return rc;
+}
+
+static int get_xsave(struct xen_domctl *op)
+{
+    struct xen_domctl_vcpuextstate *s = &op->u.vcpuextstate;
+    int rc = 0;
+    const struct st_vcpu *v = st_vcpu_find(op->domain, s->vcpu, &rc);
+
+    if (!v)
+        return rc;
+    if ((!s->size && !s->xfeature_mask) || !s->buffer.p) {
+        s->size = v->xsave_size;
+        s->xfeature_mask = v->xfeature_mask;
+        return 0;
+    }
+    if (s->size != v->xsave_size || s->xfeature_mask != v->xfeature_mask)
+        return -EINVAL;
+    if (!st_buffer_holds(s->buffer.p, s->size))
+        return -EFAULT;
+    memcpy(s->buffer.p, v->xsave, s->size);
+    return 0;
+}
+
+static int get_msrs(struct xen_domctl *op)
+{
+    struct xen_domctl_vcpu_msrs *m = &op->u.vcpu_msrs;
+    uint32_t room = m->msr_count;
+    int rc = 0;
+    const struct st_vcpu *v = st_vcpu_find(op->domain, m->vcpu, &rc);
+
+    if (!v)
+        return rc;
+    if (!m->msrs.p) {
+        m->msr_count = MAX_MSRS_REPORTED;
+        return 0;
+    }
+    m->msr_count = v->nr_msrs;
+    if (room < v->nr_msrs)
+        return -ENOBUFS;
+    if (!st_buffer_holds(m->msrs.p, v->nr_msrs * sizeof(v->msrs[0])))
+        return -EFAULT;
+    memcpy(m->msrs.p, v->msrs, v->nr_msrs * sizeof(v->msrs[0]));
+    return 0;
+}
+
+static int get_address_size(struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_domain *d = st_domain_get(op->domain, &rc);
+
+    if (d)
+        op->u.address_size.size = d->width * 8;
+    return rc;
+}
+
+/* Every domain is a 64-bit one, as on a Xen that was built without 32-bit PV guests. */
+static int set_address_size(const struct xen_domctl *op)
+{
+    int rc = 0;
+    const struct st_domain *d = st_domain_get(op->domain, &rc);
+
+    if (!d)
+        return rc;
+    return op->u.address_size.size == d->width * 8 ? 0 : -EINVAL;
+}
+
+static int do_domctl(struct xen_domctl *op)
+{
+    switch (op->cmd) {
+    case XEN_DOMCTL_get_address_size:
+        return get_address_size(op);
+    case XEN_DOMCTL_set_address_size:
+        return set_address_size(op);
+    case XEN_DOMCTL_set_ext_vcpucontext:
+        return st_set_ext(op);
+    case XEN_DOMCTL_setvcpuextstate:
+        return st_set_xsave(op);
+    case XEN_DOMCTL_set_vcpu_msrs:
+        return st_set_msrs(op);
+    case XEN_DOMCTL_get_ext_vcpucontext:
+        return get_ext(op);
+    case XEN_DOMCTL_getvcpuextstate:
+        return get_xsave(op);
+    case XEN_DOMCTL_get_vcpu_msrs:
+        return get_msrs(op);
+    default:
+        return -ENOSYS;
+    }
+}
+
+int xc_domctl(xc_interface *xch, struct xen_domctl *domctl)
+{
+    int rc = st_begin_xc(ST_FN_xc_domctl, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domctl, xch, rc);
+    domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    return (int)st_end(ST_FN_xc_domctl, xch, do_domctl(domctl));
+}

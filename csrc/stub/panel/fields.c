@@ -1,0 +1,175 @@
+/* Fields of shared_info, of vcpus and of what Xen tells, by name. */
+#include "stub/machine/domain.h"
+#include "stub/machine/vcpu.h"
+#include "stub/panel/guest.h"
+#include "stub/panel/stub_api.h"
+
+struct field {
+    const char *name;
+    size_t offset, size;
+};
+
+#define ARCH_FIELD(name) { #name, offsetof(shared_info_t, arch.name), sizeof(uint64_t) }
+static const struct field shared_info_fields[] = {
+    ARCH_FIELD(max_pfn), ARCH_FIELD(pfn_to_mfn_frame_list_list), ARCH_FIELD(nmi_reason),
+    ARCH_FIELD(p2m_cr3), ARCH_FIELD(p2m_vaddr), ARCH_FIELD(p2m_generation),
+    { "evtchn_pending", offsetof(shared_info_t, evtchn_pending), sizeof(uint64_t) },
+    { "wc_sec", offsetof(shared_info_t, wc_sec), sizeof(uint32_t) },
+    { NULL, 0, 0 },
+};
+
+#define CONTEXT_FIELD(name, member) \
+    { name, offsetof(struct st_vcpu, context.member), sizeof(((struct st_vcpu *)0)->context.member) }
+#define VCPU_FIELD(member) \
+    { #member, offsetof(struct st_vcpu, member), sizeof(((struct st_vcpu *)0)->member) }
+static const struct field vcpu_fields[] = {
+    CONTEXT_FIELD("flags", flags), CONTEXT_FIELD("rax", user_regs.rax), CONTEXT_FIELD("rdx", user_regs.rdx),
+    CONTEXT_FIELD("rip", user_regs.rip), CONTEXT_FIELD("cr1", ctrlreg[1]), CONTEXT_FIELD("cr3", ctrlreg[3]),
+    CONTEXT_FIELD("gdt_ents", gdt_ents), CONTEXT_FIELD("gdt_frame0", gdt_frames[0]),
+    CONTEXT_FIELD("gdt_frame1", gdt_frames[1]), CONTEXT_FIELD("gdt_frame2", gdt_frames[2]),
+    { "ext_size", offsetof(struct st_vcpu, ext.size), sizeof(uint32_t) },
+    VCPU_FIELD(online), VCPU_FIELD(xfeature_mask), VCPU_FIELD(xsave_size), VCPU_FIELD(nr_msrs),
+    { NULL, 0, 0 },
+};
+
+static const struct field *find_field(const struct field *f, const char *name)
+{
+    while (f->name && strcmp(f->name, name) != 0)
+        f++;
+    if (f->name)
+        return f;
+    st_error(ENOENT, "there is no field %s", name);
+    return NULL;
+}
+
+static uint64_t get_field(const struct field *f, const void *object)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, (const uint8_t *)object + f->offset, f->size);
+    return value;
+}
+
+static void set_field(const struct field *f, void *object, uint64_t value)
+{
+    uint8_t *at = (uint8_t *)object + f->offset;
+
+    if (f->size == sizeof(uint64_t))
+        __atomic_store_n((uint64_t *)(void *)at, value, __ATOMIC_SEQ_CST);
+    else
+        memcpy(at, &value, f->size);
+}
+
+int stub_get_shared_info(uint32_t domid, const char *field, uint64_t *value)
+{
+    const struct field *f = find_field(shared_info_fields, field);
+    const struct st_domain *d;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    d = st_panel_guest(domid, &rc);
+    if (d)
+        *value = get_field(f, st_shared_info(d));
+    st_unlock();
+    return rc;
+}
+
+int stub_set_shared_info(uint32_t domid, const char *field, uint64_t value)
+{
+    const struct field *f = find_field(shared_info_fields, field);
+    struct st_domain *d;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    d = st_panel_guest(domid, &rc);
+    if (d)
+        set_field(f, st_shared_info(d), value);
+    st_unlock();
+    return rc;
+}
+
+static struct st_vcpu *vcpu_of(struct st_domain *d, uint32_t vcpu, int *rc)
+{
+    if (d && vcpu < d->nr_vcpus)
+        return &d->vcpu[vcpu];
+    if (d)
+        *rc = st_error(ESRCH, "guest %u has no vcpu %u", d->id, vcpu);
+    return NULL;
+}
+
+int stub_get_vcpu(uint32_t domid, uint32_t vcpu, const char *field, uint64_t *value)
+{
+    const struct field *f = find_field(vcpu_fields, field);
+    const struct st_vcpu *v;
+    int rc;
+
+    if (!f)
+        return -ENOENT;
+    st_lock();
+    v = vcpu_of(st_panel_guest(domid, &rc), vcpu, &rc);
+    if (v)
+        *value = get_field(f, v);
+    st_unlock();
+    return rc;
+}
+
+static int check_vcpu_value(const struct field *f, uint64_t value)
+{
+    if (strcmp(f->name, "xsave_size") == 0 && value > ST_MAX_XSAVE)
+        return st_error(EINVAL, "at most %d bytes of XSAVE state", ST_MAX_XSAVE);
+    if (strcmp(f->name, "nr_msrs") == 0 && value > ST_MAX_MSRS)
+        return st_error(EINVAL, "at most %d MSRs", ST_MAX_MSRS);
+    if (strcmp(f->name, "online") == 0 && value > 1)
+        return st_error(EINVAL, "online is 0 or 1");
+    return 0;
+}
+
+int stub_set_vcpu(uint32_t domid, uint32_t vcpu, const char *field, uint64_t value)
+{
+    const struct field *f = find_field(vcpu_fields, field);
+    struct st_vcpu *v;
+    int rc = f ? check_vcpu_value(f, value) : -ENOENT;
+
+    if (rc)
+        return rc;
+    st_lock();
+    v = vcpu_of(st_panel_guest(domid, &rc), vcpu, &rc);
+    if (v)
+        set_field(f, v, value);
+    st_unlock();
+    return rc;
+}
+
+static int set_domain_field(struct st_domain *d, const char *field, uint64_t value)
+{
+    if (strcmp(field, "max_pages") == 0)
+        d->max_pages = value;
+    else if (strcmp(field, "tot_pages") == 0)
+        d->tot_pages_bias = (int64_t)(value - d->nr_mem);
+    else if (strcmp(field, "dying") == 0)
+        d->dying = value != 0;
+    else if (strcmp(field, "hvm") == 0)
+        d->hvm = value != 0;
+    else if (strcmp(field, "width") == 0)
+        d->width = (unsigned)value;
+    else
+        return st_error(ENOENT, "there is no field %s", field);
+    return 0;
+}
+
+int stub_set_domain(uint32_t domid, const char *field, uint64_t value)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_guest(domid, &rc);
+    if (d)
+        rc = set_domain_field(d, field, value);
+    st_unlock();
+    return rc;
+}

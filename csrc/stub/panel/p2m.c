@@ -1,0 +1,148 @@
+/* What a guest does to its p2m, and with its balloon. */
+#include "stub/kernel/balloon.h"
+#include "stub/kernel/kernel.h"
+#include "stub/kernel/p2m.h"
+#include "stub/machine/memory.h"
+#include "stub/panel/guest.h"
+#include "stub/panel/stub_api.h"
+
+int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_guest_move_p2m(d, vaddr, new_root);
+    st_unlock();
+    return rc;
+}
+
+int stub_replace_leaf(uint32_t domid, uint64_t index)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_p2m_replace_leaf(d, index);
+    st_unlock();
+    return rc;
+}
+
+int stub_move_tree(uint32_t domid)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_p2m_move_tree(d);
+    st_unlock();
+    return rc;
+}
+
+int stub_resize_p2m(uint32_t domid, uint64_t nr_pfns)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_p2m_resize(d, nr_pfns);
+    st_unlock();
+    return rc;
+}
+
+int stub_set_honest(uint32_t domid, bool honest)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        d->kernel->dishonest = !honest;
+    st_unlock();
+    return rc;
+}
+
+int stub_balloon_out(uint32_t domid, uint64_t pfn)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_guest_balloon_out(d, pfn);
+    st_unlock();
+    return rc;
+}
+
+int stub_balloon_in(uint32_t domid, uint64_t pfn, uint64_t mfn)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_guest_balloon_in(d, pfn, mfn);
+    st_unlock();
+    return rc;
+}
+
+int stub_move_page(uint32_t domid, uint64_t from, uint64_t to)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = st_guest_move_page(d, from, to);
+    st_unlock();
+    return rc;
+}
+
+int stub_bump_generation(uint32_t domid, uint64_t by)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_guest(domid, &rc);
+    if (d)
+        st_p2m_generation(d, by);
+    st_unlock();
+    return rc;
+}
+
+static int write_p2m(struct st_domain *d, uint64_t pfn, uint64_t value, uint64_t *old)
+{
+    const uint64_t *leaf;
+
+    if (pfn >= d->nr_pfns)
+        return st_error(EINVAL, "pfn %#lx is beyond the p2m's end", (unsigned long)pfn);
+    leaf = st_guest_page(d, d->kernel->leaf[pfn / ST_ENTRIES]);
+    *old = leaf[pfn % ST_ENTRIES];
+    return st_p2m_set(d, pfn, value);
+}
+
+int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
+{
+    struct st_domain *d;
+    int rc;
+
+    st_lock();
+    d = st_panel_booted(domid, &rc);
+    if (d)
+        rc = write_p2m(d, pfn, value, old);
+    st_unlock();
+    return rc;
+}
