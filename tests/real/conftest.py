@@ -106,8 +106,8 @@ class Lab:
         """
         if hypervisor == "shadow" and not (self.images / "xen-shadow.elf").exists():
             pytest.skip(
-                f"the lab's Xen {self.release} has no shadow paging, without which a PV guest is not saved live: apt has "
-                "no source package to build such a hypervisor from"
+                f"the lab's Xen {self.release} has no shadow paging, without which a PV guest is not saved live: apt "
+                "has no source package to build such a hypervisor from"
             )
         payload = self.sources if sources else self.payload(tmp_path / "payload")
         for file in carry:
