@@ -77,7 +77,14 @@ int xcsr_domain_pause(xcsr *h, uint32_t domid);
 int xcsr_domain_unpause(xcsr *h, uint32_t domid);
 int xcsr_domain_destroy(xcsr *h, uint32_t domid);
 int xcsr_domain_resume(xcsr *h, uint32_t domid); /* the cooperative resume, xenstored told too */
+int xcsr_domain_shutdown(xcsr *h, uint32_t domid, uint32_t reason); /* a SHUTDOWN_* code: see xen/sched.h */
+int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes);
+int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t store_mfn, uint32_t console_domid,
+                     uint32_t store_domid, uint32_t hvm);
+
+/* ---- tsc.c ------------------------------------------------------------------------------------- */
 int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
+int xcsr_set_tsc(xcsr *h, uint32_t domid, const xcsr_tsc *tsc);
 
 /* ---- vcpu.c -----------------------------------------------------------------------------------
  * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
@@ -85,23 +92,51 @@ int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
 enum xcsr_vcpu_blob { XCSR_VCPU_BASIC, XCSR_VCPU_EXTENDED, XCSR_VCPU_XSAVE, XCSR_VCPU_MSRS };
 int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
+int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_set_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
 
-/* ---- policy.c: both blobs in wire form, lengths as above ------------------------------------- */
+/* ---- cpu_policy.c: both blobs in wire form, lengths as above ------------------------------------- */
 int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, void *msrs, size_t *msrs_len);
 
+int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leaves_len, const void *msrs,
+                        size_t msrs_len);
+
+/* ---- hvm.c: HVM and PVH guests ------------------------------------------------------------------
+ * nr_gpfns: one past the last gfn that has, or had, an entry in the physmap (XENMEM_maximum_gpfn + 1); the guest may
+ * raise it at any time. pod_target: entries > 0 means that asking types or mapping may make Xen allocate memory, or kill the
+ * guest. hvm_param: of an HVM_PARAM_* index, see xen/hvm/params.h. hvm_context: *len as with vcpu blobs, -ENOBUFS: the
+ * buffer is too small, or the context has grown meanwhile; never empty. set_hvm_context: as it was given; the guest is
+ * paused, and Xen checks what it is told. */
+typedef struct xcsr_pod {
+    uint64_t tot_pages, cache_pages, entries;
+} xcsr_pod;
+
+int xcsr_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr);
+int xcsr_pod_target(xcsr *h, uint32_t domid, xcsr_pod *out);
+int xcsr_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t *value);
+int xcsr_set_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t value);
+int xcsr_hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len);
+int xcsr_set_hvm_context(xcsr *h, uint32_t domid, const void *data, size_t len);
+
 /* ---- xenstore.c -------------------------------------------------------------------------------
- * read: *len is capacity, then size; -ENOENT: no such node. swap: writes only if the node holds
+ * read: *len is capacity, then size; -ENOENT: no such node. list: the names of a node's children, each with
+ * its NUL; *len and -ENOENT as for read, -ENOBUFS: *len says what is needed. swap: writes only if the node holds
  * what is expected, in one transaction; *done says whether. */
 int xcsr_xenstore_read(xcsr *h, const char *path, void *buf, size_t *len);
+int xcsr_xenstore_list(xcsr *h, const char *path, void *buf, size_t *len);
 int xcsr_xenstore_write(xcsr *h, const char *path, const void *data, size_t len);
 int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t expected_len,
                        const void *data, size_t len, uint32_t *done);
 
 /* ---- foreign.c --------------------------------------------------------------------------------
- * map: read-only, all or nothing; released by xcsr_unmap with the same count. */
+ * map: read-only, all or nothing; released by xcsr_unmap with the same count. write_frame: within one page. clear: zeros. */
 int xcsr_map(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void **out);
 int xcsr_unmap(xcsr *h, void *addr, uint64_t nr);
 int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns, void *out);
+int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len);
+int xcsr_clear_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *frames);
 uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
@@ -283,18 +318,5 @@ int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);
 int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);
 /* Writes the p2m into the guest's own list: leaf_pfns[i] holds entries 512 * i and on. */
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves);
-
-/* ---- build.c: what a restored domain is told ------------------------------------------------- */
-int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len);
-int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes);
-int xcsr_set_tsc(xcsr *h, uint32_t domid, const xcsr_tsc *tsc);
-int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leaves_len, const void *msrs,
-                        size_t msrs_len);
-int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
-int xcsr_set_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
-int xcsr_set_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
-int xcsr_set_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
-int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t store_mfn, uint32_t console_domid,
-                     uint32_t store_domid);
 
 #endif

@@ -43,7 +43,8 @@ CORE_FILES: list[set[str]] = [
     {"base/base"},
     {"io/durable", "io/source", "sets/bitmap_loop", "sets/sent", "sets/sparse_set", "xen/compat", "xen/pte"},
     {"io/sink", "sets/bitmap", "xen/handle"},
-    {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/m2p", "xen/page_types", "xen/vcpu", "xen/xenstore"},
+    {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/hvm", "xen/tsc", "xen/vcpu", "xen/xenstore"},
+    {"xen/m2p", "xen/page_types"},
     {"xen/p2m", "xen/vcpu_context"},
     {"save/ahead", "save/normalise", "save/pace", "save/pv_state"},
     {"save/kept"},
@@ -59,7 +60,7 @@ CORE_FILES: list[set[str]] = [
     {"restore/populate"},
     {"restore/localise"},
     {"restore/pages"},
-    {"restore/complete", "restore/lifetime", "restore/set_state"},
+    {"restore/complete", "restore/lifetime"},
 ]
 
 

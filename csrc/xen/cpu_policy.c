@@ -1,4 +1,4 @@
-/* The domain's CPUID and MSR policy, serialised as the stream's records want it. */
+/* A domain's CPUID and MSR policy, serialised as the stream's records have it: read, and set. */
 #include "xen/handle.h"
 
 #include <stdlib.h>
@@ -33,4 +33,16 @@ int xcsr_cpu_policy(xcsr *h, uint32_t domid, void *leaves, size_t *leaves_len, v
     *leaves_len = nr_leaves * sizeof(xen_cpuid_leaf_t);
     *msrs_len = nr_msrs * sizeof(xen_msr_entry_t);
     return rc;
+}
+
+int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leaves_len, const void *msrs, size_t msrs_len)
+{
+    XCSR_ENTER(h);
+    uint32_t leaf = ~0u, subleaf = ~0u, msr = ~0u;
+    if (xc_set_domain_cpu_policy(h->xch, domid, (uint32_t)(leaves_len / sizeof(xen_cpuid_leaf_t)), (void *)(uintptr_t)leaves,
+                                 (uint32_t)(msrs_len / sizeof(xen_msr_entry_t)), (void *)(uintptr_t)msrs, &leaf, &subleaf, &msr))
+        return xcsr_fail_call(h, errno, "xc_set_domain_cpu_policy",
+                              "this host cannot give domain %u its CPU policy (leaf %#x, subleaf %#x, MSR %#x)", domid, leaf,
+                              subleaf, msr);
+    return 0;
 }

@@ -1,4 +1,4 @@
-/* Facts about a domain, and its life: pause, resume, destroy. */
+/* Facts about a domain, and its life: pause, shutdown, destroy. */
 #include "xen/handle.h"
 
 #include <xen/version.h>
@@ -91,16 +91,32 @@ int xcsr_domain_destroy(xcsr *h, uint32_t domid)
                : 0;
 }
 
-int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out)
+int xcsr_domain_shutdown(xcsr *h, uint32_t domid, uint32_t reason)
 {
-    memset(out, 0, sizeof *out);
-    if (xc_domain_get_tsc_info(h->xch, domid, &out->mode, &out->nsec, &out->khz, &out->incarnation))
-        return xcsr_fail_call(h, errno, "xc_domain_get_tsc_info", "cannot ask domain %u's TSC", domid);
+    XCSR_ENTER(h);
+    return xc_domain_shutdown(h->xch, domid, (int)reason)
+               ? xcsr_fail_call(h, errno, "xc_domain_shutdown", "cannot shut domain %u down with reason %u", domid, reason)
+               : 0;
+}
+
+int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes)
+{
+    XCSR_ENTER(h);
+    struct xen_domctl op;
+    memset(&op, 0, sizeof op);
+    op.cmd = XEN_DOMCTL_set_address_size;
+    op.domain = (domid_t)domid;
+    op.u.address_size.size = nr_bytes * 8;
+    if (xc_domctl(h->xch, &op))
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_set_address_size", "cannot make domain %u a %u-bit one", domid, nr_bytes * 8);
     return 0;
 }
 
-int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out)
+int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t store_mfn, uint32_t console_domid,
+                     uint32_t store_domid, uint32_t hvm)
 {
     XCSR_ENTER(h);
-    return domain_tsc(h, domid, out);
+    if (xc_dom_gnttab_seed(h->xch, domid, hvm, console_mfn, store_mfn, console_domid, store_domid))
+        return xcsr_fail_call(h, errno, "xc_dom_gnttab_seed", "cannot grant domain %u's console and store rings", domid);
+    return 0;
 }

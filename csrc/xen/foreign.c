@@ -1,4 +1,4 @@
-/* Frames of a guest, mapped read-only or copied. */
+/* Frames of a guest, mapped read-only, copied, or written to. */
 #include "xen/handle.h"
 
 #include <sys/mman.h>
@@ -43,4 +43,36 @@ int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns,
 uint64_t xcsr_load64(const void *addr)
 {
     return __atomic_load_n((const uint64_t *)addr, __ATOMIC_ACQUIRE);
+}
+
+int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len)
+{
+    XCSR_ENTER(h);
+    xen_pfn_t frame = mfn;
+    if (offset > XCSR_PAGE || len > XCSR_PAGE - offset)
+        return xcsr_fail_call(h, EINVAL, "xcsr_write_frame", "%zu bytes at %llu are not within a page", len,
+                              (unsigned long long)offset);
+    char *at = xenforeignmemory_map(h->fmem, domid, PROT_READ | PROT_WRITE, 1, &frame, NULL);
+    if (!at)
+        return xcsr_fail_call(h, errno, "xenforeignmemory_map", "cannot map mfn %#llx of domain %u for writing",
+                              (unsigned long long)mfn, domid);
+    memcpy(at + offset, data, len);
+    if (xenforeignmemory_unmap(h->fmem, at, 1))
+        return xcsr_fail_call(h, errno, "xenforeignmemory_unmap", "cannot unmap mfn %#llx", (unsigned long long)mfn);
+    return 0;
+}
+
+int xcsr_clear_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *frames)
+{
+    XCSR_ENTER(h);
+    if (!nr)
+        return 0;
+    char *at = xenforeignmemory_map(h->fmem, domid, PROT_READ | PROT_WRITE, nr, (const xen_pfn_t *)frames, NULL);
+    if (!at)
+        return xcsr_fail_call(h, errno, "xenforeignmemory_map", "cannot map %llu frames of domain %u, from %#llx on, for clearing",
+                              (unsigned long long)nr, domid, (unsigned long long)frames[0]);
+    memset(at, 0, nr * XCSR_PAGE);
+    if (xenforeignmemory_unmap(h->fmem, at, nr))
+        return xcsr_fail_call(h, errno, "xenforeignmemory_unmap", "cannot unmap %llu frames", (unsigned long long)nr);
+    return 0;
 }

@@ -54,7 +54,6 @@ bool xcsr_seize(xcsr *h);
         return enter_rc_;                                                                           \
     __attribute__((cleanup(xcsr_leave), unused)) xcsr *entered_ = (handle)
 
-int domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out); /* caller has entered */
 int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
 
 void xcsr_logger_init(struct xcsr_logger *log);

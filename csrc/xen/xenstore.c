@@ -85,6 +85,35 @@ int xcsr_xenstore_swap(xcsr *h, const char *path, const void *expected, size_t e
     return rc;
 }
 
+/* Names one after another, each with its NUL. */
+static int join_names(xcsr *h, const char *path, char **names, unsigned int nr, char *buf, size_t *len)
+{
+    size_t room = *len;
+    *len = 0;
+    for (unsigned int i = 0; i < nr; i++) {
+        size_t size = strlen(names[i]) + 1;
+        if (*len + size <= room)
+            memcpy(buf + *len, names[i], size);
+        *len += size;
+    }
+    return *len <= room ? 0 : xcsr_fail_call(h, ENOBUFS, "xs_directory", "the names in %s have %zu bytes", path, *len);
+}
+
+int xcsr_xenstore_list(xcsr *h, const char *path, void *buf, size_t *len)
+{
+    XCSR_ENTER(h);
+    unsigned int nr = 0;
+    int rc = connect_store(h);
+    if (rc)
+        return rc;
+    char **names = xs_directory(h->xs, XBT_NULL, path, &nr);
+    if (!names)
+        return xcsr_fail_call(h, errno, "xs_directory", "cannot list %s", path);
+    rc = join_names(h, path, names, nr, buf, len);
+    free(names);
+    return rc;
+}
+
 int xcsr_domain_resume(xcsr *h, uint32_t domid)
 {
     XCSR_ENTER(h);

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Callable, Optional
 
-from pyxcsr.errors import DomainNotFound, UsageError
+from pyxcsr.errors import DomainNotFound, HypervisorError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.child import Child
@@ -21,6 +21,7 @@ from pyxcsr.hypervisor.interface import (
     DomainInfo,
     MappedFrames,
     P2mHandle,
+    PodInfo,
     RestoreHandle,
     SaveHandle,
     SinkHandle,
@@ -32,6 +33,9 @@ from pyxcsr.hypervisor.saving import P2m, Save, Sink
 
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""
+
+BLOB_TRIES = 4
+"""How often a blob is asked for that each time has become larger than what Xen said before."""
 
 PV_STATE_ROOM = 24576
 """First guess for a vcpu's records."""
@@ -180,6 +184,9 @@ class Backend:
     def domain_destroy(self, domid: int) -> None:
         self._call(self._lib.xcsr_domain_destroy, domid, domid=domid)
 
+    def domain_shutdown(self, domid: int, reason: int) -> None:
+        self._call(self._lib.xcsr_domain_shutdown, domid, reason, domid=domid)
+
     def domain_resume(self, domid: int) -> None:
         self._call(self._lib.xcsr_domain_resume, domid, domid=domid)
 
@@ -194,9 +201,9 @@ class Backend:
     # -- vcpus and policy
 
     def _blob(self, function: Callable[..., int], *args: Any, **facts: Any) -> bytes:
-        """Calls a function that fills a buffer; once more with the size it asks for."""
+        """Calls a function that fills a buffer; again with the size it asks for, which may grow meanwhile."""
         room = BLOB_ROOM
-        for _ in range(2):
+        for _ in range(BLOB_TRIES):
             buffer, length = self._ffi.new("char[]", room), self._ffi.new("size_t *", room)
             rc = function(self._h, *args, buffer, length)
             if rc != -errno.ENOBUFS:
@@ -254,7 +261,38 @@ class Backend:
         leaves, msrs = (bytes(self._ffi.buffer(b, n[0])) for b, n in zip(buffers, lengths))
         return leaves, msrs
 
+    # -- HVM
+
+    def nr_gpfns(self, domid: int) -> int:
+        return self._number(self._lib.xcsr_nr_gpfns, "uint64_t *", domid, domid=domid)
+
+    def pod_target(self, domid: int) -> PodInfo:
+        out = self._ffi.new("xcsr_pod *")
+        self._call(self._lib.xcsr_pod_target, domid, out, domid=domid)
+        return PodInfo(out.tot_pages, out.cache_pages, out.entries)
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        return self._number(self._lib.xcsr_hvm_param, "uint64_t *", domid, index, domid=domid)
+
+    def set_hvm_param(self, domid: int, index: int, value: int) -> None:
+        self._call(self._lib.xcsr_set_hvm_param, domid, index, value, domid=domid)
+
+    def hvm_context(self, domid: int) -> bytes:
+        return self._blob(self._lib.xcsr_hvm_context, domid, domid=domid)
+
+    def set_hvm_context(self, domid: int, context: bytes) -> None:
+        self._call(self._lib.xcsr_set_hvm_context, domid, context, len(context), domid=domid)
+
     # -- xenstore
+
+    def xenstore_directory(self, path: str) -> list[str]:
+        try:
+            names = self._blob(self._lib.xcsr_xenstore_list, path.encode(), path=path)
+        except HypervisorError as error:
+            if error.errno == errno.ENOENT:
+                return []
+            raise
+        return [x.decode(errors="replace") for x in names.split(b"\0")[:-1]]
 
     def xenstore_read(self, path: str) -> Optional[bytes]:
         buffer, length = self._ffi.new("char[]", BLOB_ROOM), self._ffi.new("size_t *", BLOB_ROOM)
@@ -332,6 +370,9 @@ class Backend:
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
         self._call(self._lib.xcsr_write_frame, domid, mfn, offset, data, len(data), domid=domid, mfn=mfn)
 
+    def clear_frames(self, domid: int, frames: Sequence[int]) -> None:
+        self._call(self._lib.xcsr_clear_frames, domid, len(frames), self._frames(frames), domid=domid)
+
     def set_domain_width(self, domid: int, nr_bytes: int) -> None:
         self._call(self._lib.xcsr_set_width, domid, nr_bytes, domid=domid)
 
@@ -355,8 +396,10 @@ class Backend:
     def set_vcpu_msrs(self, domid: int, vcpu: int, blob: bytes) -> None:
         self._call(self._lib.xcsr_set_vcpu_msrs, domid, vcpu, blob, len(blob), domid=domid, vcpu=vcpu)
 
-    def seed_grants(self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int) -> None:
-        numbers = (console_mfn, store_mfn, console_domid, store_domid)
+    def seed_grants(
+        self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int, hvm: bool = False
+    ) -> None:
+        numbers = (console_mfn, store_mfn, console_domid, store_domid, hvm)
         self._call(self._lib.xcsr_seed_grants, domid, *numbers, domid=domid)
 
 

@@ -78,6 +78,10 @@ class Restore(Child):
             out.nr_entries, out.nr_pages, out.nr_tables, out.nr_populated, out.nr_differing, out.first_differing
         )
 
+    @property
+    def nr_seen(self) -> int:
+        return int(self._backend._lib.xcsr_restore_nr_pfns(self._live()))
+
     def mfn(self, pfn: int) -> Optional[int]:
         mfn = int(self._backend._lib.xcsr_restore_mfn(self._live(), pfn))
         return None if mfn == INVALID_MFN else mfn

@@ -62,6 +62,18 @@ class TscInfo:
     incarnation: int
 
 
+class PodInfo(NamedTuple):
+    """A domain's populate-on-demand (xc_domain_get_pod_target), in pages.
+
+    ``tot_pages``: what it has, the cache's included; ``cache_pages``: what Xen still has for its entries; ``entries``:
+    gfns that get memory when they are touched, or asked about. There is none to be had if these exceed the cache.
+    """
+
+    tot_pages: int
+    cache_pages: int
+    entries: int
+
+
 class BatchResult(NamedTuple):
     """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``nr_ahead``: of the batches, those
     whose pages were mapped while the one before was written; ``next_pfn``: where the pass stands."""
@@ -278,8 +290,12 @@ class RestoreHandle(Protocol):
     def pages(self, source: SourceHandle, length: int, again: Again, offset: int) -> PageResult:
         """Takes a PAGE_DATA record's body from the source, straight into the guest. ``offset``: the record's."""
 
+    @property
+    def nr_seen(self) -> int:
+        """One past the last pfn that had an entry; with a p2m: how many pfns it has."""
+
     def mfn(self, pfn: int) -> Optional[int]:
-        """The frame of a pfn, or None."""
+        """The frame of a pfn (the pfn itself where pfn == gfn), or None without memory."""
 
     def type(self, pfn: int) -> int:
         """The type a pfn was sent with last (values of PageType); XTAB if never."""
@@ -345,6 +361,9 @@ class Hypervisor(Protocol):
     def domain_destroy(self, domid: int) -> None:
         """Destroys the domain."""
 
+    def domain_shutdown(self, domid: int, reason: int) -> None:
+        """Shuts it down from outside, with a SHUTDOWN_* reason: the guest is not asked."""
+
     def domain_resume(self, domid: int) -> None:
         """Lets a suspended domain go on where it was; its suspend call returns as cancelled."""
 
@@ -377,8 +396,30 @@ class Hypervisor(Protocol):
     def cpu_policy(self, domid: int) -> tuple[bytes, bytes]:
         """CPUID leaves and MSRs as the stream's records hold them."""
 
+    def nr_gpfns(self, domid: int) -> int:
+        """One past the last gfn that has, or had, a place in an HVM guest's physmap; the guest may raise it."""
+
+    def pod_target(self, domid: int) -> PodInfo:
+        """The domain's populate-on-demand. While it has entries, asking types or mapping makes Xen
+        allocate, or kill the guest."""
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        """An HVM guest's HVM_PARAM_* of that index."""
+
+    def set_hvm_param(self, domid: int, index: int, value: int) -> None:
+        """Sets it. Xen refuses those that may not be set, or not again."""
+
+    def hvm_context(self, domid: int) -> bytes:
+        """An HVM guest's vcpus and Xen's own emulated devices (HVM save records), as Xen gives them, once it is paused."""
+
+    def set_hvm_context(self, domid: int, context: bytes) -> None:
+        """Sets them, before the guest runs."""
+
     def xenstore_read(self, path: str) -> Optional[bytes]:
         """A node's value, or None if there is no such node."""
+
+    def xenstore_directory(self, path: str) -> list[str]:
+        """The names of a node's children; none if there is no such node."""
 
     def xenstore_write(self, path: str, value: bytes) -> None:
         """Writes a node."""
@@ -418,6 +459,9 @@ class Hypervisor(Protocol):
     def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
         """Writes bytes into one frame of a domain."""
 
+    def clear_frames(self, domid: int, frames: Sequence[int]) -> None:
+        """Fills frames of a domain with zeros."""
+
     def set_domain_width(self, domid: int, nr_bytes: int) -> None:
         """Makes it a 32-bit (4) or 64-bit (8) PV guest."""
 
@@ -439,5 +483,7 @@ class Hypervisor(Protocol):
     def set_vcpu_msrs(self, domid: int, vcpu: int, blob: bytes) -> None:
         """Sets xen_domctl_vcpu_msr_t[]."""
 
-    def seed_grants(self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int) -> None:
-        """Grants console and store rings to their backends."""
+    def seed_grants(
+        self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int, hvm: bool = False
+    ) -> None:
+        """Grants console and store rings to their backends. ``hvm``: the rings are given as gfns."""
