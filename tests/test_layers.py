@@ -114,14 +114,6 @@ def circle(uses: Mapping[str, Iterable[str]]) -> list[str]:
 # -- Python
 
 
-def type_checking_blocks(tree: ast.Module) -> set[ast.AST]:
-    found: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            found.update(x for child in node.body for x in ast.walk(child))
-    return found
-
-
 def module_of(path: Path) -> str:
     """A file's module, relative to the package; the package's own __init__ is "__init__"."""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -133,13 +125,10 @@ def is_module(name: str) -> bool:
 
 
 def imports(path: Path) -> set[str]:
-    """The package's modules that a file imports, wherever in it, relative to the package."""
+    """The package's modules that a file imports, wherever in it, for type checkers too, relative to the package."""
     tree = ast.parse(path.read_text())
-    skip = type_checking_blocks(tree)
     found: set[str] = set()
     for node in ast.walk(tree):
-        if node in skip:
-            continue
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             if node.module == "pyxcsr":

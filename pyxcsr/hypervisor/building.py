@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from pyxcsr.errors import IncompleteStream, InputError, UsageError
 from pyxcsr.frames import INVALID_MFN
-from pyxcsr.hypervisor.child import WAIT_MS, Child
+from pyxcsr.hypervisor.core import WAIT_MS, Child, Core
 from pyxcsr.hypervisor.faults import E_STREAM
 from pyxcsr.hypervisor.interface import Again, PageResult, SourceHandle
-
-if TYPE_CHECKING:
-    from pyxcsr.hypervisor.backend import Backend
 
 
 class Source(Child):
@@ -22,7 +19,7 @@ class Source(Child):
 
     over = "this input has been closed"
 
-    def __init__(self, backend: Backend, fd: int) -> None:
+    def __init__(self, backend: Core, fd: int) -> None:
         out, why = backend._ffi.new("xcsr_source **"), backend._ffi.new("xcsr_error *")
         if backend._lib.xcsr_source_open(fd, WAIT_MS, out, why):
             raise InputError(f"cannot read the stream: {backend._text(why.text)}", errno=why.err, offset=0)
@@ -54,7 +51,7 @@ class Restore(Child):
 
     over = "this restore is over"
 
-    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
+    def __init__(self, backend: Core, cdata: Any, domid: int) -> None:
         super().__init__(backend, cdata, domid=domid)
         self._result = backend._ffi.new("xcsr_page_result *")
 

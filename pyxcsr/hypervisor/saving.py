@@ -1,60 +1,16 @@
-"""Saving a domain through libxenctrl: its p2m, the passes, the stream's way out. Part of the backend."""
+"""Saving a domain through libxenctrl: the passes, and the stream's way out. Part of the backend."""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from pyxcsr.errors import OutputError, UsageError
-from pyxcsr.hypervisor.child import WAIT_MS, Child
-from pyxcsr.hypervisor.interface import Again, BatchResult, LookResult, P2mHandle, SinkHandle, SweepResult
-
-if TYPE_CHECKING:
-    from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.core import WAIT_MS, Child, Core
+from pyxcsr.hypervisor.interface import Again, BatchResult, LookResult, SinkHandle, SweepResult
 
 BATCHES_US = 20_000
 """For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""
-
-
-class P2m(Child):
-    """A guest's p2m, mapped until closed."""
-
-    over = "this p2m is not mapped any more"
-
-    def __init__(self, backend: Backend, cdata: Any, nr_pfns: int, nr_leaves: int, domid: int) -> None:
-        super().__init__(backend, cdata, domid=domid)
-        self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
-
-    def leaf_pfns(self) -> Sequence[int]:
-        out = array("Q", bytes(8 * self._nr_leaves))
-        into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
-        self._call(self._backend._lib.xcsr_p2m_leaf_pfns, into)
-        return out
-
-    def leaves_stay(self) -> bool:
-        return bool(self._number(self._backend._lib.xcsr_p2m_leaves_stay, "uint32_t *"))
-
-    def check_leaves(self) -> None:
-        self._call(self._backend._lib.xcsr_p2m_check_leaves)
-
-    def entry(self, pfn: int) -> int:
-        return int(self._backend._lib.xcsr_p2m_entry(self._live(), pfn))
-
-    def pfn_of(self, mfn: int) -> Optional[int]:
-        out = self._backend._ffi.new("uint64_t *")
-        rc = self._backend._lib.xcsr_p2m_pfn_of(self._live(), mfn, out)
-        return int(out[0]) if rc == 0 else None
-
-    def swap(self, other: P2mHandle) -> None:
-        if not isinstance(other, P2m) or other._backend is not self._backend:
-            raise UsageError("this p2m belongs to another hypervisor handle")
-        self._call(self._backend._lib.xcsr_p2m_swap, other._live())
-        self.nr_pfns, other.nr_pfns = other.nr_pfns, self.nr_pfns
-        self._nr_leaves, other._nr_leaves = other._nr_leaves, self._nr_leaves
-
-    def _free(self, cdata: Any) -> None:
-        self._backend._lib.xcsr_p2m_unmap(cdata)
 
 
 class Sink(Child):
@@ -62,7 +18,7 @@ class Sink(Child):
 
     over = "this output has been closed"
 
-    def __init__(self, backend: Backend, fd: int) -> None:
+    def __init__(self, backend: Core, fd: int) -> None:
         out, why = backend._ffi.new("xcsr_sink **"), backend._ffi.new("xcsr_error *")
         if backend._lib.xcsr_sink_open(fd, WAIT_MS, out, why):
             text = backend._text(why.text)
@@ -95,7 +51,7 @@ class Save(Child):
 
     over = "this save is over"
 
-    def __init__(self, backend: Backend, cdata: Any, domid: int) -> None:
+    def __init__(self, backend: Core, cdata: Any, domid: int) -> None:
         super().__init__(backend, cdata, domid=domid)
         self._result = backend._ffi.new("xcsr_batch_result *")
 

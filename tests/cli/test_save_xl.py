@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -310,7 +309,7 @@ def test_the_guest_is_not_touched_without_a_configuration(hv: StubBackend) -> No
 def test_hvm(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     domid = hv.stub.create(StubGuest.parse(GUEST))
     info = hv.domain_info(domid)
-    monkeypatch.setattr(hv, "domain_info", lambda domid: dataclasses.replace(info, hvm=True))
+    monkeypatch.setattr(hv, "domain_info", lambda domid: info._replace(hvm=True))
     with pytest.raises(NotSupported, match="PV guests"):
         xlfile.config_for(hv, domid, Arguments())  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from support.judge import judge, judge_pages, records, save_to
 
 import pyxcsr
 from pyxcsr.frames import PageType
-from pyxcsr.hypervisor import backend
+from pyxcsr.hypervisor import state
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
@@ -252,7 +252,7 @@ def test_state_that_does_not_fit_at_first(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """Whichever record the room ends in."""
-    monkeypatch.setattr(backend, "PV_STATE_ROOM", room)
+    monkeypatch.setattr(state, "PV_STATE_ROOM", room)
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", vcpus=3, offline_vcpus=(1,), xsave=840, msrs=3))
     hv._state = hv._ffi.new("char[]", room)
     save_to(hv, domid, tmp_path / "s")

@@ -1,0 +1,78 @@
+"""Building a domain from a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional, Protocol
+
+from pyxcsr.hypervisor.interface.streams import Again, SourceHandle
+
+
+class PageResult(NamedTuple):
+    """What one PAGE_DATA record did. ``differing``: pages that are not what the guest has (comparing)."""
+
+    nr_entries: int
+    nr_pages: int
+    nr_tables: int
+    nr_populated: int
+    differing: int
+    first_differing: int
+
+
+class RestoreHandle(Protocol):
+    """A domain being built: its new p2m, its page types, and what has been sent."""
+
+    def grow(self, nr_pfns: int) -> None:
+        """The p2m has so many pfns now, if it had fewer. Raises StreamError beyond the domain's limit."""
+
+    def compare(self, on: bool) -> None:
+        """From here on pages are compared with the guest's, not written."""
+
+    def pages(self, source: SourceHandle, length: int, again: Again, offset: int) -> PageResult:
+        """Takes a PAGE_DATA record's body from the source, straight into the guest. ``offset``: the record's."""
+
+    @property
+    def nr_seen(self) -> int:
+        """One past the last pfn that had an entry; with a p2m: how many pfns it has."""
+
+    def mfn(self, pfn: int) -> Optional[int]:
+        """The frame of a pfn (the pfn itself where pfn == gfn), or None without memory."""
+
+    def type(self, pfn: int) -> int:
+        """The type a pfn was sent with last (values of PageType); XTAB if never."""
+
+    def has_data(self, pfn: int) -> bool:
+        """Whether a pfn's last entry had content."""
+
+    def check_tables(self, offset: int) -> None:
+        """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
+
+    def cut(self, nr_pfns: int) -> None:
+        """The guest has so many pfns and no more: what was sent of others counts as gone."""
+
+    def give_back(self) -> int:
+        """Takes the memory of pfns that the stream sent and later said to be gone; returns how many pages.
+
+        Only once :meth:`check_tables` has passed: nothing refers to them then.
+        """
+
+    def pin(self) -> int:
+        """Pins the page tables that were pinned; returns how many."""
+
+    def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
+        """Writes the new p2m into the guest's own list."""
+
+    def close(self) -> None:
+        """Unmaps, frees; harmless when done before."""
+
+
+class Building(Protocol):
+    """Restores, and what a restored domain needs besides its memory."""
+
+    def new_restore(self, domid: int, limit: int, translated: bool = False) -> RestoreHandle:
+        """What a restore needs. ``limit``: pfns that the domain may ever have. ``translated``: pfn == gfn (HVM)."""
+
+    def seed_grants(
+        self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int, hvm: bool = False
+    ) -> None:
+        """Grants console and store rings to their backends. ``hvm``: the rings are given as gfns."""

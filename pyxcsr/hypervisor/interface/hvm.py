@@ -1,0 +1,40 @@
+"""What HVM and PVH guests alone have."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class PodInfo(NamedTuple):
+    """A domain's populate-on-demand (xc_domain_get_pod_target), in pages.
+
+    ``tot_pages``: what it has, the cache's included; ``cache_pages``: what Xen still has for its entries; ``entries``:
+    gfns that get memory when they are touched, or asked about. There is none to be had if these exceed the cache.
+    """
+
+    tot_pages: int
+    cache_pages: int
+    entries: int
+
+
+class Hvm(Protocol):
+    """HVM guests: the size of their physmap, parameters, context, populate-on-demand."""
+
+    def nr_gpfns(self, domid: int) -> int:
+        """One past the last gfn that has, or had, a place in an HVM guest's physmap; the guest may raise it."""
+
+    def pod_target(self, domid: int) -> PodInfo:
+        """The domain's populate-on-demand. While it has entries, asking types or mapping makes Xen
+        allocate, or kill the guest."""
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        """An HVM guest's HVM_PARAM_* of that index."""
+
+    def set_hvm_param(self, domid: int, index: int, value: int) -> None:
+        """Sets it. Xen refuses those that may not be set, or not again."""
+
+    def hvm_context(self, domid: int) -> bytes:
+        """An HVM guest's vcpus and Xen's own emulated devices (HVM save records), as Xen gives them."""
+
+    def set_hvm_context(self, domid: int, context: bytes) -> None:
+        """Sets them, before the guest runs."""

@@ -1,0 +1,38 @@
+"""A guest's frames: read, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class MappedFrames(Protocol):
+    """Frames of a guest, mapped read-only; a context manager that unmaps."""
+
+    def __enter__(self) -> MappedFrames: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def load64(self, offset: int) -> int:
+        """One atomic 64-bit read, straight from the guest: never cached. ``offset``: bytes, 8-aligned."""
+
+    def copy(self) -> bytes:
+        """The frames as they are now."""
+
+    def close(self) -> None:
+        """Unmaps; harmless when done before."""
+
+
+class Memory(Protocol):
+    """Frames of a domain: mfns of a PV guest's, gfns of an HVM one's."""
+
+    def map_frames(self, domid: int, mfns: Sequence[int]) -> MappedFrames:
+        """Maps frames read-only: all, or HypervisorError."""
+
+    def read_frames(self, domid: int, mfns: Sequence[int]) -> bytes:
+        """A copy of the frames as they are now."""
+
+    def write_frame(self, domid: int, mfn: int, offset: int, data: bytes) -> None:
+        """Writes bytes into one frame of a domain."""
+
+    def clear_frames(self, domid: int, frames: Sequence[int]) -> None:
+        """Fills frames of a domain with zeros."""

@@ -1,0 +1,132 @@
+"""Saving a domain's memory: the dirty bitmap, passes, what changes under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional, Protocol
+
+from pyxcsr.hypervisor.interface.pv import P2mHandle
+from pyxcsr.hypervisor.interface.streams import Again, SinkHandle
+
+
+class BatchResult(NamedTuple):
+    """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``nr_ahead``: of the batches, those
+    whose pages were mapped while the one before was written; ``next_pfn``: where the pass stands."""
+
+    done: bool
+    nr_batches: int
+    nr_pfns: int
+    nr_pages: int
+    nr_holes: int
+    nr_deferred: int
+    nr_tables: int
+    nr_ahead: int
+    nr_bytes: int
+    next_pfn: int
+
+
+class SweepResult(NamedTuple):
+    """What one :meth:`SaveHandle.sweep` found, in pfns: see xcsr_sweep_result in csrc/xcsr_api.h.
+
+    ``marked``: added to what the next pass sends; ``pages_written``: pages of the p2m, not pfns in them.
+    """
+
+    pfns: int
+    marked: int
+    appeared: int
+    vanished: int
+    moved: int
+    again: int
+    returned: int
+    tables: int
+    pages_written: int
+
+
+class LookResult(NamedTuple):
+    """What one :meth:`SaveHandle.look_at_physmap` found, in gfns: see xcsr_look_result in csrc/xcsr_api.h.
+
+    ``nr_calls``: to Xen; ``nr_asked``: looked at, because they were not marked; ``appeared``: sent as holes, and have a
+    page now; ``vanished``: sent with data, and have no page any more. Both are marked now.
+    """
+
+    nr_calls: int
+    nr_asked: int
+    appeared: int
+    vanished: int
+
+
+class SaveHandle(Protocol):
+    """One save's dirty bitmap, deferred pages and batch buffers."""
+
+    def logdirty_enable(self) -> bool:
+        """Log-dirty mode on; True if it had to be switched off first. Raises LogDirtyUnsupported."""
+
+    def logdirty_disable(self) -> None:
+        """Log-dirty mode off, if this save switched it on."""
+
+    def logdirty_clean(self, final: bool) -> int:
+        """Fetches and clears Xen's dirty bitmap; returns how many pfns it names."""
+
+    def mark_all(self) -> None:
+        """Marks every pfn for sending."""
+
+    def written(self, mfns: Sequence[int]) -> bool:
+        """Whether the dirty bitmap, as it was fetched, names one of these frames of the guest's, or may do so."""
+
+    def merge_deferred(self) -> int:
+        """Marks the deferred pfns that have a frame now; returns how many that adds."""
+
+    def follow(self) -> None:
+        """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
+
+    def sweep(self, whole: bool) -> SweepResult:
+        """Marks what must be sent again because the p2m says something else than what was sent.
+
+        ``whole``: looks at all of the p2m, not only where the dirty bitmap says that the guest wrote it.
+
+        Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`.
+        """
+
+    @property
+    def nr_pfns(self) -> int:
+        """How many pfns it has: see :meth:`grow`."""
+
+    def expect_pages(self, nr_pages: int) -> None:
+        """Without a p2m: the guest, suspended, has so many pages. A pass over all pfns then stops asking Xen once they
+        have been found, and sends the rest as holes. Not for a domain that may map other domains' frames."""
+
+    def look_at_physmap(self, again: Again) -> LookResult:
+        """Without a p2m: asks Xen where there are pages, and marks what came and went since it was sent.
+
+        It stays marked, by :meth:`merge_deferred`, when the next bitmap is fetched. Not within a pass.
+        """
+
+    def grow(self, nr_pfns: int) -> None:
+        """The guest has so many pfns, if it had fewer; the new ones are marked."""
+
+    def map_ahead(self, wanted: Optional[bool]) -> None:
+        """Whether the next batch's pages are mapped, and the last one's unmapped, by a second thread while one is
+        written: True, False (as without this call), None: where the batches so far show that it is worth it.
+
+        Raises HypervisorError if there can be no such thread: the save goes on without one.
+        """
+
+    def pass_begin(self, suspended: bool) -> None:
+        """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
+
+    def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
+        """Sends marked pfns in PAGE_DATA records of at most 1024, until the pass is over or for some hundredths of a
+        second: one record at least."""
+
+    def close(self) -> None:
+        """Log-dirty off if still on, mappings and memory gone; harmless when done before."""
+
+
+class Saving(Protocol):
+    """Saves, and the log-dirty mode that they need."""
+
+    def new_save(self, domid: int, nr_pfns: int, p2m: Optional[P2mHandle]) -> SaveHandle:
+        """What a save needs. ``p2m`` None: pfn == gfn (HVM)."""
+
+    def logdirty_off(self, domid: int) -> bool:
+        """Ends log-dirty mode, whoever began it; no error if it is not on. False: this Xen has none for the domain."""

@@ -1,0 +1,50 @@
+"""Where a stream goes, and where one comes from."""
+
+from __future__ import annotations
+
+from typing import Callable, Protocol
+
+Again = Callable[[], None]
+"""Called at least ten times a second while the output is slow; may raise to give up (cancel)."""
+
+
+class SinkHandle(Protocol):
+    """Where the stream goes: an open file descriptor that the caller keeps open."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+
+    def write(self, data: bytes, again: Again) -> None:
+        """Writes all of it. Raises OutputError, or what ``again`` raises."""
+
+    def durable(self, expected: int) -> None:
+        """Before the first write: the caller will fsync. A regular file is brought to the disk while it is written,
+        after room for ``expected`` bytes was asked for; with any other output nothing changes."""
+
+    def close(self) -> None:
+        """Forgets the descriptor, without closing it."""
+
+
+class SourceHandle(Protocol):
+    """Where a stream comes from: an open file descriptor that the caller keeps open."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes read so far."""
+
+    def read(self, length: int, again: Again) -> bytes:
+        """So many bytes; fewer only where the input ends. Raises InputError, or what ``again`` raises."""
+
+    def close(self) -> None:
+        """Forgets the descriptor, without closing it."""
+
+
+class Streams(Protocol):
+    """Descriptors, prepared for streams."""
+
+    def open_sink(self, fd: int) -> SinkHandle:
+        """Prepares a descriptor for writing a stream. Raises OutputError if it is not writable."""
+
+    def open_source(self, fd: int) -> SourceHandle:
+        """Prepares a descriptor for reading a stream. Raises InputError if it is not readable."""
