@@ -83,7 +83,13 @@ def _print(name: str, report: VerifyReport, shown: int) -> None:
     hidden = len(report.complaints) - shown
     if hidden > 0 or report.dropped:
         print(f"... and {max(hidden, 0) + report.dropped} more complaints")
+    for note in report.notes[:shown]:
+        print(f"note: {note}")
+    if len(report.notes) > shown:
+        print(f"... and {len(report.notes) - shown} more notes")
     print(_summary(name, report))
+    if report.unchecked:
+        print("not checked:", *report.unchecked, sep="\n  ")
 
 
 def _summary(name: str, report: VerifyReport) -> str:

@@ -22,6 +22,7 @@ _HVM_TYPES = bytes([PageType.NOTAB, PageType.BROKEN, PageType.XALLOC, PageType.X
 _DATA_TYPES = frozenset(int(kind) for kind in PageType if kind.has_data)
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
 _NOT_TABLES = bytes(kind for kind in range(256) if kind not in _LEVELS)
+_POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
 _TOPS = {
     4: frozenset([SENT | PageType.L4TAB, SENT | PageType.L4TAB_PINNED]),
@@ -38,13 +39,14 @@ class MemoryRules:
     ``nr_unsent`` how many pfns they and all further ones are.
     """
 
-    def __init__(self, complaints: Complaints, *, pv: bool) -> None:
+    def __init__(self, complaints: Complaints, *, pv: bool, holes_left_out: bool = False) -> None:
         self.nr_pfns = 0
         self.entries = 0
         self.pages = 0
         self.nr_unsent = 0
         self.unsent: list[tuple[int, int]] = []
         self._pv = pv
+        self._holes_left_out = holes_left_out
         self._info: PvInfo | None = None
         self._complaints = complaints
         self._map = PfnMap()
@@ -202,6 +204,16 @@ class MemoryRules:
 
     # At END
 
+    def why_missing(self, pfn: int) -> str | None:
+        """What is amiss with an ordinary page that must be there, in words; None if it was last sent with data."""
+        state = self._map[pfn]
+        return None if state in HAS_DATA else _describe(state)
+
+    @property
+    def populated(self) -> int:
+        """How many pfns a receiver allocates pages for: those last sent with data, or as XALLOC."""
+        return self._map.count(_POPULATED)
+
     def finish(self, end: int, references: list[Reference]) -> None:
         """Looks for what is missing. ``end`` is END's offset, ``references`` are the vcpus' frames."""
         if self._pv and not self.nr_pfns:
@@ -227,7 +239,9 @@ class MemoryRules:
             shown = ", ".join(_range_name(*pair) for pair in self.unsent[:8])
             more = ", ..." if len(self.unsent) > 8 else ""
             text = f"{self.nr_unsent} of {nr_pfns} pfns were never sent: {shown}{more}"
-            self._complaints.add("never-sent", text, offset=end, record=RecordType.END.name)
+            # Savers before Xen 4.6 left holes out, and the converter cannot know what they would have been.
+            note = self._holes_left_out
+            self._complaints.add("never-sent", text, offset=end, record=RecordType.END.name, note=note)
 
     def _check_p2m_frames(self) -> None:
         self._offset = self._p2m_offset
