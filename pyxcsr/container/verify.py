@@ -13,6 +13,7 @@ from pyxcsr.container import rules
 from pyxcsr.container.fit import FitRules
 from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.stream.after_end import look
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.verify import VerifyReport, verify, verify_nested
@@ -119,13 +120,9 @@ class _ContainerVerifier:
         if self._report is not None and self._facts.guest is not None:
             at = (self._facts.config_offset or 0) - cont.CONFIG_LENGTH.size
             FitRules(self._complaints).check(at, cont.CONFIG_NAME, self._facts.guest, self._report)
-        rest_at = self._source.offset
-        while self._source.skip(1 << 30):
-            pass
-        rest = self._source.offset - rest_at
-        if rest:
-            text = f"{rest} bytes follow libxl's END"
-            self._complaints.add("after-end", text, offset=rest_at, record=None)
+        after = look(self._source)
+        if after is not None:
+            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=after.on_device)
 
     def _add(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)

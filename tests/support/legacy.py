@@ -59,7 +59,7 @@ def pv(records: Sequence[rec.Record], *, live: bool = True) -> bytes:
     if lengths:
         blocks += block(b"xcnt", struct.pack("<I", lengths.pop() + 16))
     out = struct.pack("<QQI", frames.end_pfn + 1, (1 << 64) - 1, len(blocks)) + blocks
-    out += rec.nr_bytes(frames.frames) + b"".join(batches(records, live=live))
+    out += rec.packed(frames.frames) + b"".join(batches(records, live=live))
     out += struct.pack("<iiQ", VCPU_INFO, max(basics), sum(1 << vcpu for vcpu in basics)) + struct.pack("<i", 0)
     out += struct.pack("<I", 0)  # pfns that were unmapped on the way
     for vcpu, blob in sorted(basics.items()):

@@ -24,13 +24,16 @@ from pyxcsr.stream.wrapping import Container
 __all__ = ["RULES", "Complaint", "VerifyReport", "verify", "verify_nested"]
 
 
+PAGES_UNCHECKED = "what the pages hold: a stream has no checksum of it"
+
+
 @dataclass(frozen=True)
 class VerifyReport:
     """What verify found.
 
     ``complaints`` in the order found, ``dropped`` more beyond the limit. ``notes`` are no complaints: what is unusual,
     but right for what the stream says that it comes from. ``unchecked`` says in words what has not been looked at.
-    ``guest`` is "PV", "HVM" or None where the header says neither. ``nr_bytes`` and ``records`` were read, of the libxc
+    ``guest`` is "PV", "HVM" or None where the header says neither. ``bytes`` and ``records`` were read, of the libxc
     stream if that is in a container, which ``container`` describes then. ``entries`` and ``pages`` count PAGE_DATA
     entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to the highest pfn
     sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges (first, last).
@@ -180,11 +183,9 @@ class _Verifier:
         self._memory.finish(end, self._bodies.references)
         if not pv:
             self._bodies.hvm.finish(end, self._memory.why_missing if self._memory.complete else None)
-        offset = self._reader.offset
-        rest = 0 if self._nested else self._reader.count_rest()
-        if rest:
-            text = f"{rest} bytes follow END"
-            self._complaints.add("after-end", text, offset=offset, record=None)
+        after = None if self._nested else self._reader.after_end()
+        if after is not None:
+            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=after.on_device)
 
     def _add_error(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)
@@ -213,7 +214,7 @@ class _Verifier:
 
 def not_checked(guest: str | None, pages: int) -> list[str]:
     """What verify cannot tell of a guest's stream, in words."""
-    unchecked = ["what the pages hold: a stream has no checksum of it"] if pages else []
+    unchecked = [PAGES_UNCHECKED] if pages else []
     if guest == DomainType.PV.name:
         unchecked.append("registers, XSAVE areas and MSRs, but for their sizes and the frames that they name")
     elif guest == DomainType.HVM.name:
