@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple, Optional
 
 from pyxcsr.errors import StreamError
@@ -26,6 +27,12 @@ VIRIDIAN_DOMAIN, VIRIDIAN_VCPU = 15, 17
 
 VCPU_LIMIT = 8192
 """First instance that no vcpu of an HVM guest can have."""
+
+ENTRIES_MAX = 1 << 16
+"""Save records that are looked at; a guest of 4096 vcpus has fewer. A made-up context could have 16 million."""
+
+PROBLEMS_MAX = 1000
+"""Problems that are told; the first is enough to refuse a context."""
 
 _XSAVE_HEAD = struct.Struct("<QQQ")  # xfeature_mask (ignored), xcr0, xcr0_accum
 _XSAVE_MIN = _XSAVE_HEAD.size + 576
@@ -134,8 +141,7 @@ def look(context: Buffer) -> tuple[HvmContextFacts, list[Problem]]:
     """What is in a context, as far as it can be followed, and everything that is wrong with it. Raises nothing."""
     entries, problems = _walk(context)
     facts = HvmContextFacts(context, entries)
-    problems += _of_each(context, entries)
-    problems += _of_all(entries)
+    problems += islice(chain(_of_each(context, entries), _of_all(entries)), PROBLEMS_MAX)
     return facts, problems
 
 
@@ -198,6 +204,8 @@ def _walk(context: Buffer) -> tuple[list[Entry], list[Problem]]:
         if entry.length > size - at - DESCRIPTOR.size:
             left = size - at - DESCRIPTOR.size
             return entries, [Problem(at, f"{_title(entry)} claims {entry.length} bytes, of which {left} are there")]
+        if len(entries) == ENTRIES_MAX:
+            return entries, [Problem(at, f"it has more than {ENTRIES_MAX} save records")]
         entries.append(entry)
         at += DESCRIPTOR.size + entry.length
         if entry.typecode == END:

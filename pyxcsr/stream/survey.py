@@ -220,7 +220,7 @@ class _Surveyor:
         elif isinstance(record, rec.MsrPolicy):
             sums.msr_policy = {msr_name(msr.msr): msr.value for msr in record.msrs}
         elif isinstance(record, rec.HvmParams):
-            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params)
+            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params[:_PARAMS_KEPT])
         elif isinstance(record, rec.HvmContext):
             self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
@@ -246,6 +246,7 @@ _TYPES_WITHOUT_DATA = bytes(
 _PASSES_KEPT = 1000
 _SAVE_RECORDS_KEPT = 4096
 _PROBLEMS_KEPT = 10
+_PARAMS_KEPT = 1000
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 

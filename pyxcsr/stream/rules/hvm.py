@@ -13,6 +13,10 @@ KNOWN_XEN = (4, 22)
 """The newest release whose parameters and save records are known here."""
 
 
+PAGES_MAX = 1 << 14
+"""Pages that are looked up; a guest of 4096 vcpus names fewer."""
+
+
 class PageReference(NamedTuple):
     """A page to be looked up when all pages are known; ``needed``: no guest runs without it."""
 
@@ -40,12 +44,9 @@ class HvmRules:
             if index in self._params:
                 self._complain("hvm-param", RecordType.HVM_PARAMS, offset, f"{hvm_params.name(index)} comes twice")
                 continue
-            self._params[index] = value
+            if index in hvm_params.NAMES:  # so that a made-up record of millions takes no memory
+                self._params[index] = value
             self._param(offset, index, value)
-        for page in hvm_params.pages(record.params):
-            needed = page.param in hvm_params.NEEDED_PAGES
-            what = f"the page of {hvm_params.name(page.param)}"
-            self._pages.append(PageReference(offset, RecordType.HVM_PARAMS, what, page.pfn, needed))
 
     def _param(self, offset: int, index: int, value: int) -> None:
         problem = hvm_params.problem(index, value)
@@ -55,6 +56,10 @@ class HvmRules:
         elif index not in hvm_params.RESTORED | hvm_params.DROPPED:
             text = f"{hvm_params.describe(index, value)} is one that no saver sends; a receiver sets it"
             self._complain("hvm-param", RecordType.HVM_PARAMS, offset, text, note=True)
+        for page in hvm_params.pages([(index, value)]):
+            needed = index in hvm_params.NEEDED_PAGES
+            what = f"the page of {hvm_params.name(index)}"
+            self._refer(PageReference(offset, RecordType.HVM_PARAMS, what, page.pfn, needed))
 
     def context(self, record: rec.HvmContext) -> None:
         """The HVM_CONTEXT record."""
@@ -69,7 +74,11 @@ class HvmRules:
             self._complain("hvm-context", RecordType.HVM_CONTEXT, offset, text, note=note)
         self.vcpu_end = max(self.vcpu_end, facts.vcpu_end)
         for page in hvm_context.pages(record.blob, facts):
-            self._pages.append(PageReference(offset, RecordType.HVM_CONTEXT, page.what, page.pfn, False))
+            self._refer(PageReference(offset, RecordType.HVM_CONTEXT, page.what, page.pfn, False))
+
+    def _refer(self, page: PageReference) -> None:
+        if len(self._pages) < PAGES_MAX:
+            self._pages.append(page)
 
     def finish(self, end: int, why_missing: Optional[Callable[[int], Optional[str]]]) -> None:
         """At END, whose offset is ``end``. ``why_missing``: what is amiss with a pfn; None if that is not known."""
