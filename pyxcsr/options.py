@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits, Policy, SimplePolicy
@@ -12,6 +12,9 @@ from pyxcsr.suspend.base import SuspendCallable
 
 Cancel = Callable[[], bool]
 """Polled at least ten times a second; True ends the work."""
+
+Enter = Callable[[Any], object]
+"""Takes the input (a ``pyxcsr.stream.source.Source``), and reads whatever stands ahead of the libxc stream in it."""
 
 Complete = Callable[[SaveReport], None]
 StaticDataDone = Callable[[int], None]
@@ -65,7 +68,7 @@ class Rings:
 class RestoreOptions:
     """How one restore is to be done. The meaning of each stands in :func:`pyxcsr.restore`."""
 
-    __slots__ = ("cancel", "progress", "rings", "static_data_done")
+    __slots__ = ("cancel", "enter", "progress", "rings", "static_data_done")
 
     def __init__(
         self,
@@ -73,6 +76,8 @@ class RestoreOptions:
         static_data_done: Optional[StaticDataDone],
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
+        enter: Optional[Enter] = None,
     ) -> None:
+        self.enter = enter
         self.rings, self.static_data_done = rings, static_data_done
         self.progress, self.cancel = progress, cancel

@@ -209,13 +209,14 @@ int xcsr_set_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, const void *d
     XCSR_ENTER(h);
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
-    if (len > sizeof op.u.ext_vcpucontext || len < 8)
+    /* Streams that were converted from Xen 4.5's have the domctl's whole union, of which only the beginning is state. */
+    if (len > sizeof op.u || len < 8)
         return wrong_size(h, "XEN_DOMCTL_set_ext_vcpucontext", len);
     op.cmd = XEN_DOMCTL_set_ext_vcpucontext;
     op.domain = (domid_t)domid;
-    memcpy(&op.u.ext_vcpucontext, data, len);
+    memcpy(&op.u, data, len);
     op.u.ext_vcpucontext.vcpu = vcpu; /* whatever the blob says */
-    op.u.ext_vcpucontext.size = (uint32_t)len;
+    op.u.ext_vcpucontext.size = (uint32_t)(len < sizeof op.u.ext_vcpucontext ? len : sizeof op.u.ext_vcpucontext);
     return xc_domctl(h->xch, &op) ? cannot_set(h, "XEN_DOMCTL_set_ext_vcpucontext", domid, vcpu) : 0;
 }
 

@@ -97,6 +97,8 @@ def _report(name: str, done: Conversion) -> None:
     out = sys.stderr if name == "-" else sys.stdout
     source = f"{'an' if done.source is Kind.XL else 'a'} {_WHAT[done.source]}"
     print(f"{name}: {_WHAT[done.to]} of {GUESTS[done.guest]} guest, {done.bytes} bytes, from {source}", file=out)
+    if done.after_end is not None:
+        print(f"pyxcsr: note: {done.after_end.text}", file=sys.stderr)
     if done.left_out:
         print(
             f"pyxcsr: note: {done.left_out} bytes of the device model's state were left out; without them the guest "

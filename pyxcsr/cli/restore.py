@@ -17,20 +17,22 @@ from contextlib import contextmanager
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli.show import MIB, progress_line
 from pyxcsr.cli.signals import CancelBySignal
-from pyxcsr.container.enter import enter
-from pyxcsr.errors import Cancelled, InputError, UsageError
+from pyxcsr.container.enter import enter, leave
+from pyxcsr.container.reader import Kind
+from pyxcsr.errors import Cancelled, InputError, StreamError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
+from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
-from pyxcsr.stream.source import open_input
-from pyxcsr.transfer.restorer import restore
+from pyxcsr.stream.source import Source, open_input
+from pyxcsr.transfer.restorer import Restorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
-    where = "the stream, by itself or in an xl save file or libxl stream; - is standard input, a stream by itself"
+    where = "the stream, by itself or in an xl save file or libxl stream; - is standard input"
     add("file", metavar="FILE", help=where)
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
     add("--domid", type=int, metavar="N", help="the domain to build (required on Xen)")
@@ -51,8 +53,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         with cancel.installed(), open_hypervisor(args.backend) as hv, _input(args.file) as fd:
             sums.check(args.file, fd, args.checksum)
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                enter(fd)  # of an xl save file or a libxl stream only what libxc wrote; a pipe must be that alone
             domid = _domain(hv, args)
             report = _restore(hv, domid, fd, args, cancel)
     except Cancelled as error:
@@ -95,21 +95,30 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
 
 def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel: CancelBySignal) -> RestoreReport:
     line = None if args.quiet else progress_line(args.progress)
+    rings = Rings(args.store_evtchn, args.store_domid, args.console_evtchn, args.console_domid)
+    kinds: list[Kind] = []
+    options = RestoreOptions(rings, None, line, cancel, enter=lambda source: kinds.append(enter(source)))
     try:
-        return restore(
-            hv,
-            domid,
-            fd,
-            store_evtchn=args.store_evtchn,
-            store_domid=args.store_domid,
-            console_evtchn=args.console_evtchn,
-            console_domid=args.console_domid,
-            progress=line,
-            cancel=cancel,
-        )
+        report = Restorer(hv, domid, options).run(fd)
     finally:
         if line:
             line.done()
+    if not args.quiet:
+        _note_after_end(fd, kinds[0])
+    return report
+
+
+def _note_after_end(fd: int, kind: Kind) -> None:
+    """What follows in a file. In a pipe another stream may follow, which is for its next reader."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return
+    try:
+        after = leave(Source(fd), kind)
+    except StreamError as error:
+        print(f"pyxcsr: note: the container around the stream: {error}", file=sys.stderr)
+        return
+    if after is not None:
+        print(f"pyxcsr: note: {after.text}", file=sys.stderr)
 
 
 def summary(report: RestoreReport) -> str:

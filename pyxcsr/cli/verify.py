@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pyxcsr.cli import checksum as sums
 from pyxcsr.container.verify import verify_input
 from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError
+from pyxcsr.stream.rules.verify import PAGES_UNCHECKED
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def run(args: argparse.Namespace) -> int:
         return _unreadable(args, "--max-complaints must not be negative")
     try:
         with open_input(args.file) as fd:
-            damage = _damage(args, fd)
+            compared, damage = _compare(args, fd)
             report = verify_input(fd)
+            if compared:
+                report.unchecked[:] = [text for text in report.unchecked if text != PAGES_UNCHECKED]
     except (NotAStream, UsageError) as error:
         return _unreadable(args, str(error))
     except OSError as error:
@@ -61,13 +64,12 @@ def run(args: argparse.Namespace) -> int:
     return OK if report.ok and not damage else COMPLAINTS
 
 
-def _damage(args: argparse.Namespace, fd: int) -> str:
-    """What the checksum file has against the stream, in words; empty if nothing, or if there is none."""
+def _compare(args: argparse.Namespace, fd: int) -> tuple[bool, str]:
+    """Whether the checksum file says what the pages hold, and what it has against the stream, in words."""
     try:
-        sums.check(args.file, fd, args.checksum)
+        return sums.check(args.file, fd, args.checksum), ""
     except ChecksumMismatch as error:
-        return str(error)
-    return ""
+        return True, str(error)
 
 
 def _unreadable(args: argparse.Namespace, text: str) -> int:
@@ -83,7 +85,13 @@ def _print(name: str, report: VerifyReport, shown: int) -> None:
     hidden = len(report.complaints) - shown
     if hidden > 0 or report.dropped:
         print(f"... and {max(hidden, 0) + report.dropped} more complaints")
+    for note in report.notes[:shown]:
+        print(f"note: {note}")
+    if len(report.notes) > shown:
+        print(f"... and {len(report.notes) - shown} more notes")
     print(_summary(name, report))
+    if report.unchecked:
+        print("not checked:", *report.unchecked, sep="\n  ")
 
 
 def _summary(name: str, report: VerifyReport) -> str:

@@ -14,6 +14,7 @@ from pyxcsr.container import reader as cont
 from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
 from pyxcsr.errors import StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream.after_end import AfterEnd, look
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.source import SKIP_STEP, Input, Source
@@ -28,7 +29,7 @@ _HEADERS = fmt.IMAGE_HEADER.size + fmt.DOMAIN_HEADER.size
 class Conversion:
     """What was converted: from and to which kind, the guest (PV, HVM), bytes written.
 
-    ``left_out``: bytes of emulator records that the new kind has no place for.
+    ``left_out``: bytes of emulator records that the new kind has no place for. ``after_end``: what follows on a device.
     """
 
     source: Kind
@@ -36,6 +37,7 @@ class Conversion:
     guest: str = ""
     bytes: int = 0
     left_out: int = 0
+    after_end: Optional[AfterEnd] = None
 
 
 def convert(file: Input, put: Put, *, to: Optional[Kind] = None, config: Optional[bytes] = None) -> Conversion:
@@ -44,7 +46,7 @@ def convert(file: Input, put: Put, *, to: Optional[Kind] = None, config: Optiona
     ``to`` is LIBXC by default if there is a container. ``config``, for XL only, is the JSON text to be put into the
     file; without it that of an xl save file is kept. Nothing is put before headers, guest type and configuration have
     been looked at. Raises UsageError where this cannot be done as asked, NotAStream, StreamTruncated, StreamError
-    (also for bytes after the end), OSError, and what ``put`` raises.
+    (also for bytes after the end, but for those of a block device), OSError, and what ``put`` raises.
     """
     source = Source(file)
     return _Converter(source, put, cont.kind_of(source), to, config).run()
@@ -208,11 +210,11 @@ class _Converter:
         )
 
     def _check_end(self) -> None:
-        at = self._source.offset
-        if self._source.peek(1):
-            raise StreamError(
-                "the input goes on after its last END: it is damaged, or not what it seems", offset=at, record=None
-            )
+        """On a block device something may follow, elsewhere nothing."""
+        after = look(self._source, count=False)
+        if after is not None and not after.on_device:
+            raise StreamError(f"the input goes on after its last END: {after.what}", offset=after.offset, record=None)
+        self._done.after_end = after
 
 
 GUESTS = {"PV": "a PV", "HVM": "an HVM"}

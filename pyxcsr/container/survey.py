@@ -10,10 +10,11 @@ from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHead
 from pyxcsr.container.rules import note_config
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream.after_end import look
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, StreamReader
 from pyxcsr.stream.source import Input, Source
-from pyxcsr.stream.survey import Line, Survey, survey, survey_nested
+from pyxcsr.stream.survey import Line, Survey, note_after_end, survey, survey_nested
 from pyxcsr.stream.wrapping import Container
 
 
@@ -50,6 +51,8 @@ class _ContainerSurveyor:
         sums = self._survey or Survey(0, "unknown", "unknown")
         self._facts.bytes = self._source.offset
         sums.container = self._facts
+        if self._facts.complete:
+            note_after_end(sums, look(self._source), self._show)
         sums.problems += self._problems
         return sums
 

@@ -1,6 +1,6 @@
 """Verifying whatever a saver wrote: a libxc stream by itself, or in a libxl stream or an xl save file.
 
-The rules of the containers are here and in ``container_rules``; those of the libxc stream within are ``verify``'s.
+The rules of the containers are in ``rules`` and ``fit``; those of the libxc stream within are ``verify``'s.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from typing import Optional
 
 from pyxcsr.container import reader as cont
 from pyxcsr.container import rules
+from pyxcsr.container.fit import FitRules
 from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.stream.after_end import look
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.verify import VerifyReport, verify, verify_nested
@@ -40,6 +42,7 @@ class _ContainerVerifier:
         self._facts = Container(kind.value)
         self._report: Optional[VerifyReport] = None
         self._order = rules.OrderRules(complaints)
+        self._unchecked: list[str] = []
 
     def run(self) -> VerifyReport:
         try:
@@ -56,6 +59,8 @@ class _ContainerVerifier:
             report,
             complaints=self._complaints.kept,
             dropped=self._complaints.dropped,
+            notes=self._complaints.notes,
+            unchecked=[*report.unchecked, *self._unchecked],
             container=self._facts,
         )
 
@@ -76,6 +81,10 @@ class _ContainerVerifier:
         data = self._reader.optional_data(header)
         rules.check_config(header, data, self._complaints)
         rules.note_config(header, data, self._facts)
+        if self._facts.guest is not None:
+            self._unchecked.append("the configuration, but for the guest's type, memory and vcpus")
+        elif data.declared:
+            self._unchecked.append("the configuration: it is not JSON")
 
     def _read_record(self) -> bool:
         """One record, and the libxc stream if that is what it announces; whether the next one can be found."""
@@ -84,6 +93,8 @@ class _ContainerVerifier:
         body = self._reader.body(header, rules.BODY_KEPT)
         rules.check_body(header, body, self._complaints)
         self._order.check(header)
+        if header.code == LibxlType.EMULATOR_CONTEXT:
+            self._unchecked.append(f"the device model's state of {header.length} bytes")
         if header.code == LibxlType.LIBXC_CONTEXT:
             return self._read_libxc(header)
         if header.code == LibxlType.END:
@@ -106,13 +117,12 @@ class _ContainerVerifier:
         self._facts.complete = True
         guest = self._report.guest if self._report else None
         self._order.finish(end, guest, self._facts.guest)
-        rest_at = self._source.offset
-        while self._source.skip(1 << 30):
-            pass
-        rest = self._source.offset - rest_at
-        if rest:
-            text = f"{rest} bytes follow libxl's END"
-            self._complaints.add("after-end", text, offset=rest_at, record=None)
+        if self._report is not None and self._facts.guest is not None:
+            at = (self._facts.config_offset or 0) - cont.CONFIG_LENGTH.size
+            FitRules(self._complaints).check(at, cont.CONFIG_NAME, self._facts.guest, self._report)
+        after = look(self._source)
+        if after is not None:
+            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=after.on_device)
 
     def _add(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)

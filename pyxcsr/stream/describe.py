@@ -99,7 +99,14 @@ def _describe_hvm_context(record: rec.HvmContext) -> str:
     return f"{text}; damaged: {problems[0].text}" if problems else text
 
 
+def _describe_params(record: rec.HvmParams) -> str:
+    more = len(record.params) - _PARAMS_SHOWN
+    shown = [hvm_params.describe(*param) for param in record.params[:_PARAMS_SHOWN]]
+    return ", ".join(shown + ([f"and {more} more"] if more > 0 else []))
+
+
 _KINDS_SHOWN = 40
+_PARAMS_SHOWN = 64
 _VCPUS_SHOWN = 1024
 
 
@@ -125,6 +132,6 @@ _DESCRIPTIONS: dict[type[rec.Record], Callable[[Any], str]] = {
     rec.CpuidPolicy: _describe_policy,
     rec.MsrPolicy: _describe_msr_policy,
     rec.HvmContext: _describe_hvm_context,
-    rec.HvmParams: lambda record: ", ".join(hvm_params.describe(*param) for param in record.params),
+    rec.HvmParams: _describe_params,
     rec.Unknown: lambda record: f"{len(record.blob)} bytes",
 }

@@ -62,11 +62,17 @@ VCPU_ID_LIMIT = 8192
 
 VCPU_EXTENDED_MAX = 128
 VCPU_XSAVE_MIN = 16
+XSAVE_AREA_MIN = 576
+"""The XSAVE area of the oldest two states, x87 and SSE: 512 bytes, and its header of 64."""
+
 GDT_ENTRIES_MAX = 7168
 """First GDT entry that belongs to Xen (FIRST_RESERVED_GDT_ENTRY)."""
 
-TSC_MODES = (0, 1, 2, 3)
-"""Default, always emulate, never emulate, and (up to Xen 4.13) PVRDTSCP."""
+TSC_MODES = (0, 1, 2)
+"""Default, always emulate, never emulate."""
+
+TSC_MODE_PVRDTSCP = 3
+"""A mode of Xen up to 4.11."""
 
 
 class DomainType(enum.IntEnum):

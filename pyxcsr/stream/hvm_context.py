@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple, Optional
 
 from pyxcsr.errors import StreamError
+from pyxcsr.frames import PAGE_SHIFT
+from pyxcsr.stream.format import PFN_LIMIT
 from pyxcsr.stream.records import Buffer
 
 DESCRIPTOR = struct.Struct("<HHI")  # typecode, instance, length
@@ -20,12 +23,26 @@ MAGIC = 0x5438_1286
 VERSION = 1
 
 END, HEADER, CPU, PIC, XSAVE, MSR = 0, 1, 2, 3, 16, 20
+VIRIDIAN_DOMAIN, VIRIDIAN_VCPU = 15, 17
 
 VCPU_LIMIT = 8192
 """First instance that no vcpu of an HVM guest can have."""
 
+ENTRIES_MAX = 1 << 16
+"""Save records that are looked at; a guest of 4096 vcpus has fewer. A made-up context could have 16 million."""
+
+PROBLEMS_MAX = 1000
+"""Problems that are told; the first is enough to refuse a context."""
+
 _XSAVE_HEAD = struct.Struct("<QQQ")  # xfeature_mask (ignored), xcr0, xcr0_accum
 _XSAVE_MIN = _XSAVE_HEAD.size + 576
+_PFN_MASK = PFN_LIMIT - 1
+_CR0_AT, _CR3_AT = 656, 672  # in CPU
+_CR0_PAGING = 0x8000_0001  # PG and PE
+_VIRIDIAN_PAGES = {  # offset of an MSR that names a page and enables it by its bit 0
+    VIRIDIAN_DOMAIN: ((0, "hypercall page"), (24, "reference TSC page")),
+    VIRIDIAN_VCPU: ((0, "VP assist page"), (16, "SynIC message page")),
+}
 _MSR_HEAD = struct.Struct("<II")  # count, padding
 _MSR_ENTRY = struct.Struct("<IIQ")  # index, reserved, value
 
@@ -57,9 +74,9 @@ TYPES = {
     12: SaveType("HPET", (1048,), 1),
     13: SaveType("PMTIMER", (8,), 1),
     14: SaveType("MTRR", (240,), None),
-    15: SaveType("VIRIDIAN_DOMAIN", (16, 24, 32), 1),
+    VIRIDIAN_DOMAIN: SaveType("VIRIDIAN_DOMAIN", (16, 24, 32), 1),
     XSAVE: SaveType("CPU_XSAVE", (), None),
-    17: SaveType("VIRIDIAN_VCPU", (8, 16, 152, 216), None),
+    VIRIDIAN_VCPU: SaveType("VIRIDIAN_VCPU", (8, 16, 152, 216), None),
     18: SaveType("VMCE_VCPU", (8, 24, 32), None),
     19: SaveType("TSC_ADJUST", (8,), None),
     MSR: SaveType("CPU_MSR", (), None),
@@ -124,8 +141,7 @@ def look(context: Buffer) -> tuple[HvmContextFacts, list[Problem]]:
     """What is in a context, as far as it can be followed, and everything that is wrong with it. Raises nothing."""
     entries, problems = _walk(context)
     facts = HvmContextFacts(context, entries)
-    problems += _of_each(context, entries)
-    problems += _of_all(entries)
+    problems += islice(chain(_of_each(context, entries), _of_all(entries)), PROBLEMS_MAX)
     return facts, problems
 
 
@@ -146,6 +162,30 @@ def check(context: Buffer, *, offset: int, nr_vcpus: Optional[int] = None) -> Hv
     return facts
 
 
+class PageOf(NamedTuple):
+    """A page that a context names: in which words, and the pfn."""
+
+    what: str
+    pfn: int
+
+
+def pages(context: Buffer, facts: HvmContextFacts) -> Iterator[PageOf]:
+    """The pages that vcpus with paging have as their page table base, and those that Viridian guests have set up."""
+    for entry in facts.entries:
+        body = entry.body(context)
+        if entry.typecode == CPU and _number(body, _CR0_AT) & _CR0_PAGING == _CR0_PAGING:
+            yield PageOf(f"cr3 of vcpu {entry.instance}", _number(body, _CR3_AT) >> PAGE_SHIFT & _PFN_MASK)
+        for at, what in _VIRIDIAN_PAGES.get(entry.typecode, ()):
+            if _number(body, at) & 1:
+                owner = f" of vcpu {entry.instance}" if entry.typecode == VIRIDIAN_VCPU else ""
+                yield PageOf(f"the {what}{owner}", _number(body, at) >> PAGE_SHIFT & _PFN_MASK)
+
+
+def _number(body: memoryview, at: int) -> int:
+    """Eight bytes as a number; those beyond the body's end are zero."""
+    return int.from_bytes(body[at : at + 8], "little")
+
+
 def _error(text: str, offset: int, at: int) -> StreamError:
     return StreamError(f"HVM_CONTEXT: {text} (at byte {at} of the context)", offset=offset, record="HVM_CONTEXT", at=at)
 
@@ -164,6 +204,8 @@ def _walk(context: Buffer) -> tuple[list[Entry], list[Problem]]:
         if entry.length > size - at - DESCRIPTOR.size:
             left = size - at - DESCRIPTOR.size
             return entries, [Problem(at, f"{_title(entry)} claims {entry.length} bytes, of which {left} are there")]
+        if len(entries) == ENTRIES_MAX:
+            return entries, [Problem(at, f"it has more than {ENTRIES_MAX} save records")]
         entries.append(entry)
         at += DESCRIPTOR.size + entry.length
         if entry.typecode == END:

@@ -13,6 +13,7 @@ from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import sniff
+from pyxcsr.stream.after_end import AfterEnd, look
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 from pyxcsr.stream.records import DomainHeader, ImageHeader, Record, decode
 from pyxcsr.stream.source import Input, Source
@@ -105,12 +106,9 @@ class StreamReader:
         for raw in self.raw_records():
             yield decode(raw.code, raw.body, raw.offset)
 
-    def count_rest(self) -> int:
-        """Reads to the end of the input; how many bytes followed what has been read."""
-        start = self.offset
-        while len(self._source.read(1 << 20)):
-            pass
-        return self.offset - start
+    def after_end(self) -> AfterEnd | None:
+        """What follows the stream in its input, which is read to its end but for a block device. Raises OSError."""
+        return look(self._source)
 
     def _read_image_header(self) -> ImageHeader:
         head = bytes(self._source.read(fmt.IMAGE_HEADER.size))

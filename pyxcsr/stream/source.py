@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Union
@@ -30,7 +32,10 @@ class Source:
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
 
     def read(self, wanted: int) -> memoryview:
-        """``wanted`` bytes, or fewer where the input ends. Raises OSError, UsageError (non-blocking)."""
+        """``wanted`` bytes, or fewer where the input ends. Raises OSError, UsageError (nothing to wait on).
+
+        A descriptor in non-blocking mode, as libvirt, ssh and asyncio hand down, is waited for like any other.
+        """
         pieces: list[bytearray] = []
         left = wanted
         while left:
@@ -59,6 +64,43 @@ class Source:
                 break
         return self.offset - start
 
+    def device_left(self) -> int | None:
+        """How many bytes of a block device follow what has been read; None if the input is no such device."""
+        try:
+            fd = self._file.fileno()
+            if not stat.S_ISBLK(os.fstat(fd).st_mode):
+                return None
+            at = self._file.tell() - len(self._ahead)
+            end = os.lseek(fd, 0, os.SEEK_END)
+            self._file.seek(at + len(self._ahead))
+        except (AttributeError, io.UnsupportedOperation):
+            return None
+        return max(end - at, 0)
+
+    def _wait(self) -> None:
+        """Until there is something to read, the input has ended, or a read says what is wrong."""
+        try:
+            fd = self._file.fileno()
+        except (AttributeError, io.UnsupportedOperation):
+            raise UsageError(
+                "the input gave nothing and has no descriptor that could be waited for: give a descriptor, or an "
+                "object whose readinto() waits"
+            ) from None
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll()
+
+    def _readinto(self, view: memoryview) -> int:
+        """At least one byte, or 0 at the input's end, however long it takes."""
+        while True:
+            try:
+                got: int | None = self._file.readinto(view)  # type: ignore[union-attr]
+            except BlockingIOError:
+                got = None
+            if got is not None:
+                return got
+            self._wait()
+
     def _step(self, wanted: int, *, fresh: bool = False) -> bytearray:
         buffer = bytearray(wanted)
         filled = 0
@@ -68,9 +110,7 @@ class Source:
             self._ahead = self._ahead[filled:]
         with memoryview(buffer) as view:
             while filled < wanted:
-                got = self._file.readinto(view[filled:])  # type: ignore[union-attr]
-                if got is None:
-                    raise UsageError("the input is in non-blocking mode and has nothing to read now")
+                got = self._readinto(view[filled:])
                 if got == 0:
                     break
                 filled += got

@@ -10,6 +10,7 @@ from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
+from pyxcsr.stream.after_end import AfterEnd
 from pyxcsr.stream.describe import describe, msr_name, type_name, vendor
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
@@ -55,7 +56,8 @@ class Survey:
     ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
     instance and length of each save record; ``hvm_params``: name -> value. ``problems`` are
-    bodies that could not be understood, and what ended the reading early.
+    bodies that could not be understood, and what ended the reading early. ``after_end`` says what follows the stream in
+    its input, if anything does; it is no problem of the stream's.
     """
 
     version: int
@@ -77,6 +79,7 @@ class Survey:
     hvm_context: list[dict[str, Any]] = field(default_factory=list)
     hvm_params: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    after_end: str | None = None
     container: Container | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +99,13 @@ def survey(reader: StreamReader, show: Callable[[Line], None], *, fold: bool = T
 def survey_nested(reader: StreamReader, show: Callable[[Line], None], *, fold: bool) -> Survey:
     """``survey`` for a stream within another input; a checkpointed one is followed to its first checkpoint only."""
     return _Surveyor(reader, show, fold, nested=True).run()
+
+
+def note_after_end(sums: Survey, after: AfterEnd | None, show: Callable[[Line], None]) -> None:
+    """A line for what follows END in the input, if anything does."""
+    if after is not None:
+        sums.after_end = after.text
+        show(Line(after.offset, "after END", after.bytes or 0, after.what))
 
 
 class _Surveyor:
@@ -127,6 +137,8 @@ class _Surveyor:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()
         sums.bytes = self._reader.offset - self._reader.start
+        if sums.complete and not self._nested:
+            note_after_end(sums, self._reader.after_end(), self._show)
         return sums
 
     def _take(self, raw: RawRecord) -> None:
@@ -208,7 +220,7 @@ class _Surveyor:
         elif isinstance(record, rec.MsrPolicy):
             sums.msr_policy = {msr_name(msr.msr): msr.value for msr in record.msrs}
         elif isinstance(record, rec.HvmParams):
-            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params)
+            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params[:_PARAMS_KEPT])
         elif isinstance(record, rec.HvmContext):
             self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
@@ -234,6 +246,7 @@ _TYPES_WITHOUT_DATA = bytes(
 _PASSES_KEPT = 1000
 _SAVE_RECORDS_KEPT = 4096
 _PROBLEMS_KEPT = 10
+_PARAMS_KEPT = 1000
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 

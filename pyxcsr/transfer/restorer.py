@@ -16,8 +16,9 @@ from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
 from pyxcsr.options import Cancel, RestoreOptions, Rings, StaticDataDone
 from pyxcsr.report import Progress, ProgressCallback, RestoreReport
-from pyxcsr.stream.format import RECORD_OPTIONAL, DomainType, RecordType
+from pyxcsr.stream.format import IMAGE_HEADER, RECORD_OPTIONAL, DomainType, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
+from pyxcsr.stream.source import Source
 from pyxcsr.transfer.descriptor import Stream, input_descriptor
 from pyxcsr.transfer.releasing import release_by
 from pyxcsr.transfer.telling import Telling
@@ -83,7 +84,7 @@ class Restorer:
         with ExitStack() as stack:
             self._source = self._hv.open_source(input_descriptor(in_))
             release_by(stack, self._source.close, warnings)
-            self._stream = IncomingStream(_Input(self._source, self._poll))  # type: ignore[arg-type]
+            self._stream = IncomingStream(self._entered(_Input(self._source, self._poll)))
             self._report = RestoreReport(self._domid, self._stream.image_header.version, warnings=warnings)
             self._ops = self._find_ops(info)
             release_by(stack, self._ops.cleanup, warnings)
@@ -94,6 +95,13 @@ class Restorer:
         self._report.seconds = self._telling.seconds()
         self._tell("done")
         return self._report
+
+    def _entered(self, file: _Input) -> Source:
+        """The input, at the beginning of the libxc stream."""
+        source = Source(file)  # type: ignore[arg-type]
+        if self._options.enter is not None:
+            self._options.enter(source)
+        return source
 
     def _check_domain(self, info: DomainInfo) -> DomainInfo:
         if info.dying or info.shutdown:
@@ -110,7 +118,7 @@ class Restorer:
             whose = "an HVM or PVH" if kind is DomainType.HVM else "a PV"
             raise StreamError(
                 f"the stream is {whose} guest's, domain {info.domid} is another kind",
-                offset=24,
+                offset=self._stream.start + IMAGE_HEADER.size,
                 record="domain header",
             )
         return RESTORE_OPS[kind](RestoreContext(self._hv, info, self._options, self._poll))
@@ -206,7 +214,7 @@ class Restorer:
         report = self._report
         report.nr_pfns, report.nr_vcpus, report.pinned = state.nr_pfns, state.nr_vcpus, state.nr_pinned
         report.store_gfn, report.console_gfn = state.store_gfn, state.console_gfn
-        report.bytes = self._source.offset
+        report.bytes = self._source.offset - self._stream.start
 
     def _wrong(self, head: Head, what: str) -> StreamError:
         return StreamError(f"{head.name} at offset {head.offset} {what}", offset=head.offset, record=head.name)

@@ -110,6 +110,17 @@ config_case("odd_type", xl(text=changed(type=["pv"])), "xl-config-json", "type")
 config_case("half_config", xl()[:100], "truncated", "ends at byte 100")
 case("other_guest", xl(text=HVM_TEXT), "xl-config-guest", "libxl END", END_AT + len(HVM_TEXT) - len(TEXT), "PV guest")
 
+for _name, _values, _rule, _words in (
+    ("memory", {"max_memkb": 64, "target_memkb": 64}, "xl-config-memory", "4 KiB"),
+    ("vcpus", {"max_vcpus": 1}, "xl-config-vcpus", "has 1 vcpus, but the libxc stream has state of vcpu 1"),
+    ("no_vcpus", {"max_vcpus": 0}, "xl-config-vcpus", "has 0 vcpus"),
+):
+    _text = text_of(config(**_values)) + b"\0"
+    _inner = libxl(build.assemble(build.pv64(nr_pfns=400)))
+    config_case(f"less_{_name}", xl(_inner, _text), _rule, _words)
+_text = text_of(config("hvm", max_vcpus=0)) + b"\0"
+config_case("less_vcpus_hvm", xl(libxl(HVM, PAIRS, BLOB), _text), "xl-config-vcpus", "vcpu 0")
+
 # The libxl header
 
 

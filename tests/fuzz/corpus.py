@@ -78,6 +78,7 @@ def main() -> None:
     keep("made-up-pv64-v2", build.assemble(build.version2(build.pv64()), version=2))
     keep("made-up-pv32", build.assemble(build.pv32()))
     keep("made-up-xl", containers.xl())
+    keep("made-up-hvm", containers.HVM)
     keep("made-up-hvm-xl", containers.HVM_XL)
     total = sum(x.stat().st_size for x in HERE.glob("*.xz"))
     print(f"{len(list(HERE.glob('*.xz')))} seeds, {total} bytes")

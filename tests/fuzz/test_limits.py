@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import hvm
+from support.containers import HVM
 
 from fuzz.corpus import seeds
 from fuzz.mutate import Pieces, apart, together
 from fuzz.targets import status
 
-PAGE_DATA, P2M_FRAMES, BASIC, OPTIONAL = 1, 3, 4, 0x80000042
+PAGE_DATA, P2M_FRAMES, BASIC, CONTEXT, PARAMS, OPTIONAL = 1, 3, 4, 9, 10, 0x80000042
 XTAB = 0xF << 60
 SMALL, LARGE = 1 << 13, 1 << 15
 MOST = 7.0
@@ -68,6 +70,27 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
+def params(numbers: list[tuple[int, int]]) -> tuple[int, bytes]:
+    """An HVM_PARAMS record."""
+    return (PARAMS, struct.pack("<II", len(numbers), 0) + b"".join(struct.pack("<QQ", *pair) for pair in numbers))
+
+
+def context(entry: bytes, nr_bytes: int) -> tuple[int, bytes]:
+    """An HVM_CONTEXT record full of one save record."""
+    return (CONTEXT, hvm.header() + entry * (nr_bytes // len(entry)) + hvm.END)
+
+
+VIRIDIAN_VCPU = hvm.record(17, 0, (0x5001).to_bytes(8, "little"))
+HVM_FAMILIES: dict[str, Family] = {
+    "parameters that are unknown": lambda p, n: before_tail(p, [params([(i, i) for i in range(n // 16)])]),
+    "one parameter again": lambda p, n: before_tail(p, [params([(1, i) for i in range(n // 16)])]),
+    "records of parameters": lambda p, n: before_tail(p, [params([(1, 0x999)]) for _ in range(n // 32)]),
+    "empty save records": lambda p, n: before_tail(p, [context(hvm.record(21, 0, b""), n)]),
+    "save records with pages": lambda p, n: before_tail(p, [context(VIRIDIAN_VCPU, n)]),
+    "contexts again": lambda p, n: before_tail(p, [context(VIRIDIAN_VCPU, 64)] * (n // 104)),
+}
+
+
 def cost(targets: Any, data: bytes) -> tuple[float, int]:
     """Seconds (the lesser of two), and bytes of memory at most, of all that reads a stream."""
     times, before = [], status("VmRSS")
@@ -88,9 +111,21 @@ def cost(targets: Any, data: bytes) -> tuple[float, int]:
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this kernel does not tell the peak")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cost_grows_with_length(targets: Any, name: str) -> None:
-    head, pieces, _ = apart(seeds()[-4])
+    check_cost(targets, seeds()[-4], FAMILIES[name])
+
+
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this kernel does not tell the peak")
+@pytest.mark.parametrize("name", HVM_FAMILIES)
+def test_cost_grows_with_length_in_hvm_streams(targets: Any, name: str) -> None:
+    check_cost(targets, HVM, HVM_FAMILIES[name], factor=32)
+
+
+def check_cost(targets: Any, seed: bytes, family: Family, factor: int = 1) -> None:
+    """Streams made longer by ``family``: time and memory are within bounds; ``factor``: how much longer than others."""
+    head, pieces, _ = apart(seed)
     assert any(code == PAGE_DATA for code, _ in pieces)
-    streams = [together(head, FAMILIES[name](pieces, n), b"") for n in (SMALL, LARGE)]
+    streams = [together(head, family(pieces, n * factor), b"") for n in (SMALL, LARGE)]
     base = cost(targets, together(head, pieces, b""))[0]
     (short, _), (long, nr_bytes) = (cost(targets, x) for x in streams)
     assert nr_bytes < (16 << 20) + 16 * len(streams[1]), f"{nr_bytes >> 20} MiB for {len(streams[1]) >> 10} KiB"

@@ -8,7 +8,8 @@ from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import RecordType, VcpuLayout, record_name
-from pyxcsr.stream.rules.complaints import Complaints
+from pyxcsr.stream.rules.complaints import Complaints, Origin
+from pyxcsr.stream.rules.hvm import HvmRules
 
 _EXTENDED_CR3_BITS = 20
 _CR3_FLAGS = (1 << PAGE_SHIFT) - 1
@@ -26,10 +27,12 @@ class Reference(NamedTuple):
 class BodyRules:
     """Looks at each body, and remembers what later rules need: guest width, levels, the vcpus' frames."""
 
-    def __init__(self, version: int, complaints: Complaints) -> None:
+    def __init__(self, origin: Origin, complaints: Complaints) -> None:
         self.pv_info: rec.PvInfo | None = None
         self.references: list[Reference] = []
-        self._version = version
+        self.hvm = HvmRules(origin, complaints)
+        self._origin = origin
+        self._version = origin.version
         self._complaints = complaints
         self._vcpus: dict[int, dict[int, int]] = {}
         self._current: rec.Record = rec.End()
@@ -40,7 +43,7 @@ class BodyRules:
             rec.VcpuXsave: self._check_xsave,
             rec.VcpuMsrs: self._check_vcpu_msrs,
             rec.TscInfo: self._check_tsc,
-            rec.HvmContext: self._check_hvm_context,
+            rec.HvmContext: self.hvm.context,
             rec.HvmParams: self._check_hvm_params,
             rec.CpuidPolicy: self._check_cpuid,
             rec.MsrPolicy: self._check_msrs,
@@ -64,9 +67,14 @@ class BodyRules:
                 text = f"vcpu {vcpu} has no X86_PV_VCPU_BASIC record"
                 self._complaints.add("vcpu-basic", text, offset=offset, record=record_name(code))
 
-    def _complain(self, rule: str, text: str) -> None:
-        offset = self._current.offset
-        self._complaints.add(rule, text, offset=0 if offset is None else offset, record=self._current.name)
+    @property
+    def vcpu_end(self) -> int:
+        """One more than the highest vcpu id of which there is anything."""
+        return max(self.hvm.vcpu_end, 1 + max(self._vcpus, default=-1))
+
+    def _complain(self, rule: str, text: str, *, note: bool = False) -> None:
+        offset = self._current.offset or 0
+        self._complaints.add(rule, text, offset=offset, record=self._current.name, note=note)
 
     def _check_reserved(self, *values: int | bytes) -> None:
         for value in values:
@@ -125,8 +133,19 @@ class BodyRules:
 
     def _check_xsave(self, record: rec.VcpuXsave) -> None:
         if self._check_vcpu(record):
-            least = fmt.VCPU_XSAVE_MIN
-            self._check_size(len(record.blob) >= least, len(record.blob), f"at least {least}")
+            self._check_xsave_area(record.blob)
+
+    def _check_xsave_area(self, blob: rec.Buffer) -> None:
+        """Xen takes the two words alone of a vcpu that has never used XSAVE, or an area of its least size or longer."""
+        words, whole = fmt.VCPU_XSAVE_MIN, fmt.VCPU_XSAVE_MIN + fmt.XSAVE_AREA_MIN
+        if not self._check_size(len(blob) >= words, len(blob), f"at least {words}"):
+            return
+        accum = int.from_bytes(blob[8:16], "little")
+        if words < len(blob) < whole:
+            text = f"{len(blob)} bytes of content are no whole XSAVE area, must be {words} or at least {whole}"
+            self._complain("xsave", text)
+        elif len(blob) == words and accum:
+            self._complain("xsave", f"xcr0_accum is 0x{accum:x}, but there is no XSAVE area")
 
     def _check_vcpu_msrs(self, record: rec.VcpuMsrs) -> None:
         if self._check_vcpu(record):
@@ -171,22 +190,16 @@ class BodyRules:
 
     def _check_tsc(self, record: rec.TscInfo) -> None:
         self._check_reserved(record.reserved)
-        if record.mode not in fmt.TSC_MODES:
+        if record.mode == fmt.TSC_MODE_PVRDTSCP and self._origin.before(4, 12):
+            self._complain("tsc", f"mode {record.mode} (PVRDTSCP): Xen 4.12 and later refuse it", note=True)
+        elif record.mode not in fmt.TSC_MODES:
             self._complain("tsc", f"mode {record.mode} is not one of {fmt.TSC_MODES}")
-
-    def _check_hvm_context(self, record: rec.HvmContext) -> None:
-        if not len(record.blob):
-            self._complain("length", "an HVM context cannot be empty")
 
     def _check_hvm_params(self, record: rec.HvmParams) -> None:
         self._check_reserved(record.reserved)
         if not record.params and self._version > 2:
             self._complain("empty-record", "without parameters")
-        seen: set[int] = set()
-        for index, _ in record.params:
-            if index in seen:
-                self._complain("hvm-param", f"parameter {index} comes twice")
-            seen.add(index)
+        self.hvm.params(record)
 
     def _check_cpuid(self, record: rec.CpuidPolicy) -> None:
         self._check_multiple(record.blob, fmt.CPUID_LEAF.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 RULES = {
     "truncated": "the stream goes on up to its END record",
@@ -35,7 +35,10 @@ RULES = {
     "vcpu-basic": "a vcpu of which there is anything has a BASIC record",
     "gdt": "a GDT has no entry in Xen's part",
     "tsc": "the TSC mode is one that Xen has",
-    "hvm-param": "an HVM parameter comes once",
+    "xsave": "an XSAVE area is whole or, for a vcpu that has never used it, left out",
+    "hvm-param": "an HVM parameter comes once, is one that can be set, and has a value that it can have",
+    "hvm-context": "HVM_CONTEXT is a chain of save records from HEADER to END as Xen loads them",
+    "hvm-page": "pages that HVM parameters and contexts name were last sent with data",
     "never-sent": "every pfn of the p2m was sent at least once",
     "scattered": "pfns are not so far apart that nothing could keep track of them",
     "superpage": "no page table entry above level 1 maps a superpage",
@@ -66,6 +69,8 @@ CONTAINER_RULES = {
     "libxl-order": "LIBXC_CONTEXT, then the emulator's xenstore data, then its context",
     "libxl-missing": "every libxl record that a receiver needs is there",
     "libxc-stream": "LIBXC_CONTEXT is followed by a libxc stream",
+    "xl-config-memory": "the configuration's memory is not less than the pages that the libxc stream holds",
+    "xl-config-vcpus": "the configuration has all vcpus of which the libxc stream has state",
     "emulator-guest": "emulator records only for guests that have an emulator: HVM, not PVH",
     "emulator-id": "the emulator is one that is known",
     "emulator-xenstore": "the emulator's xenstore data are pairs of a relative path and a value, each with its NUL",
@@ -95,19 +100,45 @@ class Complaint:
         return asdict(self)
 
 
+class Origin(NamedTuple):
+    """Where a stream says that it comes from: the version of the format, and the release of the saving Xen."""
+
+    version: int
+    xen: tuple[int, int]
+
+    @property
+    def converted(self) -> bool:
+        """True for what Xen's convert-legacy-stream has made of an image of Xen 4.5 or older."""
+        return self.xen[0] == 0
+
+    def before(self, major: int, minor: int) -> bool:
+        """True if it is of an older release; a converted stream is."""
+        return self.xen < (major, minor)
+
+    def after(self, major: int, minor: int) -> bool:
+        """True if it is of a newer release, which may write what is not known here."""
+        return self.xen > (major, minor)
+
+
 class Complaints:
-    """Collects complaints, ``limit`` of them at most; ``dropped`` counts those beyond."""
+    """Collects complaints and notes, ``limit`` of each at most; ``dropped`` counts the complaints beyond.
+
+    A note is worth knowing, but nothing that its writer or a receiver has wrong: it breaks no rule of the format, or
+    only a rule that holds for today's savers and not for the one that the stream says it comes from.
+    """
 
     def __init__(self, limit: int) -> None:
         self.kept: list[Complaint] = []
         self.dropped = 0
+        self.notes: list[Complaint] = []
         self._limit = limit
 
-    def add(self, rule: str, text: str, *, offset: int, record: str | None) -> None:
-        """Notes a breach of ``rule``, which must be one of RULES or CONTAINER_RULES."""
+    def add(self, rule: str, text: str, *, offset: int, record: str | None, note: bool = False) -> None:
+        """Adds a breach of ``rule``, which must be one of RULES or CONTAINER_RULES; ``note``: only as a note."""
         if rule not in _KNOWN:
             raise KeyError(rule)
-        if len(self.kept) < self._limit:
-            self.kept.append(Complaint(offset, record, rule, text))
-        else:
+        into = self.notes if note else self.kept
+        if len(into) < self._limit:
+            into.append(Complaint(offset, record, rule, text))
+        elif not note:
             self.dropped += 1

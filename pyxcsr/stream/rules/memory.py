@@ -12,6 +12,7 @@ from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
 from pyxcsr.stream.rules.tables import TableTargets
+from pyxcsr.stream.rules.words import describe_state, range_name, table_name
 
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
@@ -22,6 +23,7 @@ _HVM_TYPES = bytes([PageType.NOTAB, PageType.BROKEN, PageType.XALLOC, PageType.X
 _DATA_TYPES = frozenset(int(kind) for kind in PageType if kind.has_data)
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
 _NOT_TABLES = bytes(kind for kind in range(256) if kind not in _LEVELS)
+_POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
 _TOPS = {
     4: frozenset([SENT | PageType.L4TAB, SENT | PageType.L4TAB_PINNED]),
@@ -38,13 +40,14 @@ class MemoryRules:
     ``nr_unsent`` how many pfns they and all further ones are.
     """
 
-    def __init__(self, complaints: Complaints, *, pv: bool) -> None:
+    def __init__(self, complaints: Complaints, *, pv: bool, holes_left_out: bool = False) -> None:
         self.nr_pfns = 0
         self.entries = 0
         self.pages = 0
         self.nr_unsent = 0
         self.unsent: list[tuple[int, int]] = []
         self._pv = pv
+        self._holes_left_out = holes_left_out
         self._info: PvInfo | None = None
         self._complaints = complaints
         self._map = PfnMap()
@@ -188,7 +191,7 @@ class MemoryRules:
 
     def _check_table(self, pfn: int, table: TableTargets) -> None:
         for slot in table.superpages:
-            self._complain("superpage", f"{_table_name(pfn, table)} slot {slot} maps a superpage")
+            self._complain("superpage", f"{table_name(pfn, table)} slot {slot} maps a superpage")
         if table.end <= self._bound:
             return
         for run in table.runs():
@@ -196,11 +199,21 @@ class MemoryRules:
                 inside = max(0, self._bound - run.pfn)
                 self._complain(
                     "table-bound",
-                    f"{_table_name(pfn, table)} slot {run.slot + inside} refers to pfn "
+                    f"{table_name(pfn, table)} slot {run.slot + inside} refers to pfn "
                     f"0x{run.pfn + inside:x}, not below 0x{self._bound:x}, the end of the p2m",
                 )
 
     # At END
+
+    def why_missing(self, pfn: int) -> str | None:
+        """What is amiss with an ordinary page that must be there, in words; None if it was last sent with data."""
+        state = self._map[pfn]
+        return None if state in HAS_DATA else describe_state(state)
+
+    @property
+    def populated(self) -> int:
+        """How many pfns a receiver allocates pages for: those last sent with data, or as XALLOC."""
+        return self._map.count(_POPULATED)
 
     def finish(self, end: int, references: list[Reference]) -> None:
         """Looks for what is missing. ``end`` is END's offset, ``references`` are the vcpus' frames."""
@@ -224,17 +237,19 @@ class MemoryRules:
             if len(self.unsent) < _RANGES_KEPT:
                 self.unsent.append((first, last))
         if self.nr_unsent:
-            shown = ", ".join(_range_name(*pair) for pair in self.unsent[:8])
+            shown = ", ".join(range_name(*pair) for pair in self.unsent[:8])
             more = ", ..." if len(self.unsent) > 8 else ""
             text = f"{self.nr_unsent} of {nr_pfns} pfns were never sent: {shown}{more}"
-            self._complaints.add("never-sent", text, offset=end, record=RecordType.END.name)
+            # Savers before Xen 4.6 left holes out, and the converter cannot know what they would have been.
+            note = self._holes_left_out
+            self._complaints.add("never-sent", text, offset=end, record=RecordType.END.name, note=note)
 
     def _check_p2m_frames(self) -> None:
         self._offset = self._p2m_offset
         for index, pfn in enumerate(self._p2m_frames):
             state = self._map[pfn]
             if state not in _ORDINARY:
-                text = f"frame {index} of the p2m is pfn 0x{pfn:x}, which {_describe(state)}"
+                text = f"frame {index} of the p2m is pfn 0x{pfn:x}, which {describe_state(state)}"
                 self._complain("p2m-frame", text, RecordType.X86_PV_P2M_FRAMES)
 
     def _check_references(self, references: list[Reference]) -> None:
@@ -243,7 +258,7 @@ class MemoryRules:
             state = self._map[reference.pfn]
             if state not in (tops if reference.rule == "cr3" else _ORDINARY):
                 self._offset = reference.offset
-                text = f"{reference.what} is pfn 0x{reference.pfn:x}, which {_describe(state)}"
+                text = f"{reference.what} is pfn 0x{reference.pfn:x}, which {describe_state(state)}"
                 self._complain(reference.rule, text, RecordType.X86_PV_VCPU_BASIC)
 
     def _check_targets(self, pfn: int, table: TableTargets) -> None:
@@ -258,8 +273,8 @@ class MemoryRules:
                 if state not in HAS_DATA:
                     self._complain(
                         "table-target",
-                        f"{_table_name(pfn, table)} slot {run.slot + at} refers to pfn 0x{run.pfn + at:x}, "
-                        f"which {_describe(state)}",
+                        f"{table_name(pfn, table)} slot {run.slot + at} refers to pfn 0x{run.pfn + at:x}, "
+                        f"which {describe_state(state)}",
                     )
 
     def _complain(self, rule: str, text: str, record: RecordType = RecordType.PAGE_DATA) -> None:
@@ -278,20 +293,3 @@ def _first_duplicate(pfns: list[int]) -> int:
             return pfn
         seen.add(pfn)
     raise ValueError("no duplicate")
-
-
-def _describe(state: int) -> str:
-    """What a pfn with this byte in the map is."""
-    if not state:
-        return "was never sent"
-    kind = state & ~SENT
-    name = PageType(kind).name if kind in _KNOWN else f"of unknown type 0x{kind:x}"
-    return f"was last sent as {name}"
-
-
-def _table_name(pfn: int, table: TableTargets) -> str:
-    return f"page table pfn 0x{pfn:x} level {table.level}"
-
-
-def _range_name(first: int, last: int) -> str:
-    return f"0x{first:x}" if first == last else f"0x{first:x}-0x{last:x}"

@@ -6,7 +6,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.reader import RawRecord
 from pyxcsr.stream.records import DomainHeader
-from pyxcsr.stream.rules.complaints import Complaints
+from pyxcsr.stream.rules.complaints import Complaints, Origin
 
 _T = RecordType
 
@@ -37,11 +37,13 @@ _NEEDED_HVM = (_T.HVM_CONTEXT,)
 class OrderRules:
     """Follows the sequence of records of one stream."""
 
-    def __init__(self, domain: DomainHeader, version: int, complaints: Complaints) -> None:
+    def __init__(self, domain: DomainHeader, origin: Origin, complaints: Complaints) -> None:
         self._domain = domain
-        self._version = version
+        self._origin = origin
+        self._version = origin.version
         self._complaints = complaints
         self._seen: dict[int, int] = {}
+        self._noted_tsc = False
 
     def check(self, raw: RawRecord) -> bool:
         """Checks the place of the next record; True if its body means anything in this stream."""
@@ -95,7 +97,10 @@ class OrderRules:
     def _check_once(self, raw: RawRecord) -> None:
         if raw.code in ONCE and raw.code in self._seen:
             first = self._seen[raw.code]
-            self._complain(raw, "once", f"comes once in a stream; the first was at offset 0x{first:x}")
+            # A legacy image has its magic pages apart from the other parameters, and the converter leaves it at that.
+            usual = self._origin.converted and raw.code == _T.HVM_PARAMS
+            text = f"comes once in a stream; the first was at offset 0x{first:x}"
+            self._complain(raw, "once", text, note=usual)
 
     def _check_place(self, raw: RawRecord) -> None:
         seen = self._seen
@@ -118,9 +123,13 @@ class OrderRules:
         begun = [(offset, code) for code, offset in self._seen.items() if code in TAIL]
         if begun:
             offset, code = min(begun)
-            self._complain(
-                raw, "order", f"comes after {fmt.record_name(code)}, which is at offset 0x{offset:x}"
-            )
+            # Xen 4.5 and older wrote the TSC ahead of the last pass (not live: of all pages). One note is enough.
+            usual = self._origin.converted and all(seen == _T.X86_TSC_INFO for _, seen in begun)
+            if usual and self._noted_tsc:
+                return
+            self._noted_tsc = usual
+            text = f"comes after {fmt.record_name(code)}, which is at offset 0x{offset:x}"
+            self._complain(raw, "order", text, note=usual)
 
-    def _complain(self, raw: RawRecord, rule: str, text: str) -> None:
-        self._complaints.add(rule, text, offset=raw.offset, record=raw.name)
+    def _complain(self, raw: RawRecord, rule: str, text: str, *, note: bool = False) -> None:
+        self._complaints.add(rule, text, offset=raw.offset, record=raw.name, note=note)

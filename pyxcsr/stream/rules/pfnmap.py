@@ -43,6 +43,10 @@ class PfnMap:
         """
         return len(self._chunks) * CHUNK > _SLACK + self._entries * _BYTES_PER_ENTRY
 
+    def count(self, states: bytes) -> int:
+        """How many pfns are in one of ``states``."""
+        return sum(CHUNK - len(chunk.translate(None, states)) for chunk in self._chunks.values())
+
     def set(self, pfns: Sequence[int], types: bytes) -> None:
         """Notes the type of each pfn; ``pfns`` is not empty."""
         first = pfns[0]

@@ -7,7 +7,7 @@ pages without contents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
@@ -16,7 +16,7 @@ from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, RawRecord, StreamReader
 from pyxcsr.stream.rules.bodies import BodyRules
-from pyxcsr.stream.rules.complaints import RULES, Complaint, Complaints
+from pyxcsr.stream.rules.complaints import RULES, Complaint, Complaints, Origin
 from pyxcsr.stream.rules.memory import MemoryRules
 from pyxcsr.stream.rules.order import OrderRules
 from pyxcsr.stream.wrapping import Container
@@ -24,17 +24,22 @@ from pyxcsr.stream.wrapping import Container
 __all__ = ["RULES", "Complaint", "VerifyReport", "verify", "verify_nested"]
 
 
+PAGES_UNCHECKED = "what the pages hold: a stream has no checksum of it"
+
+
 @dataclass(frozen=True)
 class VerifyReport:
     """What verify found.
 
-    ``complaints`` in the order found, ``dropped`` more beyond the limit. ``guest`` is "PV", "HVM" or None
-    where the header says neither. ``bytes`` and ``records`` were read, of the libxc stream if that is in a
-    container, which ``container`` describes then. ``entries`` and ``pages`` count
-    PAGE_DATA entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to
-    the highest pfn sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges
-    (first, last). ``memory_checked`` is False where the stream could not be followed to its END, so that
-    nothing is known about what is missing.
+    ``complaints`` in the order found, ``dropped`` more beyond the limit. ``notes`` are no complaints: what is unusual,
+    but right for what the stream says that it comes from. ``unchecked`` says in words what has not been looked at.
+    ``guest`` is "PV", "HVM" or None where the header says neither. ``bytes`` and ``records`` were read, of the libxc
+    stream if that is in a container, which ``container`` describes then. ``entries`` and ``pages`` count PAGE_DATA
+    entries and those with data, a page sent twice twice. ``nr_pfns`` is the p2m's size (HVM: up to the highest pfn
+    sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges (first, last).
+    ``populated`` counts the pages that a receiver allocates, ``vcpu_end`` is one more than the highest vcpu id of which
+    there is anything. ``memory_checked`` is False where the stream could not be followed to its END, so that nothing is
+    known about what is missing.
     """
 
     version: int
@@ -50,6 +55,10 @@ class VerifyReport:
     complaints: list[Complaint]
     dropped: int
     container: Optional[Container] = None
+    notes: list[Complaint] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    populated: int = 0
+    vcpu_end: int = 0
 
     @property
     def ok(self) -> bool:
@@ -60,7 +69,8 @@ class VerifyReport:
         """For JSON."""
         values = dict(vars(self))
         values["ok"] = self.ok
-        values["complaints"] = [complaint.to_dict() for complaint in self.complaints]
+        for name in ("complaints", "notes"):
+            values[name] = [each.to_dict() for each in values[name]]
         values["container"] = self.container and self.container.to_dict()
         return values
 
@@ -90,6 +100,7 @@ class _Verifier:
         self._records = 0
         self._ended_at: int | None = None
         self._memory = MemoryRules(complaints, pv=True)
+        self._bodies = BodyRules(Origin(0, (0, 0)), complaints)
         self._version = 0
         self._guest: str | None = None
 
@@ -117,9 +128,10 @@ class _Verifier:
                 offset=self._reader.start + fmt.IMAGE_HEADER.size,
                 record=DOMAIN_HEADER_NAME,
             )
-        self._order = OrderRules(domain, self._version, self._complaints)
-        self._bodies = BodyRules(self._version, self._complaints)
-        self._memory = MemoryRules(self._complaints, pv=domain.is_pv)
+        origin = Origin(self._version, (domain.xen_major, domain.xen_minor))
+        self._order = OrderRules(domain, origin, self._complaints)
+        self._bodies = BodyRules(origin, self._complaints)
+        self._memory = MemoryRules(self._complaints, pv=domain.is_pv, holes_left_out=origin.converted)
         for raw in self._reader.raw_records():
             self._check(raw)
             if raw.code == RecordType.END:
@@ -169,11 +181,11 @@ class _Verifier:
         self._order.finish(end)
         self._bodies.finish(end, pv=pv)
         self._memory.finish(end, self._bodies.references)
-        offset = self._reader.offset
-        rest = 0 if self._nested else self._reader.count_rest()
-        if rest:
-            text = f"{rest} bytes follow END"
-            self._complaints.add("after-end", text, offset=offset, record=None)
+        if not pv:
+            self._bodies.hvm.finish(end, self._memory.why_missing if self._memory.complete else None)
+        after = None if self._nested else self._reader.after_end()
+        if after is not None:
+            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=after.on_device)
 
     def _add_error(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)
@@ -193,4 +205,21 @@ class _Verifier:
             memory_checked=self._ended_at is not None and memory.complete,
             complaints=self._complaints.kept,
             dropped=self._complaints.dropped,
+            notes=self._complaints.notes,
+            unchecked=not_checked(self._guest, memory.pages),
+            populated=memory.populated,
+            vcpu_end=self._bodies.vcpu_end,
         )
+
+
+def not_checked(guest: str | None, pages: int) -> list[str]:
+    """What verify cannot tell of a guest's stream, in words."""
+    unchecked = [PAGES_UNCHECKED] if pages else []
+    if guest == DomainType.PV.name:
+        unchecked.append("registers, XSAVE areas and MSRs, but for their sizes and the frames that they name")
+    elif guest == DomainType.HVM.name:
+        unchecked.append("pages missing above the highest pfn of the stream: it does not say how large the guest is")
+        unchecked.append("what the save records of HVM_CONTEXT hold, but for their sizes and the pages that they name")
+    if guest is not None:
+        unchecked.append("whether the receiving host can give the guest its CPUID, MSRs and TSC")
+    return unchecked

@@ -267,7 +267,7 @@ for _kind in (rec.HvmContext, rec.HvmParams, rec.TscInfo):
         insert_before(records, rec.End, find(records, kind)[1])
 
     _twice_hvm.__name__ = f"{_kind.__name__}_twice_hvm"
-    case("once", _kind.TYPE.name, base=build.hvm)(_twice_hvm)
+    case("once hvm-param" if _kind is rec.HvmParams else "once", _kind.TYPE.name, base=build.hvm)(_twice_hvm)
 
 for _kind in (rec.TscInfo, rec.SharedInfo):
 
@@ -296,7 +296,7 @@ def without_p2m_frames(records: Records) -> None:
     remove(records, rec.P2mFrames)
 
 
-@case("missing-record", "END", "no PAGE_DATA", base=build.hvm)
+@case("missing-record hvm-page", "END", "no PAGE_DATA", base=build.hvm)
 def without_pages_hvm(records: Records) -> None:
     remove(records, rec.PageData)
 
@@ -351,7 +351,7 @@ def p2m_frames_after_the_tail(records: Records) -> None:
     insert_before(records, rec.End, build.p2m_frames(24))
 
 
-@case("order", "VERIFY", "ahead of any PAGE_DATA", base=build.hvm)
+@case("order hvm-page", "VERIFY", "ahead of any PAGE_DATA", base=build.hvm)
 def verify_first(records: Records) -> None:
     insert_before(records, rec.PageData, rec.Verify())
 
@@ -453,11 +453,6 @@ def empty_extended(records: Records) -> None:
 @case("empty-record", "HVM_PARAMS", base=build.hvm)
 def empty_params(records: Records) -> None:
     change(records, rec.HvmParams, params=[])
-
-
-@case("hvm-param", "HVM_PARAMS", "parameter 17 comes twice", base=build.hvm)
-def param_twice(records: Records) -> None:
-    change(records, rec.HvmParams, params=[(1, 5), (17, 6), (17, 6)])
 
 
 for _width, _levels in ((8, 3), (4, 4), (2, 2), (8, 5)):

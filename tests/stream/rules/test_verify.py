@@ -22,6 +22,7 @@ from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.complaints import RULES, Complaints
 from pyxcsr.stream.rules.verify import VerifyReport, verify
+from stream.rules import hvm_cases  # noqa: F401  (adds to CASES)
 from stream.rules.cases import CASES, Case, insert_before, set_page
 
 
