@@ -1,7 +1,7 @@
 """Every exception of the package, with the facts that go with it.
 
-Facts are attributes (``error.pfn``, ``error.mfn``, ``error.offset`` ...) so that programs need not
-parse text; the text says what happened and, where something can be done, what to do.
+Facts are attributes (``error.pfn``, ``error.mfn``, ``error.offset`` ...), so that programs need not
+parse text. The text says what happened and, if the reader can do something about it, what.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], facts: dict[str, Any]
 
 
 class UsageError(XcsrError):
-    """The caller asked for something that makes no sense; nothing was done."""
+    """The caller asked for something that makes no sense. Nothing was done."""
 
 
 class NotSupported(XcsrError):
@@ -50,7 +50,7 @@ class BackendUnavailable(XcsrError):
 
 
 class Cancelled(XcsrError):
-    """The caller's cancel callback, or a signal, ended the operation."""
+    """The caller's cancel callback, a signal, or the policy's ABORT ended the operation. Facts: domid, if any."""
 
 
 class HypervisorError(XcsrError):
@@ -78,7 +78,7 @@ class PrivilegeError(HypervisorError):
 
 
 class VersionMismatch(HypervisorError):
-    """libxenctrl's release is not the running hypervisor's (a domctl was refused with EACCES)."""
+    """libxenctrl is of another release than the running hypervisor, which has refused a domctl with EACCES."""
 
 
 class LogDirtyUnsupported(HypervisorError):
@@ -86,27 +86,31 @@ class LogDirtyUnsupported(HypervisorError):
 
 
 class SuspendError(XcsrError):
-    """The guest did not suspend. Facts: domid, and reason (shutdown code) where it shut down instead."""
+    """The guest did not suspend. Facts: domid; and reason, the shutdown code, if it shut down for another reason."""
 
 
 class SuspendTimeout(SuspendError):
-    """The guest did not suspend in time; the request was withdrawn. Facts: domid, seconds, acknowledged."""
+    """The guest did not suspend in time. Facts: domid, seconds, acknowledged.
+
+    ``acknowledged`` False: the request was withdrawn. True: the guest has taken the request, which can no longer be
+    withdrawn, so that the guest may still suspend.
+    """
 
 
 class GuestStateError(XcsrError):
-    """Something the guest controls is not what a correct guest would have there. Facts: field, value."""
+    """A value that the guest controls is one that no correct guest would have there. Facts: field, value."""
 
 
 class P2mError(GuestStateError):
-    """The guest's p2m cannot be followed. Facts: level, index, mfn, max_mfn, vaddr, as far as known."""
+    """The guest's p2m cannot be found or used. Facts: field, value; level, index, mfn, max_mfn, vaddr where known."""
 
 
 class P2mChanged(P2mError):
-    """The guest changed the structure of its p2m while it was being saved. Facts: before, after."""
+    """The guest changed the structure of its p2m while it was being saved. Facts: before, after: of p2m_generation."""
 
 
 class PageTableError(GuestStateError):
-    """A page table entry of a suspended guest cannot be expressed in pfns.
+    """An entry of a page table cannot be expressed in pfns: it names no page of the guest, or maps a superpage.
 
     Facts: level (1 to 4), index (slot), pfn (of the table), mfn (that the entry names).
     """
@@ -150,11 +154,14 @@ class NotAStream(StreamError):
 
 
 class IncompleteStream(StreamError):
-    """The stream has its END, but not all that the guest needs. Facts: offset, record, missing (a count), pfn."""
+    """The stream has its END record, but lacks something that the guest refers to.
+
+    Facts: offset, record, missing (a count), pfn.
+    """
 
 
 class ChecksumMismatch(XcsrError):
-    """A stream's content is not what its checksum file says. Facts: expected, found (hexadecimal)."""
+    """A stream does not have the checksum that its checksum file says. Facts: expected, found (hexadecimal)."""
 
 
 class VerifyMismatch(StreamError):

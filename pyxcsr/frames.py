@@ -1,4 +1,4 @@
-"""Frame numbers and page types: the vocabulary shared by all rooms."""
+"""Frame numbers and page types: what all rooms of the package mean by them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pfn = NewType("Pfn", int)
 """A guest's pseudo-physical frame number."""
 
 Mfn = NewType("Mfn", int)
-"""A frame number of the machine (what Xen calls gfn for a PV guest)."""
+"""A frame number of the machine. For a PV guest Xen also calls it gfn."""
 
 INVALID_MFN = (1 << 64) - 1
 """The p2m entry of a pfn that has no memory."""
@@ -41,5 +41,5 @@ class PageType(enum.IntEnum):
 
     @property
     def level(self) -> int:
-        """1 to 4 for a page table, pinned or not; 0 for anything else."""
+        """The level of a page table, 1 to 4, whether it is pinned or not; 0 for anything else."""
         return self & 7 if self.has_data else 0

@@ -1,4 +1,4 @@
-"""What a save or a restore is asked for. Results are told in reports (report.py), never here."""
+"""What a caller asks of a save or a restore. What comes of it is in the reports (report.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyxcsr.report import ProgressCallback, SaveReport
 from pyxcsr.suspend.base import SuspendCallable
 
 Cancel = Callable[[], bool]
-"""Polled at least ten times a second; True ends the work."""
+"""Called at least ten times a second. If it returns True, the save or restore ends with Cancelled."""
 
 Enter = Callable[[Any], object]
 """Takes the input (a ``pyxcsr.stream.source.Source``), and reads whatever stands ahead of the libxc stream in it."""
@@ -21,7 +21,7 @@ StaticDataDone = Callable[[int], None]
 
 
 class SaveOptions:
-    """How one save is to be done. The meaning of each stands in :func:`pyxcsr.save`, whose keywords they are."""
+    """How one save is to be done. The options are the keywords of :func:`pyxcsr.save`, which explains them."""
 
     live: bool = True
     verify: bool = False
@@ -36,7 +36,7 @@ class SaveOptions:
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
 
     def __init__(self, **given: object) -> None:
-        """Takes any of them by name; None leaves what has a default as it is. Raises UsageError for a wrong value."""
+        """Takes any option by name. None stands for the default. Raises UsageError for a wrong value."""
         for name, value in given.items():
             if name not in SaveOptions.__annotations__:
                 raise UsageError(f"a save has no option {name!r}")
@@ -49,12 +49,12 @@ class SaveOptions:
 
     @property
     def follows_p2m(self) -> bool:
-        """Whether a guest that changes its p2m is saved as it is in the end; else that ends the save."""
+        """True if a change of the guest's p2m is followed, False if it ends the save."""
         return self.p2m_changes == "follow"
 
 
 class Rings:
-    """A restored guest's new event channels, and the domains at their other ends."""
+    """The event channels of a restored guest's rings in its new domain, and the domains at their other ends."""
 
     __slots__ = ("console_domid", "console_evtchn", "store_domid", "store_evtchn")
 
@@ -66,7 +66,7 @@ class Rings:
 
 
 class RestoreOptions:
-    """How one restore is to be done. The meaning of each stands in :func:`pyxcsr.restore`."""
+    """How one restore is to be done. :func:`pyxcsr.restore` explains the options."""
 
     __slots__ = ("cancel", "enter", "progress", "rings", "static_data_done")
 

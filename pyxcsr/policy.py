@@ -1,4 +1,4 @@
-"""How a save goes about it: when it stops copying and suspends the guest, how a changing p2m is followed, who maps."""
+"""Decisions of a save: when to stop copying and suspend the guest, what to do about a changing p2m, who maps pages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Callable, Optional
 class Decision(enum.Enum):
     """What a policy answers (libxc's XGS_POLICY_*).
 
-    STOP_AND_COPY to a known dirty count: these pages are sent while the guest still runs, then it is
-    suspended, so that only what it writes meanwhile is left for the pause.
+    A policy is asked twice after each live pass: see :class:`PrecopyStats`. If it answers STOP_AND_COPY while
+    ``dirty_count`` is None, the guest is suspended at once. If it does so when the count is known, one more live pass
+    sends those pages, and only then is the guest suspended: what it writes during that pass is left for the last one.
     """
 
     CONTINUE = "continue"
@@ -22,14 +23,14 @@ class Decision(enum.Enum):
 
 @dataclass(frozen=True)
 class PrecopyStats:
-    """What a policy is told. It is asked twice after each live pass: at once, and with the dirty count.
+    """What a policy is told. It is asked twice after each live pass: before and after the dirty bitmap is fetched.
 
-    ``iteration``: passes completed; ``dirty_count``: pfns the next pass would have to send, or None
-    while that is not known (asking Xen for it also clears it, so it must then be sent);
-    ``nr_pfns``: of the guest; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
-    ``last_bytes`` and ``last_seconds``: of the pass just done; ``p2m_restless``: the guest changes its p2m's
-    structure more often than the limits allow (:class:`P2mLimits`), and the save cannot go on like this:
-    STOP_AND_COPY suspends the guest at once, with all that is dirty left to send, anything else ends the save.
+    ``iteration``: how many passes are complete; ``dirty_count``: how many pfns the next pass has to send, or None as
+    long as the bitmap has not been fetched (fetching it clears Xen's, so that pass must then be made);
+    ``nr_pfns``: how many pfns the guest has; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
+    ``last_bytes`` and ``last_seconds``: of the pass just made; ``p2m_restless``: the guest changes the structure of its
+    p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs. Then STOP_AND_COPY suspends
+    it at once, with all that is dirty left for the last pass, and any other answer ends the save.
     """
 
     iteration: int
@@ -44,7 +45,7 @@ class PrecopyStats:
 
     @property
     def bytes_per_second(self) -> Optional[float]:
-        """The last pass's rate, or None if it was too short to tell."""
+        """The rate of the pass just made, or None if it was too short to tell."""
         return self.last_bytes / self.last_seconds if self.last_seconds > 0 else None
 
 
@@ -53,7 +54,7 @@ Policy = Callable[[PrecopyStats], Decision]
 
 @dataclass(frozen=True)
 class SimplePolicy:
-    """Stops below ``target_dirty`` pages, after ``max_iterations`` live passes, or when the p2m never holds still.
+    """Stops below ``target_dirty`` pages, after ``max_iterations`` live passes, or if the guest's p2m is restless.
 
     The defaults are libxenguest's (simple_precopy_policy: 5 passes, 50 pages).
     """
@@ -74,17 +75,17 @@ class SimplePolicy:
 
 
 P2M_CHANGES = ("follow", "abort")
-"""What a save does if the guest changes its p2m meanwhile: send what has become of it, or give up."""
+"""What a save does if the guest changes its p2m meanwhile: bring the stream into line with it, or end."""
 
 DEFAULT_P2M_CHANGES = "follow"
 
 
 DEFAULT_MAP_AHEAD: Optional[bool] = None
-"""Whether a second thread maps the next pages: by measurement."""
+"""Whether a second thread maps the next pages. None: where measurements say that it is worth it."""
 
 
 def map_ahead_here(wanted: Optional[bool]) -> Optional[bool]:
-    """The same, but False instead of None where this process has one processor, and so nothing to win."""
+    """``wanted``, but False instead of None if this process may use only one processor: nothing is to be won."""
     if wanted is None and len(os.sched_getaffinity(0)) < 2:
         return False
     return wanted
@@ -92,10 +93,11 @@ def map_ahead_here(wanted: Optional[bool]) -> Optional[bool]:
 
 @dataclass(frozen=True)
 class P2mLimits:
-    """How long a guest that keeps changing its p2m's structure is followed while it runs.
+    """How far a guest that keeps changing the structure of its p2m is followed while it runs.
 
-    ``per_pass``, ``in_all``: changes followed in one pass and in the whole save; beyond, the policy is asked with
-    ``p2m_restless``. ``settle_seconds``: how long one change may take (an odd p2m_generation) before the save ends.
+    ``per_pass``, ``in_all``: how many changes are followed in one pass, and in the whole save. If there are more, the
+    policy is asked with ``p2m_restless``. ``settle_seconds``: how long p2m_generation may stay odd, which it is during
+    a change, before the save ends.
     """
 
     per_pass: int = 1000

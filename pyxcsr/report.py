@@ -1,4 +1,4 @@
-"""What a save tells: while it runs (Progress) and when it has succeeded (SaveReport)."""
+"""What saves and restores tell: while they run (Progress), and once they have succeeded (SaveReport, RestoreReport)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, Optional
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a save stands.
+    """Where a save or a restore stands.
 
-    ``phase``: "setup", "pass" (guest running), "suspend", "final" and "verify" (guest suspended), "tail" or "done";
-    ``iteration``: of the pass, from 0; ``pages_done`` of ``pages_total``: pfns of this pass looked at and to
-    look at; ``bytes_written``, ``seconds``: since the save began; ``dirty_count``: what this pass set out with;
-    ``p2m_follows``, ``p2m_resent``: changes of the p2m's structure followed, and pfns marked for another sending
-    because of what the p2m says of them, since the save began.
+    ``phase``: "setup", "pass" (the guest runs), "suspend", "final" and "verify" (the guest is suspended), "tail" or
+    "done"; of a restore "pass", "tail" or "done". ``iteration``: the number of the pass, from 0. ``pages_done`` of
+    ``pages_total``: how many of the pass's pfns have been looked at, and how many there are; of a restore pages taken,
+    and 0. ``bytes_written``: of the stream, read if it is a restore; ``seconds``: since the work began.
+    ``dirty_count``: how many pfns were marked when the pass began. ``p2m_follows``: how many changes of the p2m's
+    structure were followed since the save began; ``p2m_resent``: how many pfns were marked although no dirty bitmap
+    named them.
     """
 
     phase: str
@@ -34,8 +36,8 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass
 class PassReport:
-    """One pass: ``dirty`` pfns it set out with, ``pages`` sent with data, ``holes`` without memory,
-    ``deferred`` to come back to, ``tables`` of the pages that are page tables, ``bytes`` written."""
+    """One pass. ``dirty``: pfns marked when it began. Of these, ``pages`` were sent with data, ``tables`` of them page
+    tables; ``holes`` have no memory; ``deferred`` could not be sent yet. ``bytes``: written to the stream in it."""
 
     iteration: int
     suspended: bool
@@ -57,12 +59,13 @@ class PassReport:
 class P2mReport:
     """What the guest did to its p2m during a save that follows it, and what that cost.
 
-    ``follows``: changes of structure that were followed, of them ``unannounced``
-    those that p2m_generation said nothing of; ``overtaken``: attempts to follow one that the next change came into;
-    ``records``: X86_PV_P2M_FRAMES sent after the first one; ``restless``:
-    the limits were reached and the guest suspended for that. By the ``sweeps`` over the p2m: pfns that ``appeared``,
-    ``vanished``, ``moved`` to another frame, that may have gone and come back (``returned``), page ``tables`` that may
-    refer to such; ``resent``: of all these, pfns that no dirty bitmap named.
+    ``follows``: changes of structure that were followed; ``unannounced``: how many of them shared_info said nothing of;
+    ``overtaken``: attempts to follow a change that were given up because another change came; ``records``:
+    X86_PV_P2M_FRAMES records sent after the first one; ``restless``: the guest was suspended because it changed the
+    structure more often than the limits allow. ``sweeps``: comparisons of the p2m's entries with what had been sent.
+    They found pfns that ``appeared``, ``vanished``, or ``moved`` to another frame, pfns that may have gone and come
+    back with the same frame (``returned``), and page ``tables`` that may refer to any of these; ``resent``: how many of
+    all these no dirty bitmap had named.
     """
 
     follows: int = 0
@@ -116,7 +119,7 @@ class SaveReport:
 
     @property
     def deferred_at_end(self) -> int:
-        """Pages of a suspended guest that could not be sent: always 0, or the save would have failed."""
+        """Pages that the last pass could not send. Always 0, because a save that cannot send a page then fails."""
         return self.passes[-1].deferred if self.passes else 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Suspending a guest: what a saver asks of whoever does it (base), and the ways to do it."""
+"""Suspending a guest: what a saver asks of whoever suspends it (base), and the ways to do it."""

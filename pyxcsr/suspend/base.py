@@ -9,23 +9,23 @@ from pyxcsr.errors import UsageError
 
 
 class Suspend:
-    """Suspends one guest, and lets it go on if the save fails. A base that does nothing but refuse to be called.
+    """Suspends one guest, and resumes it if the save fails. A base to inherit from: define ``__call__``.
 
-    The saver calls ``check`` before it copies anything, then the object itself once, when the guest is to be suspended;
-    and ``resume`` if the save fails after that.
+    The saver calls ``check`` before it copies anything; then the object itself once, when the guest is to be suspended;
+    and ``resume`` if the save fails after that and before the stream is complete.
     """
 
     def check(self) -> None:
-        """Raises SuspendError if the guest cannot be asked as it is. Here: nothing is known, so nothing is refused."""
+        """Raises SuspendError if the guest cannot be asked in the state that it is in. The base refuses nothing."""
 
     def __call__(self) -> None:
-        """Returns once the guest is shut down with reason suspend. Raises SuspendError, SuspendTimeout, DomainDying."""
+        """Returns once the guest is suspended. Raises SuspendError, SuspendTimeout, DomainDying."""
         raise NotImplementedError("a Suspend must be able to suspend: define __call__")
 
     def resume(self) -> object:
-        """Lets a guest that this object has suspended go on; the result is not looked at.
+        """Resumes a guest that this object has suspended. The saver ignores the result.
 
-        Here: nothing, because the guest's resuming is somebody else's business, as it is libxl's behind `xl`.
+        The base does nothing, for those who are not to resume the guest: behind `xl`, for example, libxl does.
         """
         return None
 
@@ -35,7 +35,7 @@ SuspendCallable = Union[Suspend, Callable[[], None]]
 
 
 class PlainSuspend(Suspend):
-    """A callable that suspends the guest; resuming it is its owner's business."""
+    """A callable that suspends the guest. Whoever gave it has to resume the guest."""
 
     def __init__(self, suspend: Callable[[], None]) -> None:
         self._suspend = suspend
@@ -47,8 +47,8 @@ class PlainSuspend(Suspend):
 def as_suspend(given: SuspendCallable) -> Suspend:
     """``given`` itself, or a plain callable made into a Suspend.
 
-    Raises UsageError for a callable that has methods named ``check`` or ``resume`` without being a Suspend: they would
-    never be called, and a guest that was to be resumed would stay suspended.
+    Raises UsageError for a callable that is no Suspend and has a method named ``check`` or ``resume``: it would never
+    be called, so that a guest whose owner expects it to be resumed would stay suspended.
     """
     if isinstance(given, Suspend):
         return given

@@ -13,7 +13,7 @@ REQUEST = b"suspend"
 _WITHDRAWN = b""
 
 SECONDS_AFTER_CANCEL = 5.0
-"""How long a cancelled suspend waits for a guest that already acknowledged, to bring it back."""
+"""If a suspend is cancelled after the guest has acknowledged it: how long to wait for the guest, to resume it."""
 
 _WITHDRAWN_TEXT = "the request was withdrawn"
 
@@ -22,20 +22,20 @@ _SLOW_POLL = 0.01
 
 
 class _Store(Protocol):
-    """The part of a Hypervisor that withdrawing needs."""
+    """What ``withdraw`` needs of a Hypervisor."""
 
     def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
         """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
 
 
 class DomainControl(_Store, Protocol):
-    """The part of a Hypervisor that is needed here."""
+    """What suspending through xenstore needs of a Hypervisor."""
 
     def domain_info(self, domid: int, /) -> DomainInfo:
         """The domain's state. Raises DomainNotFound."""
 
     def domain_resume(self, domid: int, /) -> None:
-        """Lets a suspended domain go on (xc_domain_resume, fast, and xs_resume_domain)."""
+        """Resumes a suspended domain (xc_domain_resume, fast, and xs_resume_domain)."""
 
     def xenstore_read(self, path: str, /) -> Optional[bytes]:
         """The node's content, or None if there is no such node."""
@@ -45,7 +45,7 @@ class DomainControl(_Store, Protocol):
 
 
 def withdraw(hv: _Store, domid: int) -> bool:
-    """Takes back a request to suspend that the guest has not acknowledged; returns whether there was one."""
+    """Withdraws a request to suspend that the guest has not acknowledged. Returns whether there was one."""
     return hv.xenstore_compare_and_write(_path(domid), REQUEST, _WITHDRAWN)
 
 
@@ -54,18 +54,18 @@ def _path(domid: int) -> str:
 
 
 class XenstoreSuspend(Suspend):
-    """A callable that suspends a domain and returns once it is suspended; ``resume()`` undoes it.
+    """Suspends a domain, and returns once it is suspended. ``resume()`` undoes that.
 
     It writes "suspend" to the guest's control/shutdown. The guest empties the node (it acknowledges), then
-    suspends itself. ``timeout`` seconds are given for the acknowledgement, and the same again to get there.
-    ``poll`` is the time between two looks in seconds; it is part of the guest's downtime. ``cancel``, if
-    given, is asked at every look.
+    suspends itself. It has ``timeout`` seconds to acknowledge, and as long again to suspend. ``poll``: the
+    seconds between two looks at it, which add to the time for which the guest is suspended. ``cancel``: called at
+    every look; if it returns True, the suspend is given up with Cancelled.
 
-    On any failure the request is withdrawn, unless the guest has acknowledged it: compared and emptied in one
-    xenstore transaction, so that a guest that wakes up late cannot suspend with nobody there to resume it.
+    If suspending fails, the request is withdrawn, unless the guest has acknowledged it: it is compared and emptied in
+    one xenstore transaction, so that a guest that wakes up late cannot suspend with nobody there to resume it.
 
-    After a call ``seconds_to_acknowledge`` and ``seconds_to_suspend`` say how long the guest took for each,
-    or are None where it did not get that far.
+    After a call ``seconds_to_acknowledge`` and ``seconds_to_suspend`` say how long the guest took for each. They are
+    None if it did not get that far.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class XenstoreSuspend(Suspend):
         self._poll = poll
         self._cancel = cancel
         self._path = _path(domid)
-        self._ours = False  # the request is out: if the domain suspends, it is because of it
+        self._ours = False  # our request was made and not withdrawn: if the domain suspends, then because of it
         self.seconds_to_acknowledge: Optional[float] = None
         self.seconds_to_suspend: Optional[float] = None
 
     def __call__(self) -> None:
-        """Suspends the domain. A domain that is suspended already stays so, and is not ours to resume.
+        """Suspends the domain. One that was suspended before stays so, and ``resume`` does not resume it.
 
         Raises SuspendTimeout (the guest did not answer, or answered and did not suspend), SuspendError (it
         cannot be asked, or shut down for another reason), DomainDying, Cancelled, and what the hypervisor's
@@ -108,15 +108,15 @@ class XenstoreSuspend(Suspend):
             self._wait(start)
         except BaseException as error:
             if isinstance(error, (Cancelled, SuspendTimeout)) and "acknowledged" in error.facts:
-                raise  # these come with the request dealt with
-            self._settle_after(error)
+                raise  # whoever raised these has dealt with the request
+            self._leave_running_after(error)
             raise
 
     def resume(self) -> bool:
-        """Lets the domain go on if this object's request suspended it; returns whether it did.
+        """Resumes the domain if this object's request has suspended it; returns whether it did.
 
-        For after a save, failed or complete, and after a SuspendTimeout whose guest acknowledged: it may
-        suspend any time. A second call does nothing. Raises like the call itself.
+        To be called after a save, failed or complete, and after a SuspendTimeout with ``acknowledged``: such a guest
+        may suspend at any time. A second call does nothing. Raises like the call itself.
         """
         if not self._ours or not self._is_suspended():
             return False
@@ -125,7 +125,7 @@ class XenstoreSuspend(Suspend):
         return True
 
     def check(self) -> None:
-        """Raises SuspendError if the domain cannot be asked as it is: for a saver, before it copies anything."""
+        """Raises SuspendError if the domain cannot be asked: it is paused, or has another request to answer."""
         if self._info().paused:
             raise SuspendError(
                 f"domain {self._domid} is paused and cannot suspend itself; unpause it first",
@@ -168,14 +168,14 @@ class XenstoreSuspend(Suspend):
             withdraw(self._hv, self._domid)
 
     def _withdraw(self) -> bool:
-        """Takes the request back, after which the domain is none of ours; False if it was acknowledged."""
+        """Withdraws the request: the domain is then not ours to resume. False if the guest has acknowledged it."""
         if not withdraw(self._hv, self._domid):
             return False
         self._ours = False
         return True
 
     def _give_up_unanswered(self, start: float) -> None:
-        """At the end of the time to acknowledge. Returns if the guest acknowledged at the last moment."""
+        """For when the time to acknowledge is over. Returns only if the guest acknowledged at the last moment."""
         seconds = time.monotonic() - start
         if not self._withdraw():
             self.seconds_to_acknowledge = seconds
@@ -196,14 +196,14 @@ class XenstoreSuspend(Suspend):
         )
 
     def _give_up_cancelled(self) -> NoReturn:
-        outcome = self._settle()
+        outcome = self._leave_running()
         raise Cancelled(
             f"cancelled while domain {self._domid} was asked to suspend; {outcome}",
             domid=self._domid, acknowledged=outcome != _WITHDRAWN_TEXT,
         )
 
-    def _settle(self) -> str:
-        """Leaves the guest running: withdraws the request, or awaits a guest on its way and resumes it.
+    def _leave_running(self) -> str:
+        """Withdraws the request; if the guest has acknowledged it, waits until the guest is suspended and resumes it.
 
         Returns what was done, as text.
         """
@@ -218,18 +218,18 @@ class XenstoreSuspend(Suspend):
         self._ours = False
         return "it had acknowledged, and was resumed when it had suspended"
 
-    def _settle_after(self, error: BaseException) -> None:
-        """Settles after ``error``, which stays the one that is reported."""
+    def _leave_running_after(self, error: BaseException) -> None:
+        """The same after ``error``, which stays the one that is reported."""
         if isinstance(error, (DomainDying, SuspendError)):
-            return  # shut down or gone: no guest is left that could see the request
+            return  # shut down or gone: there is no guest that could see the request
         try:
-            self._settle()
+            self._leave_running()
         except Exception as second:
             if error.__context__ is None:
                 error.__context__ = second
 
     def _is_suspended(self) -> bool:
-        """Whether the domain is shut down with reason suspend. Raises if it never will be."""
+        """Whether the domain is suspended. Raises if it is dying, or shut down for another reason."""
         info = self._info()
         if info.dying:
             raise DomainDying(f"domain {self._domid} is being destroyed", domid=self._domid)

@@ -1,1 +1,1 @@
-"""The algorithms: saving, restoring, following, recovering."""
+"""The algorithms: saving, restoring, and putting right what a killed saver has left."""

@@ -1,4 +1,4 @@
-"""The descriptor behind what a caller gives as output or input."""
+"""The file descriptor of what a caller gives as output or input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Stream = Union[int, HasFileno]
 
 
 def output_descriptor(out: Stream) -> int:
-    """Where a stream is written to; what Python still holds is written first. Raises OutputError, NotSupported."""
+    """The descriptor to write to. What Python still has buffered for it is written first.
+
+    Raises OutputError if that fails, NotSupported for an object without a descriptor.
+    """
     if isinstance(out, int):
         return out
     flush: Any = getattr(out, "flush", None)
@@ -35,7 +38,7 @@ def output_descriptor(out: Stream) -> int:
 
 
 def input_descriptor(in_: Stream) -> int:
-    """Where a stream is read from. Raises NotSupported."""
+    """The descriptor to read from. Raises NotSupported for an object without one."""
     return in_ if isinstance(in_, int) else _descriptor(in_, "read from")
 
 

@@ -1,4 +1,8 @@
-"""The time that a saved guest stands still: how it begins, that it lasts, and how it ends if the save fails."""
+"""The time for which a saved guest is suspended: how it begins, that it lasts, and how it ends if the save fails.
+
+Here a guest that this save has suspended is resumed if the save fails. (The output is thrown away by its owner:
+pyxcsr/cli/output.py, or xl.)
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from pyxcsr.suspend.base import Suspend
 from pyxcsr.transfer.releasing import note
 
 ATTEMPTS = 2
-"""To resume a guest: one left suspended is lost to its users, so once more is worth it."""
+"""How often it is tried to resume a guest: one that stays suspended is lost to its users."""
 
 
 class Pause:
-    """One domain's pause in one save. ``suspend``: whoever suspends it."""
+    """The pause of one domain in one save. ``suspend``: suspends the domain, and can perhaps resume it."""
 
     def __init__(self, hv: Hypervisor, domid: int, suspend: Suspend) -> None:
         self._hv, self._domid, self._suspend = hv, domid, suspend
         self._since: Optional[float] = None
         self.seconds_suspending = 0.0
-        """From asking the guest until it was suspended."""
+        """How long the guest took to suspend, from being asked."""
 
     @property
     def begun(self) -> bool:
@@ -31,16 +35,19 @@ class Pause:
         return self._since is not None
 
     def seconds(self) -> float:
-        """How long the guest has been standing still."""
+        """How long the guest has been suspended for this save."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
     def check(self, info: DomainInfo) -> None:
-        """Raises what ``suspend`` does if the guest cannot be suspended as it is; nothing has been copied yet."""
+        """To be called before anything is copied. Raises what ``suspend.check`` raises."""
         if not info.suspended:
             self._suspend.check()
 
     def begin(self, info: DomainInfo) -> None:
-        """Suspends the guest, unless ``info`` says that it is. Raises SuspendError, DomainDying, or as ``suspend``."""
+        """Suspends the guest, unless ``info`` says that it is suspended already.
+
+        Raises SuspendError, DomainDying, and what ``suspend`` raises.
+        """
         asked = time.monotonic()
         if not info.suspended:
             self._suspend()
@@ -49,7 +56,7 @@ class Pause:
         self.check_lasts("has not been suspended")
 
     def check_lasts(self, otherwise: str) -> None:
-        """Raises DomainDying, or SuspendError with the text ``otherwise``, unless the guest is suspended now."""
+        """Raises DomainDying if the guest is being destroyed, SuspendError(``otherwise``) if it is not suspended."""
         now = self._hv.domain_info(self._domid)
         if now.dying:
             raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
@@ -58,9 +65,10 @@ class Pause:
 
     @contextmanager
     def ends_if_this_fails(self, before: DomainInfo, is_complete: Callable[[], bool]) -> Iterator[None]:
-        """Resumes a guest that was running ``before``, if ``suspend`` knows how; the first error is the one raised.
+        """If the body fails, resumes the guest, provided that it ran ``before`` and that ``suspend`` can resume it.
 
-        Not once the stream ``is_complete``: whoever reads it may have the guest running already.
+        It stays suspended if the stream ``is_complete`` by then: whoever reads it may have the guest running already.
+        The body's error is the one that is raised; what goes wrong here is added to it as a note.
         """
         try:
             yield
@@ -77,7 +85,7 @@ class Pause:
             try:
                 if self._hv.domain_info(self._domid).suspended:
                     self._suspend.resume()
-                elif problem is not None:  # it runs, but not all of the resume succeeded
+                elif problem is not None:  # the guest runs, but a later step of the first attempt failed
                     note(error, f"besides: {problem}")
                 return
             except Exception as again:

@@ -1,4 +1,4 @@
-"""What a saver that was killed outright has left in a domain, put right."""
+"""Undoes what a saver that was killed outright has left in a domain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recoverable(Protocol):
         """Lets a suspended domain go on."""
 
     def logdirty_off(self, domid: int, /) -> bool:
-        """Ends log-dirty mode; False where Xen has none. No error if it is not on."""
+        """Ends log-dirty mode; no error if it is not on. False if this Xen has no log-dirty mode for the domain."""
 
     def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes, /) -> bool:
         """Sets the node if it holds ``expected``, in one transaction; False if it holds anything else."""
@@ -30,10 +30,10 @@ class Recoverable(Protocol):
 class Recovery:
     """What :func:`recover` found and did.
 
-    ``withdrawn``: a request to suspend was still in the guest's control/shutdown and was taken back;
-    ``logdirty``: "off", or "unsupported" where this Xen cannot have tracked the guest's writes;
-    ``suspended``: the guest was found suspended; ``resumed``: it was let go on;
-    ``left``: in words, what this is not to undo.
+    ``withdrawn``: a request to suspend was still in the guest's control/shutdown, and was withdrawn;
+    ``logdirty``: "off", or "unsupported" if this Xen cannot track the guest's writes;
+    ``suspended``: the guest was found suspended; ``resumed``: it was resumed;
+    ``left``: in words, what was found and not undone.
     """
 
     domid: int
@@ -52,9 +52,9 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     """Undoes what a killed saver has left of its work in a domain, and says what there was.
 
     The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, and a
-    suspended guest is resumed, unless ``resume`` is False. That must not be done to a guest of which another
-    copy runs: one whose stream was complete and has been restored elsewhere. A pause is not taken back: it has
-    an owner. A saver that is at work on the domain fails of this, cleanly.
+    suspended guest is resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
+    guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
+    paused it. If another saver is at work on the domain, its save fails, cleanly.
 
     Raises DomainNotFound, DomainDying, HypervisorError.
     """

@@ -1,4 +1,4 @@
-"""Letting go of what a save or a restore holds: what goes wrong then never hides what went wrong before."""
+"""Releasing what a save or a restore holds, so that an error in releasing never hides an earlier one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional
 
 
 def note(error: BaseException, text: str) -> None:
-    """Adds to an error what went wrong besides, on every Python."""
+    """Adds to an error what else went wrong, on every Python."""
     if hasattr(error, "add_note"):
         error.add_note(text)
     elif error.args and isinstance(error.args[0], str):
@@ -16,7 +16,7 @@ def note(error: BaseException, text: str) -> None:
 
 
 def release_by(stack: ExitStack, release: Callable[[], None], warnings: list[str]) -> None:
-    """Has the stack call ``release``. Should that fail, it is noted at an earlier error, or warns of a success."""
+    """Has the stack call ``release``. If that fails: a note at the earlier error, or a warning if there is none."""
 
     def at_exit(kind: object, error: Optional[BaseException], trace: object) -> None:
         try:

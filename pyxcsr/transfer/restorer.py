@@ -1,7 +1,7 @@
 """The restore algorithm: from a libxc migration stream to a complete, paused domain.
 
-It is handed an open hypervisor and an open input, and knows neither libxenctrl nor files. Nothing that the stream
-says is used before it is checked, and memory is bounded by what the domain may own.
+It is given an open hypervisor and an open input, and knows neither libxenctrl nor files. Nothing that the stream says
+is used before it is checked, and the memory needed is bounded by what Xen lets the domain own.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def restore(
 ) -> RestoreReport:
     """Restores the libxc stream (version 2 or 3) in ``in_``, a descriptor or an object that has one, into a domain.
 
-    The domain exists, is paused and has no memory yet, as libxl makes it before a restore. Exactly the stream is read,
-    up to the last byte of its END record. ``store_evtchn`` and the like: the new event channels and their owners.
-    ``static_data_done``: called once with what the stream's CPU policy lacks (bit 0 CPUID, bit 1 MSR).
+    The domain must exist, be paused and have no memory yet, as libxl makes it before a restore. Not a byte is read
+    beyond the stream's END record. ``store_evtchn`` and the like: the event channels of the guest's rings in the new
+    domain, and the domains at their other ends. ``static_data_done``: called once, when the static data has come, with
+    what the stream's CPU policy lacks (bit 0: CPUID, bit 1: MSRs).
     ``progress``, ``cancel``: as for :func:`pyxcsr.save`.
 
     On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it.
@@ -53,7 +54,7 @@ def restore(
 
 
 class _Input:
-    """The source as a file object, so that the reader of headers and records can use it."""
+    """The source as a file object, for the reader of headers and records."""
 
     def __init__(self, source: SourceHandle, again: Callable[[], None]) -> None:
         self._source, self._again = source, again
@@ -131,7 +132,7 @@ class Restorer:
             self._pages(head)
             return True
         if head.code & RECORD_OPTIONAL:
-            self._stream.skip(head)  # an optional record that nobody here knows
+            self._stream.skip(head)  # an optional record of a type that this release does not know
             return True
         if head.code not in RecordType._value2member_map_ or head.code in (RecordType.TOOLSTACK,):
             raise self._wrong(head, "is a mandatory record that this release does not know")
@@ -164,7 +165,7 @@ class Restorer:
         return True
 
     def _before_guest_state(self, head: Head) -> None:
-        """Version 3 marks the end of what does not depend on the guest's state; version 2 leaves it to be inferred."""
+        """Before the first record that is no static data: version 3 has marked their end, version 2 never does."""
         static = (RecordType.X86_PV_INFO, RecordType.X86_CPUID_POLICY, RecordType.X86_MSR_POLICY)
         if self._static_done or head.code in static:
             return
@@ -196,7 +197,7 @@ class Restorer:
         self._tell("pass", often=True)
 
     def _note_taken(self, head: Head) -> None:
-        """The body went past the reader: its offsets must count it all the same."""
+        """C has read the body past the stream's reader, whose offsets must count it nevertheless."""
         self._stream.skipped(head.length)
 
     def _end(self, head: Head) -> None:

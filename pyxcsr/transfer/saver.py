@@ -1,6 +1,6 @@
 """The save algorithm: from a running guest to a complete libxc migration stream.
 
-It is handed an open hypervisor and an open output, and knows neither libxenctrl nor files.
+It is given an open hypervisor and an open output, and knows neither libxenctrl nor files. docs/design.md has the steps.
 """
 
 from __future__ import annotations
@@ -65,30 +65,31 @@ def save(
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
-    ``live``: copy while the guest runs, suspend it only for the last pass; else suspend first.
-    ``verify``: send all pages a second time, the guest still suspended, for the receiver to compare (VERIFY).
-    ``policy``: when to stop copying (:class:`SimplePolicy` with libxenguest's numbers by default).
+    ``live``: copy while the guest runs, and suspend it only for the last pass; False: suspend it first.
+    ``verify``: send all pages a second time while the guest is suspended, for the receiver to compare (VERIFY).
+    ``policy``: says when to stop copying (by default :class:`SimplePolicy` with libxenguest's numbers).
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. A :class:`pyxcsr.Suspend` is
     also asked before anything is copied whether it can (``check``), and resumes the guest when the save fails after it
     suspended it (``resume``); a plain callable leaves the guest suspended then.
     ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
     ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
-    ``complete``: called with the report as soon as the stream is complete and log-dirty mode is off, before anything is
-    unmapped, which takes its time: the guest may go on, or be destroyed, from there on.
+    ``complete``: called with the report as soon as the stream is complete and log-dirty mode is off. From then on the
+    guest may be resumed or destroyed; unmapping, which takes some time, comes afterwards.
 
-    ``durable``: the caller makes a file durable afterwards (fsync): its pages go to the disk while others are copied.
-    ``p2m_changes``: "follow": a guest that changes its p2m during the save, its structure or what is in it, is saved as
-    it is when it is suspended; "abort": a change of structure ends the save, and ballooning is not looked for.
-    ``p2m_limits``: how often a change is followed (:class:`P2mLimits`); beyond, the policy may suspend the guest.
-    ``map_ahead``: a second thread maps the next pages and unmaps the last ones while this one writes: True, False, or
-    None: if this process has a second processor, and once the pages so far have shown that mapping takes its time (300
-    microseconds for 1024 pages) and writing a quarter of that at least. The stream is the same. What cannot be started
-    is a warning in the report if True asked for it; ``mapped_ahead`` there says how much was done that way.
+    ``durable``: True if the caller will fsync a file: its pages then go to the disk while others are still copied.
+    ``p2m_changes``: "follow": if the guest changes its p2m during the save, its structure or its entries, it is saved
+    as it is when it is suspended; "abort": a change of structure ends the save, and ballooning is not looked for.
+    ``p2m_limits``: how many changes are followed (:class:`P2mLimits`); if there are more, the policy is asked.
+    ``map_ahead``: True: a second thread maps the next pages and unmaps the last ones while this one writes; False: none
+    does; None: one does if this process may use two processors, and as long as the batches before have shown that
+    mapping takes long enough (300 microseconds for 1024 pages) and writing at least a quarter of that. The stream is
+    the same. If True was given and there can be no such thread, the report has a warning; its ``mapped_ahead`` counts
+    the batches that were mapped that way.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
-    before and ``suspend`` can resume it. (Should ``complete`` raise, or ``progress`` at "done", the stream is complete
-    all the same, and the guest stays suspended: whoever has the stream may go on with it.) Raises XcsrError:
+    before and ``suspend`` can resume it. (If ``complete`` raises, or ``progress`` at "done", the stream is complete
+    nevertheless, and the guest stays suspended: whoever has the stream may have it running.) Raises XcsrError:
     DomainNotFound, DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
     GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
@@ -117,7 +118,7 @@ class Saver:
         self._pause = Pause(hv, domid, self._who_suspends())
         self._report = SaveReport(domid, options.live)
         self._following: Optional[Following] = None
-        self._complete_at: Optional[int] = None  # the offset at which the stream has its END
+        self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -128,7 +129,7 @@ class Saver:
             return XenstoreSuspend(self._hv, self._domid, cancel=self._options.cancel)
         return as_suspend(given)
 
-    # -- the way through
+    # -- the steps
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`save`."""
@@ -223,11 +224,11 @@ class Saver:
         self._pause.begin(info)
 
     def _tail(self) -> bytes:
-        """All that follows the pages, gathered: a paused guest waits for one write and not for several a vcpu."""
+        """All that follows the pages, for one write: the suspended guest waits for it."""
         resumed = "has not stayed suspended while it was being saved: somebody resumed it"
         try:
             tail = self._ops.end_of_checkpoint() + END
-        except XcsrError:  # of a guest that runs anything may be said
+        except XcsrError:  # if the guest runs again, that is the reason, and the error to raise
             self._pause.check_lasts(resumed)
             raise
         self._pause.check_lasts(resumed)
@@ -237,7 +238,7 @@ class Saver:
 
     @contextmanager
     def _logdirty(self) -> Iterator[None]:
-        """Log-dirty mode around a live save. If it stays on after the stream is complete, that is a warning."""
+        """Log-dirty mode around a live save. If it cannot be ended after the stream is complete, that is a warning."""
         if self._options.live:
             self._report.logdirty_retried = self._save.logdirty_enable()
             if self._following:
@@ -256,14 +257,14 @@ class Saver:
             self._report.warnings.append(str(problem))
 
     def _logdirty_off(self) -> None:
-        """Tried twice: a guest whose writes are tracked for ever is a slow guest."""
+        """Tried twice, because a guest whose writes are tracked for ever is slow for ever."""
         try:
             self._save.logdirty_disable()
         except HypervisorError:
             self._save.logdirty_disable()
 
     def _precopy(self) -> None:
-        """Copies until the policy says that the rest may be copied while the guest is suspended."""
+        """The live passes: until the policy says that the rest may be copied while the guest is suspended."""
         self._save.mark_all()
         dirty, decision = self._ops.nr_pfns, Decision.CONTINUE
         while True:
@@ -277,7 +278,7 @@ class Saver:
             decision = self._ask(dirty)
 
     def _fetch_dirty(self, *, final: bool) -> int:
-        """Marks what the next pass has to send; returns how many pfns that is."""
+        """Fetches Xen's dirty bitmap, and marks what else the next pass has to send. Returns how many are marked."""
         dirty = self._save.logdirty_clean(final)
         if self._following is None:
             return dirty + self._save.merge_deferred()
@@ -285,7 +286,7 @@ class Saver:
         return dirty + self._save.merge_deferred() + self._following.sweep(final)
 
     def _stop_restless(self, why: str) -> None:
-        """The guest cannot be followed while it runs: may it be suspended now?"""
+        """The guest cannot be followed while it runs. Raises P2mChanged unless the policy lets it be suspended."""
         if self._ask(None, restless=True) is not Decision.STOP_AND_COPY:
             raise P2mChanged(
                 f"domain {self._domid}: {why}. The policy does not let it be suspended for that",
@@ -331,7 +332,7 @@ class Saver:
         self._write(self._ops.end_of_pages())
 
     def _verify_pass(self) -> None:
-        """All pages once more, for the receiver to compare with what it has."""
+        """Sends all pages once more, for the receiver to compare with those that it has."""
         self._write([Verify()])
         self._save.mark_all()
         self._report.verify = self._pass("verify", self._ops.nr_pfns, suspended=True)
@@ -361,7 +362,7 @@ class Saver:
         return done
 
     def _batches(self, suspended: bool) -> BatchResult:
-        """A page that cannot be sent of a suspended guest: because its p2m has changed? Then that is the error."""
+        """If a page of a suspended guest cannot be sent because the p2m has changed, that is the error raised."""
         try:
             return self._save.batches(self._sink, self._poll)
         except (PageError, PageTableError):
