@@ -245,7 +245,7 @@ int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
 /* ---- physmap.c: a guest without a p2m of its own ------------------------------------------------
  * Asks Xen of which gfns it has pages and marks those of which the stream says something else: what came, and what went.
  * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. Marked gfns
- * are not asked about, as the next pass does that. What it marks stays marked when the next bitmap has been fetched and
+ * that the pass has not come to are not asked about, as it does that itself. What it marks stays marked when the next bitmap has been fetched and
  * xcsr_merge_deferred was called, until it was sent. -EINVAL for a save with a p2m. */
 typedef struct xcsr_look_result {
     uint32_t done;     /* 1: all were looked at */

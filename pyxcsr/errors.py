@@ -97,6 +97,10 @@ class SuspendTimeout(SuspendError):
     """
 
 
+class DeviceModelError(XcsrError):
+    """The device model of an HVM guest (its QEMU) did not do what it was told. Facts: domid, op, path."""
+
+
 class GuestStateError(XcsrError):
     """A value that the guest controls is one that no correct guest would have there. Facts: field, value."""
 

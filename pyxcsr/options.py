@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits, Policy, SimplePolicy
 from pyxcsr.report import ProgressCallback, SaveReport
@@ -34,6 +35,7 @@ class SaveOptions:
     p2m_changes: str = DEFAULT_P2M_CHANGES
     p2m_limits: P2mLimits = P2mLimits()
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
+    device_model: Optional[DeviceModel] = None
 
     def __init__(self, **given: object) -> None:
         """Takes any option by name. None stands for the default. Raises UsageError for a wrong value."""

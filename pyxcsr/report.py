@@ -85,15 +85,34 @@ class P2mReport:
 
 
 @dataclass
+class PhysmapReport:
+    """What became of an HVM guest's physmap during a live save.
+
+    ``moves``: how often the number of the guest's pages was seen to have changed; ``looks``: at all gfns, because of
+    that; ``appeared``, ``vanished``: gfns that had got a page, or lost theirs, since they were sent, and were sent
+    again; ``may_have_missed``: the number went up and down between two looks, so that a gfn may have lost its page
+    and got another unseen: up to Xen 4.21 nothing tells of that.
+    """
+
+    moves: int = 0
+    looks: int = 0
+    appeared: int = 0
+    vanished: int = 0
+    may_have_missed: bool = False
+    seconds_looking: float = 0.0
+
+
+@dataclass
 class SaveReport:
     """A save that has succeeded.
 
     ``bytes``: of the whole stream; ``seconds_suspending``: from asking the guest until it was suspended;
     ``seconds_paused``: from then until the stream's last byte was written; ``logdirty_retried``: log-dirty
     mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
-    sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``mapped_ahead``: batches
-    whose pages a second thread mapped while the one before was written; ``warnings``: what was asked for and could not
-    be had, or not be tidied up afterwards (the image is complete all the same).
+    sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``physmap``: the same of an
+    HVM guest's physmap; ``mapped_ahead``: batches whose pages a second thread mapped while the one before was
+    written; ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
+    complete all the same).
     """
 
     domid: int
@@ -109,6 +128,7 @@ class SaveReport:
     seconds_paused: float = 0.0
     verify: Optional[PassReport] = None
     p2m: P2mReport = field(default_factory=P2mReport)
+    physmap: PhysmapReport = field(default_factory=PhysmapReport)
     mapped_ahead: int = 0
     warnings: list[str] = field(default_factory=list)
 
@@ -131,9 +151,9 @@ class SaveReport:
 class RestoreReport:
     """A restore that has succeeded; the domain is complete and still paused.
 
-    ``version``: of the stream; ``pages``: with data, in all passes; ``populated``: pages of memory given to the domain;
-    ``store_gfn``, ``console_gfn``: frames of its rings; ``compared``: pages sent a second time and found equal;
-    ``missing_policy``: bit 0 CPUID, bit 1 MSR policy absent.
+    ``version``: of the stream; ``pages``: with data, in all passes; ``populated``: pages of memory given to the
+    domain; ``store_gfn``, ``console_gfn``: frames of its rings; ``compared``: pages sent a second time and found
+    equal; ``missing_policy``: bit 0 CPUID, bit 1 MSR policy absent.
     """
 
     domid: int

@@ -69,6 +69,7 @@ int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
     if ((unsigned long long)rc != s->nr_pfns)
         return xcsr_fail_call(s->h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
                               (unsigned long long)s->nr_pfns);
+    s->cursor = 0; /* no pass has come past any of these */
     *dirty = xcsr_count_dirty(s);
     return 0;
 }

@@ -20,12 +20,12 @@ static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *
     return 0;
 }
 
-/* Marked ones are looked at by the batch that sends them. */
+/* Marked ones are looked at by the batch that sends them, unless this pass has come past them already. */
 static uint32_t next_gfns(xcsr_save *s, uint64_t *from, xen_pfn_t *gfns)
 {
     uint32_t nr = 0;
     for (; *from < s->nr_pfns && nr < XCSR_BATCH; ++*from)
-        if (!dirty_has(s, *from))
+        if (*from < s->cursor || !dirty_has(s, *from))
             gfns[nr++] = *from;
     return nr;
 }

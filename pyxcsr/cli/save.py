@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.cli.show import progress_line, summary
@@ -20,8 +21,17 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, SimplePolicy
 from pyxcsr.report import SaveReport
+from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.xenstore import XenstoreSuspend
 from pyxcsr.transfer.saver import save
+
+if TYPE_CHECKING:
+    from pyxcsr.devicemodel.qemu import Qemu
+
+NO_DEVICES = (
+    "domain {} has a device model, whose state a libxc stream does not hold: for `xl restore` save with --format xl"
+)
+"""Said before the save, and in its report."""
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
 
@@ -92,11 +102,13 @@ def run(args: argparse.Namespace) -> int:
         with cancel.installed(), open_hypervisor(args.backend) as hv:
             domid = find_domain(hv, args.domain)
             config = config_for(hv, domid, args)
-            suspend = XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel)
+            suspend, device_model = _guest_parts(hv, domid, args, cancel)
             with _guest_goes_on_if_this_fails(suspend):
                 with stream_output(args.file, args.force, cancel, args.checksum) as fd:
-                    with wrapped(hv, fd, config, cancel):
-                        report = _save(hv, domid, fd, args, policy, suspend, cancel)
+                    with wrapped(hv, domid, fd, config, device_model, cancel):
+                        report = _save(hv, domid, fd, args, policy, suspend, device_model, cancel)
+                        if device_model is not None and args.format == "libxc":
+                            report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
                         suspend.resume()  # as soon as its image is complete: it need not wait for the disk
                 if args.then == "pause":
@@ -142,7 +154,8 @@ def _save(
     fd: int,
     args: argparse.Namespace,
     policy: SimplePolicy,
-    suspend: XenstoreSuspend,
+    suspend: Suspend,
+    device_model: Optional[Qemu],
     cancel: CancelBySignal,
 ) -> SaveReport:
     line = None if args.quiet else progress_line(args.progress)
@@ -160,13 +173,29 @@ def _save(
             complete=_resume_at_once(suspend) if args.then == "resume" and args.format == "libxc" else None,
             durable=True,
             p2m_changes=args.p2m_changes,
+            device_model=device_model,
         )
     finally:
         if line:
             line.done()
 
 
-def _resume_at_once(suspend: XenstoreSuspend) -> Callable[[SaveReport], None]:
+def _guest_parts(
+    hv: Backend, domid: int, args: argparse.Namespace, cancel: CancelBySignal
+) -> tuple[Suspend, Optional[Qemu]]:
+    """What suspends this guest, and its device model if it has one."""
+    if not hv.domain_info(domid).hvm:
+        return XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel), None
+    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
+    from pyxcsr.suspend.hvm import HvmSuspend
+
+    qemu = Qemu(domid) if hv.backend == "xen" and has_qemu(domid) else None
+    if qemu is not None and args.format == "libxc" and not args.quiet:
+        print(f"pyxcsr: {NO_DEVICES.format(domid)}", file=sys.stderr)
+    return HvmSuspend(hv, domid, qemu, args.suspend_timeout, cancel), qemu
+
+
+def _resume_at_once(suspend: Suspend) -> Callable[[SaveReport], None]:
     """For save(): the guest goes on as soon as the stream is complete, whatever is left to tidy up."""
 
     def resume(_report: SaveReport) -> None:
@@ -176,7 +205,7 @@ def _resume_at_once(suspend: XenstoreSuspend) -> Callable[[SaveReport], None]:
 
 
 @contextmanager
-def _guest_goes_on_if_this_fails(suspend: XenstoreSuspend) -> Iterator[None]:
+def _guest_goes_on_if_this_fails(suspend: Suspend) -> Iterator[None]:
     """For what comes after the save: a file that could not be kept must not cost a guest."""
     try:
         yield

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Optional
 
-from pyxcsr.errors import Cancelled, NotSupported, UsageError
+from pyxcsr.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
+    from pyxcsr.devicemodel.qemu import Qemu
     from pyxcsr.hypervisor.backend import Backend
 
 
@@ -32,24 +33,28 @@ def config_for(hv: Backend, domid: int, args: argparse.Namespace) -> Optional[by
     from pyxcsr.container import config as conf
     from pyxcsr.container import xlconfig
 
-    if hv.domain_info(domid).hvm:
-        raise NotSupported(f"domain {domid} is not a PV guest: --format xl is for PV guests", domid=domid)
+    kinds = ("hvm", "pvh") if hv.domain_info(domid).hvm else ("pv",)
     if args.config:
         text = xlconfig.read_config(args.config)
         xlconfig.check_name(text, xlconfig.domain_name(hv, domid), args.config)
     else:
         text = xlconfig.of_domain(hv, domid)
     kind = conf.summary(conf.parse(text)).type
-    if kind != "pv":
-        raise UsageError(f"the configuration is of a {kind} guest, but domain {domid} is a PV guest")
+    if kind not in kinds:
+        raise UsageError(
+            f"the configuration is of a {kind} guest, but domain {domid} is a {' or '.join(kinds).upper()} guest"
+        )
     return text
 
 
 @contextmanager
-def wrapped(hv: Backend, fd: int, config: Optional[bytes], cancel: Callable[[], bool]) -> Iterator[None]:
+def wrapped(
+    hv: Backend, domid: int, fd: int, config: Optional[bytes], qemu: Optional[Qemu], cancel: Callable[[], bool]
+) -> Iterator[None]:
     """Writes what belongs ahead of the stream and, if that could be written, behind it; nothing without ``config``.
 
-    Raises OutputError, and Cancelled if ``cancel`` says so while the output is stalled.
+    The guest stays suspended, and ``qemu``, its device model, stopped, until this has ended. Raises OutputError,
+    DeviceModelError, and Cancelled if ``cancel`` says so while the output is stalled.
     """
     if config is None:
         yield
@@ -58,6 +63,10 @@ def wrapped(hv: Backend, fd: int, config: Optional[bytes], cancel: Callable[[], 
 
     _write(hv, fd, container.prefix(config), cancel)
     yield
+    if qemu is not None:
+        from pyxcsr.container.emulator import emulator_records
+
+        _write(hv, fd, emulator_records(hv, domid, qemu.state()), cancel)
     _write(hv, fd, container.SUFFIX, cancel)
 
 

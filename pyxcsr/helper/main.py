@@ -51,7 +51,7 @@ def _run(words: list[str], leave: Leave) -> int:
     if mode == SAVE:
         from pyxcsr.helper.saving import run_save
 
-        return run_save(words[1:], os.environ, leave)
+        return run_save(words, os.environ, sys.argv[0], leave)
     if mode == RESTORE:
         from pyxcsr.helper.restoring import run_restore
 

@@ -1,4 +1,4 @@
-"""The restore side: libxl's arguments and a stream in, the result to libxl. HVM is left to Xen's own helper."""
+"""The restore side: libxl's arguments and a stream in, the result to libxl."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from pyxcsr.errors import InputError, NotSupported, UsageError, XcsrError
 from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.arguments import STREAM_TYPES, RestoreArguments, parse_restore
 from pyxcsr.helper.ending import report_failure, report_success
-from pyxcsr.helper.protocol import STATIC_DATA_DONE, XTL_DEBUG, XTL_ERROR, XTL_INFO, Channel, ChannelClosed
+from pyxcsr.helper.handover import RESTORE, check_choice, hand_over, is_asked_for
+from pyxcsr.helper.protocol import STATIC_DATA_DONE, XTL_DEBUG, XTL_INFO, Channel
 from pyxcsr.helper.settings import read_settings
-from pyxcsr.helper.stderr import complain, occupy_stderr
-from pyxcsr.helper.stock import StockHelperError, become_stock_helper
+from pyxcsr.helper.stderr import occupy_stderr
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.backend import Backend
     from pyxcsr.hypervisor.open import StubBackend
     from pyxcsr.report import RestoreReport
 
-CHOICE = "PYXCSR_RESTORE"
-"""The environment variable that says who restores: "pyxcsr" (the default) or "stock"."""
-
-_HINT = f"; {CHOICE}=stock leaves restoring to Xen's own helper"
+_HINT = f"; {RESTORE}=stock leaves restoring to Xen's own helper"
 
 
 class LibxlRefused(XcsrError):
@@ -36,7 +33,6 @@ class Target(NamedTuple):
 
     hv: Union[Backend, StubBackend]
     domid: int
-    hvm: bool
     max_pages: int
 
 
@@ -46,8 +42,8 @@ def run_restore(words: list[str], environ: Mapping[str, str], program: str) -> i
     Raises UsageError for arguments that make no sense and OSError if stdin or stdout is closed: nothing can be told
     to libxl then. Everything else is told to libxl.
     """
-    if environ.get(CHOICE) == "stock":
-        return _hand_over(words, environ, program)
+    if is_asked_for(environ, RESTORE):
+        return hand_over(words, environ, program)
     arguments = parse_restore(words[1:])
     occupy_stderr()
     for fd in (0, 1):
@@ -59,10 +55,6 @@ def run_restore(words: list[str], environ: Mapping[str, str], program: str) -> i
         target = _open_target(arguments, environ)
     except Exception as error:  # told to libxl below; until it is known who restores, the pipes are not touched
         early = error
-    if target is not None and target.hvm:
-        target.hv.close()
-        complain(f"domain {target.domid} is HVM or PVH: restored by Xen's own helper")
-        return _hand_over(words, environ, program)
     return _restore_and_tell(arguments, target, early)
 
 
@@ -85,9 +77,7 @@ def _restore_and_tell(arguments: RestoreArguments, target: Optional[Target], ear
 def _check(arguments: RestoreArguments, environ: Mapping[str, str]) -> None:
     """Raises what is wrong with libxl's arguments or the environment, before anything is opened."""
     _check_stream_fd(arguments.stream_fd)
-    choice = environ.get(CHOICE) or "pyxcsr"
-    if choice != "pyxcsr":
-        raise UsageError(f"{CHOICE} is {choice!r}, not pyxcsr or stock")
+    check_choice(environ, RESTORE)
     if arguments.stream_type != 0:
         kind = STREAM_TYPES.get(arguments.stream_type, "unknown")
         raise NotSupported(
@@ -123,7 +113,7 @@ def _open_target(arguments: RestoreArguments, environ: Mapping[str, str]) -> Tar
     except BaseException:
         hv.close()
         raise
-    return Target(hv, domid, info.hvm, info.max_pages)
+    return Target(hv, domid, info.max_pages)
 
 
 def _restore_domain(
@@ -174,20 +164,3 @@ def summary(report: RestoreReport) -> str:
         f"domain {report.domid}: restored from a version {report.version} stream, {report.pages} pages, "
         f"{report.nr_vcpus} vcpus, {report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s"
     )
-
-
-def _hand_over(words: list[str], environ: Mapping[str, str], program: str) -> int:
-    """Becomes Xen's own helper; returns only on failure, which goes to stderr and to libxl: a log message, then
-    ``complete``; no ``restore_results``, as there are none."""
-    try:
-        become_stock_helper(words, environ, program)
-    except StockHelperError as error:
-        complain(str(error))
-        channel = Channel.take_over_stdio(cbflags=0)
-        try:
-            channel.log(XTL_ERROR, str(error), errno=error.errno)
-            channel.complete(-1, error.errno)
-        except ChannelClosed as closed:
-            complain(str(closed))
-            return 1
-        return 0

@@ -19,7 +19,8 @@ from pyxcsr.helper.arguments import (
     parse_save,
 )
 from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
-from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, Channel
+from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
+from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, Channel
 from pyxcsr.helper.settings import Settings, read_settings
 from pyxcsr.suspend.base import Suspend, SuspendCallable
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pyxcsr.policy import SimplePolicy
     from pyxcsr.report import SaveReport
 
-def run_save(words: list[str], environ: Mapping[str, str], leave: Leave = stay) -> int:
-    """Does what follows ``--save-domain``; returns the exit status.
+def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: Leave = stay) -> int:
+    """Does what ``words`` (``--save-domain`` and the rest) say; returns the exit status.
 
     ``leave`` is called with that status once libxl has been told the result, while the hypervisor is still open: libxl
     waits for the process to end, and the kernel takes mappings down with a whole process far cheaper than one by one.
@@ -36,7 +37,9 @@ def run_save(words: list[str], environ: Mapping[str, str], leave: Leave = stay) 
     Raises UsageError for arguments that make no sense and OSError if stdin or stdout is closed: nothing can
     be told to libxl then. Everything else is told to libxl.
     """
-    arguments = parse_save(words)
+    if is_asked_for(environ, SAVE):
+        return hand_over(words, environ, program)
+    arguments = parse_save(words[1:])
     stream_error = _check_stream_fd(arguments.stream_fd)  # before new fds can take its number
     channel = Channel.take_over_stdio(arguments.cbflags)
     abort = Abort(channel.peer_gone)
@@ -46,6 +49,7 @@ def run_save(words: list[str], environ: Mapping[str, str], leave: Leave = stay) 
             abort.catch_signals()
             if stream_error is not None:
                 raise stream_error
+            check_choice(environ, SAVE)
             _refuse_unsupported(arguments, channel)
             _save_domain(arguments, read_settings(environ), channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
@@ -91,6 +95,7 @@ def _save_domain(
     """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
+    from pyxcsr.devicemodel.through_libxl import ThroughLibxl
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.transfer.saver import save
@@ -98,6 +103,7 @@ def _save_domain(
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
+    device_model = ThroughLibxl(channel.switch_qemu_logdirty, domid)
     if settings.stub_guest is not None:
         from pyxcsr.helper.stubguest import create_guest, suspend_in_step
 
@@ -113,6 +119,7 @@ def _save_domain(
         cancel=abort,
         complete=success,
         p2m_changes=settings.p2m_changes,
+        device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
     )
 
 

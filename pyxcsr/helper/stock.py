@@ -1,5 +1,5 @@
 # pathlib takes longer to import than everything else here.
-"""Finding Xen's own libxl-save-helper and becoming it, for what is left to it: HVM, or all, where asked for."""
+"""Finding Xen's own libxl-save-helper and becoming it, where that is asked for."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _installed_releases(root: str) -> list[str]:
 
 
 def _not_found(release: Optional[str], installed: list[str], directories: list[str]) -> str:
-    text = f"restoring is left to Xen's own {NAME}, which was not found in {', '.join(directories)}"
+    text = f"this was to be left to Xen's own {NAME}, which was not found in {', '.join(directories)}"
     if release and installed:
         text += f" (Xen {release} runs here; installed: {', '.join(installed)})"
     elif len(installed) > 1:

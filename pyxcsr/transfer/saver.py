@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Optional
 
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import (
     Cancelled,
     DomainDying,
@@ -62,6 +63,7 @@ def save(
     p2m_changes: str = DEFAULT_P2M_CHANGES,
     p2m_limits: Optional[P2mLimits] = None,
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD,
+    device_model: Optional[DeviceModel] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -85,6 +87,8 @@ def save(
     mapping takes long enough (300 microseconds for 1024 pages) and writing at least a quarter of that. The stream is
     the same. If True was given and there can be no such thread, the report has a warning; its ``mapped_ahead`` counts
     the batches that were mapped that way.
+    ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
+    until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
@@ -105,6 +109,7 @@ def save(
         p2m_changes=p2m_changes,
         p2m_limits=p2m_limits,
         map_ahead=map_ahead,
+        device_model=device_model,
     )
     return Saver(hv, domid, options).run(out)
 

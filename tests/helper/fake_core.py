@@ -68,13 +68,16 @@ def stray_output() -> None:
 
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
-              progress: Any, cancel: Any, complete: Any, p2m_changes: str) -> types.SimpleNamespace:
+              progress: Any, cancel: Any, complete: Any, p2m_changes: str, device_model: Any) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
                   has_resume=type(suspend).resume is not Suspend.resume, p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
     try:
         if what in ERRORS:
             raise ERRORS[what]
+        if device_model is not None and "FAKE_HVM" in os.environ:
+            device_model.track(True)
+            device_model.track(False)
         if what == "stall":
             cancelled_while_stalled(out, cancel)
         if what == "idle":

@@ -190,7 +190,7 @@ class FakeLibxl:
         assert self.process.stdin is not None
         self.process.stdin.write(struct.pack("=i", value))
 
-    def serve(self, *, suspend: int = 1, static_data_done: int = 0) -> int:
+    def serve(self, *, suspend: int = 1, static_data_done: int = 0, qemu: int = 0) -> int:
         """Plays libxl to the end; returns the exit status."""
         while True:
             message = self.next_message()
@@ -198,6 +198,8 @@ class FakeLibxl:
                 self.answer(suspend)
             elif message.name == "static_data_done":
                 self.answer(static_data_done)
+            elif message.name == "switch_qemu_logdirty":
+                self.answer(qemu)
             elif message.name == "complete":
                 return self.finish()
 

@@ -228,26 +228,34 @@ exit 7
 """
 
 
-def test_hvm_is_handed_over(tmp_path: Path) -> None:
-    """With its pipes, its stream and its arguments as they were; stderr says so."""
+def test_hvm_is_restored_here(tmp_path: Path) -> None:
+    """And by nobody else, even if there is no other helper."""
+    env = {"FAKE_HVM": "1", "PYXCSR_STOCK_HELPER": str(tmp_path / "missing")}
+    with fake(tmp_path, env=env) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+
+
+def test_it_is_handed_over_where_asked_for(tmp_path: Path) -> None:
+    """With its pipes, its stream and its arguments as they were."""
     stock = tmp_path / "stock"
     stock.write_text(STOCK)
     stock.chmod(0o755)
-    env = {"FAKE_HVM": "1", "PYXCSR_STOCK_HELPER": str(stock)}
+    env = {"PYXCSR_RESTORE": "stock", "PYXCSR_STOCK_HELPER": str(stock)}
     with fake(tmp_path, feed=b"0123456789" + STREAM, env=env) as libxl:
         assert libxl.process.stdout.readline() == b"to-libxl\n", "stdout is libxl's pipe, untouched"
         libxl.process.stdin.write(b"from-libxl\n")
         assert libxl.at_end()
         assert libxl.exit_status() == 7, "it is the stock helper that exits"
-        assert libxl.stderr == "pyxcsr-save-helper: domain 7 is HVM or PVH: restored by Xen's own helper\n"
+        assert libxl.stderr == ""
     seen = (tmp_path / "seen").read_text()
     assert [line[4:] for line in seen.splitlines() if line.startswith("arg ")] == libxl.process.args[-10:]
     assert "got from-libxl" in seen
     assert (tmp_path / "stream").read_bytes() == b"0123456789"
 
 
-def test_hvm_without_a_stock_helper(tmp_path: Path) -> None:
-    env = {"FAKE_HVM": "1", "PYXCSR_STOCK_HELPER": str(tmp_path / "missing")}
+def test_without_a_stock_helper(tmp_path: Path) -> None:
+    env = {"PYXCSR_RESTORE": "stock", "PYXCSR_STOCK_HELPER": str(tmp_path / "missing")}
     with fake(tmp_path, env=env) as libxl:
         assert libxl.serve() == 0
         assert libxl.completed == (-1, errno.ENOENT)

@@ -37,6 +37,45 @@ def fake(tmp_path: Path, what: str = "good", **more: object) -> FakeLibxl:
     return FakeLibxl(tmp_path, env=env, **more)
 
 
+def test_the_device_model_is_told_through_libxl(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"FAKE_HVM": "1"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        told = [m for m in libxl.messages if m.name == "switch_qemu_logdirty"]
+        assert told == [Message("switch_qemu_logdirty", (7, 1)), Message("switch_qemu_logdirty", (7, 0))]
+
+
+def test_a_device_model_that_does_not_answer_ends_the_save(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"FAKE_HVM": "1"}) as libxl:
+        assert libxl.serve(qemu=-1) == 0
+        assert libxl.completed[0] == -1
+        assert "device model" in libxl.logged(8)[0] and "-1" in libxl.logged(8)[0]
+        assert all(m.name != "suspend" for m in libxl.messages)
+
+
+def test_a_libxl_that_does_not_take_the_message(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"FAKE_HVM": "1"}, cbflags=SUSPEND_BIT) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert all(m.name != "switch_qemu_logdirty" for m in libxl.messages)
+
+
+def test_it_is_handed_over_where_asked_for(tmp_path: Path) -> None:
+    stock = tmp_path / "stock"
+    stock.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/seen\nexit 7\n')
+    stock.chmod(0o755)
+    with fake(tmp_path, env={"PYXCSR_SAVE": "stock", "PYXCSR_STOCK_HELPER": str(stock)}) as libxl:
+        assert libxl.exit_status() == 7, "it is the stock helper that exits"
+        assert (tmp_path / "seen").read_text().split() == libxl.process.args[-7:]
+
+
+def test_who_saves_must_be_known(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"PYXCSR_SAVE": "other"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        assert "PYXCSR_SAVE is 'other'" in libxl.logged(8)[0]
+
+
 def test_success(tmp_path: Path) -> None:
     with fake(tmp_path) as libxl:
         assert libxl.serve() == 0

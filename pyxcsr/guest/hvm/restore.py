@@ -1,13 +1,24 @@
-"""Restoring HVM and PVH guests: not in this release."""
+"""Restoring HVM and PVH guests."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import Optional, final
 
-from pyxcsr.errors import NotSupported
+from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
+from pyxcsr.guest import x86
+from pyxcsr.guest.hvm.limits import gfn_limit
 from pyxcsr.guest.ops import RestoreContext, RestoredState
-from pyxcsr.hypervisor.interface import PageResult, SourceHandle
-from pyxcsr.stream.records import Record
+from pyxcsr.guest.x86 import PolicyAndTsc
+from pyxcsr.hypervisor.interface import PageResult, RestoreHandle, SourceHandle
+from pyxcsr.stream import hvm_context, hvm_params
+from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.records import HvmContext, HvmParams, Record
+
+CONTEXT_LIMIT = 1 << 20
+"""The most bytes that a context may have besides what each vcpu may add."""
+CONTEXT_PER_VCPU = 1 << 16
+
+BODY_LIMITS = {**x86.BODY_LIMITS, RecordType.HVM_PARAMS: 8 + 16 * 64}
 
 
 @final
@@ -15,34 +26,116 @@ class HvmRestoreOps:
     """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
 
     def __init__(self, context: RestoreContext) -> None:
+        self._hv, self._info, self._poll = context.hv, context.info, context.poll
+        self._rings = context.options.rings
         self._domid = context.info.domid
+        self._limit = gfn_limit(self._info)
+        self._memory: Optional[RestoreHandle] = None
+        self._common = PolicyAndTsc(self._hv, self._domid)
+        self._context: Optional[bytes] = None
+        self._params: dict[int, int] = {}
+        self._vcpus = 0
 
-    def _unsupported(self) -> NotSupported:
-        return NotSupported(
-            f"domain {self._domid}: the stream is an HVM or PVH guest's; this release restores PV guests only",
-            domid=self._domid,
-        )
+    @property
+    def _guest(self) -> RestoreHandle:
+        if self._memory is None:
+            raise HypervisorError("the restore has not been set up", op="setup", errno=22)
+        return self._memory
 
     def setup(self) -> None:
-        raise self._unsupported()
+        self._memory = self._hv.new_restore(self._domid, self._limit, translated=True)
 
     def static_data_complete(self) -> int:
-        raise self._unsupported()
-
-    def process_record(self, record: Record) -> None:
-        raise self._unsupported()
-
-    def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
-        raise self._unsupported()
-
-    def compare(self) -> None:
-        raise self._unsupported()
+        return self._common.set_policy()
 
     def body_limit(self, code: int) -> int:
-        raise self._unsupported()
+        if code == RecordType.HVM_CONTEXT:
+            return CONTEXT_LIMIT + CONTEXT_PER_VCPU * (self._info.max_vcpu_id + 1)
+        return BODY_LIMITS.get(RecordType(code), 0)
+
+    def process_record(self, record: Record) -> None:
+        """State is held until the end: of several, the last one counts."""
+        offset = record.offset or 0
+        if self._common.take(record, offset):
+            return
+        if isinstance(record, HvmContext):
+            self._context = bytes(record.blob)
+            facts = hvm_context.check(self._context, offset=offset, nr_vcpus=self._info.max_vcpu_id + 1)
+            self._vcpus = len(facts.vcpus)
+        elif isinstance(record, HvmParams):
+            self._take_params(record, offset)
+        else:
+            raise StreamError(f"{record.name} has no place in an HVM guest's stream", offset=offset, record=record.name)
+
+    def _take_params(self, record: HvmParams, offset: int) -> None:
+        for index, value in record.params:
+            if index in hvm_params.DROPPED:
+                continue
+            problem = hvm_params.problem(index, value)
+            if problem is None and index not in hvm_params.RESTORED:
+                problem = f"{hvm_params.describe(index, value)} is not a receiver's to set"
+            if problem is not None:
+                raise StreamError(
+                    f"HVM_PARAMS: {problem}", offset=offset, record=record.name, param=index, value=value
+                )
+            self._params[index] = value
+
+    def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
+        return self._guest.pages(source, length, self._poll, offset)
+
+    def compare(self) -> None:
+        self._guest.compare(True)
+
+    # -- the end
 
     def stream_complete(self, offset: int) -> RestoredState:
-        raise self._unsupported()
+        self._check_whole(offset)
+        # Nothing of the stream is unchecked from here on; what fails now, Xen refuses.
+        self._guest.give_back()
+        self._clear_pages()
+        self._set_params()
+        self._hv.set_hvm_context(self._domid, self._context or b"")
+        store, console = (self._params.get(x, 0) for x in (hvm_params.STORE_PFN, hvm_params.CONSOLE_PFN))
+        self._hv.seed_grants(
+            self._domid, console, store, self._rings.console_domid, self._rings.store_domid, hvm=True
+        )
+        return RestoredState(self._guest.nr_seen, self._vcpus, 0, store, console)
+
+    def _check_whole(self, offset: int) -> None:
+        """Everything that the guest refers to must have come."""
+        wanted = {"HVM_CONTEXT": self._context, "X86_TSC_INFO": self._common.tsc_seen}
+        missing = [name for name, seen in wanted.items() if not seen]
+        if missing:
+            raise IncompleteStream(
+                f"the stream is incomplete: it has no {missing[0]}", offset=offset, record="END", missing=len(missing)
+            )
+        for page in hvm_params.pages(self._params.items()):
+            if page.param in hvm_params.NEEDED_PAGES and not self._guest.has_data(page.pfn):
+                name = hvm_params.name(page.param)
+                raise IncompleteStream(
+                    f"the stream is incomplete: {name} names pfn {page.pfn:#x}, which it does not contain",
+                    offset=offset,
+                    record="END",
+                    missing=1,
+                    pfn=page.pfn,
+                    field=name,
+                )
+
+    def _clear_pages(self) -> None:
+        """Rings whose other end is new begin empty, as libxenguest leaves them."""
+        for page in hvm_params.pages(self._params.items()):
+            if page.param in CLEARED and self._guest.has_data(page.pfn):
+                self._hv.clear_frames(self._domid, [page.pfn])
+
+    def _set_params(self) -> None:
+        for index, value in self._params.items():
+            self._hv.set_hvm_param(self._domid, index, value)
+        self._hv.set_hvm_param(self._domid, hvm_params.STORE_EVTCHN, self._rings.store_evtchn)
+        self._hv.set_hvm_param(self._domid, hvm_params.CONSOLE_EVTCHN, self._rings.console_evtchn)
 
     def cleanup(self) -> None:
-        """Nothing: ``setup`` maps nothing."""
+        if self._memory is not None:
+            self._memory.close()
+
+
+CLEARED = hvm_params.CLEARED | {hvm_params.CONSOLE_PFN}

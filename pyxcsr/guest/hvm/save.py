@@ -1,18 +1,21 @@
-"""Saving and restoring HVM and PVH guests: the tables' entries.
-
-This release refuses them in ``setup``, before anything is touched.
-"""
+"""Saving HVM and PVH guests: the physmap belongs to Xen, so that pfn, gfn and what is mapped are one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Optional, final
 
-from pyxcsr.errors import NotSupported
+from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.errors import DeviceModelError, HypervisorError
+from pyxcsr.guest.hvm.following import PhysmapFollowing
+from pyxcsr.guest.hvm.limits import check_nr_gfns
+from pyxcsr.guest.hvm.pod import wait_until_populated
+from pyxcsr.guest.hvm.state import state_records
 from pyxcsr.guest.ops import Following, SaveContext, Write
+from pyxcsr.guest.x86 import policy_records
 from pyxcsr.hypervisor.interface import SaveHandle
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.records import Record
+from pyxcsr.stream.records import Record, frame
 
 
 @final
@@ -22,55 +25,73 @@ class HvmSaveOps:
     domain_type = DomainType.HVM
     p2m = None
     p2m_generation = 0
-
     suspend_first = True
+    """So that a save that is not live asks for its last gfn when that cannot change any more."""
 
     def __init__(self, context: SaveContext) -> None:
+        self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._domid = context.info.domid
+        self._live, self._report = context.options.live, context.report
+        self._device_model = context.options.device_model or DeviceModel()
+        self._tracking = False
+        self._nr_gfns = 0
+        self._save: Optional[SaveHandle] = None
 
     @property
     def nr_pfns(self) -> int:
-        raise self._unsupported()
-
-    def _unsupported(self) -> NotSupported:
-        return NotSupported(
-            f"domain {self._domid} is an HVM or PVH guest; this release saves PV guests only (xl save without "
-            "LIBXL_SAVE_HELPER saves it with the stock helper)",
-            domid=self._domid,
-        )
+        if not self._nr_gfns:
+            raise HypervisorError("the guest's gfns have not been counted", op="setup", errno=22)
+        return max(self._nr_gfns, self._save.nr_pfns) if self._save is not None else self._nr_gfns
 
     def check(self) -> None:
-        raise self._unsupported()
+        """Waits for a guest that is populated on demand: it must be over before it is suspended, or looked at."""
+        wait_until_populated(self._hv, self._domid, self._poll)
 
     def setup(self) -> None:
-        raise self._unsupported()
+        if self._live:
+            self._tracking = True  # an attempt may have succeeded although it failed here
+            self._device_model.track(True)
+        self._nr_gfns = check_nr_gfns(self._info, self._hv.nr_gpfns(self._domid))
+
+    def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
+        self._save = save
+        return PhysmapFollowing(self._hv, self._domid, save, self._poll, self._report)
 
     def static_data(self) -> Iterator[Record]:
-        raise self._unsupported()
+        return policy_records(self._hv, self._domid)
 
     def start_of_stream(self) -> Iterator[Record]:
-        raise self._unsupported()
+        """Nothing: there is no p2m that a receiver must be told of."""
+        return iter(())
 
     def start_of_checkpoint(self) -> Iterator[Record]:
         """Nothing: an HVM guest's checkpoint begins with its pages."""
         return iter(())
 
     def check_iteration(self) -> Iterator[Record]:
-        """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale."""
+        """Nothing to check: an HVM guest's p2m is Xen's own, so nothing that was mapped can go stale.
+
+        What changes of the physmap mean for pages that were sent is PhysmapFollowing's to find out.
+        """
         return iter(())
 
-    def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
-        raise self._unsupported()
-
     def rehearse(self) -> None:
-        raise self._unsupported()
+        for _ in state_records(self._hv, self._domid):
+            pass
 
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing: an HVM guest's pages are all that there is."""
         return iter(())
 
     def end_of_checkpoint(self) -> bytes:
-        raise self._unsupported()
+        return b"".join(map(frame, state_records(self._hv, self._domid)))
 
     def cleanup(self) -> None:
-        """Nothing: ``setup`` maps nothing."""
+        """The device model no longer tells of what it writes. Tried twice: it would go on doing so for ever."""
+        if not self._tracking:
+            return
+        self._tracking = False
+        try:
+            self._device_model.track(False)
+        except DeviceModelError:
+            self._device_model.track(False)

@@ -77,9 +77,13 @@ goes_on() {
     echo "no heartbeat beyond n=${n:-none}, or sweeps stand at ${sweeps:-none}, or not ${want:-1} vcpus"
     last_beat; xl list; return 1
 }
-start() { # start GUEST [SETTING...]
+start() { # start GUEST [SETTING...]: an HVM guest, which boots for minutes, as it was saved once
     g=$1; shift
-    needed "xl create $g" xl create "/lab/$g.cfg" "$@"
+    if [ -e "/lab/$g.xl" ]; then
+        needed "xl restore of /lab/$g.xl" env -u LIBXL_SAVE_HELPER xl restore "/lab/$g.xl"
+    else
+        needed "xl create $g" xl create "/lab/$g.cfg" "$@"
+    fi
     needed "heartbeat" goes_on
 }
 # forget: the guest's logs so far, so that an older image of it may count from its own beat

@@ -1,0 +1,17 @@
+"""What a saver needs of a guest's device model."""
+
+from __future__ import annotations
+
+
+class DeviceModel:
+    """The device model of one guest. A base for guests that have none: PV and PVH.
+
+    Xen's log-dirty mode sees what the guest writes, and what devices do that Xen emulates itself; a device model writes
+    through mappings of its own, and marks these pages dirty only if it is told to.
+    """
+
+    def track(self, on: bool) -> None:
+        """Has the device model tell Xen of the pages that it writes, from now on or no longer.
+
+        Called before log-dirty mode is enabled and after it is disabled, on every way out. Raises DeviceModelError.
+        """

@@ -1,0 +1,29 @@
+"""A device model that libxl speaks to: behind `xl`, QEMU's socket is libxl's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.errors import DeviceModelError
+
+
+class ThroughLibxl(DeviceModel):
+    """Asks libxl, whose answer is 0 if all is well. ``switch``: sends the domid and on or off, and returns the answer.
+
+    libxl answers for a PVH guest, too: it has nothing to do then.
+    """
+
+    def __init__(self, switch: Callable[[int, bool], int], domid: int) -> None:
+        self._switch, self._domid = switch, domid
+
+    def track(self, on: bool) -> None:
+        answer = self._switch(self._domid, on)
+        if answer:
+            raise DeviceModelError(
+                f"libxl could not have domain {self._domid}'s device model {'begin' if on else 'stop'} to tell which "
+                f"pages it writes (answer {answer}); its own messages say why",
+                domid=self._domid,
+                op="switch_qemu_logdirty",
+                answer=answer,
+            )

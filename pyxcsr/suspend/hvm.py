@@ -1,0 +1,129 @@
+"""Suspending HVM and PVH guests, and the device model with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Optional, Protocol
+
+from pyxcsr.devicemodel.qemu import Qemu
+from pyxcsr.errors import Cancelled, SuspendTimeout
+from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND, DomainInfo
+from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
+
+CALLBACK_IRQ, ACPI_S_STATE = 0, 14
+"""HVM_PARAM_*, public/hvm/params.h."""
+
+ATTEMPTS = 2
+_POLL = 0.001
+
+
+class HvmControl(DomainControl, Protocol):
+    """The part of a Hypervisor that is needed here."""
+
+    def hvm_param(self, domid: int, index: int, /) -> int:
+        """An HVM parameter."""
+
+    def domain_shutdown(self, domid: int, reason: int, /) -> None:
+        """Shuts the domain down, as if it had done so itself."""
+
+
+class ByXen(Suspend):
+    """Suspends a guest without asking it, as libxl does where the guest has no PV driver that could answer."""
+
+    def __init__(
+        self, hv: HvmControl, domid: int, timeout: float = 60.0, cancel: Optional[Callable[[], bool]] = None
+    ) -> None:
+        self._hv, self._domid, self._timeout, self._cancel = hv, domid, timeout, cancel
+        self._ours = False
+
+    def __call__(self) -> None:
+        if self._info().suspended:
+            return
+        self._hv.domain_shutdown(self._domid, SHUTDOWN_SUSPEND)
+        self._ours = True
+        until = time.monotonic() + self._timeout
+        while not self._info().suspended:
+            if time.monotonic() >= until:
+                raise SuspendTimeout(
+                    f"Xen has not suspended domain {self._domid} within {self._timeout:.0f} s",
+                    domid=self._domid,
+                    seconds=self._timeout,
+                    acknowledged=True,
+                )
+            time.sleep(_POLL)
+        if self._cancel is not None and self._cancel():  # asked now, when there is a suspended guest to be resumed
+            raise Cancelled(f"cancelled while domain {self._domid} was being suspended", domid=self._domid)
+
+    def resume(self) -> bool:
+        """Lets the domain go on if it was suspended here; returns whether it did."""
+        if not self._ours or not self._info().suspended:
+            return False
+        self._hv.domain_resume(self._domid)
+        self._ours = False
+        return True
+
+    def _info(self) -> DomainInfo:
+        return self._hv.domain_info(self._domid)
+
+
+class HvmSuspend(Suspend):
+    """Suspends an HVM guest, by its PV driver if it has one, and then stops its QEMU; ``resume`` has both go on.
+
+    ``qemu`` None: a PVH guest, which has no QEMU and always a driver. Whether an HVM guest has one it says itself,
+    when it runs, by a parameter: so it is asked when the guest is to be suspended, and not before.
+    """
+
+    def __init__(
+        self,
+        hv: HvmControl,
+        domid: int,
+        qemu: Optional[Qemu],
+        timeout: float = 60.0,
+        cancel: Optional[Callable[[], bool]] = None,
+    ) -> None:
+        self._hv, self._domid, self._qemu = hv, domid, qemu
+        self._by_driver = XenstoreSuspend(hv, domid, timeout=timeout, cancel=cancel)
+        self._by_xen = ByXen(hv, domid, timeout, cancel)
+        self._stopped = False
+
+    def check(self) -> None:
+        if self._qemu is not None:
+            self._qemu.check()
+        if self._has_driver():
+            self._by_driver.check()
+
+    def _has_driver(self) -> bool:
+        if self._qemu is None:
+            return True
+        param = self._hv.hvm_param
+        return param(self._domid, CALLBACK_IRQ) != 0 and param(self._domid, ACPI_S_STATE) == 0
+
+    def __call__(self) -> None:
+        if self._has_driver():
+            self._by_driver()
+        else:
+            self._by_xen()
+        if self._qemu is not None:
+            self._stopped = True  # an attempt may have succeeded although it failed here
+            self._qemu.stop()
+
+    def resume(self) -> bool:
+        """Lets the guest and its QEMU go on; returns whether the guest was suspended here. Raises DeviceModelError."""
+        try:
+            if self._stopped and self._qemu is not None:  # first, as libxl does it: the guest waits for its devices
+                self._go_on(self._qemu)
+                self._stopped = False
+        finally:
+            resumed = self._by_driver.resume() or self._by_xen.resume()
+        return resumed
+
+    def _go_on(self, qemu: Qemu) -> None:
+        for left in reversed(range(ATTEMPTS)):  # a guest whose devices stand still is lost to its users
+            try:
+                qemu.go_on()
+                return
+            except Exception:
+                if not left:
+                    raise
