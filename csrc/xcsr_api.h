@@ -36,7 +36,9 @@ enum xcsr_error_kind {
     XCSR_E_P2M,    /* a p2m frame is not the guest's: index, mfn */
     XCSR_E_INPUT,  /* reading the stream failed (err), or it ended (err ENODATA) */
     XCSR_E_STREAM, /* the stream says what cannot be: pfn, mfn, level, index, type */
-    XCSR_E_STATE   /* a vcpu's state is not the guest's own: index the vcpu, op the field, mfn its value */
+    XCSR_E_STATE,  /* a vcpu's state is not the guest's own: index the vcpu, op the field, mfn its value */
+    XCSR_E_CONTEXT /* the same in a stream: index, op; err ENOENT: pfn was not sent, EINVAL: it is no page of that level
+                      (type), ERANGE: the value, in mfn, cannot be */
 };
 
 typedef struct xcsr_error {
@@ -315,6 +317,8 @@ int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns);
 /* Takes the memory of pfns whose last entry says that they have none. Only after xcsr_restore_check_tables:
  * nothing refers to them. *given: pages taken back by Xen. */
 int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);
+/* A vcpu's vcpu_guest_context (x86_64) from pfns to frames, in place, and online. XCSR_E_CONTEXT: context is half done. */
+int xcsr_restore_context(xcsr_restore *r, uint32_t vcpu, void *context, size_t len);
 int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);
 /* Writes the p2m into the guest's own list: leaf_pfns[i] holds entries 512 * i and on. */
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves);

@@ -60,7 +60,7 @@ CORE_FILES: list[set[str]] = [
     {"restore/populate"},
     {"restore/localise"},
     {"restore/pages"},
-    {"restore/complete", "restore/lifetime"},
+    {"restore/complete", "restore/context", "restore/lifetime"},
 ]
 
 

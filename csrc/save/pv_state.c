@@ -1,6 +1,7 @@
 /* A PV guest's state besides its memory, as records: gathered in one go, because the guest is paused. */
 #include "xen/tsc.h"
 #include "xen/vcpu.h"
+#include "xen/vcpu_context.h"
 
 enum record { TSC_INFO = 0x08, SHARED_INFO = 0x07, VCPU_BASIC = 0x04, VCPU_EXTENDED = 0x05, VCPU_XSAVE = 0x06, VCPU_MSRS = 0x0c };
 

@@ -6,8 +6,5 @@
 
 int vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
 int vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
-/* Replaces a context's frames by pfns. -ERANGE, XCSR_E_STATE. */
-int vcpu_to_pfns(const xcsr_p2m *p, uint32_t vcpu, void *context);
-int vcpu_wrong(xcsr *h, uint32_t vcpu, const char *field, uint64_t value, const char *what); /* -ERANGE, XCSR_E_STATE */
 
 #endif

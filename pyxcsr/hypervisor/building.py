@@ -106,6 +106,13 @@ class Restore(Child):
             )
         self._backend._check(rc, **self._facts)
 
+    def context(self, vcpu: int, context: bytes, offset: int) -> bytes:
+        out = bytearray(context)
+        into = self._backend._ffi.from_buffer("char[]", out, require_writable=True)
+        rc = self._backend._lib.xcsr_restore_context(self._live(), vcpu, into, len(out))
+        self._backend._check(rc, offset=offset)
+        return bytes(out)
+
     def cut(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_restore_cut, nr_pfns)
 

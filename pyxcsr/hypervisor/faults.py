@@ -10,6 +10,7 @@ from pyxcsr.errors import (
     DomainNotFound,
     GuestStateError,
     HypervisorError,
+    IncompleteStream,
     InputError,
     LogDirtyUnsupported,
     OutputError,
@@ -28,7 +29,7 @@ OTHER_PROCESS = 10001
 OTHER_THREAD = 10002
 
 # enum xcsr_error_kind; a test compares them
-E_OUTPUT, E_PTE, E_PAGE, E_P2M, E_INPUT, E_STREAM, E_STATE = 2, 3, 4, 5, 6, 7, 8
+E_OUTPUT, E_PTE, E_PAGE, E_P2M, E_INPUT, E_STREAM, E_STATE, E_CONTEXT = 2, 3, 4, 5, 6, 7, 8, 9
 
 OPENING = ("xc_interface_open", "xenforeignmemory_open", "xs_open")
 ENABLE = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
@@ -99,10 +100,24 @@ def exception(
     if kind == E_STATE:
         vcpu, mfn = record["index"], record["mfn"]
         return GuestStateError(text, field=f"vcpu{vcpu}.{op}", value=mfn, vcpu=vcpu, mfn=mfn, **facts)
+    if kind == E_CONTEXT:
+        return _context_error(code, op, text, record, facts)
     if kind == E_STREAM:
         place: dict[str, Any] = {"offset": 0, "record": op, **record, **facts}
         return StreamError(f"{op} at offset {place['offset']}: {text}", **place)
     return _call_error(op, code, text, facts)
+
+
+def _context_error(code: int, op: str, text: str, record: dict[str, int], facts: dict[str, Any]) -> XcsrError:
+    """Of a vcpu's context in a stream: see XCSR_E_CONTEXT."""
+    if code == errno.ERANGE:
+        place: dict[str, Any] = {"offset": 0, "record": "X86_PV_VCPU_BASIC", "field": op, **facts}
+        return StreamError(text, value=record["mfn"], **place)
+    field, pfn = f"vcpu{record['index']}.{op}", record["pfn"]
+    where: dict[str, Any] = {"offset": 0, "record": "END", "pfn": pfn, "field": field, **facts}
+    if code == errno.ENOENT:
+        return IncompleteStream(f"the stream is incomplete: {text}", missing=1, **where)
+    return StreamError(text, type=record["type"], **where)
 
 
 def _input_error(code: int, text: str, facts: dict[str, Any]) -> XcsrError:

@@ -113,6 +113,7 @@ def test_kinds_and_codes_are_those_of_the_header() -> None:
     lib = pyxcsr._stub.lib
     assert (faults.E_OUTPUT, faults.E_PTE) == (lib.XCSR_E_OUTPUT, lib.XCSR_E_PTE)
     assert (faults.E_PAGE, faults.E_P2M) == (lib.XCSR_E_PAGE, lib.XCSR_E_P2M)
+    assert faults.E_CONTEXT == lib.XCSR_E_CONTEXT
     assert (faults.E_INPUT, faults.E_STREAM, faults.E_STATE) == (lib.XCSR_E_INPUT, lib.XCSR_E_STREAM, lib.XCSR_E_STATE)
     assert (faults.OTHER_PROCESS, faults.OTHER_THREAD) == (lib.XCSR_OTHER_PROCESS, lib.XCSR_OTHER_THREAD)
 

@@ -1,6 +1,6 @@
-"""Where a vcpu's context names frames.
+"""What Python has to know of a vcpu's context: its size, and where vcpu 0 names start_info. The rest is C's.
 
-Offsets are those of struct vcpu_guest_context for x86_64 (xen/include/public/arch-x86/xen.h); a test compares
+They are those of struct vcpu_guest_context for x86_64 (xen/include/public/arch-x86/xen.h); a test compares
 them with the compiler's.
 """
 
@@ -8,10 +8,3 @@ from __future__ import annotations
 
 SIZE = 5168
 RDX = 616
-GDT_FRAMES = 4832
-GDT_ENTS = 4960
-CTRLREG = 4984
-
-GDT_PER_FRAME = 512
-MAX_GDT_ENTS = 7168
-"""FIRST_RESERVED_GDT_ENTRY: beyond are Xen's own."""

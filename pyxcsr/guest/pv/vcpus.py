@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from pyxcsr.errors import IncompleteStream, StreamError
-from pyxcsr.frames import PAGE_SHIFT, PageType
-from pyxcsr.guest.pv.vcpu_context import CTRLREG, GDT_ENTS, GDT_FRAMES, GDT_PER_FRAME, MAX_GDT_ENTS, RDX, SIZE
+from pyxcsr.guest.pv.vcpu_context import RDX, SIZE
 from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
 from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuMsrs, VcpuXsave
-
-FLAGS = 512
-VGCF_ONLINE = 1 << 5
 
 _U64 = struct.Struct("<Q")
 
@@ -63,35 +59,7 @@ class Localiser:
 
     def context(self, vcpu: int, blob: bytes) -> bytes:
         """A context in mfns. Raises StreamError, IncompleteStream."""
-        out = bytearray(blob)
-        if vcpu == 0:
-            self._replace(out, RDX, "vcpu0.rdx (start_info)")
-        (ents,) = _U64.unpack_from(out, GDT_ENTS)
-        if ents > MAX_GDT_ENTS:
-            raise StreamError(
-                f"vcpu{vcpu}.gdt_ents is {ents}; at most {MAX_GDT_ENTS} are the guest's",
-                offset=self._offset,
-                record="X86_PV_VCPU_BASIC",
-                field="gdt_ents",
-                value=ents,
-            )
-        for i in range(-(-ents // GDT_PER_FRAME)):
-            self._replace(out, GDT_FRAMES + 8 * i, f"vcpu{vcpu}.gdt_frames[{i}]")
-        self._base(out, 3, vcpu)
-        if _U64.unpack_from(out, CTRLREG + 8)[0] & 1:
-            self._base(out, 1, vcpu)
-        (flags,) = _U64.unpack_from(out, FLAGS)
-        _U64.pack_into(out, FLAGS, flags | VGCF_ONLINE)
-        return bytes(out)
-
-    def _replace(self, out: bytearray, at: int, field: str) -> None:
-        _U64.pack_into(out, at, self.frame(_U64.unpack_from(out, at)[0], field))
-
-    def _base(self, out: bytearray, register: int, vcpu: int) -> None:
-        at = CTRLREG + 8 * register
-        pfn = _U64.unpack_from(out, at)[0] >> PAGE_SHIFT
-        mfn = self.frame(pfn, f"vcpu{vcpu}.ctrlreg[{register}]", PageType.L4TAB.level)
-        _U64.pack_into(out, at, mfn << PAGE_SHIFT)
+        return self._memory.context(vcpu, blob, self._offset)
 
 
 class HeldVcpus:

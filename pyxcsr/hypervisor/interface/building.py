@@ -47,6 +47,13 @@ class RestoreHandle(Protocol):
     def check_tables(self, offset: int) -> None:
         """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
 
+    def context(self, vcpu: int, context: bytes, offset: int) -> bytes:
+        """A PV vcpu's context (vcpu_guest_context, x86_64) with frames instead of pfns, and online.
+
+        ``offset``: for messages. Raises IncompleteStream (pfn, field) where it names a pfn that the stream did not
+        contain, StreamError (field, and pfn with type, or value) where it names a page of the wrong type, or too many.
+        """
+
     def cut(self, nr_pfns: int) -> None:
         """The guest has so many pfns and no more: what was sent of others counts as gone."""
 
