@@ -9,7 +9,9 @@
 #include <xen/xen.h>
 #include <xen/domctl.h>
 #include <xen/sched.h>
+#include <xen/memory.h>
 #include <xen/version.h>
+#include <xen/hvm/params.h>
 
 #include "xentoollog.h"
 
@@ -126,6 +128,7 @@ int xc_domctl(xc_interface *xch, struct xen_domctl *domctl);
 int xc_domain_getinfolist(xc_interface *xch, uint32_t first_domain, unsigned int max_domains,
                           xc_domaininfo_t *info);
 int xc_domain_get_guest_width(xc_interface *xch, uint32_t domid, unsigned int *guest_width);
+int xc_domain_maximum_gpfn(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns);
 int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns);
 int xc_domain_get_tsc_info(xc_interface *xch, uint32_t domid, uint32_t *tsc_mode,
                            uint64_t *elapsed_nsec, uint32_t *gtsc_khz, uint32_t *incarnation);
@@ -142,8 +145,17 @@ int xc_machphys_mfn_list(xc_interface *xch, unsigned long max_extents, xen_pfn_t
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                      unsigned int extent_order, unsigned int mem_flags,
                                      xen_pfn_t *extent_start);
+int xc_domain_populate_physmap(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                               unsigned int extent_order, unsigned int mem_flags,
+                               xen_pfn_t *extent_start);
+int xc_domain_decrease_reservation(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                                   unsigned int extent_order, xen_pfn_t *extent_start);
 int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                          unsigned int extent_order, xen_pfn_t *extent_start);
+int xc_domain_get_pod_target(xc_interface *xch, uint32_t domid, uint64_t *tot_pages,
+                             uint64_t *pod_cache_pages, uint64_t *pod_entries);
+int xc_domain_set_pod_target(xc_interface *xch, uint32_t domid, uint64_t target_pages,
+                             uint64_t *tot_pages, uint64_t *pod_cache_pages, uint64_t *pod_entries);
 int xc_mmuext_op(xc_interface *xch, struct mmuext_op *op, unsigned int nr_ops, uint32_t dom);
 
 int xc_domain_get_pod_target(xc_interface *xch, uint32_t domid, uint64_t *tot_pages,
@@ -163,6 +175,12 @@ int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned int sop, unsig
 long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int sop,
                               xc_hypercall_buffer_t *dirty_bitmap, unsigned long pages,
                               unsigned int mode, xc_shadow_op_stats_t *stats);
+
+int xc_hvm_param_set(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t value);
+int xc_hvm_param_get(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t *value);
+/* get: returns the size, or -1; with no buffer, how much room is enough. set: 0 or -1. */
+int xc_domain_hvm_getcontext(xc_interface *xch, uint32_t domid, uint8_t *ctxt_buf, uint32_t size);
+int xc_domain_hvm_setcontext(xc_interface *xch, uint32_t domid, uint8_t *hvm_ctxt, uint32_t size);
 
 int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinfo_t *info);
 int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu,

@@ -16,6 +16,8 @@ char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, u
 void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned int *len);
 bool xs_write(struct xs_handle *h, xs_transaction_t t, const char *path, const void *data,
               unsigned int len);
+/* The names below a node: an array that the caller frees with one free(). */
+char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned int *num);
 xs_transaction_t xs_transaction_start(struct xs_handle *h);
 bool xs_transaction_end(struct xs_handle *h, xs_transaction_t t, bool abort);
 bool xs_resume_domain(struct xs_handle *h, unsigned int domid);

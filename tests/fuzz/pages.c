@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     xcsr_error why;
     if (size < 2)
         return 0;
-    int domid = stub_create_empty(PAGES, 1, "");
+    int domid = stub_create_empty(STUB_PV64, PAGES, 1, "");
     int fd = memfd_create("stream", 0);
     if (domid < 0 || fd < 0 || write(fd, data + 2, size - 2) < 0)
         abort();

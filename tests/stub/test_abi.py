@@ -71,6 +71,32 @@ STRUCTS = {
     ),
     "start_info_x86_64_t": "nr_pages store_mfn console.domU.mfn nr_p2m_frames",
     "start_info_any_t": "x64 s",
+    "struct hvm_save_descriptor": "typecode instance length",
+    "struct hvm_save_header": "magic version changeset cpuid gtsc_khz",
+    "struct hvm_hw_cpu": (
+        "fpu_regs rax rsp r8 r15 rip rflags cr0 cr2 cr3 cr4 dr0 dr7 cs_sel ldtr_sel cs_limit gdtr_limit cs_base "
+        "gs_base gdtr_base cs_arbytes ldtr_arbytes sysenter_cs shadow_gs msr_flags msr_lstar msr_efer msr_tsc_aux "
+        "tsc pending_event error_code flags"
+    ),
+    "struct hvm_hw_vpic": "irr irq_base elcr int_output",
+    "struct hvm_hw_vioapic": "base_address ioregsel id redirtbl",
+    "struct hvm_hw_lapic": "apic_base_msr disabled timer_divisor tdt_msr",
+    "struct hvm_hw_lapic_regs": "data",
+    "struct hvm_hw_pci_irqs": "i pad",
+    "struct hvm_hw_isa_irqs": "i pad",
+    "struct hvm_hw_pci_link": "route",
+    "struct hvm_hw_pit": "channels speaker_data_on",
+    "struct hvm_hw_rtc": "cmos_data cmos_index rtc_offset",
+    "struct hvm_hw_hpet": "capability config isr mc64 timers period",
+    "struct hvm_hw_pmtimer": "tmr_val pm1a_sts pm1a_en",
+    "struct hvm_hw_mtrr": "msr_pat_cr msr_mtrr_var msr_mtrr_fixed msr_mtrr_cap msr_mtrr_def_type",
+    "struct hvm_viridian_domain_context": "hypercall_gpa guest_os_id time_ref_count reference_tsc",
+    "struct hvm_viridian_vcpu_context": "vp_assist_msr simp_msr sint_msr stimer_config_msr stimer_count_msr",
+    "struct hvm_hw_cpu_xsave": "xfeature_mask xcr0 xcr0_accum save_area save_area.xsave_hdr",
+    "struct hvm_vmce_vcpu": "caps mci_ctl2_bank0 mci_ctl2_bank1 mcg_ext_ctl",
+    "struct hvm_tsc_adjust": "tsc_adjust",
+    "struct hvm_msr": "count",
+    "struct hvm_one_msr": "index val",
     "xen_pfn_t": "",
     "domid_t": "",
     "xen_domain_handle_t": "",
@@ -102,6 +128,33 @@ SIF_VIRT_P2M_4TOOLS VGCF_i387_valid VGCF_in_kernel VGCF_failsafe_disables_events
 VGCF_syscall_disables_events VGCF_online VGCF_in_syscall XENVER_version XENVER_extraversion
 XENVER_capabilities XBT_NULL MMUEXT_PIN_L1_TABLE MMUEXT_PIN_L2_TABLE MMUEXT_PIN_L3_TABLE
 MMUEXT_PIN_L4_TABLE MMUEXT_UNPIN_TABLE xen_pfn_to_cr3(0x12345) xen_cr3_to_pfn(0x12345678)
+HVM_PARAM_CALLBACK_IRQ HVM_PARAM_CALLBACK_TYPE_GSI HVM_PARAM_CALLBACK_TYPE_PCI_INTX
+HVM_PARAM_CALLBACK_TYPE_VECTOR HVM_PARAM_STORE_PFN HVM_PARAM_STORE_EVTCHN HVM_PARAM_IOREQ_PFN
+HVM_PARAM_BUFIOREQ_PFN HVM_PARAM_CONSOLE_PFN HVM_PARAM_CONSOLE_EVTCHN HVM_PARAM_VIRIDIAN HVMPV_base_freq
+HVMPV_no_freq HVMPV_time_ref_count HVMPV_reference_tsc HVMPV_hcall_remote_tlb_flush HVMPV_apic_assist
+HVMPV_crash_ctl HVMPV_synic HVMPV_stimer HVMPV_hcall_ipi HVMPV_ex_processor_masks HVMPV_no_vp_limit
+HVMPV_cpu_hotplug HVMPV_feature_mask HVM_PARAM_TIMER_MODE HVMPTM_delay_for_missed_ticks
+HVMPTM_no_delay_for_missed_ticks HVMPTM_no_missed_ticks_pending HVMPTM_one_missed_tick_pending
+HVM_PARAM_HPET_ENABLED HVM_PARAM_IDENT_PT HVM_PARAM_ACPI_S_STATE HVM_PARAM_VM86_TSS HVM_PARAM_VPT_ALIGN
+HVM_PARAM_ACPI_IOPORTS_LOCATION HVM_PARAM_PAGING_RING_PFN HVM_PARAM_MONITOR_RING_PFN
+HVM_PARAM_SHARING_RING_PFN HVM_PARAM_TRIPLE_FAULT_REASON HVM_PARAM_IOREQ_SERVER_PFN
+HVM_PARAM_NR_IOREQ_SERVER_PAGES HVM_PARAM_VM_GENERATION_ID_ADDR HVM_PARAM_ALTP2M HVM_PARAM_X87_FIP_WIDTH
+HVM_PARAM_VM86_TSS_SIZED HVM_PARAM_MCA_CAP XEN_HVM_MCA_CAP_MASK HVM_NR_PARAMS HVM_PARAM_PAE_ENABLED
+HVM_PARAM_DM_DOMAIN HVM_PARAM_MEMORY_EVENT_CR0 HVM_PARAM_MEMORY_EVENT_CR3 HVM_PARAM_MEMORY_EVENT_CR4
+HVM_PARAM_MEMORY_EVENT_INT3 HVM_PARAM_NESTEDHVM HVM_PARAM_MEMORY_EVENT_SINGLE_STEP
+HVM_PARAM_BUFIOREQ_EVTCHN HVM_PARAM_MEMORY_EVENT_MSR XENMEMF_populate_on_demand HVM_FILE_MAGIC
+HVM_FILE_VERSION CPU_XSAVE_CODE CPU_MSR_CODE HVM_SAVE_CODE_MAX XEN_X86_FPU_INITIALISED VIOAPIC_NUM_PINS
+RTC_CMOS_SIZE HPET_TIMER_NUM MTRR_VCNT NUM_FIXED_MSR HVM_SAVE_CODE(END) HVM_SAVE_LENGTH(END)
+HVM_SAVE_CODE(HEADER) HVM_SAVE_LENGTH(HEADER) HVM_SAVE_CODE(CPU) HVM_SAVE_LENGTH(CPU) HVM_SAVE_CODE(PIC)
+HVM_SAVE_LENGTH(PIC) HVM_SAVE_CODE(IOAPIC) HVM_SAVE_LENGTH(IOAPIC) HVM_SAVE_CODE(LAPIC)
+HVM_SAVE_LENGTH(LAPIC) HVM_SAVE_CODE(LAPIC_REGS) HVM_SAVE_LENGTH(LAPIC_REGS) HVM_SAVE_CODE(PCI_IRQ)
+HVM_SAVE_LENGTH(PCI_IRQ) HVM_SAVE_CODE(ISA_IRQ) HVM_SAVE_LENGTH(ISA_IRQ) HVM_SAVE_CODE(PCI_LINK)
+HVM_SAVE_LENGTH(PCI_LINK) HVM_SAVE_CODE(PIT) HVM_SAVE_LENGTH(PIT) HVM_SAVE_CODE(RTC)
+HVM_SAVE_LENGTH(RTC) HVM_SAVE_CODE(HPET) HVM_SAVE_LENGTH(HPET) HVM_SAVE_CODE(PMTIMER)
+HVM_SAVE_LENGTH(PMTIMER) HVM_SAVE_CODE(MTRR) HVM_SAVE_LENGTH(MTRR) HVM_SAVE_CODE(VIRIDIAN_DOMAIN)
+HVM_SAVE_LENGTH(VIRIDIAN_DOMAIN) HVM_SAVE_CODE(VIRIDIAN_VCPU) HVM_SAVE_LENGTH(VIRIDIAN_VCPU)
+HVM_SAVE_CODE(VMCE_VCPU) HVM_SAVE_LENGTH(VMCE_VCPU) HVM_SAVE_CODE(TSC_ADJUST)
+HVM_SAVE_LENGTH(TSC_ADJUST)
 """
 
 FUNCTIONS = """
@@ -115,7 +168,9 @@ xc__hypercall_buffer_free_pages xenforeignmemory_open xenforeignmemory_close xen
 xenforeignmemory_unmap xs_open xs_close xs_read xs_write xs_transaction_start xs_transaction_end
 xs_resume_domain xc_domain_populate_physmap_exact xc_mmuext_op xc_vcpu_setcontext
 xc_domain_set_tsc_info xc_set_domain_cpu_policy xc_dom_gnttab_seed
-xc_domain_decrease_reservation_exact
+xc_domain_decrease_reservation_exact xc_domain_populate_physmap xc_domain_decrease_reservation
+xc_domain_get_pod_target xc_domain_set_pod_target xc_hvm_param_set xc_hvm_param_get xc_domain_hvm_getcontext
+xc_domain_hvm_setcontext xc_domain_maximum_gpfn xs_directory
 """
 
 MACROS = """
@@ -207,4 +262,4 @@ def test_same_prototypes(tmp_path: Path) -> None:
 
 def prototypes(text: str) -> dict[str, str]:
     """The function declarations of a header, by name: they begin a line, and no macro does."""
-    return {x[1]: x[0] for x in re.finditer(r"^[a-z][\w ]*[ *](x[cse]\w+)\([^;{]*\);$", text, re.M)}
+    return {x[1]: x[0] for x in re.finditer(r"^[a-z][\w ]*[ *]+(x[cse]\w+)\([^;{]*\);$", text, re.M)}

@@ -3,6 +3,7 @@
 #define XCSR_ABI_XEN_DOMCTL_H
 
 #include "xen.h"
+#include "hvm/save.h"
 
 #define XEN_DOMCTL_INTERFACE_VERSION 0x15U
 
@@ -75,10 +76,6 @@ struct xen_domctl_getvcpuinfo {
     uint8_t online, blocked, running;
     uint64_aligned_t cpu_time;
     uint32_t cpu;
-};
-
-struct hvm_vmce_vcpu {
-    uint64_t caps, mci_ctl2_bank0, mci_ctl2_bank1, mcg_ext_ctl;
 };
 
 struct xen_domctl_ext_vcpucontext {

@@ -1,6 +1,7 @@
 /* Whether a guest as it is described can be. */
 #include "stub/kernel/config.h"
 #include "stub/machine/base.h"
+#include "stub/kernel/hvm/layout.h"
 #include "stub/machine/vcpu.h"
 
 #define MIN_PAGES       256UL
@@ -53,4 +54,24 @@ int st_config_check(const stub_guest_config *c)
         return st_error(EINVAL, "the three-level tree ends at 512 GiB");
     rc = check_counts(c);
     return rc ? rc : check_p2m_range(c);
+}
+
+/* What goes beyond the end of a physmap, or of the machine, is refused when the guest is built. */
+int st_config_check_hvm(const stub_guest_config *c, const stub_hvm_config *hvm)
+{
+    uint64_t pages = st_layout_pages(c, hvm);
+
+    if (c->pages < MIN_PAGES || c->pages > ST_MAX_SPAN / 2)
+        return st_error(EINVAL, "pages: at least %lu", MIN_PAGES);
+    if (hvm->pod > c->pages / 2 || hvm->pod_cache > hvm->pod)
+        return st_error(EINVAL, "at most half of the memory is populated on demand, from as many pages");
+    if (c->max_pages < pages - (hvm->pod - hvm->pod_cache))
+        return st_error(EINVAL, "max_pages: at least the guest's %lu pages", (unsigned long)pages);
+    if (!(c->holes >= 0 && c->holes < 1))
+        return st_error(EINVAL, "holes: a share from 0 to below 1");
+    if (c->suspend > STUB_SUSPEND_ACK_ONLY)
+        return st_error(EINVAL, "unknown suspend kind");
+    if (hvm->vram > ST_MAX_VRAM || (!hvm->device_model && (hvm->vram || hvm->devmodel)))
+        return st_error(EINVAL, "vram: at most %lu pages, and only with a device model", ST_MAX_VRAM);
+    return check_counts(c);
 }

@@ -5,5 +5,6 @@
 #include "stub/kernel/described.h"
 
 int st_config_check(const stub_guest_config *config);
+int st_config_check_hvm(const stub_guest_config *config, const stub_hvm_config *hvm);
 
 #endif

@@ -35,7 +35,7 @@ typedef struct {
     uint64_t rate;              /* writer thread: writes a second; 0: no thread */
     uint32_t vcpus;             /* 1 to 64, online and offline */
     uint32_t writes;            /* data writes a tick */
-    uint32_t pt_updates;        /* page-table updates a tick */
+    uint32_t pt_updates;        /* page-table updates a tick; of HVM and PVH: pages that leave or come back */
     uint32_t msrs;              /* MSRs a vcpu has state in, at most 8 */
     uint32_t xsave;             /* bytes of a vcpu's extended state, 0: no XSAVE */
     uint32_t ack_polls;         /* calls until the guest acknowledges control/shutdown */
@@ -48,5 +48,17 @@ typedef struct {
     bool unfilled;              /* data pages hold whatever their frames do */
     char name[64];              /* /local/domain/ID/name; empty: "stub-ID" */
 } stub_guest_config;
+
+typedef struct {
+    uint64_t vram;              /* pages of video memory, with a device model */
+    uint64_t pod;               /* pages of the memory that are populated on demand: its last ones */
+    uint64_t pod_cache;         /* pages that Xen has for them */
+    uint32_t devmodel;          /* writes of the device model a tick */
+    bool device_model;          /* HVM; else PVH */
+    bool pv_drivers;            /* it looks at control/shutdown; PVH always does */
+    bool asleep;                /* ACPI S3 */
+    bool viridian;
+    bool devmodel_goes_on;      /* the device model writes until it is stopped, whatever the guest does */
+} stub_hvm_config;
 
 #endif

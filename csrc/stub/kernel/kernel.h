@@ -14,12 +14,32 @@
 
 struct st_transient { uint64_t table_pfn, index, old; };
 
+/* What a kernel of one kind does in its own way. */
+struct st_guest_kind {
+    int (*start)(struct st_domain *d);          /* finds itself in a restored domain's memory, and runs */
+    void (*registers)(struct st_domain *d);     /* a turn's change of registers */
+    void (*update)(struct st_domain *d);        /* one change of its own besides data: PV's page tables */
+    void (*before_suspend)(struct st_domain *d);
+    void (*after_resume)(struct st_domain *d);
+    void (*worked)(struct st_domain *d);        /* after some work, if not NULL */
+    void (*devices)(struct st_domain *d);       /* a turn of its device model, if not NULL */
+    void (*lose_page)(struct st_domain *d, uint64_t pfn); /* a data page gets another use; NULL: nothing to do */
+    int (*balloon_out)(struct st_domain *d, uint64_t pfn);
+    int (*balloon_in)(struct st_domain *d, uint64_t pfn, uint64_t mfn); /* ST_NONE: any frame */
+};
+
 enum st_suspend_step { ST_STEP_NONE = 0, ST_STEP_ASKED, ST_STEP_ACKED };
 
 struct st_kernel {
+    const struct st_guest_kind *kind;
     stub_guest_config config;
+    stub_hvm_config hvm;                /* of HVM and PVH only */
     struct st_rng rng;
     uint64_t writes, pt_updates;
+    struct st_rng dm_rng;
+    uint64_t dm_writes;                 /* of the device model */
+    bool dm_stopped;
+    bool prepared;                      /* of HVM: its PV drivers have let go of what they had */
     enum st_suspend_step step;
     uint32_t polls;
     pthread_t writer;

@@ -1,10 +1,21 @@
 /* Pages of a guest: what its kernel uses them for, what is in them. */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/process.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/rng.h"
+
+#define HOLE_RUN       4UL                      /* pfns: holes come in such runs */
+#define FIRST_HOLE_PFN 16UL
+
+bool st_is_hole(const struct st_domain *d, uint64_t pfn)
+{
+    uint64_t limit = (uint64_t)(d->kernel->config.holes * 4294967296.0);
+
+    if (pfn < FIRST_HOLE_PFN || !limit)
+        return false;
+    return (st_hash(d->kernel->config.seed ^ 0x686f6c65, pfn / HOLE_RUN) & 0xffffffff) < limit;
+}
 
 static bool is_data(const struct st_domain *d, uint64_t pfn)
 {
@@ -63,8 +74,8 @@ int st_take_data(struct st_domain *d, enum st_kind kind, uint64_t *pfn)
 {
     if (d->kernel->config.packed && !d->built ? next_data(d, pfn) : any_data(d, pfn))
         return st_error(ENOMEM, "the guest has no data page left to use for its tables");
-    if (d->built)
-        st_user_unmap(d, *pfn);
+    if (d->built && d->kernel->kind->lose_page)
+        d->kernel->kind->lose_page(d, *pfn);
     st.frames[d->truth[*pfn]].kind = (uint8_t)kind;
     return 0;
 }
@@ -74,6 +85,16 @@ void st_fill_data(struct st_domain *d, uint64_t pfn)
 {
     uint64_t *page = st_guest_page(d, pfn);
     uint64_t mark = st_hash(d->kernel->config.seed ^ ((uint64_t)d->id << 48), pfn);
+
+    for (unsigned i = 0; i < ST_ENTRIES; i++)
+        page[i] = mark + i;
+}
+
+/* What another owner left there. Like Xen's scrubbing it is nobody's write: it is in no dirty bitmap. */
+void st_fill_anew(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t *page = st_guest_page(d, pfn);
+    uint64_t mark = st_hash(d->kernel->config.seed ^ ((uint64_t)d->id << 48), pfn ^ ++d->kernel->ballooned << 40);
 
     for (unsigned i = 0; i < ST_ENTRIES; i++)
         page[i] = mark + i;

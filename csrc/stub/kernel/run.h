@@ -5,7 +5,9 @@
 #include "stub/machine/domain.h"
 
 void st_guest_tick(struct st_domain *d);
-void st_guest_work(struct st_domain *d, uint32_t writes, uint32_t pt_updates);
+/* A turn of its device model, where that writes in step. */
+void st_guest_devices(struct st_domain *d);
+void st_guest_work(struct st_domain *d, uint32_t writes, uint32_t updates);
 void st_guest_before_suspend(struct st_domain *d);
 void st_guest_after_resume(struct st_domain *d);
 

@@ -27,6 +27,8 @@ static bool writer_turn(struct st_domain *d, uint64_t *owed)
     go_on = !d->kernel->stop_writer;
     if (go_on && st_domain_running(d))
         st_guest_work(d, writes, d->kernel->config.pt_updates);
+    if (go_on && d->kernel->kind->devices)
+        d->kernel->kind->devices(d);
     st_unlock();
     *owed -= writes;
     return go_on;

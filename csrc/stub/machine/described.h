@@ -17,6 +17,8 @@ typedef struct {
     bool force;             /* drop live foreign mappings instead of refusing with EBUSY */
     bool window;            /* for benchmarks: mappings that cost next to nothing (window.c); seed 0: frames in order */
     uint64_t backed;        /* frames from here on share a little memory between them; 0: none do */
+    bool physmap_dirty;     /* a gfn that comes is dirty, as since Xen 4.22 */
+    bool scattered;         /* HVM guests get no superpages: populating with an order above 0 gives none */
 } stub_machine_config;
 
 typedef struct {

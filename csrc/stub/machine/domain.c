@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/foreign.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/policy.h"
 #include "stub/machine/rng.h"
@@ -61,6 +62,7 @@ void st_domain_free(struct st_domain *d)
     if (d->hooks)
         d->hooks->free(d);
     st_vcpus_free(d);
+    st_hvm_free(d);
     st_policy_free(d);
     free(d);
 }
@@ -183,7 +185,8 @@ int st_domain_store_nodes(struct st_domain *d, uint64_t target_pages)
     rc = rc ? rc : store_node(d, "domid", text);
     snprintf(text, sizeof(text), "%lu", (unsigned long)(target_pages * 4));
     rc = rc ? rc : store_node(d, "memory/target", text);
-    rc = rc ? rc : store_node(d, "control/feature-suspend", "1");
+    if (!d->hv)
+        rc = rc ? rc : store_node(d, "control/feature-suspend", "1");
     return rc ? rc : store_node(d, "control/shutdown", "");
 }
 
@@ -210,6 +213,8 @@ static void give_frames_back(struct st_domain *d)
 {
     while (d->nr_mem)
         st_remove_memory(d, d->mem[d->nr_mem - 1]);
+    if (d->hv)
+        st_hvm_give_back(d);
     if (d->shared_info_mfn)
         st_frame_free(d->shared_info_mfn);
 }
@@ -226,9 +231,12 @@ void st_domain_remove(struct st_domain *d)
     st_machine_idle();
 }
 
-static int make_empty(struct st_domain *d, uint64_t max_pages)
+static int make_empty(struct st_domain *d, enum st_domain_kind kind, uint64_t max_pages)
 {
-    int rc;
+    int rc = kind == ST_PV ? 0 : st_hvm_alloc(d, kind == ST_HVM);
+
+    if (rc)
+        return rc;
 
     d->max_pages = max_pages;
     d->pause_count = 1;
@@ -239,7 +247,7 @@ static int make_empty(struct st_domain *d, uint64_t max_pages)
 }
 
 /* As Xen and a toolstack have made it when the restoring begins. */
-int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result)
+int st_domain_empty(enum st_domain_kind kind, uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result)
 {
     struct st_domain *d;
     int rc;
@@ -256,7 +264,7 @@ int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct
     d->nr_vcpus = vcpus;
     strcpy(d->name, name);
     st_domain_enlist(d);
-    rc = make_empty(d, max_pages);
+    rc = make_empty(d, kind, max_pages);
     if (rc)
         st_domain_remove(d);
     *result = rc ? NULL : d;
@@ -308,11 +316,20 @@ int st_domain_shut_down(struct st_domain *d, int reason)
     return 0;
 }
 
+/* What the suspend call returns to the guest's driver; an HVM guest without one made no such call. */
+static void set_return_code(struct st_domain *d, int fast)
+{
+    if (!d->hv)
+        d->vcpu[0].context.user_regs.rax = fast ? 1 : 0;
+    else if (fast && d->hv->params[HVM_PARAM_CALLBACK_IRQ] && st_hvm_cpu(d, 0))
+        st_hvm_cpu(d, 0)->rax = 1;
+}
+
 int st_domain_resume(struct st_domain *d, int fast)
 {
     if (!d->shutdown || d->shutdown_reason != SHUTDOWN_suspend)
         return -EINVAL;
-    d->vcpu[0].context.user_regs.rax = fast ? 1 : 0;
+    set_return_code(d, fast);
     d->shutdown = false;
     if (d->built)
         d->hooks->after_resume(d);
@@ -334,10 +351,12 @@ int st_domain_unpause(struct st_domain *d)
 
 void st_domain_tick(struct st_domain *d)
 {
-    if (!st_domain_running(d))
-        return;
-    d->ticks++;
-    d->hooks->tick(d);
+    if (st_domain_running(d)) {
+        d->ticks++;
+        d->hooks->tick(d);
+    }
+    if (d->hooks && d->built && !d->dying)
+        d->hooks->devices(d);
 }
 
 void st_domains_tick(void)

@@ -10,6 +10,7 @@
 
 struct st_domain;
 struct st_vcpu;
+struct st_hvm;
 struct st_kernel;                       /* the guest's own (stub/kernel/): the machine does not look into it */
 
 /*
@@ -18,6 +19,7 @@ struct st_kernel;                       /* the guest's own (stub/kernel/): the m
  */
 struct st_hooks {
     void (*tick)(struct st_domain *d);          /* a turn of a domain that runs */
+    void (*devices)(struct st_domain *d);       /* a turn of its device model, whether it runs or not */
     int (*start)(struct st_domain *d);          /* the first unpause with a context; an error: it crashes */
     void (*after_resume)(struct st_domain *d);
     void (*stop)(struct st_domain *d);          /* its threads end; lets go of the lock for a moment */
@@ -54,7 +56,8 @@ struct st_domain {
     uint64_t *mem;                      /* pfns with memory, in no order */
     uint64_t nr_mem, max_pages;
     uint64_t shared_info_mfn;
-    bool hvm;                           /* what is reported, for tests of refusals */
+    struct st_hvm *hv;                  /* of HVM and PVH only */
+    bool hvm;                           /* what is reported; a test may say so of a PV guest */
     unsigned width;
     int64_t tot_pages_bias;             /* added to what is reported, for tests */
 
@@ -84,8 +87,10 @@ void st_domain_enlist(struct st_domain *d);
 void st_domain_remove(struct st_domain *d);
 /* Its nodes in the store, as a toolstack makes them. */
 int st_domain_store_nodes(struct st_domain *d, uint64_t target_pages);
+/* What a domain is: HVM has a device model. */
+enum st_domain_kind { ST_PV, ST_PVH, ST_HVM };
 /* As Xen and a toolstack have made it when the restoring begins. */
-int st_domain_empty(uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result);
+int st_domain_empty(enum st_domain_kind kind, uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result);
 /* Room for pfns below nr_pfns; nr_pfns grows, never shrinks. */
 int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns);
 void st_domain_make_handle(struct st_domain *d);

@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/vcpu.h"
 
 #define MAX_PAUSE_COUNT 255
@@ -35,7 +36,7 @@ static void fill_info(const struct st_domain *d, xc_domaininfo_t *info)
     memset(info, 0, sizeof(*info));
     info->domain = (domid_t)d->id;
     info->flags = info_flags(d);
-    info->tot_pages = d->nr_mem + (uint64_t)d->tot_pages_bias;
+    info->tot_pages = d->nr_mem + (d->hv ? d->hv->pod_cached : 0) + (uint64_t)d->tot_pages_bias;
     info->max_pages = d->max_pages;
     info->shared_info_frame = d->shared_info_mfn;
     info->cpu_time = d->ticks * 1000000;
@@ -90,18 +91,38 @@ int xc_domain_get_guest_width(xc_interface *xch, uint32_t domid, unsigned int *g
     return (int)st_end(ST_FN_xc_domain_get_guest_width, xch, rc);
 }
 
-/* For a PV guest Xen has this from shared_info: it is the guest's claim, and 1 where there is none. */
-int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns)
+/*
+ * For a PV guest Xen has this from shared_info: it is the guest's claim. Of the others it is the highest gfn that
+ * ever had an entry. Where there is neither it is 0.
+ */
+static uint64_t maximum_gpfn(const struct st_domain *d)
+{
+    uint64_t nr = d->hv ? d->nr_pfns : st_shared_info(d)->arch.max_pfn;
+
+    return nr ? nr - 1 : 0;
+}
+
+static int tell_gpfns(enum st_function function, xc_interface *xch, uint32_t domid, uint64_t more, xen_pfn_t *gpfns)
 {
     const struct st_domain *d;
-    int rc = st_begin_xc(ST_FN_xc_domain_nr_gpfns, xch);
+    int rc = st_begin_xc(function, xch);
 
     if (rc)
-        return (int)st_refused(ST_FN_xc_domain_nr_gpfns, xch, rc);
+        return (int)st_refused(function, xch, rc);
     d = st_domain_get(domid, &rc);
     if (d)
-        *gpfns = st_shared_info(d)->arch.max_pfn ? st_shared_info(d)->arch.max_pfn : 1;
-    return (int)st_end(ST_FN_xc_domain_nr_gpfns, xch, rc);
+        *gpfns = maximum_gpfn(d) + more;
+    return (int)st_end(function, xch, rc);
+}
+
+int xc_domain_maximum_gpfn(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns)
+{
+    return tell_gpfns(ST_FN_xc_domain_maximum_gpfn, xch, domid, 0, gpfns);
+}
+
+int xc_domain_nr_gpfns(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns)
+{
+    return tell_gpfns(ST_FN_xc_domain_nr_gpfns, xch, domid, 1, gpfns);
 }
 
 static int domain_pause(uint32_t domid)

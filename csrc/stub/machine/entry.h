@@ -19,7 +19,10 @@
     X(xs_transaction_start) X(xs_transaction_end) X(xs_resume_domain)                        \
     X(xc_domain_populate_physmap_exact) X(xc_mmuext_op) X(xc_vcpu_setcontext)                \
     X(xc_domain_set_tsc_info) X(xc_set_domain_cpu_policy) X(xc_dom_gnttab_seed)              \
-    X(xc_domain_decrease_reservation_exact)
+    X(xc_domain_decrease_reservation_exact) X(xc_domain_decrease_reservation)                \
+    X(xc_domain_populate_physmap) X(xc_domain_get_pod_target) X(xc_domain_set_pod_target)    \
+    X(xc_domain_maximum_gpfn) X(xc_hvm_param_get) X(xc_hvm_param_set)                        \
+    X(xc_domain_hvm_getcontext) X(xc_domain_hvm_setcontext) X(xs_directory)
 
 #define ST_FUNCTION_ID(name) ST_FN_##name,
 enum st_function { ST_FUNCTIONS(ST_FUNCTION_ID) ST_NR_FUNCTIONS };

@@ -7,6 +7,7 @@
 #include "stub/machine/entry.h"
 #include "stub/machine/foreign.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/window.h"
 
@@ -21,7 +22,7 @@ struct mapping {
     uint8_t *address;
     size_t pages;
     uint32_t domid;
-    uint64_t *written;          /* frames of a writable mapping, ST_NONE where there is none; else NULL */
+    uint64_t *counted;          /* frames of it that are counted, ST_NONE where there is none; NULL: none are */
     bool lent;                  /* the memory is window.c's */
 };
 
@@ -127,9 +128,32 @@ struct request {
     uint32_t domid;
     int prot;
     size_t pages;
-    const xen_pfn_t *arr;
+    const xen_pfn_t *arr;       /* frames */
     int *err;
+    struct st_domain *hvm;      /* whose gfns were asked for, if they were */
 };
+
+/*
+ * gfns into frames, as Xen does it for a domain with a physmap, populating what is populated on demand. What has no
+ * frame becomes one that is beyond the machine's end, and is refused as that.
+ */
+static int translate(struct request *r, xen_pfn_t **frames)
+{
+    struct st_domain *d = st_domain_find(r->domid);
+
+    *frames = NULL;
+    if (!d || !d->hv)
+        return 0;
+    *frames = malloc(r->pages * sizeof(**frames));
+    if (!*frames)
+        return -ENOMEM;
+    for (size_t i = 0; i < r->pages; i++)
+        if (st_hvm_frame(d, r->arr[i], &(*frames)[i]))
+            (*frames)[i] = ST_NONE;
+    r->arr = *frames;
+    r->hvm = d;
+    return 0;
+}
 
 /* Fills err[]; returns the first error, or 0. */
 static int check_frames(const struct request *r)
@@ -160,7 +184,7 @@ static size_t run_length(const struct request *r, size_t at)
 
 static void note_written(const struct request *r)
 {
-    for (size_t i = 0; r->prot & PROT_WRITE && i < r->pages; i++)
+    for (size_t i = 0; r->prot & PROT_WRITE && !r->hvm && i < r->pages; i++)
         if (!r->err[i])
             note_writable(r->domid, r->arr[i]);
 }
@@ -196,11 +220,11 @@ static void account(const struct mapping *m, int64_t sign)
 /* What is mapped writable can become neither a page table nor a descriptor table. */
 static int note_frames(struct mapping *m, const struct request *r)
 {
-    m->written = malloc(r->pages * sizeof(*m->written));
-    if (!m->written)
+    m->counted = malloc(r->pages * sizeof(*m->counted));
+    if (!m->counted)
         return -ENOMEM;
     for (size_t i = 0; i < r->pages; i++) {
-        m->written[i] = r->err[i] ? ST_NONE : r->arr[i];
+        m->counted[i] = r->err[i] ? ST_NONE : r->arr[i];
         if (!r->err[i])
             st.frames[r->arr[i]].foreign++;
     }
@@ -209,11 +233,11 @@ static int note_frames(struct mapping *m, const struct request *r)
 
 static void drop_frames(const struct mapping *m)
 {
-    for (size_t i = 0; m->written && i < m->pages; i++) {
-        struct st_frame *frame = m->written[i] == ST_NONE ? NULL : &st.frames[m->written[i]];
+    for (size_t i = 0; m->counted && i < m->pages; i++) {
+        const struct st_frame *frame = m->counted[i] == ST_NONE ? NULL : &st.frames[m->counted[i]];
 
-        if (frame && frame->owner == m->domid && frame->foreign)
-            frame->foreign--;
+        if (frame && (frame->owner == m->domid || frame->kind == ST_LINGERS))
+            st_frame_unmapped(m->counted[i]);
     }
 }
 
@@ -224,7 +248,7 @@ static int remember(uint8_t *address, const struct request *r, bool lent)
     if (!m)
         return -ENOMEM;
     *m = (struct mapping){ mappings, address, r->pages, r->domid, NULL, lent };
-    if (r->prot & PROT_WRITE && note_frames(m, r)) {
+    if ((r->hvm || r->prot & PROT_WRITE) && note_frames(m, r)) {
         free(m);
         return -ENOMEM;
     }
@@ -262,6 +286,7 @@ static int map_frames(const struct request *r, bool partial, uint8_t **result)
 static int map_checked(xenforeignmemory_handle *fmem, struct request *r, uint8_t **result)
 {
     bool partial = r->err != NULL;
+    xen_pfn_t *frames;
     int rc;
 
     if (!handle_valid(fmem))
@@ -272,7 +297,9 @@ static int map_checked(xenforeignmemory_handle *fmem, struct request *r, uint8_t
         r->err = calloc(r->pages, sizeof(*r->err));
     if (!r->err)
         return -ENOMEM;
-    rc = map_frames(r, partial, result);
+    rc = translate(r, &frames);
+    rc = rc ? rc : map_frames(r, partial, result);
+    free(frames);
     if (!partial)
         free(r->err);
     return rc;
@@ -281,7 +308,7 @@ static int map_checked(xenforeignmemory_handle *fmem, struct request *r, uint8_t
 void *xenforeignmemory_map(xenforeignmemory_handle *fmem, uint32_t dom, int prot, size_t pages,
                            const xen_pfn_t arr[], int err[])
 {
-    struct request r = { dom, prot, pages, arr, err };
+    struct request r = { dom, prot, pages, arr, err, NULL };
     uint8_t *result = NULL;
     int rc = st_begin(ST_FN_xenforeignmemory_map);
 
@@ -303,7 +330,7 @@ static void forget(struct mapping **link)
     account(m, -1);
     *link = m->next;
     drop_frames(m);
-    free(m->written);
+    free(m->counted);
     free(m);
 }
 

@@ -94,11 +94,33 @@ static void remember_freed(uint64_t mfn)
     st.freed[st.nr_freed++] = mfn;
 }
 
-void st_frame_free(uint64_t mfn)
+static void set_free(uint64_t mfn)
 {
     st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_FREE, .pfn = ST_NONE };
     st.m2p[mfn] = ST_NONE;
     remember_freed(mfn);
+}
+
+void st_frame_free(uint64_t mfn)
+{
+    const struct st_frame *frame = &st.frames[mfn];
+    const struct st_domain *d = st_domain_find(frame->owner);
+
+    if (d && d->hv && !d->dying && frame->foreign) {
+        st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_LINGERS, .pfn = ST_NONE,
+                                            .foreign = frame->foreign };
+        st.m2p[mfn] = ST_NONE;
+        return;
+    }
+    set_free(mfn);
+}
+
+void st_frame_unmapped(uint64_t mfn)
+{
+    struct st_frame *frame = &st.frames[mfn];
+
+    if (frame->foreign && !--frame->foreign && frame->kind == ST_LINGERS)
+        set_free(mfn);
 }
 
 /*

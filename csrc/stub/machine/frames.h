@@ -6,7 +6,7 @@
 
 #define ST_SHARED_FRAMES (1UL << 16)    /* what frames without memory of their own share: 256 MiB */
 
-enum st_kind { ST_FREE = 0, ST_XEN, ST_DATA, ST_TABLE, ST_P2M, ST_SPECIAL, ST_GDT };
+enum st_kind { ST_FREE = 0, ST_XEN, ST_DATA, ST_TABLE, ST_P2M, ST_SPECIAL, ST_GDT, ST_LINGERS };
 
 struct st_domain;
 
@@ -15,16 +15,18 @@ struct st_frame {
     uint32_t mem_index;     /* place in the owner's list of pfns with memory */
     uint32_t refs;          /* as a page table: by tables above it, vcpus and its pin (types.c) */
     uint32_t writable;      /* writable entries of L1 tables that refer to it (types.c) */
-    uint32_t foreign;       /* writable foreign mappings of it (foreign.c) */
+    uint32_t foreign;       /* foreign mappings of it: a PV guest's that are writable, an HVM guest's (foreign.c) */
     uint16_t gdt;           /* vcpus that have it in their GDT (types.c) */
     uint16_t owner;
     uint8_t kind;           /* enum st_kind */
     uint8_t level : 4;      /* 1 to 4: validated as a page table of that level */
     uint8_t pinned : 1;
+    uint8_t fresh : 1;      /* of HVM: came since the bitmap was cleaned: writes to it are not seen */
 };
 
 struct st_machine {
     bool up, shadow;
+    bool physmap_dirty, scattered;      /* as in stub_machine_config */
     bool mapped_by_window;              /* window.c */
     int fd;
     unsigned order;
@@ -64,7 +66,10 @@ int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mf
 int st_extent_alloc(unsigned order, uint64_t *mfn);
 int st_frame_take(uint64_t mfn);
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);
+/* It stays as it is, nobody's, for as long as a mapping of it is counted (ST_LINGERS). */
 void st_frame_free(uint64_t mfn);
+/* A mapping of it less. */
+void st_frame_unmapped(uint64_t mfn);
 uint64_t st_free_frames(void);
 uint32_t st_frame_type(uint64_t mfn);
 /* Type and pin bit of a frame below the machine's end, as XEN_DOMCTL_PFINFO_*. */

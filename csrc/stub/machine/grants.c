@@ -9,7 +9,7 @@ static int seed_grants(uint32_t domid, bool is_hvm, const stub_grant_seed *seed)
 
     if (!d)
         return rc;
-    if (is_hvm)
+    if (is_hvm != (d->hv != NULL))
         return -EINVAL;
     d->grants = *seed;
     d->granted = true;

@@ -3,6 +3,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 
@@ -11,7 +12,7 @@ void st_mark_dirty(struct st_domain *d, uint64_t pfn)
 {
     uint64_t word;
 
-    if (!d->logdirty || !st_has_memory(d, pfn))
+    if (!d->logdirty || !st_has_memory(d, pfn) || st.frames[d->truth[pfn]].fresh)
         return;
     pfn = st.m2p[d->truth[pfn]];
     if (pfn >= d->nr_pfns)
@@ -23,6 +24,16 @@ void st_mark_dirty(struct st_domain *d, uint64_t pfn)
     d->set_pieces[pfn / ST_PIECE_BITS] = 1;
     d->dirty_count++;
     d->fault_count++;
+}
+
+void st_mark_clean(struct st_domain *d, uint64_t pfn)
+{
+    uint64_t word = 1UL << (pfn % 64);
+
+    if (pfn >= d->nr_pfns || !(d->bitmap[pfn / 64] & word))
+        return;
+    d->bitmap[pfn / 64] &= ~word;
+    d->dirty_count--;
 }
 
 static uint64_t piece_bytes(uint64_t nr_bytes, uint64_t at)
@@ -40,13 +51,15 @@ static void clear_bitmap(struct st_domain *d)
         d->set_pieces[piece] = 0;
     }
     d->dirty_count = d->fault_count = 0;
+    if (d->hv)
+        st_hvm_track_all(d);
 }
 
 static int enable(struct st_domain *d)
 {
-    if (!st.shadow)
+    if (!d->hv && !st.shadow)
         return -EOPNOTSUPP;
-    if (d->logdirty)
+    if (d->logdirty || (d->hv && d->hv->assigned))
         return -EINVAL;
     clear_bitmap(d);
     d->logdirty = true;
@@ -69,7 +82,7 @@ static int control(uint32_t domid, unsigned op, unsigned mode)
         return enable(d);
     case XEN_DOMCTL_SHADOW_OP_OFF:
         d->logdirty = false;
-        return st.shadow ? 0 : -EINVAL;
+        return d->hv || st.shadow ? 0 : -EINVAL;
     default:
         return -EINVAL;
     }

@@ -5,5 +5,6 @@
 #include "stub/machine/domain.h"
 
 void st_mark_dirty(struct st_domain *d, uint64_t pfn);
+void st_mark_clean(struct st_domain *d, uint64_t pfn);
 
 #endif

@@ -140,6 +140,8 @@ static int machine_up(const stub_machine_config *config)
     st.nr_frames = config->frames;
     st.backed = backed_frames(config);
     st.mapped_by_window = config->window;
+    st.physmap_dirty = config->physmap_dirty;
+    st.scattered = config->scattered;
     st.m2p_first = LOW_FRAMES;
     st.m2p_chunks = (m2p_frames + CHUNK_FRAMES - 1) / CHUNK_FRAMES;
     st.pool_first = st.m2p_first + st.m2p_chunks * CHUNK_FRAMES;

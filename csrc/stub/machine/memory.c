@@ -8,7 +8,7 @@ void *st_guest_page(const struct st_domain *d, uint64_t pfn)
     return st_page(d->truth[pfn]);
 }
 
-static void own(struct st_domain *d, uint64_t pfn, uint64_t mfn)
+void st_own(struct st_domain *d, uint64_t pfn, uint64_t mfn)
 {
     st_frame_claim((uint16_t)d->id, ST_DATA, pfn, mfn);
     d->truth[pfn] = mfn;
@@ -21,7 +21,7 @@ int st_add_extent(struct st_domain *d, uint64_t pfn, unsigned order, uint64_t *m
     int rc = st_extent_alloc(order, mfn);
 
     for (uint64_t i = 0; !rc && i < 1UL << order; i++)
-        own(d, pfn + i, *mfn + i);
+        st_own(d, pfn + i, *mfn + i);
     return rc;
 }
 
@@ -30,7 +30,7 @@ int st_add_frame(struct st_domain *d, uint64_t pfn, uint64_t mfn)
     int rc = st_frame_take(mfn);
 
     if (!rc)
-        own(d, pfn, mfn);
+        st_own(d, pfn, mfn);
     return rc;
 }
 

@@ -9,6 +9,8 @@ static inline bool st_has_memory(const struct st_domain *d, uint64_t pfn)
     return pfn < d->nr_pfns && d->truth[pfn];
 }
 void *st_guest_page(const struct st_domain *d, uint64_t pfn);
+/* A frame that nobody has, or that is the domain's at no pfn, at that pfn. */
+void st_own(struct st_domain *d, uint64_t pfn, uint64_t mfn);
 int st_add_memory(struct st_domain *d, uint64_t pfn);
 /* The same with that frame, which must be free (-EBUSY). */
 int st_add_frame(struct st_domain *d, uint64_t pfn, uint64_t mfn);

@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/types.h"
 
 #define MAX_TYPES 1024U                 /* frames in one type query */
@@ -13,16 +14,25 @@ static inline uint32_t type_for(uint32_t domid, uint64_t mfn)
     return st_type_of(&st.frames[mfn]);
 }
 
+/* Of a gfn: a frame or none. The question itself populates what is populated on demand. */
+static uint32_t hvm_type(struct st_domain *d, uint64_t gfn)
+{
+    uint64_t mfn;
+
+    return st_hvm_frame(d, gfn, &mfn) ? XEN_DOMCTL_PFINFO_XTAB : XEN_DOMCTL_PFINFO_NOTAB;
+}
+
 static int query_types(uint32_t domid, unsigned num, xen_pfn_t *arr)
 {
     int rc = 0;
+    struct st_domain *d = st_domain_get(domid, &rc);
 
-    if (!st_domain_get(domid, &rc))
+    if (!d)
         return rc;
     if (num > MAX_TYPES)
         return -E2BIG;
     for (unsigned i = 0; i < num; i++)
-        arr[i] = type_for(domid, arr[i]);
+        arr[i] = d->hv ? hvm_type(d, arr[i]) : type_for(domid, arr[i]);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 
@@ -19,15 +20,21 @@ static void fill_garbage(uint64_t mfn)
         page[i] = ST_GARBAGE + (uint32_t)mfn;
 }
 
+/* All the frames that it owns, at a pfn or not. */
+static uint64_t owned(const struct st_domain *d)
+{
+    return d->nr_mem + (d->hv ? d->hv->pod_cached : 0);
+}
+
 static int check_room(struct st_domain *d, uint64_t pfn, uint64_t count)
 {
     int rc;
 
-    if (d->dying || count > d->max_pages || d->nr_mem > d->max_pages - count)
+    if (d->dying || count > d->max_pages || owned(d) > d->max_pages - count)
         return st_error(ENOMEM, "domain %u may have no more than %lu pages", d->id, (unsigned long)d->max_pages);
     if (pfn > ST_NONE - count)
         return st_error(EINVAL, "there is no pfn %#lx", (unsigned long)pfn);
-    if (d->built && pfn + count > d->nr_pfns)
+    if (d->built && !d->hv && pfn + count > d->nr_pfns)
         return st_error(EINVAL, "pfn %#lx is beyond the end of the guest's p2m", (unsigned long)pfn);
     rc = st_domain_reserve(d, pfn + count);
     for (uint64_t i = 0; !rc && i < count; i++)
@@ -36,12 +43,42 @@ static int check_room(struct st_domain *d, uint64_t pfn, uint64_t count)
     return rc;
 }
 
-static int populate_extent(struct st_domain *d, xen_pfn_t *extent, unsigned order)
+/* The frames behind an HVM guest's extent need not follow one another on this machine, unless it says so. */
+static int add_scattered(struct st_domain *d, uint64_t gfn, uint64_t count)
+{
+    if (st.scattered)
+        return st_error(ENOMEM, "the machine gives no superpages");
+    if (st_free_frames() < count)
+        return st_error(ENOMEM, "the machine has no %lu free frames left", (unsigned long)count);
+    for (uint64_t i = 0; i < count; i++) {
+        int rc = st_add_memory(d, gfn + i);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int populate_hvm(struct st_domain *d, uint64_t gfn, unsigned order)
+{
+    uint64_t count = 1UL << order, mfn;
+    int rc = order && (st.scattered || order > st.order) ? add_scattered(d, gfn, count)
+                                                        : st_add_extent(d, gfn, order, &mfn);
+
+    for (uint64_t i = 0; !rc && i < count; i++) {
+        if (st_hvm_is_pod(d, gfn + i))
+            st_pod_unmark(d, gfn + i);
+        fill_garbage(d->truth[gfn + i]);
+        rc = st_hvm_added(d, gfn + i);
+    }
+    return rc;
+}
+
+static int populate_pv(struct st_domain *d, xen_pfn_t *extent, unsigned order)
 {
     uint64_t pfn = *extent, mfn;
-    int rc = check_room(d, pfn, 1UL << order);
+    int rc = st_add_extent(d, pfn, order, &mfn);
 
-    rc = rc ? rc : st_add_extent(d, pfn, order, &mfn);
     if (rc)
         return rc;
     for (uint64_t i = 0; i < 1UL << order; i++) {
@@ -52,32 +89,85 @@ static int populate_extent(struct st_domain *d, xen_pfn_t *extent, unsigned orde
     return 0;
 }
 
-/* pfns in, mfns out. Xen's answer is how many it did; the library makes EBUSY of fewer than all. */
-static int populate(uint32_t domid, unsigned long nr, unsigned order, xen_pfn_t *extents)
+static int mark_on_demand(struct st_domain *d, uint64_t gfn, uint64_t count)
 {
-    struct st_domain *d = st_domain_find(domid);
+    int rc = d->hv && gfn <= ST_NONE - count ? 0 : -EINVAL;
 
-    if (!d || order > MAX_ORDER)
-        return nr ? -EBUSY : 0;
-    for (unsigned long i = 0; i < nr; i++) {
-        int rc = populate_extent(d, &extents[i], order);
-
-        if (rc)
-            return rc == -EEXIST ? rc : -EBUSY;
-    }
-    return 0;
+    for (uint64_t i = 0; !rc && i < count; i++)
+        rc = st_pod_mark(d, gfn + i);
+    return rc;
 }
 
+static int populate_extent(struct st_domain *d, xen_pfn_t *extent, unsigned order, unsigned flags)
+{
+    uint64_t nr_pfns = d->nr_pfns;
+    int rc;
+
+    if (flags & XENMEMF_populate_on_demand)
+        return mark_on_demand(d, *extent, 1UL << order);
+    rc = check_room(d, *extent, 1UL << order);
+    if (!rc)
+        rc = d->hv ? populate_hvm(d, *extent, order) : populate_pv(d, extent, order);
+    if (rc)
+        d->nr_pfns = nr_pfns;
+    return rc;
+}
+
+/* How many were done; *error: why no more. A PV guest's extents become mfns, an HVM guest's stay gfns. */
+static unsigned long populate(uint32_t domid, unsigned long nr, unsigned order, unsigned flags, xen_pfn_t *extents,
+                              int *error)
+{
+    struct st_domain *d = st_domain_find(domid);
+    unsigned long done = 0;
+
+    *error = 0;
+    while (d && order <= MAX_ORDER && done < nr && !*error) {
+        *error = populate_extent(d, &extents[done], order, flags);
+        done += !*error;
+    }
+    return done;
+}
+
+/* Xen's answer. Stricter than Xen: what has memory already is refused. */
+int xc_domain_populate_physmap(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                               unsigned int extent_order, unsigned int mem_flags, xen_pfn_t *extent_start)
+{
+    int error, rc = st_begin_xc(ST_FN_xc_domain_populate_physmap, xch);
+    unsigned long done;
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domain_populate_physmap, xch, rc);
+    done = populate(domid, nr_extents, extent_order, mem_flags, extent_start, &error);
+    return (int)st_end(ST_FN_xc_domain_populate_physmap, xch, error == -EEXIST ? error : (int)done);
+}
+
+/* The library makes EBUSY of fewer than all. */
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                      unsigned int extent_order, unsigned int mem_flags, xen_pfn_t *extent_start)
 {
-    int rc = st_begin_xc(ST_FN_xc_domain_populate_physmap_exact, xch);
+    int error, rc = st_begin_xc(ST_FN_xc_domain_populate_physmap_exact, xch);
+    unsigned long done;
 
-    (void)mem_flags;
     if (rc)
         return (int)st_refused(ST_FN_xc_domain_populate_physmap_exact, xch, rc);
-    return (int)st_end(ST_FN_xc_domain_populate_physmap_exact, xch,
-                       populate(domid, nr_extents, extent_order, extent_start));
+    done = populate(domid, nr_extents, extent_order, mem_flags, extent_start, &error);
+    rc = error == -EEXIST ? error : done == nr_extents ? 0 : -EBUSY;
+    return (int)st_end(ST_FN_xc_domain_populate_physmap_exact, xch, rc);
+}
+
+/* Of HVM any gfn that has a page or could have: what is mapped stays until it is not. */
+static int take_gfn(struct st_domain *d, uint64_t gfn)
+{
+    int rc;
+
+    if (st_hvm_is_pod(d, gfn)) {
+        st_pod_unmark(d, gfn);
+        return 0;
+    }
+    rc = st_remove_memory(d, gfn);
+    if (!rc)
+        st_hvm_removed(d, gfn);
+    return rc;
 }
 
 /* Only what nothing refers to: Xen would take a frame in use away later, or crash the guest. */
@@ -92,19 +182,35 @@ static int take_back(struct st_domain *d, uint64_t mfn)
     return st_remove_memory(d, frame->pfn);
 }
 
-/* mfns in. Here, too, the library makes EBUSY of fewer than all. */
-static int decrease(uint32_t domid, unsigned long nr, unsigned order, const xen_pfn_t *extents)
+/* How many extents were taken: mfns, of HVM gfns. */
+static unsigned long decrease(uint32_t domid, unsigned long nr, unsigned order, const xen_pfn_t *extents)
 {
     struct st_domain *d = st_domain_find(domid);
+    unsigned long done = 0;
 
-    if (!d || order > MAX_ORDER)
-        return nr ? -EBUSY : 0;
-    for (unsigned long i = 0; i < nr << order; i++)
-        if (take_back(d, extents[i >> order] + (i & ((1UL << order) - 1))))
-            return -EBUSY;
-    return 0;
+    for (; d && order <= MAX_ORDER && done < nr; done++) {
+        for (uint64_t i = 0; i < 1UL << order; i++) {
+            uint64_t frame = extents[done] + i;
+
+            if (d->hv ? take_gfn(d, frame) : take_back(d, frame))
+                return done;
+        }
+    }
+    return done;
 }
 
+int xc_domain_decrease_reservation(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
+                                   unsigned int extent_order, xen_pfn_t *extent_start)
+{
+    int rc = st_begin_xc(ST_FN_xc_domain_decrease_reservation, xch);
+
+    if (rc)
+        return (int)st_refused(ST_FN_xc_domain_decrease_reservation, xch, rc);
+    return (int)st_end(ST_FN_xc_domain_decrease_reservation, xch,
+                       (int)decrease(domid, nr_extents, extent_order, extent_start));
+}
+
+/* Here, too, the library makes EBUSY of fewer than all. */
 int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                          unsigned int extent_order, xen_pfn_t *extent_start)
 {
@@ -112,6 +218,6 @@ int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsi
 
     if (rc)
         return (int)st_refused(ST_FN_xc_domain_decrease_reservation_exact, xch, rc);
-    return (int)st_end(ST_FN_xc_domain_decrease_reservation_exact, xch,
-                       decrease(domid, nr_extents, extent_order, extent_start));
+    rc = decrease(domid, nr_extents, extent_order, extent_start) == nr_extents ? 0 : -EBUSY;
+    return (int)st_end(ST_FN_xc_domain_decrease_reservation_exact, xch, rc);
 }

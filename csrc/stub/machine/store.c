@@ -250,6 +250,71 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigne
     return value;
 }
 
+/* The name below a node that a path leads through; NULL if it does not. */
+static const char *child_of(const char *path, const char *node, size_t *length)
+{
+    size_t at = strcmp(node, "/") == 0 ? 0 : strlen(node);
+
+    if (strncmp(path, node, at) != 0 || path[at] != '/' || !path[at + 1])
+        return NULL;
+    *length = strcspn(path + at + 1, "/");
+    return path + at + 1;
+}
+
+static bool listed(char *const *names, unsigned count, const char *name, size_t length)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
+            return true;
+    return false;
+}
+
+/* All in one piece of memory: the pointers, then the names. */
+static int list_children(const char *path, char ***result, unsigned *count)
+{
+    size_t nodes = 0, length, bytes = 0;
+    char **names, *at;
+
+    for (const struct node *n = store; n; n = n->next)
+        if (child_of(n->path, path, &length))
+            nodes++, bytes += length + 1;
+    if (!nodes && !find(store, path))
+        return -ENOENT;
+    names = malloc(nodes * sizeof(*names) + bytes + 1);
+    if (!names)
+        return -ENOMEM;
+    at = (char *)(names + nodes);
+    *count = 0;
+    for (const struct node *n = store; n; n = n->next) {
+        const char *name = child_of(n->path, path, &length);
+
+        if (!name || listed(names, *count, name, length))
+            continue;
+        names[(*count)++] = memcpy(at, name, length);
+        at[length] = 0;
+        at += length + 1;
+    }
+    *result = names;
+    return 0;
+}
+
+/* What a transaction has written itself is not among them before it ends. */
+char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned int *num)
+{
+    struct transaction *in;
+    char **names = NULL;
+    int rc = st_begin(ST_FN_xs_directory);
+
+    if (rc) {
+        st_refused(ST_FN_xs_directory, NULL, rc);
+        return NULL;
+    }
+    rc = check_call(h, t, path, &in);
+    rc = rc ? rc : list_children(path, &names, num);
+    st_end(ST_FN_xs_directory, NULL, rc);
+    return names;
+}
+
 static int write_node(struct xs_handle *h, xs_transaction_t id, const char *path, const void *data,
                       unsigned len)
 {

@@ -2,6 +2,7 @@
 #include "stub/machine/buffers.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/vcpu.h"
 
 #define MAX_MSRS_REPORTED 10            /* what Xen says may be needed, before it counts */
@@ -64,6 +65,20 @@ int xc_vcpu_getinfo(xc_interface *xch, uint32_t domid, uint32_t vcpu, xc_vcpuinf
     return (int)st_end(ST_FN_xc_vcpu_getinfo, xch, rc);
 }
 
+/* What Xen tells of an HVM guest's vcpu in this form: the general registers, among others. */
+static void fill_hvm_context(const struct hvm_hw_cpu *from, vcpu_guest_context_t *to)
+{
+    cpu_user_regs_t *r = &to->user_regs;
+
+    to->flags = VGCF_online;
+    r->rax = from->rax, r->rbx = from->rbx, r->rcx = from->rcx, r->rdx = from->rdx;
+    r->rsi = from->rsi, r->rdi = from->rdi, r->rbp = from->rbp, r->rsp = from->rsp;
+    r->r8 = from->r8, r->r9 = from->r9, r->r10 = from->r10, r->r11 = from->r11;
+    r->r12 = from->r12, r->r13 = from->r13, r->r14 = from->r14, r->r15 = from->r15;
+    r->rip = from->rip, r->rflags = from->rflags;
+    to->ctrlreg[0] = from->cr0, to->ctrlreg[3] = from->cr3, to->ctrlreg[4] = from->cr4;
+}
+
 int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt)
 {
     const struct st_vcpu *v;
@@ -72,11 +87,14 @@ int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_gu
     if (rc)
         return (int)st_refused(ST_FN_xc_vcpu_getcontext, xch, rc);
     v = st_vcpu_find(domid, vcpu, &rc);
-    if (v && !v->online)
+    if (v && (!v->online || (st_domain_find(domid)->hv && !st_hvm_cpu(st_domain_find(domid), vcpu))))
         rc = -ENODATA;
     if (v && !rc) {
         memset(ctxt, 0, sizeof(*ctxt));
-        ctxt->c = v->context;
+        if (st_domain_find(domid)->hv)
+            fill_hvm_context(st_hvm_cpu(st_domain_find(domid), vcpu), &ctxt->c);
+        else
+            ctxt->c = v->context;
     }
     return (int)st_end(ST_FN_xc_vcpu_getcontext, xch, rc);
 }

@@ -1,5 +1,6 @@
 /* Fields of shared_info, of vcpus and of what Xen tells, by name. */
 #include "stub/machine/domain.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/vcpu.h"
 #include "stub/panel/guest.h"
 #include "stub/panel/stub_api.h"
@@ -154,6 +155,8 @@ static int set_domain_field(struct st_domain *d, const char *field, uint64_t val
         d->dying = value != 0;
     else if (strcmp(field, "hvm") == 0)
         d->hvm = value != 0;
+    else if (strcmp(field, "assigned_devices") == 0 && d->hv)
+        d->hv->assigned = value != 0;
     else if (strcmp(field, "width") == 0)
         d->width = (unsigned)value;
     else

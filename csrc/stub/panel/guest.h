@@ -8,6 +8,8 @@
 struct st_domain *st_panel_guest(uint32_t domid, int *rc);
 /* A guest that the stub's own kernel runs in. */
 struct st_domain *st_panel_booted(uint32_t domid, int *rc);
+/* A PV guest that the stub's own kernel runs in. */
+struct st_domain *st_panel_pv(uint32_t domid, int *rc);
 /* A guest in which that pfn has memory. */
 struct st_domain *st_panel_guest_with(uint32_t domid, uint64_t pfn, int *rc);
 

@@ -4,6 +4,7 @@
 #include "stub/kernel/run.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/vcpu.h"
 #include "stub/panel/guest.h"
@@ -29,6 +30,17 @@ struct st_domain *st_panel_booted(uint32_t domid, int *rc)
     return NULL;
 }
 
+struct st_domain *st_panel_pv(uint32_t domid, int *rc)
+{
+    struct st_domain *d = st_panel_booted(domid, rc);
+
+    if (!d || !d->hv)
+        return d;
+    *rc = st_error(EINVAL, "guest %u is no PV guest: it has neither a p2m of its own nor page tables that Xen knows",
+                   domid);
+    return NULL;
+}
+
 struct st_domain *st_panel_guest_with(uint32_t domid, uint64_t pfn, int *rc)
 {
     struct st_domain *d = st_panel_guest(domid, rc);
@@ -50,6 +62,19 @@ int stub_create(const stub_guest_config *config)
     st_lock();
     rc = st_machine_ready();
     rc = rc ? rc : st_guest_new(config, &d);
+    rc = rc ? rc : (int)d->id;
+    st_unlock();
+    return rc;
+}
+
+int stub_create_hvm(const stub_guest_config *config, const stub_hvm_config *hvm)
+{
+    struct st_domain *d = NULL;
+    int rc;
+
+    st_lock();
+    rc = st_machine_ready();
+    rc = rc ? rc : st_guest_new_hvm(config, hvm, &d);
     rc = rc ? rc : (int)d->id;
     st_unlock();
     return rc;
@@ -80,14 +105,14 @@ int stub_domids(uint32_t *domids, uint32_t max)
     return count;
 }
 
-int stub_create_empty(uint64_t max_pages, uint32_t vcpus, const char *name)
+int stub_create_empty(stub_domain_kind kind, uint64_t max_pages, uint32_t vcpus, const char *name)
 {
     struct st_domain *d = NULL;
     int rc;
 
     st_lock();
     rc = st_machine_ready();
-    rc = rc ? rc : st_guest_awaited(max_pages, vcpus, name, &d);
+    rc = rc ? rc : st_guest_awaited((enum st_domain_kind)kind, max_pages, vcpus, name, &d);
     rc = rc ? rc : (int)d->id;
     st_unlock();
     return rc;
@@ -202,6 +227,18 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
     };
 }
 
+static void add_hvm(const struct st_domain *d, stub_domain_state *s)
+{
+    s->hvm = true;
+    s->tot_pages += d->hv->pod_cached;
+    s->device_model = d->hv->device_model;
+    s->devmodel_logdirty = d->hv->dm_logdirty;
+    s->devmodel_stopped = d->kernel->dm_stopped;
+    s->devmodel_writes = d->kernel->dm_writes;
+    s->pod_entries = d->hv->pod_entries;
+    s->pod_cache = d->hv->pod_cached;
+}
+
 int stub_state(uint32_t domid, stub_domain_state *state)
 {
     const struct st_domain *d;
@@ -211,6 +248,8 @@ int stub_state(uint32_t domid, stub_domain_state *state)
     d = st_panel_guest(domid, &rc);
     if (d)
         fill_state(d, state);
+    if (d && d->hv)
+        add_hvm(d, state);
     st_unlock();
     return rc;
 }

@@ -1,7 +1,8 @@
 /* A guest's memory: the truth from the machine's own tables, and raw writes. */
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/types.h"
@@ -69,7 +70,7 @@ int64_t stub_leaf_pfns(uint32_t domid, uint64_t *pfns, uint64_t max)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         count = copy_pfns(pfns, max, d->kernel->leaf, d->kernel->nr_leaves);
     st_unlock();
@@ -110,6 +111,19 @@ int stub_expected_page(uint32_t domid, uint64_t pfn, void *page, uint32_t *type)
     return stub_expected_pages(domid, &pfn, 1, page, type);
 }
 
+/* A write to what is populated on demand finds memory there. */
+static struct st_domain *touched_guest(uint32_t domid, uint64_t pfn, int *rc)
+{
+    struct st_domain *d = st_panel_guest(domid, rc);
+
+    if (d && d->hv && st_hvm_is_pod(d, pfn)) {
+        *rc = st_pod_populate(d, pfn);
+        if (*rc)
+            return NULL;
+    }
+    return st_panel_guest_with(domid, pfn, rc);
+}
+
 int stub_write_page(uint32_t domid, uint64_t pfn, uint64_t offset, const void *data, uint64_t length)
 {
     struct st_domain *d;
@@ -119,7 +133,7 @@ int stub_write_page(uint32_t domid, uint64_t pfn, uint64_t offset, const void *d
         return st_error(EINVAL, "%lu bytes at %lu do not lie in a page", (unsigned long)length,
                         (unsigned long)offset);
     st_lock();
-    d = st_panel_guest_with(domid, pfn, &rc);
+    d = touched_guest(domid, pfn, &rc);
     if (d) {
         memcpy((uint8_t *)st_guest_page(d, pfn) + offset, data, length);
         st_mark_dirty(d, pfn);
@@ -156,7 +170,9 @@ int stub_set_type(uint32_t domid, uint64_t pfn, uint32_t type)
         return st_error(EINVAL, "%#x is no type of a page with data", type);
     st_lock();
     d = st_panel_guest_with(domid, pfn, &rc);
-    if (d) {
+    if (d && d->hv)
+        rc = st_error(EINVAL, "Xen knows no page tables of guest %u", domid);
+    else if (d) {
         st_set_level(d, pfn, level, (type & XEN_DOMCTL_PFINFO_LPINTAB) != 0);
         d->touched = true;
     }

@@ -1,7 +1,7 @@
 /* What a guest does to its p2m, and with its balloon. */
-#include "stub/kernel/balloon.h"
+#include "stub/kernel/pv/balloon.h"
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
+#include "stub/kernel/pv/p2m.h"
 #include "stub/machine/memory.h"
 #include "stub/panel/guest.h"
 #include "stub/panel/stub_api.h"
@@ -12,9 +12,9 @@ int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
-        rc = st_guest_move_p2m(d, vaddr, new_root);
+        rc = st_pv_move_p2m(d, vaddr, new_root);
     st_unlock();
     return rc;
 }
@@ -25,7 +25,7 @@ int stub_replace_leaf(uint32_t domid, uint64_t index)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         rc = st_p2m_replace_leaf(d, index);
     st_unlock();
@@ -38,7 +38,7 @@ int stub_move_tree(uint32_t domid)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         rc = st_p2m_move_tree(d);
     st_unlock();
@@ -51,7 +51,7 @@ int stub_resize_p2m(uint32_t domid, uint64_t nr_pfns)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         rc = st_p2m_resize(d, nr_pfns);
     st_unlock();
@@ -64,7 +64,7 @@ int stub_set_honest(uint32_t domid, bool honest)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         d->kernel->dishonest = !honest;
     st_unlock();
@@ -79,7 +79,7 @@ int stub_balloon_out(uint32_t domid, uint64_t pfn)
     st_lock();
     d = st_panel_booted(domid, &rc);
     if (d)
-        rc = st_guest_balloon_out(d, pfn);
+        rc = d->kernel->kind->balloon_out(d, pfn);
     st_unlock();
     return rc;
 }
@@ -92,7 +92,7 @@ int stub_balloon_in(uint32_t domid, uint64_t pfn, uint64_t mfn)
     st_lock();
     d = st_panel_booted(domid, &rc);
     if (d)
-        rc = st_guest_balloon_in(d, pfn, mfn);
+        rc = d->kernel->kind->balloon_in(d, pfn, mfn);
     st_unlock();
     return rc;
 }
@@ -103,9 +103,9 @@ int stub_move_page(uint32_t domid, uint64_t from, uint64_t to)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
-        rc = st_guest_move_page(d, from, to);
+        rc = st_pv_move_page(d, from, to);
     st_unlock();
     return rc;
 }
@@ -116,7 +116,7 @@ int stub_bump_generation(uint32_t domid, uint64_t by)
     int rc;
 
     st_lock();
-    d = st_panel_guest(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         st_p2m_generation(d, by);
     st_unlock();
@@ -140,7 +140,7 @@ int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
     int rc;
 
     st_lock();
-    d = st_panel_booted(domid, &rc);
+    d = st_panel_pv(domid, &rc);
     if (d)
         rc = write_p2m(d, pfn, value, old);
     st_unlock();

@@ -16,6 +16,8 @@
 #include "stub/kernel/described.h"
 #include "stub/machine/described.h"
 
+typedef enum { STUB_PV64 = 0, STUB_PVH = 1, STUB_HVM = 2 } stub_domain_kind;
+
 typedef struct {
     uint64_t nr_pfns;           /* pfns that the p2m covers: a count */
     uint64_t tot_pages;         /* pages owned */
@@ -39,6 +41,13 @@ typedef struct {
     bool logdirty;
     bool running;               /* none of shutdown, paused, dying */
     bool booted;                /* the stub's own kernel runs in it; else the pfns above are ~0 */
+    bool hvm;                   /* HVM or PVH */
+    bool device_model;          /* HVM */
+    bool devmodel_logdirty;     /* its device model tells Xen what it writes */
+    bool devmodel_stopped;
+    uint64_t devmodel_writes;
+    uint64_t pod_entries;
+    uint64_t pod_cache;
 } stub_domain_state;
 
 /* The machine. Everything is made anew, call counts and fault rules included; handles stay open. */
@@ -57,9 +66,10 @@ int stub_read_shared_info(uint32_t domid, void *page);
 
 /* Guests. stub_create returns the domid; stub_domids how many there are (at most max are written). */
 int stub_create(const stub_guest_config *config);
+int stub_create_hvm(const stub_guest_config *config, const stub_hvm_config *hvm);
 int stub_destroy(uint32_t domid);
 /* A domain as a toolstack makes it to restore into: paused, without memory and contexts. */
-int stub_create_empty(uint64_t max_pages, uint32_t vcpus, const char *name);
+int stub_create_empty(stub_domain_kind kind, uint64_t max_pages, uint32_t vcpus, const char *name);
 /* Starts the kernel of a guest that was restored into such a domain, and unpauses it. */
 int stub_adopt(uint32_t domid);
 int stub_domids(uint32_t *domids, uint32_t max);
@@ -113,6 +123,15 @@ int stub_set_domain(uint32_t domid, const char *field, uint64_t value);
 int stub_shut_down(uint32_t domid, int reason);
 int stub_set_suspend(uint32_t domid, stub_suspend_kind kind, uint32_t ack_polls, uint32_t suspend_polls);
 int stub_set_writes(uint32_t domid, uint32_t writes, uint32_t pt_updates);
+
+/* HVM and PVH: params as the guest, or nobody, would set them: any value. -EINVAL: there is no such param. */
+int stub_get_param(uint32_t domid, uint32_t index, uint64_t *value);
+int stub_set_param(uint32_t domid, uint32_t index, uint64_t value);
+/* What QEMU does when it is told to: its tracking of its own writes; whether it writes at all. */
+int stub_devmodel_logdirty(uint32_t domid, bool on);
+int stub_devmodel_run(uint32_t domid, bool on);
+/* A turn of the device model alone, whatever the guest does. */
+int stub_devmodel_tick(uint32_t domid, uint32_t times);
 
 /* The store, as the guest sees it. Returns the length, -ENOENT, or -ENOSPC if max is too small. */
 int stub_store_read(const char *path, char *value, uint32_t max);

@@ -42,6 +42,13 @@ class StubState:
     logdirty: bool
     running: bool
     booted: bool
+    hvm: bool
+    device_model: bool
+    devmodel_logdirty: bool
+    devmodel_stopped: bool
+    devmodel_writes: int
+    pod_entries: int
+    pod_cache: int
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,10 @@ class StubDomain(Panel):
         self._check(self._lib.stub_replace_leaf(self.domid, index), index=index)
 
     def balloon_out(self, pfns: Union[int, Sequence[int]]) -> None:
-        """Gives the memory of pfns back. EBUSY for pages that the guest's kernel uses."""
+        """Gives the memory of pfns back. EBUSY for pages that the guest's kernel uses.
+
+        Of HVM and PVH also an entry that is populated on demand.
+        """
         for pfn in [pfns] if isinstance(pfns, int) else pfns:
             self._check(self._lib.stub_balloon_out(self.domid, pfn), pfn=pfn)
 
@@ -288,6 +298,30 @@ class StubDomain(Panel):
         """Destroys it, as another tool would."""
         self._check(self._lib.stub_destroy(self.domid))
 
+    # -- HVM and PVH
+
+    def param(self, index: int) -> int:
+        """An HVM param by its number, as Xen would tell it. Raises StubError (EINVAL)."""
+        out = self._ffi.new("uint64_t *")
+        self._check(self._lib.stub_get_param(self.domid, index, out), index=index)
+        return int(out[0])
+
+    def poke_param(self, index: int, value: int) -> None:
+        """Gives an HVM param any value, by nobody's rules."""
+        self._check(self._lib.stub_set_param(self.domid, index, value), index=index)
+
+    def devmodel_logdirty(self, on: bool) -> None:
+        """What QEMU does when it is told so: whether it tells Xen of what it writes. StubError (ENOENT) without one."""
+        self._check(self._lib.stub_devmodel_logdirty(self.domid, on))
+
+    def devmodel_run(self, on: bool) -> None:
+        """QEMU's stop and cont: a device model that is stopped writes nothing."""
+        self._check(self._lib.stub_devmodel_run(self.domid, on))
+
+    def devmodel_tick(self, times: int = 1) -> None:
+        """Lets the device model write as it does at the entry of a library call."""
+        self._check(self._lib.stub_devmodel_tick(self.domid, times))
+
     # -- what a broken or hostile guest has
 
     def corrupt_pte(self, table_pfn: int, index: int, value: int) -> int:
@@ -327,5 +361,5 @@ class StubDomain(Panel):
         self._check(self._lib.stub_set_vcpu(self.domid, vcpu, field.encode(), value), field=field)
 
     def poke_domain(self, field: str, value: int) -> None:
-        """Sets what Xen says of the domain: max_pages, tot_pages, dying, hvm, width."""
+        """Sets what Xen says of the domain: max_pages, tot_pages, dying, hvm, width; of HVM assigned_devices, too."""
         self._check(self._lib.stub_set_domain(self.domid, field.encode(), value), field=field)

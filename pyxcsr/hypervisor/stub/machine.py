@@ -14,7 +14,7 @@ from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE, Pfn
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
-from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest, parse_size
+from pyxcsr.hypervisor.stub.text import KINDS, SUSPENDS, TREES, StubGuest, parse_size
 
 Hook = Callable[[str, int], Optional[int]]
 """Called at the entry of each libxenctrl call with its name and how often it was called.
@@ -23,6 +23,7 @@ An int other than 0 that it returns is the errno with which that call fails.
 """
 
 _SLACK_PAGES = 256
+_SPECIAL_PAGES = 16  # of an HVM guest; a PVH guest has half of them
 
 
 class Stub(Panel):
@@ -43,6 +44,8 @@ class Stub(Panel):
         force: bool = False,
         window: bool = False,
         backed: int = 0,
+        physmap_dirty: bool = False,
+        superpages: bool = True,
     ) -> None:
         """Makes a new machine, without guests, rules, counts or store; open handles stay open.
 
@@ -50,11 +53,14 @@ class Stub(Panel):
         in runs of how many (2^order); ``shadow=False``: a hypervisor that cannot track a PV guest's writes.
         ``window``, ``backed``: for benchmarks, see docs/stub.md: foreign mappings that cost next to nothing, and
         frames from ``backed`` on that share 256 MiB of memory, so that a machine may be larger than this one.
+        ``physmap_dirty``: in an HVM guest's log-dirty mode a gfn that comes is dirty, as since Xen 4.22; up to 4.21
+        it is not. ``superpages=False``: populating an HVM guest with an order above 0 gives nothing.
         Raises StubError (EBUSY) while foreign mappings are alive, unless ``force`` takes them away.
         """
         config = self._ffi.new("stub_machine_config *")
         config.frames, config.seed, config.extent_order = frames, seed, extent_order
         config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
+        config.physmap_dirty, config.scattered = physmap_dirty, not superpages
         self._check(self._lib.stub_reset(config))
 
     @property
@@ -79,12 +85,17 @@ class Stub(Panel):
 
     def create(self, guest: StubGuest) -> int:
         """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL)."""
-        return self._check(self._lib.stub_create(self._config(guest)))
+        if guest.kind == "pv64":
+            return self._check(self._lib.stub_create(self._config(guest)))
+        return self._check(self._lib.stub_create_hvm(self._config(guest), self._hvm_config(guest)))
 
-    def create_empty(self, max_mem: Union[str, int] = "256M", vcpus: int = 1, name: str = "") -> int:
+    def create_empty(
+        self, max_mem: Union[str, int] = "256M", vcpus: int = 1, name: str = "", kind: str = "pv64"
+    ) -> int:
         """Makes a domain to restore into, as libxl does before its restore helper runs; returns its domid.
 
-        It is paused, a 64-bit PV one, has no memory but shared_info, and vcpus that are down without a context.
+        It is paused, has no memory but shared_info, and vcpus that are down without a context. ``kind``: pv64,
+        pvh or hvm (with a device model, its video memory counts in ``max_mem``).
         ``max_mem``: its memory in bytes or as text; it may own 1 MiB more than that, as libxl lets it.
         ``name``: none is stub-DOMID. Raises StubError (EINVAL, ENOMEM), UsageError.
         """
@@ -94,7 +105,9 @@ class Stub(Panel):
         pages = nr_bytes // PAGE_SIZE + _SLACK_PAGES
         if not 0 < vcpus <= 64 or pages >= 1 << 32:
             raise UsageError(f"a domain has 1 to 64 vcpus and less than 16 TiB, not {vcpus} and {max_mem}")
-        return self._check(self._lib.stub_create_empty(pages, vcpus, name.encode()))
+        if kind not in KINDS:
+            raise UsageError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
+        return self._check(self._lib.stub_create_empty(KINDS.index(kind), pages, vcpus, name.encode()))
 
     def _config(self, guest: StubGuest) -> Any:
         config = self._ffi.new("stub_guest_config *")
@@ -107,18 +120,30 @@ class Stub(Panel):
         config.pages = guest.mem // PAGE_SIZE
         config.span = max(guest.mem, guest.span) // PAGE_SIZE
         config.max_pages = (guest.max_mem or max(guest.mem, guest.span)) // PAGE_SIZE
+        if guest.kind != "pv64":
+            config.max_pages += guest.vram // PAGE_SIZE + _SPECIAL_PAGES
         config.spare = guest.spare_p2m // PAGE_SIZE
         config.hot = guest.hot // PAGE_SIZE
         config.rate = guest.rate if guest.writer == "thread" else 0
         config.writes = guest.writes if working else 0
-        config.pt_updates = guest.pt_updates if working else 0
+        config.pt_updates = (guest.pt_updates if guest.kind == "pv64" else guest.balloon) if working else 0
         config.offline_vcpus = sum(1 << vcpu for vcpu in set(guest.offline_vcpus))
         config.p2m_kind = TREES.index(guest.tree)
-        config.suspend = SUSPENDS.index(guest.suspend)
+        config.suspend = SUSPENDS.index(guest.suspend if guest.pv_drivers else "ignore")
         config.share_invalid, config.map_shared_info = guest.share_invalid, guest.fixmap
         config.packed, config.unfilled = guest.packed, not guest.filled
         config.name = guest.name.encode()
         return config
+
+    def _hvm_config(self, guest: StubGuest) -> Any:
+        hvm = self._ffi.new("stub_hvm_config *")
+        hvm.device_model = guest.kind == "hvm"
+        hvm.vram, hvm.pod = guest.vram // PAGE_SIZE, guest.pod // PAGE_SIZE
+        hvm.pod_cache = (guest.pod - guest.pod_missing) // PAGE_SIZE
+        hvm.devmodel, hvm.devmodel_goes_on = guest.devmodel, guest.devmodel_stops == "told"
+        hvm.pv_drivers, hvm.viridian = guest.pv_drivers, guest.viridian
+        hvm.asleep = guest.acpi_s_state == 3
+        return hvm
 
     def destroy(self, domid: int) -> None:
         """Destroys a guest; like Xen's it stays, dying, while frames of it are mapped."""

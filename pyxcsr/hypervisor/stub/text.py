@@ -10,12 +10,27 @@ from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot"}
+_SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot", "vram", "pod", "pod_missing"}
+KINDS = ("pv64", "pvh", "hvm")
+"""What a guest can be, in the order of enum stub_domain_kind."""
 TREES = ("no", "both", "only")
 """What a guest's p2m is announced as, in the order of enum stub_p2m_kind."""
 _WRITERS = ("calls", "thread", "none")
 SUSPENDS = ("ok", "ignore", "crash", "poweroff", "ack-only")
 """How a guest answers control/shutdown, in the order of enum stub_suspend."""
+
+
+_COUNTS = (
+    "seed", "writes", "pt_updates", "rate", "msrs", "xsave", "ack_polls", "suspend_polls", "balloon", "devmodel"
+)
+_CHOICES = (
+    ("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS), ("devmodel_stops", ("itself", "told"))
+)
+_ONLY_PV = {"span", "spare_p2m", "p2m_vaddr", "tree", "share_invalid", "fixmap", "packed", "pt_updates"}
+_NOT_PV = {"pod", "pod_missing", "balloon", "viridian"}
+_ONLY_HVM = {"vram", "devmodel", "devmodel_stops", "pv_drivers", "acpi_s_state"}
+_ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV}
+"""The fields that guests of a kind do not have."""
 
 
 def parse_size(text: Union[str, int]) -> int:
@@ -42,8 +57,8 @@ def format_size(nr_bytes: int) -> str:
 class StubGuest:
     """A guest of the stub described as data; sizes are in bytes. docs/stub.md has the table of fields.
 
-    Make one with :meth:`pv64` or :meth:`parse`, which also take sizes as text. Raises UsageError for values
-    that make no sense; what depends on the machine (free memory) is checked when the guest is created.
+    Make one with :meth:`pv64`, :meth:`pvh`, :meth:`hvm` or :meth:`parse`, which also take sizes as text. Raises
+    UsageError for values that make no sense; what depends on the machine (free memory) is checked when the guest is created.
     """
 
     kind: str = "pv64"
@@ -72,18 +87,23 @@ class StubGuest:
     ack_polls: int = 2
     suspend_polls: int = 3
     name: str = ""
+    pod: int = 0
+    pod_missing: int = 0
+    balloon: int = 0
+    viridian: bool = False
+    vram: int = 0
+    devmodel: int = 0
+    devmodel_stops: str = "itself"
+    pv_drivers: bool = True
+    acpi_s_state: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind != "pv64":
-            raise UsageError(f"the stub has no {self.kind!r} guests, only pv64")
-        for name in sorted(_SIZES):
-            nr_bytes = getattr(self, name)
-            if nr_bytes < 0 or nr_bytes % PAGE_SIZE:
-                raise UsageError(f"{name}: {nr_bytes} is not a multiple of {PAGE_SIZE}")
-        for name, choice in (("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS)):
+        self._check_kind()
+        self._check_sizes()
+        for name, choice in _CHOICES:
             if getattr(self, name) not in choice:
                 raise UsageError(f"{name}: {getattr(self, name)!r} is none of {', '.join(choice)}")
-        for name in ("seed", "writes", "pt_updates", "rate", "msrs", "xsave", "ack_polls", "suspend_polls"):
+        for name in _COUNTS:
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative")
         if any(not 0 <= vcpu < 64 for vcpu in self.offline_vcpus):
@@ -92,6 +112,23 @@ class StubGuest:
             raise UsageError("a writer thread needs a rate of at least 1 write a second")
         if len(self.name.encode()) > 63 or not self.name.isprintable() or "," in self.name:
             raise UsageError("name: at most 63 bytes, printable, without commas")
+        if self.acpi_s_state not in (0, 3):
+            raise UsageError("acpi_s_state: 0, or 3 for a guest that sleeps")
+
+    def _check_kind(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"the stub has no {self.kind!r} guests, only {', '.join(KINDS)}")
+        for name in sorted(_ALIEN[self.kind]):
+            if getattr(self, name) != _FIELDS[name].default:
+                raise UsageError(f"a {self.kind} guest has no {name!r}")
+
+    def _check_sizes(self) -> None:
+        for name in sorted(_SIZES):
+            nr_bytes = getattr(self, name)
+            if nr_bytes < 0 or nr_bytes % PAGE_SIZE:
+                raise UsageError(f"{name}: {nr_bytes} is not a multiple of {PAGE_SIZE}")
+        if self.pod > self.mem // 2 or self.pod_missing > self.pod:
+            raise UsageError("pod: at most half of mem; pod_missing: at most pod")
 
     @classmethod
     def pv64(cls, **values: Any) -> StubGuest:
@@ -99,10 +136,25 @@ class StubGuest:
 
         ``suspend="slow:N"`` is ``suspend="ok", suspend_polls=N``.
         """
-        fields: dict[str, Any] = {}
+        return cls._of("pv64", values)
+
+    @classmethod
+    def pvh(cls, **values: Any) -> StubGuest:
+        """A PVH guest, described as :meth:`pv64` describes a PV one: ``pvh(mem="64M", holes=0.1)``."""
+        return cls._of("pvh", values)
+
+    @classmethod
+    def hvm(cls, **values: Any) -> StubGuest:
+        """An HVM guest with a device model: ``hvm(mem="64M", vram="4M", devmodel=2)``."""
+        return cls._of("hvm", values)
+
+    @classmethod
+    def _of(cls, kind: str, values: dict[str, Any]) -> StubGuest:
+        fields: dict[str, Any] = {"kind": kind}
         for name, value in values.items():
-            if name not in _FIELDS or name == "kind":
-                raise UsageError(f"a stub guest has no {name!r}; it has {', '.join(_KEYS)}")
+            if name not in _FIELDS or name == "kind" or name in _ALIEN[kind]:
+                keys = ", ".join(x for x in _KEYS if x not in _ALIEN[kind])
+                raise UsageError(f"a {kind} guest of the stub has no {name!r}; it has {keys}")
             fields.update(_convert(name, value))
         return cls(**fields)
 
@@ -110,8 +162,10 @@ class StubGuest:
     def parse(cls, text: str) -> StubGuest:
         """A guest from text like ``pv64:mem=1G,vcpus=2,writer=thread``. Raises UsageError."""
         kind, _, rest = text.partition(":")
-        if kind != "pv64":
-            raise UsageError(f"{text!r} describes no stub guest: write pv64, or pv64:mem=1G,vcpus=2, ...")
+        if kind not in KINDS:
+            raise UsageError(
+                f"{text!r} describes no stub guest: write pv64, pvh or hvm, alone or like pv64:mem=1G,vcpus=2"
+            )
         values: dict[str, Any] = {}
         for item in rest.split(",") if rest else ():
             name, equals, value = item.partition("=")
@@ -120,7 +174,7 @@ class StubGuest:
             if name in values:
                 raise UsageError(f"{name} is given twice in {text!r}")
             values[name] = value
-        return cls.pv64(**values)
+        return cls._of(kind, values)
 
     def describe(self) -> str:
         """The text from which :meth:`parse` makes this guest again."""
@@ -133,7 +187,7 @@ class StubGuest:
 
     @property
     def nr_pfns(self) -> int:
-        """How many pfns its p2m covers."""
+        """How many pfns a PV guest's p2m covers."""
         return (max(self.mem, self.span) + self.spare_p2m) // PAGE_SIZE
 
 

@@ -1,6 +1,6 @@
 /* Building a guest. */
-#ifndef XCSR_STUB_KERNEL_BUILD_H
-#define XCSR_STUB_KERNEL_BUILD_H
+#ifndef XCSR_STUB_KERNEL_PV_BUILD_H
+#define XCSR_STUB_KERNEL_PV_BUILD_H
 
 #include "stub/machine/domain.h"
 

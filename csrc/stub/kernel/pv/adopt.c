@@ -4,13 +4,13 @@
  * the kernel's own, to be found through the page tables that cr3 names. It trusts neither the builder's
  * p2m nor its page tables: where one of them is not what it was, the kernel crashes and says why.
  */
-#include "stub/kernel/adopt.h"
-#include "stub/kernel/build.h"
+#include "stub/kernel/pv/adopt.h"
+#include "stub/kernel/pv/build.h"
 #include "stub/kernel/config.h"
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
-#include "stub/kernel/run.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/p2m.h"
+#include "stub/kernel/pv/pv.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/kernel/writer.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
@@ -18,8 +18,6 @@
 #include "stub/machine/memory.h"
 #include "stub/machine/rng.h"
 #include "stub/machine/vcpu.h"
-
-#include <stdio.h>
 
 #define MAGIC 0x6c656e72656b7473UL
 
@@ -236,7 +234,7 @@ static int find_p2m(struct st_domain *d)
     return rc ? rc : check_p2m(d);
 }
 
-static int start(struct st_domain *d)
+int st_pv_start(struct st_domain *d)
 {
     struct remembered k;
     int rc = find_kernel(d, &k);
@@ -260,15 +258,6 @@ static int start(struct st_domain *d)
     mark_gdts(d);
     d->built = true;
     st_announce_p2m(d);
-    st_guest_after_resume(d);
+    st_pv_after_resume(d);
     return st_writer_start(d);
-}
-
-int st_guest_adopt(struct st_domain *d)
-{
-    int rc = start(d);
-
-    if (rc)
-        snprintf(d->kernel->crash, sizeof(d->kernel->crash), "%s", st_error_text());
-    return rc;
 }

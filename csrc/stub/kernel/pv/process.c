@@ -1,8 +1,8 @@
 /* The guest's one process: its page tables, and how they change. */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/process.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/process.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/pte.h"

@@ -1,7 +1,7 @@
 /* The vcpus of a guest that is built, with arbitrary contents that Xen would accept. */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/vcpus.h"
+#include "stub/kernel/pv/vcpus.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/rng.h"

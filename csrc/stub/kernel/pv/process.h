@@ -1,6 +1,6 @@
 /* The guest's one process. */
-#ifndef XCSR_STUB_KERNEL_PROCESS_H
-#define XCSR_STUB_KERNEL_PROCESS_H
+#ifndef XCSR_STUB_KERNEL_PV_PROCESS_H
+#define XCSR_STUB_KERNEL_PV_PROCESS_H
 
 #include "stub/machine/domain.h"
 

@@ -1,6 +1,6 @@
 /* A guest's page tables. */
-#ifndef XCSR_STUB_KERNEL_TABLES_H
-#define XCSR_STUB_KERNEL_TABLES_H
+#ifndef XCSR_STUB_KERNEL_PV_TABLES_H
+#define XCSR_STUB_KERNEL_PV_TABLES_H
 
 #include "stub/machine/domain.h"
 

@@ -1,11 +1,11 @@
 /* Building a 64-bit PV guest: memory, special pages, address spaces, shared_info, start_info. */
-#include "stub/kernel/build.h"
+#include "stub/kernel/pv/build.h"
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
+#include "stub/kernel/pv/p2m.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/run.h"
-#include "stub/kernel/tables.h"
-#include "stub/kernel/vcpus.h"
+#include "stub/kernel/pv/pv.h"
+#include "stub/kernel/pv/tables.h"
+#include "stub/kernel/pv/vcpus.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"
@@ -17,8 +17,6 @@
 #include <stdio.h>
 
 #define ISLAND         512UL                    /* pfns: memory spread over a span lies in such runs */
-#define HOLE_RUN       4UL                      /* pfns: holes come in such runs */
-#define FIRST_HOLE_PFN 16UL
 #define USER_BASE      ST_USER_BASE
 #define NR_USER_L1     4UL
 
@@ -27,19 +25,10 @@ start_info_t *st_start_info(const struct st_domain *d)
     return st_guest_page(d, d->kernel->start_info_pfn);
 }
 
-static bool is_hole(const struct st_domain *d, uint64_t pfn)
-{
-    uint64_t limit = (uint64_t)(d->kernel->config.holes * 4294967296.0);
-
-    if (pfn < FIRST_HOLE_PFN || !limit)
-        return false;
-    return (st_hash(d->kernel->config.seed ^ 0x686f6c65, pfn / HOLE_RUN) & 0xffffffff) < limit;
-}
-
 static int add_run(struct st_domain *d, uint64_t first, uint64_t count)
 {
     for (uint64_t pfn = first; pfn < first + count; pfn++) {
-        int rc = is_hole(d, pfn) ? 0 : st_add_memory(d, pfn);
+        int rc = st_is_hole(d, pfn) ? 0 : st_add_memory(d, pfn);
 
         if (rc)
             return rc;
@@ -238,6 +227,6 @@ int st_guest_build(struct st_domain *d)
     make_start_info(d);
     st_domain_make_handle(d);
     d->built = true;
-    st_guest_after_resume(d);
+    st_pv_after_resume(d);
     return 0;
 }

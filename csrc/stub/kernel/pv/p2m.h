@@ -1,6 +1,6 @@
 /* The guest's own p2m. */
-#ifndef XCSR_STUB_KERNEL_P2M_H
-#define XCSR_STUB_KERNEL_P2M_H
+#ifndef XCSR_STUB_KERNEL_PV_P2M_H
+#define XCSR_STUB_KERNEL_PV_P2M_H
 
 #include "stub/machine/domain.h"
 

@@ -1,9 +1,9 @@
 /* The guest's p2m moves: the list to another address, its old tables become pages again. */
-#include "stub/kernel/balloon.h"
+#include "stub/kernel/pv/balloon.h"
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
+#include "stub/kernel/pv/p2m.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"
@@ -95,7 +95,7 @@ static bool overlaps(const struct st_domain *d, uint64_t vaddr)
     return vaddr < d->kernel->p2m_vaddr + size && d->kernel->p2m_vaddr < vaddr + size;
 }
 
-int st_guest_move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
+int st_pv_move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
 {
     struct arch_shared_info *arch = &st_shared_info(d)->arch;
     uint64_t l4 = d->kernel->p2m_l4, old_l4 = l4, old = d->kernel->p2m_vaddr;

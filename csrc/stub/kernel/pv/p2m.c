@@ -4,9 +4,9 @@
  * would hold invalid entries only are shared.
  */
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
+#include "stub/kernel/pv/p2m.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"

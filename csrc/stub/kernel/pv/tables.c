@@ -4,7 +4,7 @@
  */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"

@@ -1,14 +1,14 @@
 /* What is in the guest's p2m comes, goes and moves. */
-#include "stub/kernel/balloon.h"
+#include "stub/kernel/pv/balloon.h"
 #include "stub/kernel/kernel.h"
-#include "stub/kernel/p2m.h"
-#include "stub/kernel/process.h"
-#include "stub/kernel/tables.h"
+#include "stub/kernel/pages.h"
+#include "stub/kernel/pv/p2m.h"
+#include "stub/kernel/pv/process.h"
+#include "stub/kernel/pv/tables.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
-#include "stub/machine/rng.h"
 
 static int check_data(const struct st_domain *d, uint64_t pfn)
 {
@@ -26,7 +26,7 @@ static int check_hole(const struct st_domain *d, uint64_t pfn)
     return st_error(EINVAL, "pfn %#lx has memory already, or is beyond the p2m's end", (unsigned long)pfn);
 }
 
-int st_guest_balloon_out(struct st_domain *d, uint64_t pfn)
+int st_pv_balloon_out(struct st_domain *d, uint64_t pfn)
 {
     int rc = check_data(d, pfn);
 
@@ -38,17 +38,7 @@ int st_guest_balloon_out(struct st_domain *d, uint64_t pfn)
     return rc ? rc : st_remove_memory(d, pfn);
 }
 
-/* What another owner left there. Like Xen's scrubbing it is nobody's write: it is in no dirty bitmap. */
-static void fill_anew(struct st_domain *d, uint64_t pfn)
-{
-    uint64_t *page = st_guest_page(d, pfn);
-    uint64_t mark = st_hash(d->kernel->config.seed ^ ((uint64_t)d->id << 48), pfn ^ ++d->kernel->ballooned << 40);
-
-    for (unsigned i = 0; i < ST_ENTRIES; i++)
-        page[i] = mark + i;
-}
-
-int st_guest_balloon_in(struct st_domain *d, uint64_t pfn, uint64_t mfn)
+int st_pv_balloon_in(struct st_domain *d, uint64_t pfn, uint64_t mfn)
 {
     int rc = check_hole(d, pfn);
 
@@ -60,13 +50,13 @@ int st_guest_balloon_in(struct st_domain *d, uint64_t pfn, uint64_t mfn)
     rc = mfn == ST_NONE ? st_add_memory(d, pfn) : st_add_frame(d, pfn, mfn);
     if (rc)
         return rc;
-    fill_anew(d, pfn);
+    st_fill_anew(d, pfn);
     rc = st_p2m_set(d, pfn, d->truth[pfn]);
     return rc ? rc : st_direct_map(d, pfn);
 }
 
 /* The frame stays where the process sees it: only its pfn is another. Xen marks the new one (MMU_MACHPHYS_UPDATE). */
-int st_guest_move_page(struct st_domain *d, uint64_t from, uint64_t to)
+int st_pv_move_page(struct st_domain *d, uint64_t from, uint64_t to)
 {
     int rc = check_data(d, from);
 

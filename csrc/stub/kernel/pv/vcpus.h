@@ -1,6 +1,6 @@
 /* The vcpus of a guest that is built. */
-#ifndef XCSR_STUB_KERNEL_VCPUS_H
-#define XCSR_STUB_KERNEL_VCPUS_H
+#ifndef XCSR_STUB_KERNEL_PV_VCPUS_H
+#define XCSR_STUB_KERNEL_PV_VCPUS_H
 
 #include "stub/machine/domain.h"
 
