@@ -1,4 +1,4 @@
-"""Where a vcpu's context names frames.
+"""Where frame numbers stand in a vcpu's context.
 
 Offsets are those of struct vcpu_guest_context for x86_64 (xen/include/public/arch-x86/xen.h); a test compares
 them with the compiler's.
@@ -14,4 +14,4 @@ CTRLREG = 4984
 
 GDT_PER_FRAME = 512
 MAX_GDT_ENTS = 7168
-"""FIRST_RESERVED_GDT_ENTRY: beyond are Xen's own."""
+"""FIRST_RESERVED_GDT_ENTRY: entries from here on are Xen's own."""

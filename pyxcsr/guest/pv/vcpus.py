@@ -1,4 +1,4 @@
-"""A PV guest's vcpus on their way back: records held until the end, then expressed in the new mfns and set."""
+"""A restored PV guest's vcpus: their records are held until END, then localised and set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VcpuRecord = Union[VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs]
 
 @dataclass
 class HeldVcpu:
-    """The records of one vcpu."""
+    """The bodies of one vcpu's records, without vcpu number."""
 
     basic: Optional[bytes] = None
     extended: bytes = b""
@@ -31,13 +31,13 @@ class HeldVcpu:
 
 
 class Localiser:
-    """Turns the pfns of vcpu state into the frames that the domain was given. ``offset``: END's, for messages."""
+    """Replaces the pfns in vcpu state by frames of the new domain. ``offset``: END's, for messages."""
 
     def __init__(self, memory: RestoreHandle, offset: int) -> None:
         self._memory, self._offset = memory, offset
 
     def frame(self, pfn: int, field: str, level: int = 0) -> int:
-        """The frame of a pfn that must have been sent, as an ordinary page or as a page table of a level."""
+        """The frame of a pfn. Raises unless it was sent as a page table of ``level`` (0: as an ordinary page)."""
         mfn = self._memory.mfn(pfn)
         if mfn is None or not self._memory.has_data(pfn):
             raise IncompleteStream(
@@ -62,7 +62,7 @@ class Localiser:
         return mfn
 
     def context(self, vcpu: int, blob: bytes) -> bytes:
-        """A context in mfns. Raises StreamError, IncompleteStream."""
+        """A vcpu's context, localised. Raises StreamError, IncompleteStream."""
         out = bytearray(blob)
         if vcpu == 0:
             self._replace(out, RDX, "vcpu0.rdx (start_info)")
@@ -140,7 +140,7 @@ class HeldVcpus:
         return pfn
 
     def localised(self, localiser: Localiser, offset: int) -> dict[int, HeldVcpu]:
-        """All of them in mfns. Raises IncompleteStream for a vcpu without its context."""
+        """All vcpus, with their contexts localised. Raises IncompleteStream for a vcpu whose context is missing."""
         out: dict[int, HeldVcpu] = {}
         for number, vcpu in sorted(self._held.items()):
             if vcpu.basic is None:
