@@ -1,7 +1,7 @@
 """The contract of the ops: one final class for each guest type implements all of SaveOps, another all of RestoreOps.
 
-Names are libxc's (struct xc_sr_save_ops, struct xc_sr_restore_ops). ``pfn_to_gfn`` and ``normalise_page``, which libxc
-has among them, are done in C for a whole batch at a time; the p2m that they need is ``p2m``. Ours are ``check``,
+Most names are libxc's (struct xc_sr_save_ops, struct xc_sr_restore_ops). libxc's ``pfn_to_gfn`` and ``normalise_page``
+are missing, because C does them for a whole batch, with the p2m that the ops give it. Names of our own are ``check``,
 ``suspend_first``, ``following``, ``rehearse`` and ``end_of_pages``; in RestoreOps ``body_limit``, ``pages``,
 ``compare``.
 """
@@ -24,8 +24,8 @@ Write = Callable[[Iterable[Record]], None]
 class SaveContext:
     """What a save gives its ops.
 
-    ``info``: of the domain, as it was when these ops were made; ``poll``: called while ops wait, may raise (cancel);
-    ``report``: the save's, in which the ops count what they do.
+    ``info``: what Xen said of the domain when these ops were made. ``poll``: the ops call it while they wait; it raises
+    Cancelled if the save is to end. ``report``: the save's report, in which the ops count what they do.
     """
 
     __slots__ = ("hv", "info", "options", "poll", "report")
@@ -37,30 +37,30 @@ class SaveContext:
 
 
 class Following(Protocol):
-    """Keeps up with what a guest changes of its physical memory's map while it is saved.
+    """Follows what a guest changes of its p2m or physmap during a live save.
 
-    For a live save only. The saver calls ``tracked`` once; ``begin_pass`` before each pass and ``look`` in it, while
-    the guest runs; and each time that a dirty bitmap has come, ``fetched`` and then ``sweep``. ``fetched`` with
-    ``final`` comes once, of a suspended guest.
+    The saver calls ``tracked`` once; ``begin_pass`` before each pass, and while the guest runs ``look`` in it; and each
+    time that a dirty bitmap has been fetched ``fetched`` and then ``sweep``. The last time, when the guest is
+    suspended, these two are called with ``final``.
     """
 
     restless: Optional[str]
-    """Why this guest cannot be followed while it runs, once it changes more often than the limits allow; else None."""
+    """None; or, once the guest changes more often than the limits allow, why it cannot be followed while it runs."""
 
     def tracked(self) -> None:
-        """Log-dirty mode is on from now on; nobody knows what was written before."""
+        """Log-dirty mode has been switched on. What the guest wrote before that, no bitmap will name."""
 
     def begin_pass(self) -> None:
-        """A pass begins: limits for one pass count from here."""
+        """A pass begins: what is limited in one pass is counted from here."""
 
     def look(self) -> None:
-        """Brings the map up to date, and tells the receiver of changes. Nothing once the guest is restless."""
+        """Brings what is mapped up to date, and writes records that tell the receiver. Does nothing once restless."""
 
     def fetched(self, final: bool) -> None:
-        """A dirty bitmap has come: brings the map up to date. ``final``: the guest is suspended, all is done."""
+        """A dirty bitmap has been fetched: looks again. ``final``: the guest is suspended, so this look is the last."""
 
     def sweep(self, final: bool) -> int:
-        """Marks what must be sent again although the bitmap does not name it; returns how many pfns that adds."""
+        """Marks pfns that must be sent again although the bitmap does not name them; returns how many it has added."""
 
 
 class SaveOps(Protocol):
@@ -81,9 +81,9 @@ class SaveOps(Protocol):
         end_of_checkpoint
         cleanup
 
-    A pass is ``check_iteration``, the pages, ``check_iteration``; while the guest runs and there is an F, ``F.look``
-    stands in its place. A save that is not live has one pass. Whoever makes ops calls ``cleanup`` in the end, whatever
-    happened.
+    A pass is ``check_iteration``, the pages, ``check_iteration``. While the guest runs and there is an F, ``F.look`` is
+    called instead of ``check_iteration``. A save that is not live has one pass only. Whoever calls ``setup`` calls
+    ``cleanup`` in the end, whatever happened.
     """
 
     domain_type: DomainType
@@ -91,7 +91,7 @@ class SaveOps(Protocol):
 
     @property
     def nr_pfns(self) -> int:
-        """How many pfns there are to save. Valid after ``setup``; a count, which may grow and never shrinks."""
+        """How many pfns there are to save: a count, which may grow but never shrinks. Valid after ``setup``."""
 
     @property
     def p2m(self) -> Optional[P2mHandle]:
@@ -99,68 +99,69 @@ class SaveOps(Protocol):
 
     @property
     def p2m_generation(self) -> int:
-        """The generation that the p2m was taken at; 0 where there is none."""
+        """p2m_generation when the p2m was last mapped; 0 for guests that have none."""
 
     @property
     def suspend_first(self) -> bool:
-        """Whether a save that is not live suspends the guest before ``setup``: what that learns can then not change."""
+        """Whether a save that is not live suspends the guest before ``setup``: what that learns then cannot change."""
 
     def check(self) -> None:
-        """Raises NotSupported for a guest that this release cannot save; takes nothing, and changes nothing.
+        """Raises NotSupported for a guest that this release cannot save. Maps nothing and changes nothing.
 
-        Called before a guest is asked for anything.
+        Called before the guest is touched.
         """
 
     def setup(self) -> None:
         """Learns about the guest and maps what is needed for the whole save.
 
-        Called once, the guest running or suspended. On failure nothing has been written; what has been mapped is
-        released by ``cleanup``.
+        Called once; the guest may be running or suspended. If it fails, nothing has been written to the stream, and
+        ``cleanup`` releases what has been mapped so far.
         """
 
     def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
-        """What follows changes of this guest's map, or None where nothing can change or a change ends the save.
+        """What follows this guest's changes, or None if nothing can change, or if a change is to end the save.
 
-        Called once, of a live save, before the first page; ``save`` outlives what is returned.
+        Called once in a live save, before the first page. ``save`` stays open longer than what is returned is used.
         """
 
     def static_data(self) -> Iterator[Record]:
-        """What does not depend on the guest's state. Called once, after the headers."""
+        """Records that do not depend on the guest's state. Called once, after the headers."""
 
     def start_of_stream(self) -> Iterator[Record]:
-        """What must come before any page. Called once."""
+        """Records that must come before any page. Called once."""
 
     def start_of_checkpoint(self) -> Iterator[Record]:
-        """What must come before each checkpoint's pages. A plain save is one checkpoint."""
+        """Records that must come before a checkpoint's pages. A plain save has one checkpoint."""
 
     def check_iteration(self) -> Iterator[Record]:
-        """Is what ``setup`` learned still true? Called before each pass and again after it.
+        """Checks that what ``setup`` learned is still true. Called before each pass and again after it.
 
-        The suspended pass is included, and so is the only pass of a save that is not live. To *cancel* it raises
-        (P2mChanged): the save ends, the guest goes on running. To *handle* a change it brings the ops up to date
-        (``p2m``, ``nr_pfns``) and yields the records that tell the receiver; F may call it within a live pass, too.
+        That includes the last pass, of a suspended guest, and the only pass of a save that is not live. If something
+        has changed, the ops may end the save by raising P2mChanged; the guest then goes on running. Or they bring
+        ``p2m`` and ``nr_pfns`` up to date and yield the records that tell the receiver.
         """
 
     def rehearse(self) -> None:
-        """Goes once through what ``end_of_checkpoint`` will ask of Xen, and keeps nothing of it.
+        """Asks Xen for what ``end_of_checkpoint`` will ask for, and throws it away.
 
-        Called once, before a live save suspends the guest. What Xen refuses to tell is found out while the guest still
-        runs, and code and memory that the paused guest would wait for are there: the first time takes several times as
-        long as the second. Raises what ``end_of_checkpoint`` does, but for what is only true of a suspended guest.
+        Called once, just before a live save suspends the guest. What Xen refuses to tell is so found out while the
+        guest still runs. And code and memory that are used for the first time take several times as long as afterwards,
+        which the suspended guest would wait for. Raises what ``end_of_checkpoint`` raises, except for state that only a
+        suspended guest has.
         """
 
     def end_of_pages(self) -> Iterator[Record]:
-        """What must follow the guest's pages. Called after the last pass, and again after one for comparison."""
+        """Records that must follow the guest's pages. Called after the last pass, and after one for comparison."""
 
     def end_of_checkpoint(self) -> bytes:
-        """The guest's state besides its memory: records, as they stand in the stream. The guest is suspended."""
+        """The guest's state besides its memory, as the bytes of its records. Called when the guest is suspended."""
 
     def cleanup(self) -> None:
-        """Releases everything. Called once, last, on every way out; must not fail if ``setup`` failed half-way."""
+        """Releases everything. Called once, last, whatever happened; must work if ``setup`` failed half-way."""
 
 
 class RestoredState(NamedTuple):
-    """What a restored guest has: counts, and the frames of its store and console rings (as libxl wants them)."""
+    """What a restored guest has: counts, and the gfns of its store and console rings, which libxl wants to know."""
 
     nr_pfns: int
     nr_vcpus: int
@@ -170,7 +171,7 @@ class RestoredState(NamedTuple):
 
 
 class RestoreContext:
-    """What a restore gives its ops. ``poll``: called while ops wait, may raise (cancel)."""
+    """What a restore gives its ops. ``poll``: the ops call it while they wait; it may raise Cancelled."""
 
     __slots__ = ("hv", "info", "options", "poll")
 
@@ -191,33 +192,33 @@ class RestoreOps(Protocol):
         stream_complete                         at END
         cleanup
 
-    Whoever makes ops calls ``cleanup`` in the end, whatever happened. Nothing here unpauses the domain; after a
-    failure the half-built domain is its owner's to destroy.
+    ``cleanup`` is called in the end, whatever happened. No op unpauses the domain. After a failure the domain is
+    half-built, and its owner must destroy it.
     """
 
     def setup(self) -> None:
-        """Learns about the domain, before anything of it is changed."""
+        """Prepares for this domain. Nothing of the domain is changed yet."""
 
     def static_data_complete(self) -> int:
-        """All that does not depend on the guest's state has come: its CPU policy is set.
+        """The static data has come: sets the domain's CPU policy.
 
-        Returns what was missing: bit 0 CPUID, bit 1 MSR policy.
+        Returns what the stream has no policy for: bit 0 CPUID, bit 1 MSRs.
         """
 
     def body_limit(self, code: int) -> int:
-        """How long a record of that type may be, in bytes, for this domain. Asked before its body is read."""
+        """How many bytes a body of that record type may have, for this domain. Asked before the body is read."""
 
     def process_record(self, record: Record) -> None:
-        """Takes a record that is neither PAGE_DATA nor about the stream itself. Raises StreamError if it cannot be."""
+        """Takes a record that is neither PAGE_DATA nor about the stream itself. Raises StreamError if it is wrong."""
 
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
-        """Takes a PAGE_DATA record's body from the source into the guest."""
+        """Reads a PAGE_DATA record's body from the source into the guest. ``offset``: the record's, for messages."""
 
     def compare(self) -> None:
-        """VERIFY: from here on pages are compared with the guest's."""
+        """VERIFY has come: from now on ``pages`` compares pages with the guest's instead of writing them."""
 
     def stream_complete(self, offset: int) -> RestoredState:
-        """All has come: is it whole? Then the guest gets its state. ``offset``: END's, for messages."""
+        """END has come: checks that nothing is missing, then sets the guest's state. ``offset``: END's."""
 
     def cleanup(self) -> None:
-        """Releases everything; must not fail if ``setup`` failed half-way."""
+        """Releases everything; must work if ``setup`` failed half-way."""

@@ -1,4 +1,4 @@
-"""The table of restores: guest type to its ops. Apart from that of saves, which need not load these."""
+"""The table of restores: from a guest's type to its ops. It is apart so that a save need not load these."""
 
 from __future__ import annotations
 

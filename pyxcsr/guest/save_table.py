@@ -1,4 +1,4 @@
-"""The table of saves: guest type to its ops."""
+"""The table of saves: from a guest's type to its ops."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ BODY_LIMITS = {
     RecordType.X86_CPUID_POLICY: 24 * 4096,
     RecordType.X86_MSR_POLICY: 16 * 4096,
 }
-"""The most bytes that the bodies of these records may have, whatever the guest."""
+"""How many bytes the bodies of these records may have, whatever the guest."""
 
 
 def policy_records(hv: Hypervisor, domid: int) -> Iterator[Record]:
-    """A domain's CPU policy, as records; an empty part of it has none."""
+    """A domain's CPU policy as records: one for CPUID and one for MSRs, each only if it is not empty."""
     leaves, msrs = hv.cpu_policy(domid)
     if leaves:
         yield CpuidPolicy(leaves)
@@ -33,17 +33,17 @@ def policy_records(hv: Hypervisor, domid: int) -> Iterator[Record]:
 
 
 class PolicyAndTsc:
-    """These records on their way into a domain."""
+    """Takes a restored guest's CPU policy and TSC, and sets them."""
 
     def __init__(self, hv: Hypervisor, domid: int) -> None:
         self._hv, self._domid = hv, domid
         self._policy: dict[str, bytes] = {}
         self._policy_set = False
         self.tsc_seen = False
-        """Whether the TSC has come, and was set."""
+        """Whether the TSC has come, and has been set."""
 
     def take(self, record: Record, offset: int) -> bool:
-        """Takes the record if it is one of these. ``offset``: the record's. Raises StreamError for one out of place."""
+        """Takes a record if it is one of these; returns whether it is. Raises StreamError if it is out of place."""
         if isinstance(record, (CpuidPolicy, MsrPolicy)):
             if self._policy_set:
                 raise StreamError(f"{record.name} comes after the static data", offset=offset, record=record.name)
@@ -56,7 +56,7 @@ class PolicyAndTsc:
         return True
 
     def set_policy(self) -> int:
-        """Gives the domain the policy that has come. Returns what is missing of it: MISSING_CPUID, MISSING_MSR."""
+        """Gives the domain the policy that has come. Returns what has not come: MISSING_CPUID, MISSING_MSR."""
         self._policy_set = True
         leaves, msrs = (self._policy.get(x, b"") for x in ("X86_CPUID_POLICY", "X86_MSR_POLICY"))
         if leaves or msrs:

@@ -1,4 +1,4 @@
-"""What a save does about a PV guest's p2m that may change: refuse it, or follow it and tell the receiver."""
+"""What a save does if a PV guest changes its p2m: end, or follow the change and tell the receiver."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class RefusedChanges:
         return self._taken.generation
 
     def start(self) -> Iterator[Record]:
-        """The record that says where it is."""
+        """The record that names the p2m's pages."""
         yield P2mFrames(0, self.nr_pfns - 1, self._taken.leaf_pfns)
 
     def check(self) -> Iterator[Record]:
-        """Raises P2mChanged if it has changed."""
+        """Raises P2mChanged if its structure has changed."""
         check_same(self._shared, self.generation)
         return iter(())
 
@@ -76,9 +76,10 @@ class RefusedChanges:
 class FollowedChanges:
     """Changes are followed, and the receiver is told by a further X86_PV_P2M_FRAMES.
 
-    A receiver's p2m never shrinks. Where the guest's has, the frames that the receiver goes on to write at the p2m's
-    old end are all one page that is given to it for that, at the last pfn it was ever told of: one that the guest has
-    no more. Without it the receiver would write them over what the guest has made of its old p2m pages.
+    A receiver's p2m never shrinks: the receiver writes p2m entries up to the largest size that it was ever told of. If
+    the guest's p2m has shrunk, the guest may use its former p2m pages for something else, which must not be
+    overwritten. So the record names, for all p2m pages that the guest no longer has, one page at the last pfn that the
+    receiver was ever told of. The guest has no such pfn any more; the page is sent for this purpose alone.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class FollowedChanges:
         settle_seconds: float,
     ) -> None:
         self._p2m = FollowedP2m(hv, info.domid, shared, cancel, settle_seconds)
-        self._report, self._settled = report, info.suspended
+        self._report, self._is_final = report, info.suspended
         self._told: Optional[tuple[int, int, Sequence[int]]] = None
         self.nr_pfns = 0
-        """The most pfns that it ever covered: what the receiver has been told."""
+        """The largest size that the p2m ever had: as many pfns as the receiver has been told of."""
 
     def setup(self) -> None:
         """Maps the p2m."""
@@ -111,24 +112,24 @@ class FollowedChanges:
         return self._p2m.generation
 
     def start(self) -> Iterator[Record]:
-        """The record that says where it is."""
+        """The record that names the p2m's pages."""
         yield self._tell()
 
     def check(self) -> Iterator[Record]:
-        """Follows a change, if there was one; once the guest is suspended it raises P2mChanged instead."""
-        if self._settled:
+        """Follows a change if there was one. Raises P2mChanged instead if the guest is suspended."""
+        if self._is_final:
             self._p2m.check_same()
         else:
             yield from self._look(self._p2m.look)
 
     def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        """Its tables may be among what was written: then they are walked anew, whatever the guest says."""
+        """A dirty bitmap has come. ``written``: whether it names one of these frames. See FollowedP2m."""
         self._p2m.note_written(written)
 
-    def settle(self) -> Iterator[Record]:
-        """Looks once more, whatever the guest says."""
-        yield from self._look(self._p2m.settle)
-        self._settled = True
+    def look_last(self) -> Iterator[Record]:
+        """The last look, when the guest is suspended: whatever the guest says, its p2m's pages are looked up again."""
+        yield from self._look(self._p2m.look_last)
+        self._is_final = True
 
     def _look(self, look: Callable[[], bool]) -> Iterator[Record]:
         began = time.monotonic()
@@ -145,7 +146,7 @@ class FollowedChanges:
             yield self._tell()
 
     def _refresh(self, look: Callable[[], bool]) -> bool:
-        """Maps what is there now; returns whether anything had to be done."""
+        """Looks by ``look``; returns what it returns: whether anything has changed."""
         changed = look()
         if changed:
             self.handle.check_leaves()
@@ -153,7 +154,7 @@ class FollowedChanges:
         return changed
 
     def _whole(self) -> tuple[int, int, Sequence[int]]:
-        """All that the receiver must know: its size, the guest's own, where it is."""
+        """All that the receiver must know: the size of its p2m, that of the guest's, the p2m's pages."""
         return self.nr_pfns, self.handle.nr_pfns, self._frames()
 
     def _tell(self) -> Record:
@@ -161,13 +162,13 @@ class FollowedChanges:
         return P2mFrames(0, self.nr_pfns - 1, self._told[2])
 
     def _frames(self) -> Sequence[int]:
-        """The pfns of the p2m's pages for all that the receiver knows of."""
+        """The pfns of the p2m's pages, for all pfns that the receiver knows of."""
         frames = array("Q", self._p2m.leaf_pfns)
         frames.extend([self.nr_pfns - 1] * (nr_leaves(self.nr_pfns) - len(frames)))
         return frames
 
     def end_of_pages(self) -> Iterator[Record]:
-        """The page for frames that the guest's p2m has no more, if it has shrunk by any."""
+        """If the p2m has lost pages: the page that the receiver may write instead of them."""
         if len(self._p2m.leaf_pfns) < nr_leaves(self.nr_pfns):
             yield PageData.build([(self.nr_pfns - 1, PageType.NOTAB, bytes(PAGE_SIZE))])
 

@@ -1,4 +1,4 @@
-"""Following a PV guest's p2m while it runs: when to look, what to send again, and when enough is enough."""
+"""Following a PV guest's p2m while it runs: when to look, what to send again, and when to stop following."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class P2mFollowing:
             return
         try:
             self._take(self._changes.check())
-        except P2mChanged:  # it did not hold still long enough to be read: what is mapped serves until the next look
+        except P2mChanged:  # it changed again and again while it was read: what is mapped is used until the next look
             self._report.overtaken += 1
         if self._count() - self._at_pass > self._limits.per_pass:
             self._give_up(f"more than {self._limits.per_pass} times in one pass")
@@ -60,8 +60,8 @@ class P2mFollowing:
 
     def fetched(self, final: bool) -> None:
         self._changes.note_written(self._save.written)
-        if final:  # once more, whatever was announced or missed
-            self._take(self._changes.settle())
+        if final:  # once more, whatever the guest has announced or kept silent about
+            self._take(self._changes.look_last())
         else:
             self.look()
 
@@ -70,7 +70,7 @@ class P2mFollowing:
         self._save.grow(self._changes.nr_pfns)
 
     def sweep(self, final: bool) -> int:
-        """While the guest runs the whole p2m is looked at, else only what the bitmap says was written."""
+        """While the guest runs the whole p2m is compared; once it is suspended, only pages that were written."""
         began = time.monotonic()
         found = self._save.sweep(not final)
         self._report.seconds_sweeping += time.monotonic() - began

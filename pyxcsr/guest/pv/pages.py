@@ -1,4 +1,4 @@
-"""The two pages of a PV guest that are rewritten when it comes back: start_info and shared_info.
+"""The two pages of a PV guest that a restore rewrites: start_info and shared_info.
 
 Layouts: struct start_info and struct shared_info, xen/include/public/xen.h (x86_64).
 """
@@ -39,7 +39,7 @@ class RingFrames(NamedTuple):
 def rebuild_start_info(
     page: bytes, localiser: Localiser, rings: Rings, nr_pfns: int, shared_info_mfn: int
 ) -> tuple[bytes, RingFrames]:
-    """start_info's head for the new domain, and where its rings are. Raises StreamError if its pfns are not pages."""
+    """start_info's head for the new domain, and the rings' frames. Raises StreamError if its pfns are not pages."""
     out = bytearray(page[:START_INFO_END])
     frames = RingFrames(
         localiser.frame(_U64.unpack_from(out, STORE_MFN)[0], "start_info.store_mfn"),
@@ -56,10 +56,10 @@ def rebuild_start_info(
 
 
 def write_shared_info(hv: Hypervisor, domid: int, mfn: int, saved: bytes) -> None:
-    """Gives the domain its vcpu_info and arch parts back; no event is pending, and all are masked.
+    """Writes the saved vcpu_info and arch parts into the domain's shared_info, with all events masked and none pending.
 
-    Where the old machine had the p2m is of no use here: the guest says anew when it resumes, and until then a
-    saver is to find nothing rather than the old numbers. Xen's own clock fields stay Xen's.
+    The fields that say where the p2m is are cleared: they name frames of the old machine. The guest sets them when it
+    resumes, and until then a saver must find nothing rather than those. The clock's fields are left to Xen.
     """
     head = bytearray(saved[:EVTCHN_PENDING])
     for vcpu in range(NR_VCPU_INFO):
@@ -73,13 +73,13 @@ def write_shared_info(hv: Hypervisor, domid: int, mfn: int, saved: bytes) -> Non
 
 
 def claimed_pfns(saved: bytes) -> int:
-    """How many pfns the guest itself says that it has (shared_info max_pfn)."""
+    """How many pfns the guest says that it has (shared_info max_pfn)."""
     claimed: int = _U64.unpack_from(saved, ARCH)[0]
     return claimed
 
 
 def check_shared_info(saved: bytes, nr_pfns: int, offset: int) -> None:
-    """The guest's own size must be what the stream restores, or the guest would use pfns that it does not have."""
+    """Raises StreamError if the guest says that it has fewer pfns than the stream's p2m."""
     claimed = claimed_pfns(saved)
     if claimed < nr_pfns:
         raise StreamError(

@@ -55,7 +55,7 @@ class PvRestoreOps:
         self._common = PolicyAndTsc(self._hv, self._domid)
         self._leaves = array("Q")
         self._nr_pfns = 0
-        self._changed = False  # the guest changed its p2m while it was saved: there were several P2M_FRAMES
+        self._changed = False  # whether several P2M_FRAMES have come: the guest changed its p2m while it was saved
         self._shared: Optional[bytes] = None
         self._vcpus = HeldVcpus(info.max_vcpu_id)
 
@@ -117,7 +117,7 @@ class PvRestoreOps:
         return self._common.set_policy()
 
     def _take_p2m_frames(self, record: P2mFrames, offset: int) -> None:
-        """The first says where the p2m is; a further one extends or replaces a part of it."""
+        """The first record says where the p2m is. A further one extends it, or replaces a part of it."""
         self._need_info(record, offset)
         start, end = record.start_pfn, record.end_pfn
         first = start // PER_LEAF
@@ -161,7 +161,7 @@ class PvRestoreOps:
         start_info_mfn = localiser.frame(start_info_pfn, "vcpu0.rdx (start_info)")
         page = self._hv.read_frames(self._domid, [start_info_mfn])
         head, rings = rebuild_start_info(page, localiser, self._rings, self._nr_pfns, self._info.shared_info_mfn)
-        # Nothing of the stream is unchecked from here on; what fails now, Xen refuses.
+        # All of the stream has been checked by now. If something fails from here on, it is Xen that refuses.
         self._hv.write_frame(self._domid, start_info_mfn, 0, head)
         self._guest.give_back()
         self._guest.write_p2m(self._leaves)
@@ -173,7 +173,7 @@ class PvRestoreOps:
         return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console)
 
     def _cut(self) -> None:
-        """A p2m that shrank while it was saved: the stream has the largest that it ever was, shared_info the last."""
+        """If the p2m shrank while the guest was saved, P2M_FRAMES tells its largest size, and shared_info its last."""
         claimed = claimed_pfns(self._shared) if self._shared else 0
         if self._changed and 0 < claimed < self._nr_pfns:
             self._guest.cut(claimed)
@@ -181,7 +181,7 @@ class PvRestoreOps:
             del self._leaves[nr_leaves(claimed) :]
 
     def _check_whole(self, localiser: Localiser, offset: int) -> bytes:
-        """Everything that the guest refers to must have come. Returns shared_info."""
+        """Raises IncompleteStream if something that the guest refers to has not come. Returns shared_info."""
         self._cut()
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)

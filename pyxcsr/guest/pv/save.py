@@ -46,7 +46,7 @@ class PvSaveOps:
 
     @property
     def suspend_first(self) -> bool:
-        """True if changes are followed: its p2m is then looked at when nothing of it can change any more."""
+        """True if changes are followed: the p2m is then mapped after the suspend, when it cannot change any more."""
         return self._options.follows_p2m
 
     @property
@@ -97,7 +97,7 @@ class PvSaveOps:
         return self._taken.check()
 
     def rehearse(self) -> None:
-        with suppress(GuestStateError):  # vcpu 0 names its start_info only when the guest is suspended
+        with suppress(GuestStateError):  # only a guest that suspends puts start_info into vcpu 0's rdx
             self.end_of_checkpoint()
 
     def end_of_pages(self) -> Iterator[Record]:
@@ -113,7 +113,7 @@ class PvSaveOps:
         return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
 
     def cleanup(self) -> None:
-        with ExitStack() as stack:  # the second is released even if the first fails
+        with ExitStack() as stack:  # each is released even if releasing the other fails
             if self._shared is not None:
                 stack.callback(self._shared.close)
             if self._p2m is not None:

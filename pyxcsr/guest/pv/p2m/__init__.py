@@ -1,1 +1,1 @@
-"""A PV guest's p2m: where the guest says it is, the walk to it, its generation, and vcpu state in pfns."""
+"""A PV guest's p2m: where the guest says that it is, the walk to it, and whether that is still true."""

@@ -1,9 +1,10 @@
 """A p2m that may change while it is used: looked at again and again, and mapped anew where it has moved.
 
-A list's structure is announced: p2m_generation counts, and is odd meanwhile (arch-x86/xen.h); max_pfn and where the
-list is may follow a moment later, so they are compared too. A list's page tables are memory that log-dirty mode
-watches: a guest that says nothing gives itself away by writing them. A tree is walked whenever a bitmap has come.
-What the p2m *says* is not looked at here: see csrc/follow.c.
+A guest announces that it changes the structure of a list: p2m_generation is counted up before and after, and so is odd
+in between (arch-x86/xen.h). The guest may set max_pfn and the list's address a moment later, so they are compared, too.
+A guest that announces nothing still has to write the list's page tables, and a dirty bitmap then names these. A tree is
+not announced: it is walked whenever a bitmap has come. What the p2m's entries say is not looked at here: see
+csrc/save/follow.c.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 
 
 class FollowedP2m:
-    """The p2m of one guest. ``settle_seconds``: how long the guest may take over one change; ``cancel`` may raise.
+    """The p2m of one guest. ``settle_seconds``: how long a change may take. ``cancel``: may raise Cancelled.
 
-    ``handle`` stays the same for as long as this is in use, and leads to the p2m as it was when last looked at;
-    ``generation`` and ``leaf_pfns`` are of then.
+    ``handle`` is the same object as long as this one is in use; it maps the p2m as it was at the last look, and
+    ``generation`` and ``leaf_pfns`` are of that look.
     """
 
     def __init__(
@@ -41,9 +42,9 @@ class FollowedP2m:
         self._leaves: Optional[Leaves] = None
         self._handle: Optional[P2mHandle] = None
         self._walk: Optional[Walk] = None
-        self._stale = True  # not walked to the end since the tables, or what leads to them, changed
+        self._stale = True  # what is mapped may not be what a walk would find now
         self.announced = False
-        """Whether the guest had said so itself when a look last found something to do."""
+        """Whether shared_info told of the change that the last look looked for."""
         self.generation = 0
         self.leaf_pfns: Sequence[int] = ()
 
@@ -55,18 +56,18 @@ class FollowedP2m:
         return self._handle
 
     def look(self) -> bool:
-        """Maps the p2m if it is not where it was, or of another size. Returns whether anything had to be done.
+        """Maps the p2m anew if it is elsewhere or of another size. Returns whether anything has changed.
 
-        A generation that moved although nothing else did counts. Raises P2mError if the guest's fields or tables are
-        wrong, or a change is never over; P2mChanged if it never holds still.
+        A generation that has moved on counts as a change, even if nothing else is different. Raises P2mError if the
+        guest's fields or tables are wrong, or if one change is never over; P2mChanged if changes keep coming.
         """
         self.announced = self._shared.generation() != self.generation or self._shared.head() != self._head
         if not (self.announced or self._stale):
             return False
         return self._take() or self.announced
 
-    def settle(self) -> bool:
-        """The same of a suspended guest, whose p2m's pages are looked up once more in any case."""
+    def look_last(self) -> bool:
+        """The same for a suspended guest, with the pfns of the p2m's pages looked up again in any case."""
         if self.look():
             return True
         if self.handle.leaves_stay():
@@ -75,21 +76,21 @@ class FollowedP2m:
         return True
 
     def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
-        """``written`` says of frames whether the guest has written one: its tables are walked anew, then.
+        """A dirty bitmap has come. ``written``: whether it names one of these frames.
 
-        A tree's lists are read anew in any case.
+        If it names a page table of the list, the next look walks to the p2m again. A tree is always walked again.
         """
         if not self._stale:
             is_list = self._head is not None and self._head.is_list
             self._stale = not is_list or self._walk is None or written(self._walk.read)
 
     def check_same(self) -> None:
-        """Raises P2mChanged if the guest says that something has changed."""
+        """Raises P2mChanged if p2m_generation is not what it was at the last look."""
         check_same(self._shared, self.generation)
 
     def _take(self) -> bool:
-        """Walks until the guest held still meanwhile. Returns whether something else was found than before."""
-        self._stale = True  # a walk that is given up has not read all: it is owed, whatever the guest says by then
+        """Walks until nothing has changed during a walk. Returns whether it has found something else than before."""
+        self._stale = True  # until a walk is complete: one that is given up must be made again
         last: Optional[P2mError] = None
         until = time.monotonic() + (self._settle or 0.0) if self._handle is None else 0.0
         attempts = 0
@@ -103,7 +104,7 @@ class FollowedP2m:
             except P2mError as error:
                 still = self._shared.generation() == generation and self._shared.head() == head
                 if still and (head.is_list or info.suspended) and not isinstance(error, P2mChanged):
-                    raise  # nothing moved: the tables really are wrong
+                    raise  # nothing has changed meanwhile: the tables really are wrong
                 last = error
             self._cancel()
         assert last is not None  # ATTEMPTS > 0
@@ -150,6 +151,6 @@ class FollowedP2m:
         handle.close()
 
     def close(self) -> None:
-        """Unmaps it; harmless if there is nothing."""
+        """Unmaps the p2m; harmless if it is not mapped."""
         if self._handle is not None:
             self._handle.close()

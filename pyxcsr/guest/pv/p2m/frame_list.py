@@ -1,4 +1,4 @@
-"""The older way to a p2m: a tree of frame lists (pfn_to_mfn_frame_list_list), three levels of mfns."""
+"""The older way to a p2m: a tree of frame lists. pfn_to_mfn_frame_list_list names lists, these the p2m's pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PER_FRAME = 512
 """Frame numbers in a frame of a 64-bit guest's tree."""
 
 MAX_NR_PFNS = PER_FRAME * PER_FRAME * PER_LEAF
-"""What one frame of frame lists can reach: 512 GiB."""
+"""How many pfns a tree can reach: 512 GiB of memory."""
 
 
 def read_tree(hv: Hypervisor, domid: int, top: int, nr_pfns: int, limit: int) -> Leaves:

@@ -1,4 +1,4 @@
-"""p2m_generation: when the p2m's structure can be trusted (arch-x86/xen.h, struct arch_shared_info)."""
+"""p2m_generation: tells when the p2m's structure may be relied on (arch-x86/xen.h, struct arch_shared_info)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pyxcsr.errors import P2mChanged, P2mError
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 
 SETTLE_SECONDS = 1.0
-"""How long a running guest may take over one change of its p2m."""
+"""How long a running guest may take for one change of its p2m's structure, unless the caller says otherwise."""
 
 
 def read_even(
     shared: SharedInfo, running: bool, cancel: Callable[[], None], seconds: Optional[float] = None
 ) -> int:
-    """The generation, once no change is in progress. Raises P2mError if that does not come to pass.
+    """The generation, as soon as it is even: no change is in progress. Raises P2mError if it stays odd.
 
-    ``cancel``: called while waiting; may raise. ``seconds``: to wait at most (default SETTLE_SECONDS).
+    A guest that is not ``running`` is not waited for. ``cancel``: called while waiting; may raise Cancelled.
+    ``seconds``: how long to wait at most (None: SETTLE_SECONDS).
     """
     deadline = time.monotonic() + (SETTLE_SECONDS if seconds is None else seconds)
     value = shared.generation()
@@ -37,7 +38,7 @@ def read_even(
 
 
 def check_same(shared: SharedInfo, before: int) -> None:
-    """Raises P2mChanged unless the generation is what it was when the p2m was walked."""
+    """Raises P2mChanged if the generation is not ``before`` any more."""
     after = shared.generation()
     if after != before:
         raise P2mChanged(

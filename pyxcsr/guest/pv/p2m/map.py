@@ -1,4 +1,4 @@
-"""Finding and mapping a PV guest's p2m so that walk, leaves and generation belong together."""
+"""Finds and maps a PV guest's p2m, and makes sure that the guest has not changed it in the meantime."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 
 ATTEMPTS = 16
-"""How often a walk that a change of the p2m has overtaken is begun anew."""
+"""How often to walk to the p2m, if the guest changes its structure during each walk."""
 
 HOLES = 4 << 20
-"""Pfns that a guest may have besides its memory's: holes as in a PC's first 16 GiB (e820_host)."""
+"""How many pfns without memory a guest may have: such as the holes in a PC's first 16 GiB (e820_host)."""
 
 
 class MappedP2m(NamedTuple):
-    """A mapped p2m: the handle, its leaves' pfns, and the generation it was taken at."""
+    """A mapped p2m: the handle, the pfns of its leaves, and p2m_generation during the walk."""
 
     handle: P2mHandle
     leaf_pfns: Sequence[int]
@@ -28,14 +28,15 @@ class MappedP2m(NamedTuple):
 
 
 def shared_limit(info: DomainInfo) -> int:
-    """How many pfns may lie in p2m frames that are named more than once: room for holes and for hotplug."""
+    """How many pfns may lie in p2m frames that are named more than once, as guests do for holes and for hot-plug."""
     return 8 * max(info.max_pages, info.tot_pages) + HOLES
 
 
 def pfn_limit_of(owned: int, may_own: int) -> int:
-    """How many pfns a domain may have that owns so many pages and may own so many.
+    """How many pfns a domain may have that owns ``owned`` pages and may own ``may_own``.
 
-    A frame holds 512 p2m entries, and each frame of the list is one of the domain's own, or named repeatedly.
+    A p2m frame holds 512 entries, and each is one of the domain's own pages or is named more than once, for which
+    shared_limit() sets the bound.
     """
     return min(PER_LEAF * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
 
@@ -46,9 +47,9 @@ def pfn_limit(info: DomainInfo) -> int:
 
 
 def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead, walk: Optional[Walk] = None) -> Leaves:
-    """The frames of the guest's p2m, by the list if there is one, else by the tree.
+    """The frames of the guest's p2m, found by its list if there is one, else by its tree.
 
-    ``walk``: one that knows the tables already.
+    ``walk``: the walk to use, if there was an earlier one that knows most of the tables.
     """
     limit = pfn_limit(info)
     if not head.is_list:
@@ -59,7 +60,7 @@ def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead, walk: Optional[
 
 
 def check_repeats(info: DomainInfo, leaves: Leaves) -> None:
-    """Raises P2mError if too much of the p2m is the same frames over and over."""
+    """Raises P2mError if the guest names p2m frames repeatedly for more pfns than it may."""
     repeated = PER_LEAF * (len(leaves.mfns) - len(set(leaves.mfns)))
     if repeated > shared_limit(info):
         raise P2mError(
@@ -72,7 +73,7 @@ def check_repeats(info: DomainInfo, leaves: Leaves) -> None:
 
 
 def map_leaves(hv: Hypervisor, domid: int, leaves: Leaves) -> P2mHandle:
-    """Maps them. Raises P2mError if one cannot be mapped."""
+    """Maps the leaves. Raises P2mError if Xen refuses one."""
     try:
         return hv.map_p2m(domid, leaves.nr_pfns, leaves.mfns)
     except HypervisorError as error:
@@ -95,9 +96,9 @@ def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) 
 
 
 def map_p2m(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callable[[], None]) -> MappedP2m:
-    """Maps the p2m: read an even generation, walk, read the same generation again; else once more.
+    """Maps the p2m: reads an even generation, walks, reads the generation again, and starts again if it has changed.
 
-    Raises P2mError if the guest's fields or tables are wrong, P2mChanged if they never hold still.
+    Raises P2mError if the guest's fields or tables are wrong, P2mChanged if the generation changes during each walk.
     """
     last: P2mError | None = None
     for _ in range(ATTEMPTS):
@@ -106,7 +107,7 @@ def map_p2m(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callab
             return _map(hv, info, shared, generation)
         except P2mError as error:
             if shared.generation() == generation and not isinstance(error, P2mChanged):
-                raise  # nothing moved: the tables really are wrong
+                raise  # nothing has changed meanwhile: the tables really are wrong
             last = error
         cancel()
     assert last is not None  # ATTEMPTS > 0

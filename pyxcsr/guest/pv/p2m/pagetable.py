@@ -1,8 +1,8 @@
 """The walk from p2m_cr3 and p2m_vaddr to the frames that hold a 64-bit guest's p2m list.
 
-The geometry is data and the loop is one. Whole tables are copied, then checked, then used: the guest may be
-running. Indices are kept absolute (counted from virtual address 0), so that a list that does not start at the
-first slot of a table, or spans several, needs no special case.
+The geometry is data, and one loop walks all levels. Whole tables are copied, then checked, then used, because the
+guest may be running. Indices are absolute (counted from virtual address 0), so that a list that does not begin at the
+first slot of a table, or that spans several tables, is no special case.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ PER_LEAF = 512
 """p2m entries in a frame: 8 bytes each (64-bit guests)."""
 
 XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
-"""Addresses that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
+"""The first and the last address that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
 
 RESERVE_PAGES = 2
-"""How many shared pages of empty entries a guest has (Linux: one for missing memory, one for identity)."""
+"""How many different pages of empty entries a guest may share (Linux: one for missing memory, one for identity)."""
 
 MAX_NR_PFNS = 1 << 32
-"""What X86_PV_P2M_FRAMES can express."""
+"""How many pfns X86_PV_P2M_FRAMES can express."""
 
 
 class Level(NamedTuple):
-    """One level of page tables: its number, and what part of an address selects its entry."""
+    """One level of page tables: its number, and by how many bits an address is shifted to give an entry's index."""
 
     number: int
     shift: int
@@ -44,7 +44,7 @@ LEVELS = (Level(4, 39), Level(3, 30), Level(2, 21), Level(1, 12))
 
 
 class Leaves(NamedTuple):
-    """What a walk finds: the count of pfns after trimming, and one mfn for each 512 of them."""
+    """What a walk finds: how many pfns the p2m covers (see _trim), and the frame of each leaf."""
 
     nr_pfns: int
     mfns: Sequence[int]
@@ -56,7 +56,7 @@ def nr_leaves(nr_pfns: int) -> int:
 
 
 def check_range(vaddr: int, nr_pfns: int) -> int:
-    """The last address of a list of ``nr_pfns`` entries at ``vaddr``. Raises P2mError if it cannot be there."""
+    """The last address of a list of ``nr_pfns`` entries at ``vaddr``. Raises P2mError if no list can be there."""
     if not 0 < nr_pfns <= MAX_NR_PFNS:
         raise P2mError(
             f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn); 1 to {MAX_NR_PFNS:#x} can be saved",
@@ -78,11 +78,10 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
 
 
 class Walk:
-    """Walks; ``limit``: how many pfns the guest may have at most, whatever it claims.
+    """Walks to a p2m list, once or again and again. ``limit``: how many pfns the guest may have, whatever it claims.
 
-    ``keep``: so many pfns are not cut off at the end, even if nothing is there: they have been used before.
-    A later walk reads all tables anew, and takes what has not changed as checked: entries are compared, and not
-    looked at one by one.
+    ``keep``: at least so many pfns stay, even if the list's end is empty now: they have been used before. A later walk
+    reads all tables again; a level whose entries are equal to the last walk's is not checked entry by entry again.
     """
 
     def __init__(self, hv: Hypervisor, domid: int, limit: int) -> None:
@@ -90,7 +89,7 @@ class Walk:
         self._nr_mfns = hv.nr_mfns()
         self.keep = 0
         self.read: array[int] = array("Q")
-        """The frames that the last walk read: as long as nobody writes them, another walk finds the same."""
+        """The frames of the tables that the last walk read. If nobody has written them, another walk finds the same."""
         self._known: dict[int, tuple[int, array[int], array[int]]] = {}
 
     def leaves(self, cr3: int, vaddr: int, nr_pfns: int) -> Leaves:
@@ -100,7 +99,7 @@ class Walk:
         tables: Sequence[int] = [self._top(cr3)]
         for level in LEVELS:
             first, last = vaddr >> level.shift, end >> level.shift
-            base = first - first % PER_TABLE  # of the first table's first entry
+            base = first - first % PER_TABLE  # the absolute index of the first table's first entry
             entries = self._read(tables, level)[first - base : last - base + 1]
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
@@ -145,7 +144,7 @@ class Walk:
         return words
 
     def _frames(self, entries: Sequence[int], level: Level, first: int) -> array[int]:
-        """The frames that entries name. ``first``: the absolute index of the first of them."""
+        """The frames that entries name, checked. ``first``: the absolute index of the first entry."""
         mfns = array("Q", ((e & FRAME) >> PAGE_SHIFT for e in entries))
         for i, (entry, mfn) in enumerate(zip(entries, mfns)):
             bad = not entry & PRESENT or not 0 < mfn < self._nr_mfns or (level.number > 1 and entry & SUPERPAGE)
@@ -168,16 +167,17 @@ class Walk:
         )
 
     def _trim(self, entries: array[int], vaddr: int, nr_pfns: int) -> tuple[array[int], int]:
-        """Cuts the list's end where the guest has only reserved room for memory it may get later.
+        """Cuts off the list's end if the guest has only reserved room there for memory that it may get later.
 
-        A guest that can grow maps the rest of its list with a shared page of empty entries, again and again.
-        Level 2 entries at the end (2^18 pfns each) that lead to nothing else are dropped. Only shared pages
-        count: to use one of their pfns the guest must first replace the page, which changes the generation.
+        A guest that can grow maps the rest of its list to one page of empty entries, again and again. Level 2 entries
+        at the end (2^18 pfns each) that lead to nothing else are dropped. A page of empty entries that is mapped only
+        once is not dropped: the guest could fill it without telling, while it must replace a shared page before it can
+        use one of its pfns, which changes the generation.
         """
         shift = LEVELS[2].shift
         begin = vaddr >> PAGE_SHIFT
         end = begin + nr_leaves(nr_pfns)
-        whole: dict[int, bool] = {}  # what is known of tables that the list fills
+        whole: dict[int, bool] = {}  # entries of tables that the list fills, found to be reserve
         kept = len(entries)
         while kept and self._pfns_before(vaddr, kept - 1) >= self.keep:
             table = ((vaddr >> shift) + kept - 1) << (shift - PAGE_SHIFT)
@@ -209,7 +209,7 @@ class Walk:
         return ((((vaddr >> shift) + nr) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if nr else 0
 
     def _is_reserve(self, entry: int, slots: range) -> bool:
-        """True if a level 1 table's slots (absolute indices) all name shared pages that hold no frame."""
+        """True if these slots (absolute indices) of a level 1 table all name shared pages of empty entries."""
         level2, level1 = LEVELS[2], LEVELS[3]
         table = self._frames([entry], level2, slots[0] >> (level2.shift - PAGE_SHIFT))
         used = self._read(table, level1)[slots[0] % PER_TABLE :][: len(slots)]

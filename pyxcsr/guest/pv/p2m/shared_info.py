@@ -1,6 +1,6 @@
 """A 64-bit PV guest's shared_info page: the fields that lead to its p2m.
 
-Every value is the guest's claim and may change at any moment: each is read with one atomic load, each time.
+Every value is the guest's claim, and the guest may change it at any moment: each use reads it by one atomic load.
 Layout: struct shared_info and struct arch_shared_info, xen/include/public/xen.h and arch-x86/xen.h.
 """
 
@@ -22,7 +22,7 @@ P2M_GENERATION = ARCH + 40
 
 @dataclass(frozen=True)
 class P2mHead:
-    """Where the guest says its p2m is. ``nr_pfns``: a count, in spite of the field's name max_pfn."""
+    """Where the guest says that its p2m is. ``nr_pfns``: the field max_pfn, which is a count in spite of its name."""
 
     nr_pfns: int
     frame_list_list: int
@@ -42,7 +42,7 @@ class SharedInfo:
         self._frames: MappedFrames = hv.map_frames(domid, [mfn])
 
     def generation(self) -> int:
-        """p2m_generation: counts up before and after each change of the p2m's structure; odd meanwhile."""
+        """p2m_generation: counted up before and after each change of the p2m's structure, and so odd in between."""
         return self._frames.load64(P2M_GENERATION)
 
     def head(self) -> P2mHead:
@@ -52,7 +52,7 @@ class SharedInfo:
 
     @property
     def frames(self) -> MappedFrames:
-        """The page itself."""
+        """The mapped page."""
         return self._frames
 
     def close(self) -> None:
