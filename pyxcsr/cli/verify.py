@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = (
         "Reads a libxc migration stream, by itself or in a libxl stream or an xl save file, and reports every "
-        "breach of the formats, and everything that the guest's memory lacks. Exit status: 0 all well, "
-        "1 complaints, 2 it cannot be read as a stream at all."
+        "breach of the formats, and everything that the guest's memory lacks. What is unusual, but right for the "
+        "release that wrote the stream, is a note. Exit status: 0 all well (there may be notes), 1 complaints, 2 it "
+        "cannot be read as a stream at all."
     )
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
     sums.add_option(parser)

@@ -21,13 +21,18 @@ from pyxcsr.stream.wrapping import Container
 def survey_input(file: Input, show: Callable[[Line], None], *, fold: bool = True) -> Survey:
     """Reads a libxc stream, a libxl stream or an xl save file up to its END; like ``survey`` with more lines.
 
+    Then it reads what follows to the input's end, but on a block device, for a line on it.
+
     The Survey is that of the libxc stream, with ``container`` describing what is around it. Raises NotAStream if the
     input is none of them or a legacy one, StreamError for an unusable header of a bare libxc stream, OSError.
     """
     source = Source(file)
     kind = cont.kind_of(source)
     if kind is Kind.LIBXC:
-        return survey(StreamReader(source), show, fold=fold)
+        sums = survey(StreamReader(source), show, fold=fold)
+        if sums.complete:
+            note_after_end(sums, look(source), show)
+        return sums
     return _ContainerSurveyor(source, kind, show, fold).run()
 
 

@@ -56,8 +56,8 @@ class Survey:
     ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
     instance and length of each save record; ``hvm_params``: name -> value. ``problems`` are
-    bodies that could not be understood, and what ended the reading early. ``after_end`` says what follows the stream in
-    its input, if anything does; it is no problem of the stream's.
+    bodies that could not be understood, and what ended the reading early. ``after_end`` (of survey_input only) says
+    what follows the stream in its input, if anything does; it is no problem of the stream's.
     """
 
     version: int
@@ -137,8 +137,6 @@ class _Surveyor:
             sums.problems.append(f"offset 0x{error.offset:x}: {error}")
         self._flush()
         sums.bytes = self._reader.offset - self._reader.start
-        if sums.complete and not self._nested:
-            note_after_end(sums, self._reader.after_end(), self._show)
         return sums
 
     def _take(self, raw: RawRecord) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import subprocess
 import sys
 from array import array
@@ -99,6 +100,15 @@ VALID = {
     "hole_filled": build.assemble(hole_filled()),
     "empty_vcpu_records": build.assemble(empty_vcpu_records(), PV, 2),
 }
+
+
+def converted(data: bytes) -> bytes:
+    """The same, said to be converted from a legacy image."""
+    return data[:32] + struct.pack("<II", 0, 1) + data[40:]
+
+
+VALID["pv64_converted"] = converted(VALID["pv64"])
+VALID["hvm_converted"] = converted(VALID["hvm"])
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -290,7 +300,7 @@ def accepted_by_us(data: bytes) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", ["pv64", "pv64_v2", "hvm", "pv32"])
+@pytest.mark.parametrize("name", ["pv64", "pv64_v2", "hvm", "pv32", "pv64_converted", "hvm_converted"])
 @pytest.mark.parametrize("seed", range(3))
 def test_never_less_strict_than_xen_on_damaged_streams(name: str, seed: int) -> None:
     """Bytes changed, cut out and put in, mostly in headers: what Xen's verifier refuses, we refuse."""
