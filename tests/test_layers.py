@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"stream.rules", "guest"},
     {"container", "transfer"},
     {"cli", "helper", "__init__"},
+    {"__main__"},
 ]
 
 # The same for C, by folder.

@@ -7,6 +7,7 @@ may write the stream may write its checksum.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 from pathlib import Path
@@ -46,6 +47,23 @@ def beside(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
+def real(name: str) -> Path:
+    """The file that a name leads to. Raises UsageError where the name is relative to a folder that is gone."""
+    try:
+        return Path(os.path.realpath(name))
+    except FileNotFoundError as error:
+        raise UsageError(f"{name}: the working directory has been deleted: give an absolute path") from error
+
+
+def forget(path: Path) -> None:
+    """Removes the checksum file of a stream's file, if there is one. Raises OSError."""
+    try:
+        beside(path).unlink()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise
+
+
 def digest(fd: int) -> str:
     """The XXH3 checksum (128 bits, hexadecimal) of a file's whole content; its offset stays as it is."""
     state = load().xxh3_128()
@@ -69,8 +87,8 @@ def check(name: str, fd: int, wanted: Optional[bool]) -> bool:
     """
     if wanted is False:
         return False
-    path = None if name == "-" else beside(Path(os.path.realpath(name)))
-    if path is None or not path.exists():
+    path = None if name == "-" else beside(real(name))
+    if path is None or not os.path.exists(path):
         if wanted:
             raise UsageError(f"{name}: there is no checksum to compare with ({path or 'standard input has none'})")
         return False

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Optional, Union
 
-from pyxcsr.cli.output import stream_output
+from pyxcsr.cli import failure, say, status
+from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.container.copy import GUESTS, Conversion, convert
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.xlconfig import read_config
-from pyxcsr.errors import OutputError, XcsrError
+from pyxcsr.errors import InputError, OutputError, StreamError
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ def run(args: argparse.Namespace) -> int:
         with _ended_by_signals(), open_input(args.input) as fd, stream_output(args.file, args.force) as out:
             done = convert(fd, Output(out).put, to=to, config=config)
     except OSError as error:
-        raise XcsrError(f"{args.input}: {error.strerror or error}") from error
+        raise InputError(f"{args.input}: {error.strerror or error}", errno=error.errno or 0, offset=0) from error
+    except StreamError as error:
+        failure.name_input(error, args.input, args.words)
+        raise
     _report(args.file, done)
-    return 0
+    return status.DONE
 
 
 class Output:
@@ -94,14 +98,13 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _report(name: str, done: Conversion) -> None:
-    out = sys.stderr if name == "-" else sys.stdout
     source = f"{'an' if done.source is Kind.XL else 'a'} {_WHAT[done.source]}"
-    print(f"{name}: {_WHAT[done.to]} of {GUESTS[done.guest]} guest, {done.bytes} bytes, from {source}", file=out)
+    text = f"{name}: {_WHAT[done.to]} of {GUESTS[done.guest]} guest, {done.bytes} bytes, from {source}"
+    say.report(text, beside=is_standard_output(name))
     if done.after_end is not None:
-        print(f"pyxcsr: note: {done.after_end.text}", file=sys.stderr)
+        say.note(f"note: {done.after_end.text}")
     if done.left_out:
-        print(
-            f"pyxcsr: note: {done.left_out} bytes of the device model's state were left out; without them the guest "
-            "cannot be restored by libxl",
-            file=sys.stderr,
+        say.note(
+            f"note: {done.left_out} bytes of the device model's state were left out; without them the guest "
+            "cannot be restored by libxl"
         )

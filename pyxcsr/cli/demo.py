@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 
-from pyxcsr.cli.show import progress_line, summary
+from pyxcsr.cli import progress, say, status
+from pyxcsr.cli.opening import make_guest
+from pyxcsr.cli.show import summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 from pyxcsr.hypervisor.stub.text import StubGuest
@@ -50,26 +51,26 @@ def run(args: argparse.Namespace) -> int:
     hv = open_hypervisor("stub")
     assert isinstance(hv, StubBackend)
     with cancel.installed(), hv, tempfile.TemporaryFile(prefix="pyxcsr-demo-") as out:
-        domid = hv.stub.create(guest)
-        print(f"guest: {guest.describe()}")
-        line = progress_line(args.progress)
+        domid = make_guest(hv, guest)
+        say.report(f"guest: {guest.describe()}")
+        line = progress.progress_line(args.progress, progress.of_save, "output stalled")
         try:
-            report = save(hv, domid, out, progress=line, cancel=cancel)
+            report = save(hv, domid, out, progress=line, cancel=progress.Ticking(cancel, line))
         finally:
             if line:
                 line.done()
-        print(summary(report))
+        say.report(summary(report))
         right = _check_rules(out.fileno()) & _check_pages(hv, domid, out.fileno())
         hv.stub.destroy(domid)
-    return 0 if right else 1
+    return status.DONE if right else status.FAILED
 
 
 def _check_rules(fd: int) -> bool:
     os.lseek(fd, 0, os.SEEK_SET)
     found = verify(StreamReader(fd))
     for complaint in found.complaints[:SHOWN]:
-        print(f"wrong: {complaint}", file=sys.stderr)
-    print(f"stream: {'every rule of the format holds' if found.ok else 'BREAKS the format'}")
+        say.note(f"wrong: {complaint}")
+    say.report(f"stream: {'every rule of the format holds' if found.ok else 'BREAKS the format'}")
     return bool(found.ok)
 
 
@@ -81,9 +82,9 @@ def _check_pages(hv: StubBackend, domid: int, fd: int) -> bool:
     wrong = [pfn for pfn in pfns if image.page(pfn) != guest.expected_page(pfn)]
     surplus = [pfn for pfn in set(image.entries) - set(pfns) if image.page(pfn) is not None]
     for pfn in (wrong + surplus)[:SHOWN]:
-        print(f"wrong: pfn {pfn:#x} differs from the guest's memory", file=sys.stderr)
+        say.note(f"wrong: pfn {pfn:#x} differs from the guest's memory")
     if wrong or surplus:
-        print(f"pages: {len(wrong) + len(surplus)} DIFFER from the guest's memory at suspend")
+        say.report(f"pages: {len(wrong) + len(surplus)} DIFFER from the guest's memory at suspend")
     else:
-        print(f"pages: all {len(pfns)} equal the guest's memory at suspend")
+        say.report(f"pages: all {len(pfns)} equal the guest's memory at suspend")
     return not wrong and not surplus

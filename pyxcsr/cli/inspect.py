@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pyxcsr.cli import failure, say, status
+from pyxcsr.cli.reading import watched
 from pyxcsr.container import config as conf
 from pyxcsr.container.survey import survey_input
-from pyxcsr.errors import StreamError, UsageError
+from pyxcsr.errors import InputError, StreamError, UsageError, XcsrError
 from pyxcsr.stream.source import open_input
 from pyxcsr.stream.survey import Line, Pass, Survey
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyxcsr.stream.wrapping import Container
 
-OK, DAMAGED, UNREADABLE = 0, 1, 2
+OK, DAMAGED, UNREADABLE = status.DONE, status.FAILED, status.UNUSABLE
 
 _PASSES_SHOWN = 20
 
@@ -28,8 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists the records of a libxc migration stream with their offsets and sizes, and sums up pages, "
         "passes, vcpus and the CPU policy. Of a libxl stream and an xl save file it shows the parts around the libxc "
-        "stream too, the guest's configuration included. Exit status: 0 read to its END, 1 damaged on the way, "
-        "2 it cannot be read as a stream at all."
+        "stream too, the guest's configuration included. Passes are told by the pfns, which ascend within one, and are "
+        "counted from 0 as save does; one in which nothing was sent cannot be seen."
+    )
+    parser.epilog = status.explained(
+        "read to its END", "damaged on the way, and read so far", "it cannot be read as a stream at all"
     )
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -42,26 +46,26 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     lines: list[Line] = []
     try:
-        with open_input(args.file) as fd:
+        with open_input(args.file) as fd, watched(fd, args.file, quiet=not args.json) as file:
             show = lines.append if args.json else _print_line
-            sums = survey_input(fd, show, fold=not args.all)
-    except BrokenPipeError:
-        raise
+            sums = survey_input(file, show, fold=not args.all)
     except (StreamError, UsageError) as error:
-        return _unreadable(args.file, str(error))
+        return _unreadable(args, error)
     except OSError as error:
-        return _unreadable(args.file, error.strerror or str(error))
+        text = f"{args.file}: {error.strerror or error}"
+        return _unreadable(args, InputError(text, errno=error.errno or 0, offset=0))
     if args.json:
-        print(json.dumps(_document(lines, sums), indent=2))
+        say.report(json.dumps(_document(lines, sums), indent=2))
     else:
         _print_sums(sums)
     for problem in sums.problems:
-        print(f"pyxcsr inspect: {args.file}: {problem}", file=sys.stderr)
+        say.note(f"{args.file}: {problem}")
     return DAMAGED if sums.problems else OK
 
 
-def _unreadable(name: str, text: str) -> int:
-    print(f"pyxcsr inspect: {name}: {text}", file=sys.stderr)
+def _unreadable(args: argparse.Namespace, error: XcsrError) -> int:
+    failure.name_input(error, args.file, args.words)
+    failure.tell(error, as_json=args.json, beside=False)
     return UNREADABLE
 
 
@@ -71,42 +75,43 @@ def _document(lines: list[Line], sums: Survey) -> dict[str, Any]:
 
 def _print_line(line: Line) -> None:
     name = line.name if line.count == 1 else f"{line.name} x {line.count}"
-    print(f"0x{line.offset:010x} {line.size:>12} {name:<24} {line.text}".rstrip())
+    say.check_delivered()
+    say.report(f"0x{line.offset:010x} {line.size:>12} {name:<24} {line.text}".rstrip())
 
 
 def _print_sums(sums: Survey) -> None:
-    print()
+    say.report("")
     if sums.container is not None:
         _print_container(sums.container)
-    print(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
-    print(
+    say.report(f"{sums.guest} guest, stream version {sums.version}, saved by Xen {sums.xen}")
+    say.report(
         f"{sums.records} records, {sums.bytes} bytes, "
         + ("complete" if sums.complete else "without an END record")
     )
     types = ", ".join(f"{count} {name}" for name, count in sums.page_types.items())
-    print(f"{sums.nr_pfns} pfns; {sums.entries} entries, {sums.pages} with data: {types or 'none'}")
+    say.report(f"{sums.nr_pfns} pfns; {sums.entries} entries, {sums.pages} with data: {types or 'none'}")
     _print_passes(sums.passes, sums.nr_passes)
     for vcpu, kinds in sorted(sums.vcpus.items()):
-        print(f"vcpu {vcpu}: " + ", ".join(f"{kind} {size}" for kind, size in kinds.items()))
+        say.report(f"vcpu {vcpu}: " + ", ".join(f"{kind} {size}" for kind, size in kinds.items()))
     if sums.cpuid_leaves:
-        print(f"CPUID policy: {sums.cpuid_leaves} leaves, {sums.cpuid_vendor or 'no vendor'}")
+        say.report(f"CPUID policy: {sums.cpuid_leaves} leaves, {sums.cpuid_vendor or 'no vendor'}")
     if sums.msr_policy:
-        print("MSR policy: " + ", ".join(f"{name} 0x{value:x}" for name, value in sums.msr_policy.items()))
+        say.report("MSR policy: " + ", ".join(f"{name} 0x{value:x}" for name, value in sums.msr_policy.items()))
 
 
 def _print_container(container: Container) -> None:
     what = "xl save file" if container.kind == "xl" else "libxl stream"
     state = "complete" if container.complete else "without an END record of libxl"
-    print(f"{what}: {container.bytes} bytes, {container.records} records of libxl, {state}")
+    say.report(f"{what}: {container.bytes} bytes, {container.records} records of libxl, {state}")
     if container.config is not None:
-        print(f"configuration: {conf.describe(conf.summary(container.config))} (all of it: --json)")
+        say.report(f"configuration: {conf.describe(conf.summary(container.config))} (all of it: --json)")
 
 
 def _print_passes(passes: list[Pass], nr_passes: int) -> None:
-    for number, one in enumerate(passes[:_PASSES_SHOWN], 1):
-        print(
+    for number, one in enumerate(passes[:_PASSES_SHOWN]):
+        say.report(
             f"pass {number}: {one.entries} entries, {one.pages} with data, "
             f"pfns 0x{one.first_pfn:x} to 0x{one.last_pfn:x}"
         )
     if nr_passes > _PASSES_SHOWN:
-        print(f"... and {nr_passes - _PASSES_SHOWN} more passes")
+        say.report(f"... and {nr_passes - _PASSES_SHOWN} more passes")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, NoReturn, Optional
 
 import pyxcsr
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.cli import say, status
+from pyxcsr.errors import Cancelled, UsageError, XcsrError
 
 COMMANDS = {
     "demo": "save a guest of the built-in stub hypervisor live, and check the stream",
@@ -22,18 +23,37 @@ COMMANDS = {
     "convert": "take a stream out of an xl save file or a libxl stream, or put it into one",
 }
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+ONLY_REPORT = ("verify", "inspect")
+"""Commands that are commonly read by ``head``: a reader that has gone needs no words."""
+
+STATUSES = status.explained("done", "failed", "cannot be done as asked, and nothing was done")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that prints through ``say``, and whose errors are the package's."""
+
+    def _print_message(self, message: str, file: Optional[Any] = None) -> None:
+        if message and file is sys.stderr:
+            say.attempt(file, message, say.PATIENCE)
+        elif message:
+            say.report(message.rstrip("\n"))
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
 
 
 def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
     """The parser. Only the wanted command's module is loaded: a guest may be waiting."""
-    parser = argparse.ArgumentParser(
-        prog="pyxcsr", description="Saves Xen guests into libxc migration streams, and checks such streams."
+    parser = _Parser(
+        prog="pyxcsr",
+        description="Saves Xen guests into libxc migration streams, and checks such streams.",
+        epilog=STATUSES,
     )
     parser.add_argument("--version", action="version", version=f"pyxcsr {pyxcsr.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text, epilog=STATUSES)
         if name == wanted:
             module = importlib.import_module(f"pyxcsr.cli.{name}")
             command.description = module.__doc__
@@ -43,32 +63,62 @@ def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The program. Returns the exit status: 0 done, 1 failed, 2 cannot be done as asked, 128 + n by signal n."""
+    """The program. Returns the exit status; ``pyxcsr.cli.status`` has their meanings."""
+    say.begin()
+    say.occupy_closed()
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
     try:
-        status: int = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # the reader of our output has gone: nothing can be told any more, and Python must not try at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_FAILED
-    except UsageError as error:
-        return _complain(error, EXIT_USAGE)
-    except XcsrError as error:
-        return _complain(error, EXIT_FAILED)
+        done = _run(words)
+    except SystemExit as end:  # of --help and --version, and a signal
+        if _delivered(words) or end.code:
+            raise
+        raise SystemExit(status.UNTOLD) from None
+    return done if _delivered(words) or done else status.UNTOLD
+
+
+def _delivered(words: list[str]) -> bool:
+    """Whether the whole report has been written. If not, that is said where it can be."""
+    problem = say.lost()
+    if problem is None:
+        return True
+    if problem.errno != errno.EPIPE or not set(words) & set(ONLY_REPORT):
+        say.note(f"the report could not be written: {problem.strerror}")
+    return False
+
+
+def _run(words: list[str]) -> int:
+    """The command, with every error turned into a status."""
+    args = argparse.Namespace(json="--json" in words, beside="-" in words)
+    try:
+        args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
+        args.words = words
+        done: int = args.run(args)
+        return done
+    except say.Undelivered:
+        return status.UNTOLD
     except KeyboardInterrupt:
-        print("pyxcsr: interrupted", file=sys.stderr)
-        return 130
+        say.note("interrupted")
+        return status.BY_SIGNAL + 2
+    except (XcsrError, OSError, MemoryError) as error:
+        return _failed(error, args)
+    except Exception as error:
+        from pyxcsr.cli import failure
+
+        failure.tell_bug(error)
+        return status.BUG
 
 
-def _complain(error: XcsrError, status: int) -> int:
-    print(f"pyxcsr: {error}", file=sys.stderr)
-    for note in getattr(error, "__notes__", ()):
-        print(f"pyxcsr: {note}", file=sys.stderr)
-    return status
+def _failed(error: BaseException, args: argparse.Namespace) -> int:
+    from pyxcsr.cli import failure
+
+    if isinstance(error, OSError):
+        error = failure.of_system(error)
+    elif isinstance(error, MemoryError):
+        error = XcsrError("this machine has no memory left for it", errno=errno.ENOMEM)
+    failure.tell(error, as_json=getattr(args, "json", False), beside=getattr(args, "beside", False))
+    if isinstance(error, Cancelled) and error.facts.get("signal"):
+        return status.BY_SIGNAL + int(error.facts["signal"])
+    return status.UNUSABLE if isinstance(error, UsageError) else status.FAILED
 
 
 if __name__ == "__main__":

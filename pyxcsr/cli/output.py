@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from pyxcsr.cli import checksum as sums
+from pyxcsr.cli import say
 from pyxcsr.errors import Cancelled, OutputError, UsageError
 
 Cancel = Optional[Callable[[], bool]]
 
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 """What link() answers on file systems that have no hard links: FAT, some network file systems."""
+
+NAME_MAX = 255
+"""Bytes of a file's name, on every file system that Linux has a guest's image on."""
 
 FIFO_POLL = 0.05
 """Seconds between two looks whether a FIFO has got a reader."""
@@ -36,6 +40,15 @@ def is_standard_output(name: str) -> bool:
         return sys.stdout is not None and os.path.samestat(os.stat(name), os.fstat(1))
     except OSError:
         return False
+
+
+def is_synced(name: str) -> bool:
+    """Whether a stream written to ``name`` is on a disk when ``stream_output`` ends: a file or a block device."""
+    try:
+        mode = (os.fstat(1) if is_standard_output(name) else os.stat(name)).st_mode
+    except OSError:
+        return name != "-"  # a file yet to be made
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
 @contextmanager
@@ -60,10 +73,12 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
     if special:
         yield from _special(Path(name), cancel)
         return
-    path = Path(os.path.realpath(name))  # a symbolic link is kept, and the file it names is made
-    if path.exists() and not force:
+    path = sums.real(name)  # a symbolic link is kept, and the file it names is made
+    if os.path.exists(path) and not force:
         raise UsageError(f"{path} exists; --force replaces it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if checksum and len(os.fsencode(sums.beside(path).name)) > NAME_MAX:
+        raise UsageError(f"{path}: its name is too long for that of a checksum file beside it")
+    partial = _partial(path)
     fd = _create(partial)
     try:
         yield fd
@@ -71,6 +86,13 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
     finally:
         _close(fd)
         _remove(partial)
+
+
+def _partial(path: Path) -> Path:
+    """The name of the file until it is complete. It is no longer than a name may be, however long ``path``'s is."""
+    tail = os.fsencode(f".{os.getpid()}.partial")
+    room = NAME_MAX - len(tail) - len(sums.SUFFIX) - 1
+    return path.with_name(os.fsdecode(b"." + os.fsencode(path.name)[:room] + tail))
 
 
 def _close(fd: int) -> None:
@@ -86,7 +108,7 @@ def _remove(partial: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        print(f"pyxcsr: {partial} is left behind, it cannot be removed: {error.strerror}", file=sys.stderr)
+        say.note(f"{partial} is left behind, it cannot be removed: {error.strerror}")
 
 
 def _standard_output() -> int:
@@ -162,8 +184,7 @@ def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> No
     except OSError as error:
         if not force:
             path.unlink()
-            with suppress(FileNotFoundError):
-                sums.beside(path).unlink()
+            sums.forget(path)
         raise _failed(path, "the stream could not be made durable", error) from error
 
 
@@ -177,8 +198,7 @@ def _checksum(fd: int, partial: Path, path: Path, force: bool, wanted: bool) -> 
     try:
         if wanted:
             _write_checksum(ready, sums.line(fd, path))
-        with suppress(FileNotFoundError):
-            sums.beside(path).unlink()
+        sums.forget(path)
         yield
         if wanted:
             _name_checksum(ready, path, force)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from pyxcsr.cli.save import find_domain
-from pyxcsr.hypervisor.open import open_hypervisor
+from pyxcsr.cli import say, status
+from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.transfer.recovery import Recovery, recover
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.epilog = status.explained(
+        "the guest runs", "failed, or something is left for others to undo", "cannot be done as asked"
+    )
     add = parser.add_argument
     add("domain", metavar="DOMAIN", help="id or name of the domain")
     add(
@@ -23,15 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="let the guest go on if it is suspended (default)",
     )
-    add("--json", action="store_true", help="print what was found and done as JSON")
+    add("--json", action="store_true", help="print what was found and done, or the error, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status: 1 if the guest does not run after it."""
-    with open_hypervisor("xen") as hv:
+    with opened("xen", "save") as hv:
         done = recover(hv, find_domain(hv, args.domain), resume=args.resume)
-    print(json.dumps(done.to_dict(), indent=2) if args.json else told(done))
-    return 1 if done.left else 0
+    document = {"ok": not done.left, **done.to_dict()}
+    say.report(json.dumps(document, indent=2) if args.json else told(done))
+    return status.FAILED if done.left else status.DONE
 
 
 def told(done: Recovery) -> str:

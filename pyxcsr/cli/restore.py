@@ -10,19 +10,20 @@ import argparse
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyxcsr.cli import checksum as sums
-from pyxcsr.cli.show import MIB, progress_line
+from pyxcsr.cli import failure, progress, say, status
+from pyxcsr.cli.opening import opened
+from pyxcsr.cli.show import MIB
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.container.enter import enter, leave
 from pyxcsr.container.reader import Kind
-from pyxcsr.errors import Cancelled, InputError, StreamError, UsageError
+from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
+from pyxcsr.hypervisor.open import BACKENDS, StubBackend
 from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
 from pyxcsr.stream.source import Source, open_input
@@ -31,6 +32,11 @@ from pyxcsr.transfer.restorer import Restorer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    parser.epilog = status.explained(
+        "restored: the domain is complete and paused",
+        "failed: the domain is half-built and paused, destroy it",
+        "cannot be done as asked, and nothing was done",
+    )
     add = parser.add_argument
     where = "the stream, by itself or in an xl save file or libxl stream; - is standard input"
     add("file", metavar="FILE", help=where)
@@ -42,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}-evtchn", type=int, default=0, metavar="PORT", help=f"the domain's {name} event channel")
         add(f"--{name}-domid", type=int, default=0, metavar="N", help=f"the {name}'s domain (0)")
     sums.add_option(parser)
-    add("--json", action="store_true", help="print the final report as JSON")
+    add("--json", action="store_true", help="print the report, or the error, as JSON")
     add("--progress", action=argparse.BooleanOptionalAction, default=None, help="show progress on standard error")
     add("--quiet", action="store_true", help="print nothing but errors")
 
@@ -50,19 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     cancel = CancelBySignal()
-    try:
-        with cancel.installed(), open_hypervisor(args.backend) as hv, _input(args.file) as fd:
+    with cancel.installed(), opened(args.backend, "restore") as hv, _input(args.file) as fd:
+        try:
             sums.check(args.file, fd, args.checksum)
             domid = _domain(hv, args)
             report = _restore(hv, domid, fd, args, cancel)
-    except Cancelled as error:
-        print(f"pyxcsr: {error}", file=sys.stderr)
-        return 128 + cancel.number if cancel.number else 1
+        except (StreamError, InputError, ChecksumMismatch) as error:
+            failure.name_input(error, args.file, args.words)
+            raise
     if args.json:
-        print(json.dumps(report.to_dict(), indent=2))
+        say.report(json.dumps({"ok": True, **report.to_dict()}, indent=2))
     elif not args.quiet:
-        print(summary(report))
-    return 0
+        say.report(summary(report))
+    return status.DONE
 
 
 @contextmanager
@@ -94,10 +100,12 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
 
 
 def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel: CancelBySignal) -> RestoreReport:
-    line = None if args.quiet else progress_line(args.progress)
+    what = progress.of_restore(progress.left(fd))
+    line = None if args.quiet else progress.progress_line(args.progress, what, "input stalled")
     rings = Rings(args.store_evtchn, args.store_domid, args.console_evtchn, args.console_domid)
     kinds: list[Kind] = []
-    options = RestoreOptions(rings, None, line, cancel, enter=lambda source: kinds.append(enter(source)))
+    ticking = progress.Ticking(cancel, line)
+    options = RestoreOptions(rings, None, line, ticking, enter=lambda source: kinds.append(enter(source)))
     try:
         report = Restorer(hv, domid, options).run(fd)
     finally:
@@ -115,10 +123,10 @@ def _note_after_end(fd: int, kind: Kind) -> None:
     try:
         after = leave(Source(fd), kind)
     except StreamError as error:
-        print(f"pyxcsr: note: the container around the stream: {error}", file=sys.stderr)
+        say.note(f"note: the container around the stream: {error}")
         return
     if after is not None:
-        print(f"pyxcsr: note: {after.text}", file=sys.stderr)
+        say.note(f"note: {after.text}")
 
 
 def summary(report: RestoreReport) -> str:

@@ -4,43 +4,56 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Optional
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from pyxcsr.cli.output import is_standard_output, stream_output
-from pyxcsr.cli.show import progress_line, summary
+from pyxcsr.cli import progress, say, status
+from pyxcsr.cli.opening import find_domain, opened
+from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
+from pyxcsr.cli.receiver import started
+from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
+from pyxcsr.cli.target import Target
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
-from pyxcsr.errors import Cancelled, DomainNotFound, UsageError, XcsrError
+from pyxcsr.errors import UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.open import BACKENDS, StubBackend, open_hypervisor
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, SimplePolicy
+from pyxcsr.hypervisor.open import BACKENDS
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.suspend.xenstore import XenstoreSuspend
 from pyxcsr.transfer.saver import save
-
-if TYPE_CHECKING:
-    from pyxcsr.devicemodel.qemu import Qemu
-
-NO_DEVICES = (
-    "domain {} has a device model, whose state a libxc stream does not hold: for `xl restore` save with --format xl"
-)
-"""Said before the save, and in its report."""
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    statuses = status.explained(
+        "saved, and taken by the receiver if there is one",
+        "failed: the guest goes on, and no file or receiver has a complete stream",
+        "cannot be done as asked, and nothing was done",
+    )
+    parser.epilog = f"{COLUMNS_EXPLAINED} {statuses}"
     add = parser.add_argument
     add("domain", metavar="DOMAIN", help=f"id or name of the domain; {STUB_GUESTS}")
-    add("file", metavar="FILE", help="where the stream goes; - is standard output")
+    add("file", metavar="FILE", nargs="?", help="where the stream goes; - is standard output")
+    add(
+        "--receiver",
+        metavar="COMMAND",
+        help="instead of FILE: give the stream to a command, which `sh -c` runs, by its standard input. It has the "
+        "stream if it has read all of it and ends with status 0; else the save has failed and the guest goes on. What "
+        "it prints goes to standard error",
+    )
+    add(
+        "--receiver-timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for the receiver, once it has been given everything (60)",
+    )
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
     add(
         "--live",
@@ -62,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--then",
         choices=("resume", "pause", "destroy"),
         default="resume",
-        help="what becomes of the guest after a complete save (default: resume)",
+        help="what becomes of the guest after a complete save (default: resume). destroy needs a FILE that is on the "
+        "disk by then, or a --receiver that has said that it has the stream",
     )
     add(
         "--format",
@@ -83,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write FILE.xxh128, the stream's checksum, for verify and restore to check (needs the xxhash package)",
     )
     add("--force", action="store_true", help="replace FILE if it exists")
-    add("--json", action="store_true", help="print the final report as JSON (on standard error if FILE is -)")
+    add("--json", action="store_true", help="print the report, or the error, as JSON (on standard error if FILE is -)")
     add(
         "--progress",
         action=argparse.BooleanOptionalAction,
@@ -95,57 +109,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
-    policy = _policy(args)
-    check_arguments(args)
+    target = Target(args.max_iterations, args.target_dirty)
+    _check(args)
+    args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
-    try:
-        with cancel.installed(), open_hypervisor(args.backend) as hv:
-            domid = find_domain(hv, args.domain)
-            config = config_for(hv, domid, args)
-            suspend, device_model = _guest_parts(hv, domid, args, cancel)
+    with cancel.installed(), opened(args.backend, "save") as hv:
+        domid = find_domain(hv, args.domain)
+        config = config_for(hv, domid, args)
+        suspend, qemu = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
+        devices_are_lost = qemu is not None and args.format == "libxc"
+        if devices_are_lost and not args.quiet:
+            say.note(NO_DEVICES.format(domid))
+        with ExitStack() as stack:
+            output = _output(args, stack, cancel)
             with _guest_goes_on_if_this_fails(suspend):
-                with stream_output(args.file, args.force, cancel, args.checksum) as fd:
-                    with wrapped(hv, domid, fd, config, device_model, cancel):
-                        report = _save(hv, domid, fd, args, policy, suspend, device_model, cancel)
-                        if device_model is not None and args.format == "libxc":
+                with output as fd:
+                    with wrapped(hv, domid, fd, config, qemu, cancel):
+                        report = _save(hv, domid, fd, args, target, parts, cancel)
+                        if devices_are_lost:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
                         suspend.resume()  # as soon as its image is complete: it need not wait for the disk
                 if args.then == "pause":
                     hv.domain_pause(domid)
                     suspend.resume()
-            if args.then == "destroy":  # it waited, suspended, until the file was known to be safe
-                _destroy(hv, domid)
-            _print(report, args)
-    except Cancelled as error:
-        print(f"pyxcsr: {error}", file=sys.stderr)
-        return 128 + cancel.number if cancel.number else 1
-    return 0
+        if args.then == "destroy":  # it waited, suspended, until the stream was known to be safe
+            _destroy(hv, domid)
+        _print(report, args, target)
+    return status.DONE
 
 
-def _policy(args: argparse.Namespace) -> SimplePolicy:
-    if not args.suspend_timeout > 0:
-        raise UsageError("--suspend-timeout must be more than 0")
-    try:
-        return SimplePolicy(args.max_iterations, args.target_dirty)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+def _check(args: argparse.Namespace) -> None:
+    """What can be told from the arguments alone. Raises UsageError."""
+    for name in ("suspend_timeout", "receiver_timeout"):
+        if not getattr(args, name) > 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
+    check_arguments(args)
+    if (args.file is None) == (args.receiver is None):
+        raise UsageError("say where the stream goes: FILE, or --receiver COMMAND, and not both")
+    if args.receiver is not None and args.checksum:
+        raise UsageError("--checksum needs a FILE to put the checksum beside; a receiver can make its own")
+    if args.then == "destroy" and args.receiver is None and not is_synced(args.file):
+        raise UsageError(
+            f"--then destroy: nobody would say whether what is written to {args.file} has arrived, and the guest could "
+            "be lost. Name a FILE; or give the program that takes the stream as --receiver COMMAND, whose exit status "
+            "decides; or use --then pause, and `xl destroy` the guest once the stream is known to be safe"
+        )
 
 
-def find_domain(hv: Backend, name: str) -> int:
-    """The id of a domain given by id or name; on the stub the guest described is made."""
-    if isinstance(hv, StubBackend):
-        from pyxcsr.hypervisor.stub.text import StubGuest
-
-        return hv.stub.create(StubGuest.parse(name))
-    if name.isdigit():
-        if int(name) == 0:
-            raise UsageError("domain 0 cannot be saved")
-        return int(name)
-    for domain in hv.domains():
-        if hv.xenstore_read(f"/local/domain/{domain.domid}/name") == name.encode():
-            return domain.domid
-    raise DomainNotFound(f"there is no domain named {name!r} (see `xl list`)", op="name", errno=3, name=name)
+def _output(
+    args: argparse.Namespace, stack: ExitStack, cancel: Callable[[], bool]
+) -> AbstractContextManager[int]:
+    """Where the stream goes; a receiver runs until ``stack`` ends, so that the guest need not wait for its end."""
+    if args.receiver is not None:
+        return stack.enter_context(started(args.receiver, args.receiver_timeout, cancel)).stream()
+    return stream_output(args.file, args.force, cancel, args.checksum)
 
 
 def _save(
@@ -153,12 +171,11 @@ def _save(
     domid: int,
     fd: int,
     args: argparse.Namespace,
-    policy: SimplePolicy,
-    suspend: Suspend,
-    device_model: Optional[Qemu],
+    policy: Target,
+    parts: GuestParts,
     cancel: CancelBySignal,
 ) -> SaveReport:
-    line = None if args.quiet else progress_line(args.progress)
+    line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "output stalled")
     try:
         return save(
             hv,
@@ -167,32 +184,17 @@ def _save(
             live=args.live,
             verify=args.verify,
             policy=policy,
-            suspend=suspend,
+            suspend=parts.suspend,
             progress=line,
-            cancel=cancel,
-            complete=_resume_at_once(suspend) if args.then == "resume" and args.format == "libxc" else None,
+            cancel=progress.Ticking(cancel, line),
+            complete=_resume_at_once(parts.suspend) if args.then == "resume" and args.format == "libxc" else None,
             durable=True,
             p2m_changes=args.p2m_changes,
-            device_model=device_model,
+            device_model=parts.qemu,
         )
     finally:
         if line:
             line.done()
-
-
-def _guest_parts(
-    hv: Backend, domid: int, args: argparse.Namespace, cancel: CancelBySignal
-) -> tuple[Suspend, Optional[Qemu]]:
-    """What suspends this guest, and its device model if it has one."""
-    if not hv.domain_info(domid).hvm:
-        return XenstoreSuspend(hv, domid, timeout=args.suspend_timeout, cancel=cancel), None
-    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
-    from pyxcsr.suspend.hvm import HvmSuspend
-
-    qemu = Qemu(domid) if hv.backend == "xen" and has_qemu(domid) else None
-    if qemu is not None and args.format == "libxc" and not args.quiet:
-        print(f"pyxcsr: {NO_DEVICES.format(domid)}", file=sys.stderr)
-    return HvmSuspend(hv, domid, qemu, args.suspend_timeout, cancel), qemu
 
 
 def _resume_at_once(suspend: Suspend) -> Callable[[SaveReport], None]:
@@ -213,7 +215,7 @@ def _guest_goes_on_if_this_fails(suspend: Suspend) -> Iterator[None]:
         try:
             suspend.resume()
         except XcsrError as problem:  # not the first error, which is the one that is raised
-            print(f"pyxcsr: the guest may still be suspended: {problem}", file=sys.stderr)
+            say.note(f"the guest may still be suspended: {problem}")
         raise
 
 
@@ -228,11 +230,10 @@ def _destroy(hv: Backend, domid: int) -> None:
         raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
 
 
-def _print(report: SaveReport, args: argparse.Namespace) -> None:
-    out = sys.stderr if is_standard_output(args.file) else sys.stdout
-    if out is None:  # closed
-        return
+def _print(report: SaveReport, args: argparse.Namespace, target: Target) -> None:
     if args.json:
-        print(json.dumps({**report.to_dict(), "file": os.fspath(args.file), "format": args.format}, indent=2), file=out)
+        where = {"file": args.file, "receiver": args.receiver, "format": args.format}
+        document = {"ok": True, **report.to_dict(), **target.facts(report), **where}
+        say.report(json.dumps(document, indent=2), beside=args.beside)
     elif not args.quiet:
-        print(summary(report), file=out)
+        say.report(summary(report, target.notes(report)), beside=args.beside)

@@ -1,61 +1,24 @@
-"""What a person sees of a save: a progress line, and a summary."""
+"""What a person sees of a save that has succeeded: a table of its passes, and what was out of the ordinary."""
 
 from __future__ import annotations
 
-import sys
-from typing import Optional, TextIO
+from collections.abc import Iterable
 
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.report import PassReport, Progress, SaveReport
+from pyxcsr.report import PassReport, SaveReport
 
 MIB = 1 << 20
 
-
-class ProgressLine:
-    """Progress on a stream: on a terminal one line, rewritten in place; elsewhere a line for each pass and phase."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out, self._width, self._terminal = out, 0, out.isatty()
-        self._last: Optional[Progress] = None
-
-    def __call__(self, now: Progress) -> None:
-        last, self._last = self._last, now
-        if self._terminal:
-            text = _progress_text(now)
-            self._out.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-            self._out.flush()
-        elif last and (last.phase, last.iteration) != (now.phase, now.iteration):
-            print(_progress_text(last), file=self._out)
-
-    def done(self) -> None:
-        """Wipes the line."""
-        if self._width:
-            self._out.write("\r" + " " * self._width + "\r")
-            self._out.flush()
-            self._width = 0
+COLUMNS_EXPLAINED = (
+    "Columns of the table: dirty, the pages that a pass set out with; pages, those sent; deferred, those that could "
+    "not be sent as they were while the guest ran (a page table under change), and were left to a later pass; holes, "
+    "frame numbers without memory behind them (ballooned out), of which only that is sent. Passes are counted from 0, "
+    "as in inspect and in xl's messages."
+)
 
 
-def _progress_text(now: Progress) -> str:
-    rate = now.bytes_written / MIB / now.seconds if now.seconds > 0 else 0.0
-    sent = f"{now.bytes_written / MIB:.0f} MiB, {rate:.0f} MiB/s"
-    if now.phase not in ("pass", "final", "verify"):
-        return f"{now.phase} ... {sent}"
-    where = "guest running" if now.phase == "pass" else "guest paused"
-    done = 100 * now.pages_done // now.pages_total if now.pages_total else 100
-    return f"pass {now.iteration} ({where}): {done:3d}% of {now.pages_total} pages, {sent}"
-
-
-def progress_line(wanted: Optional[bool]) -> Optional[ProgressLine]:
-    """A progress line on standard error if it is wanted, or (None) if that is a terminal."""
-    if sys.stderr is None:  # closed by whoever started us
-        return None
-    show = sys.stderr.isatty() if wanted is None else wanted
-    return ProgressLine(sys.stderr) if show else None
-
-
-def summary(report: SaveReport) -> str:
-    """The report as a table."""
+def summary(report: SaveReport, notes: Iterable[str] = ()) -> str:
+    """The report as a table; ``notes``: what else is to be said."""
     lines = [
         f"{'pass':>4} {'guest':>8} {'dirty':>9} {'pages':>9} {'MiB':>9} {'deferred':>9} {'holes':>8} {'ms':>9}"
     ]
@@ -74,6 +37,7 @@ def summary(report: SaveReport) -> str:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.logdirty_retried:
         lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
+    lines += [f"note: {x}" for x in notes]
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])
 
 

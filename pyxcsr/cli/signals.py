@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
+from pyxcsr.errors import Cancelled
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,11 +30,15 @@ class CancelBySignal:
 
     @contextmanager
     def installed(self) -> Iterator[CancelBySignal]:
-        """While this lasts the signals only set the wish."""
+        """While this lasts the signals only set the wish. A Cancelled that comes of it is told which."""
         wanted = [x for x in SIGNALS if signal.getsignal(x) != signal.SIG_IGN]
         before = {x: signal.signal(x, self._note) for x in wanted}
         try:
             yield self
+        except Cancelled as error:
+            if self.number:
+                error.facts["signal"] = self.number
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

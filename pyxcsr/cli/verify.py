@@ -1,23 +1,23 @@
-"""``pyxcsr verify FILE|-``: is the stream well formed, and is the guest in it whole? Needs no Xen."""
+"""``pyxcsr verify FILE|- ...``: are the streams well formed, and is the guest in each whole? Needs no Xen."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyxcsr.cli import checksum as sums
+from pyxcsr.cli import failure, say, status
+from pyxcsr.cli.reading import watched
 from pyxcsr.container.verify import verify_input
-from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError
+from pyxcsr.errors import ChecksumMismatch, InputError, NotAStream, UsageError, XcsrError
 from pyxcsr.stream.rules.verify import PAGES_UNCHECKED
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
-    import argparse
-
     from pyxcsr.stream.rules.verify import VerifyReport
 
-OK, COMPLAINTS, UNREADABLE = 0, 1, 2
+OK, COMPLAINTS, UNREADABLE = status.DONE, status.FAILED, status.UNUSABLE
 
 SHOWN = 50
 
@@ -25,74 +25,101 @@ SHOWN = 50
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = (
-        "Reads a libxc migration stream, by itself or in a libxl stream or an xl save file, and reports every "
+        "Reads libxc migration streams, by themselves or in a libxl stream or an xl save file, and reports every "
         "breach of the formats, and everything that the guest's memory lacks. What is unusual, but right for the "
-        "release that wrote the stream, is a note. Exit status: 0 all well (there may be notes), 1 complaints, 2 it "
-        "cannot be read as a stream at all."
+        "release that wrote the stream, is a note: notes do not change the exit status."
     )
-    parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
+    parser.epilog = status.explained(
+        "all well", "there are complaints", "a FILE cannot be read as a stream at all (of several files the highest)"
+    )
+    parser.add_argument("file", metavar="FILE", nargs="+", help="a stream, or - for standard input")
     sums.add_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report as JSON; of several files, a list of reports"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but what cannot be read; the status tells")
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show progress on standard error (default: if that is a terminal)",
+    )
     parser.add_argument(
         "--max-complaints",
         type=int,
         default=SHOWN,
         metavar="N",
-        help=f"print at most N complaints and count the rest (default {SHOWN})",
+        help=f"print at most N complaints of a file and count the rest (default {SHOWN})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     if args.max_complaints < 0:
-        return _unreadable(args, "--max-complaints must not be negative")
-    try:
-        with open_input(args.file) as fd:
-            compared, damage = _compare(args, fd)
-            report = verify_input(fd)
-            if compared:
-                report.unchecked[:] = [text for text in report.unchecked if text != PAGES_UNCHECKED]
-    except (NotAStream, UsageError) as error:
-        return _unreadable(args, str(error))
-    except OSError as error:
-        return _unreadable(args, error.strerror or str(error))
+        raise UsageError("--max-complaints must not be negative")
+    if args.file.count("-") > 1:
+        raise UsageError("standard input can be read only once")
+    worst, documents = OK, []
+    for name in args.file:
+        found, document = _verify(name, args)
+        worst = max(worst, found)
+        documents.append(document)
+        say.check_delivered()
     if args.json:
-        print(json.dumps({**report.to_dict(), "checksum": damage or None, "ok": report.ok and not damage}, indent=2))
-    else:
+        say.report(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, default=str))
+    return worst
+
+
+def _verify(name: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """One file: its status, and what is to be said of it as JSON. What is to be said in words is said."""
+    try:
+        with open_input(name) as fd:
+            compared, damage = _compare(name, fd, args)
+            with watched(fd, name, args.quiet, args.progress) as file:
+                report = verify_input(file)
+    except (NotAStream, UsageError) as error:
+        return _unreadable(name, error, args)
+    except OSError as error:
+        text = f"{name}: {error.strerror or error}"
+        return _unreadable(name, InputError(text, errno=error.errno or 0, offset=0), args)
+    if compared:
+        report.unchecked[:] = [text for text in report.unchecked if text != PAGES_UNCHECKED]
+    ok = report.ok and not damage
+    if not args.json and not args.quiet:
         if damage:
-            print(f"checksum: {damage}")
-        _print(args.file, report, args.max_complaints)
-    return OK if report.ok and not damage else COMPLAINTS
+            say.report(f"checksum: {damage}")
+        _print(name, report, args.max_complaints)
+    document = {"file": name, **report.to_dict(), "checksum": damage or None, "ok": ok}
+    return OK if ok else COMPLAINTS, document
 
 
-def _compare(args: argparse.Namespace, fd: int) -> tuple[bool, str]:
+def _compare(name: str, fd: int, args: argparse.Namespace) -> tuple[bool, str]:
     """Whether the checksum file says what the pages hold, and what it has against the stream, in words."""
     try:
-        return sums.check(args.file, fd, args.checksum), ""
+        return sums.check(name, fd, args.checksum), ""
     except ChecksumMismatch as error:
         return True, str(error)
 
 
-def _unreadable(args: argparse.Namespace, text: str) -> int:
-    if args.json:
-        print(json.dumps({"ok": False, "error": text}, indent=2))
-    print(f"pyxcsr verify: {args.file}: {text}", file=sys.stderr)
-    return UNREADABLE
+def _unreadable(name: str, error: XcsrError, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    failure.name_input(error, name, args.words)
+    say.note(str(error))
+    return UNREADABLE, {"file": name, **failure.as_dict(error)}
 
 
 def _print(name: str, report: VerifyReport, shown: int) -> None:
     for complaint in report.complaints[:shown]:
-        print(complaint)
+        say.report(str(complaint))
     hidden = len(report.complaints) - shown
     if hidden > 0 or report.dropped:
-        print(f"... and {max(hidden, 0) + report.dropped} more complaints")
+        say.report(f"... and {max(hidden, 0) + report.dropped} more complaints")
     for note in report.notes[:shown]:
-        print(f"note: {note}")
+        say.report(f"note: {note}")
     if len(report.notes) > shown:
-        print(f"... and {len(report.notes) - shown} more notes")
-    print(_summary(name, report))
+        say.report(f"... and {len(report.notes) - shown} more notes")
+    say.report(_summary(name, report))
     if report.unchecked:
-        print("not checked:", *report.unchecked, sep="\n  ")
+        say.report("\n  ".join(["not checked:", *report.unchecked]))
 
 
 def _summary(name: str, report: VerifyReport) -> str:

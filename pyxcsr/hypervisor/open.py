@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from pyxcsr.errors import BackendUnavailable, UsageError
@@ -18,6 +19,15 @@ HOW_TO_GET_XEN = (
     "xen-devel on Fedora and openSUSE) and install pyxcsr again with PYXCSR_BACKENDS=xen,stub; "
     "without Xen, try the built-in stub hypervisor: --backend stub, or open_hypervisor('stub')"
 )
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Where this package is."""
+
+
+def is_source_tree(package: Path) -> bool:
+    """Whether a package's folder is a clone's: Python takes that for the package when it runs in the clone."""
+    return (package.parent / "build_ffi.py").is_file() and (package.parent / "csrc").is_dir()
 
 
 class StubBackend(Backend):
@@ -37,6 +47,13 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != full:
             raise
+        if is_source_tree(PACKAGE):
+            raise BackendUnavailable(
+                f"the pyxcsr that was imported is the source tree in {PACKAGE.parent}, in which the {name} backend has "
+                "not been built: install it (`pip install .` there), and run from another folder or with the installed "
+                "`pyxcsr` command",
+                backend=name,
+            ) from error
         advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
         raise BackendUnavailable(
             f"pyxcsr was built without the {name} backend; {advice}", backend=name

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pyxcsr.stream import format as fmt
 
+TO_STANDARD_INPUT = "FILE | pyxcsr COMMAND -"
+"""How the advice to decompress ends; a command puts its own words there."""
+
 _CONTAINERS = (
     (
         b"LibxlFmt",
@@ -17,10 +20,10 @@ _CONTAINERS = (
     ),
     (b"libvirt-xml", "a save file of libvirt", "restore it with `virsh restore`"),
     (b"XenSavedDom", "a suspend image of XenServer or XCP-ng", "extract the libxc stream from it"),
-    (b"\x1f\x8b", "compressed with gzip", "decompress it: `zcat FILE | pyxcsr verify -`"),
-    (b"\xfd7zXZ\0", "compressed with xz", "decompress it: `xzcat FILE | pyxcsr verify -`"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it: `zstdcat FILE | pyxcsr verify -`"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "decompress it: `lz4cat FILE | pyxcsr verify -`"),
+    (b"\x1f\x8b", "compressed with gzip", f"decompress it: `zcat {TO_STANDARD_INPUT}`"),
+    (b"\xfd7zXZ\0", "compressed with xz", f"decompress it: `xzcat {TO_STANDARD_INPUT}`"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", f"decompress it: `zstdcat {TO_STANDARD_INPUT}`"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", f"decompress it: `lz4cat {TO_STANDARD_INPUT}`"),
     (b"\x7fELF", "an ELF file (a program or a core dump)", "give a stream that `pyxcsr save` wrote"),
 )
 

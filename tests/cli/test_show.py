@@ -1,8 +1,7 @@
-"""What a person at a terminal sees: progress, a summary, what was recovered; and domains by name."""
+"""What a person at a terminal sees: a summary, what was recovered; and domains by name."""
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,60 +12,10 @@ from support.judge import save_to
 
 import pyxcsr
 from pyxcsr.cli import main, recover
-from pyxcsr.cli.save import find_domain
-from pyxcsr.cli.show import ProgressLine, progress_line, summary
+from pyxcsr.cli.opening import find_domain
+from pyxcsr.cli.show import summary
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.report import PassReport, Progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_on_a_terminal_one_line_is_rewritten(hv: StubBackend, tmp_path: Path) -> None:
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=50))
-    out = Terminal()
-    line = ProgressLine(out)
-    save_to(hv, domid, tmp_path / "s", progress=line)
-    shown = [x.rstrip() for x in out.getvalue().split("\r")]
-    assert "\n" not in out.getvalue() and shown[0] == ""
-    assert any(x.startswith("pass 0 (guest running): 100% of 2048 pages, 8 MiB") for x in shown), shown
-    assert any("(guest paused): 100%" in x for x in shown) and any(x.startswith("suspend ...") for x in shown)
-    line.done()
-    last = out.getvalue().split("\r")[-2]
-    assert last.strip() == "" and len(last) >= len(shown[-1]), "wiped"
-    line.done()
-    assert out.getvalue().split("\r")[-2] == last, "once"
-
-
-def test_elsewhere_a_line_for_each_pass_and_phase(hv: StubBackend, tmp_path: Path) -> None:
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=50))
-    out = io.StringIO()
-    line = ProgressLine(out)
-    report = save_to(hv, domid, tmp_path / "s", progress=line)
-    line.done()
-    lines = out.getvalue().splitlines()
-    assert "\r" not in out.getvalue()
-    assert len([x for x in lines if x.startswith("pass ")]) == len(report.passes), lines
-
-
-def test_nothing_before_the_first_byte() -> None:
-    out = Terminal()
-    ProgressLine(out)(Progress("setup", 0, 0, 0, 0, 0, 0.0))
-    assert out.getvalue() == "\rsetup ... 0 MiB, 0 MiB/s"
-    ProgressLine(out)(Progress("pass", 3, 0, 0, 0, 0, 0.0))
-    assert out.getvalue().endswith("pass 3 (guest running): 100% of 0 pages, 0 MiB, 0 MiB/s")
-
-
-def test_whether_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert progress_line(None) is None and progress_line(False) is None
-    assert isinstance(progress_line(True), ProgressLine)
-    monkeypatch.setattr("sys.stderr", Terminal())
-    assert isinstance(progress_line(None), ProgressLine) and progress_line(False) is None
-    monkeypatch.setattr("sys.stderr", None)
-    assert progress_line(True) is None
+from pyxcsr.report import PassReport
 
 
 def test_the_summary_says_all_that_was_out_of_the_ordinary(hv: StubBackend, tmp_path: Path) -> None:
@@ -111,11 +60,11 @@ def test_recover_as_a_command(
     hv.stub.guest(domid).shut_down(2)
     asked: list[str] = []
 
-    def opened(name: str) -> Any:
+    def opened(name: str, _command: str) -> Any:
         asked.append(name)
         return _Kept(hv)
 
-    monkeypatch.setattr(recover, "open_hypervisor", opened)
+    monkeypatch.setattr(recover, "opened", opened)
     monkeypatch.setattr(recover, "find_domain", lambda _hv, name: int(name))
     assert main.main(["recover", "--no-resume", "--json", str(domid)]) == 1
     assert json.loads(capsys.readouterr().out)["left"] and hv.stub.guest(domid).suspended

@@ -159,7 +159,7 @@ def test_output_into_a_closed_pipe(command: str, broken: Path) -> None:
         [sys.executable, "-c", code, command, str(broken)], stdout=into, stderr=subprocess.PIPE, check=False
     )
     os.close(into)
-    assert done.returncode == 1
+    assert done.returncode == {"verify": 1, "inspect": 3}[command], "complaints stay complaints"
     assert done.stderr == b""
 
 
@@ -171,7 +171,7 @@ def test_inspect(stream: Path) -> None:
         lines[0] == "0x0000000028           16 X86_PV_INFO              64-bit guest, 4 levels of page tables"
     )
     assert lines[5].split()[:5] == ["0x00000000c0", "106776", "PAGE_DATA", "x", "4"]
-    assert "pass 2: 3 entries, 3 with data, pfns 0x4 to 0xd" in lines
+    assert "pass 1: 3 entries, 3 with data, pfns 0x4 to 0xd" in lines
     assert "vcpu 1: BASIC 5168, EXTENDED 64, XSAVE 592, MSRS 16" in lines
     assert "MSR policy: PLATFORM_INFO 0x80000000" in lines
 

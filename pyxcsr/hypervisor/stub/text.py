@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Callable, Union
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B?)", re.IGNORECASE | re.ASCII)
 _SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot", "vram", "pod", "pod_missing"}
 KINDS = ("pv64", "pvh", "hvm")
 """What a guest can be, in the order of enum stub_domain_kind."""
@@ -34,15 +37,19 @@ _ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY
 
 
 def parse_size(text: Union[str, int]) -> int:
-    """Bytes from ``4096``, ``"64K"``, ``"256M"``, ``"1G"`` or ``"2T"``. Raises UsageError."""
+    """Bytes from ``4096``, ``"64K"``, ``"64KiB"``, ``"256MB"``, ``"1.5G"`` or ``"2T"``. Raises UsageError.
+
+    The units are powers of 1024, however they are written: memory comes in those.
+    """
     if isinstance(text, int):
         return text
-    number, unit = text.strip(), 1
-    if number[-1:].upper() in _UNITS:
-        number, unit = number[:-1], _UNITS[number[-1].upper()]
-    if not number.isdecimal():
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
         raise UsageError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
-    return int(number) * unit
+    nr_bytes = Fraction(found[1]) * _UNITS.get((found[2] or "").upper(), 1)
+    if nr_bytes.denominator != 1:
+        raise UsageError(f"{text!r} is not a whole number of bytes: write it in a smaller unit")
+    return int(nr_bytes)
 
 
 def format_size(nr_bytes: int) -> str:

@@ -1,0 +1,36 @@
+"""Who suspends a guest for `pyxcsr save`, and its device model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.suspend.base import Suspend
+
+if TYPE_CHECKING:
+    from pyxcsr.devicemodel.qemu import Qemu
+
+NO_DEVICES = (
+    "domain {} has a device model, whose state a libxc stream does not hold: for `xl restore` save with --format xl"
+)
+
+
+class GuestParts(NamedTuple):
+    """What a save needs besides Xen. ``qemu``: the guest's device model; None: it has none."""
+
+    suspend: Suspend
+    qemu: Optional[Qemu]
+
+
+def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bool]) -> GuestParts:
+    """Those of a guest. ``timeout``: seconds for the guest to answer a request to suspend."""
+    if not hv.domain_info(domid).hvm:
+        from pyxcsr.suspend.xenstore import XenstoreSuspend
+
+        return GuestParts(XenstoreSuspend(hv, domid, timeout=timeout, cancel=cancel), None)
+    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
+    from pyxcsr.suspend.hvm import HvmSuspend
+
+    qemu = Qemu(domid) if hv.backend == "xen" and has_qemu(domid) else None
+    return GuestParts(HvmSuspend(hv, domid, qemu, timeout, cancel), qemu)
