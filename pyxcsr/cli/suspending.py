@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.default import default_suspend
 
 if TYPE_CHECKING:
     from pyxcsr.devicemodel.qemu import Qemu
@@ -25,12 +26,10 @@ class GuestParts(NamedTuple):
 
 def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bool]) -> GuestParts:
     """Those of a guest. ``timeout``: seconds for the guest to answer a request to suspend."""
-    if not hv.domain_info(domid).hvm:
-        from pyxcsr.suspend.xenstore import XenstoreSuspend
+    hvm = hv.domain_info(domid).hvm
+    qemu: Optional[Qemu] = None
+    if hvm and hv.backend == "xen":
+        from pyxcsr.devicemodel.qemu import Qemu, has_qemu
 
-        return GuestParts(XenstoreSuspend(hv, domid, timeout=timeout, cancel=cancel), None)
-    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
-    from pyxcsr.suspend.hvm import HvmSuspend
-
-    qemu = Qemu(domid) if hv.backend == "xen" and has_qemu(domid) else None
-    return GuestParts(HvmSuspend(hv, domid, qemu, timeout, cancel), qemu)
+        qemu = Qemu(domid) if has_qemu(domid) else None
+    return GuestParts(default_suspend(hv, domid, hvm, qemu, cancel, timeout), qemu)

@@ -13,7 +13,8 @@ from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
 
 CALLBACK_IRQ, ACPI_S_STATE = 0, 14
-"""HVM_PARAM_*, public/hvm/params.h."""
+IOREQ_PAGES = (5, 6, 32)  # IOREQ_PFN, BUFIOREQ_PFN, IOREQ_SERVER_PFN
+"""HVM_PARAM_*, public/hvm/params.h. A guest made without a device model (PVH) has no pages for its requests."""
 
 ATTEMPTS = 2
 _POLL = 0.001
@@ -71,8 +72,8 @@ class ByXen(Suspend):
 class HvmSuspend(Suspend):
     """Suspends an HVM guest, by its PV driver if it has one, and then stops its QEMU; ``resume`` has both go on.
 
-    ``qemu`` None: a PVH guest, which has no QEMU and always a driver. Whether an HVM guest has one it says itself,
-    when it runs, by a parameter: so it is asked when the guest is to be suspended, and not before.
+    ``qemu`` None: none is to be stopped. A PVH guest is always asked through its driver, as libxl does it. An HVM guest
+    says by a parameter that it has one, once its driver runs: that is looked at when the guest is to be suspended.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ class HvmSuspend(Suspend):
             self._by_driver.check()
 
     def _has_driver(self) -> bool:
-        if self._qemu is None:
+        def param(index: int) -> int:
+            return self._hv.hvm_param(self._domid, index)
+
+        if self._qemu is None and not any(map(param, IOREQ_PAGES)):
             return True
-        param = self._hv.hvm_param
-        return param(self._domid, CALLBACK_IRQ) != 0 and param(self._domid, ACPI_S_STATE) == 0
+        return param(CALLBACK_IRQ) != 0 and param(ACPI_S_STATE) == 0
 
     def __call__(self) -> None:
         if self._has_driver():

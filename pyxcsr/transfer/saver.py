@@ -38,7 +38,7 @@ from pyxcsr.policy import (
 from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend.base import Suspend, SuspendCallable, as_suspend
-from pyxcsr.suspend.xenstore import XenstoreSuspend
+from pyxcsr.suspend.default import default_suspend
 from pyxcsr.transfer.descriptor import Stream, output_descriptor
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import note, release_by
@@ -120,25 +120,26 @@ class Saver:
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
         self._hv, self._domid, self._options = hv, domid, options
         self._telling = Telling(options.progress)
-        self._pause = Pause(hv, domid, self._who_suspends())
         self._report = SaveReport(domid, options.live)
         self._following: Optional[Following] = None
         self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
+        self._pause: Pause
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
 
-    def _who_suspends(self) -> Suspend:
-        given = self._options.suspend
-        if given is None:
-            return XenstoreSuspend(self._hv, self._domid, cancel=self._options.cancel)
-        return as_suspend(given)
+    def _who_suspends(self, info: DomainInfo) -> Suspend:
+        options = self._options
+        if options.suspend is not None:
+            return as_suspend(options.suspend)
+        return default_suspend(self._hv, self._domid, info.hvm, options.device_model, options.cancel)
 
     # -- the steps
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`save`."""
         info = self._check_domain(self._hv.domain_info(self._domid))
+        self._pause = Pause(self._hv, self._domid, self._who_suspends(info))
         ops = self._new_ops(info)
         ops.check()
         self._pause.check(info)

@@ -1,0 +1,33 @@
+"""Who suspends a guest if nobody else was named: it goes by the guest's type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional
+
+from pyxcsr.suspend.base import Suspend
+
+if TYPE_CHECKING:
+    from pyxcsr.devicemodel.base import DeviceModel
+    from pyxcsr.suspend.hvm import HvmControl
+
+
+def default_suspend(
+    hv: HvmControl,
+    domid: int,
+    hvm: bool,
+    device_model: Optional[DeviceModel],
+    cancel: Optional[Callable[[], bool]],
+    timeout: float = 60.0,
+) -> Suspend:
+    """For an HVM or PVH guest (``hvm``) HvmSuspend, which also stops ``device_model`` if that is a Qemu; else
+    XenstoreSuspend. Modules are loaded when they are needed, for programs that start while a guest's user waits."""
+    if not hvm:
+        from pyxcsr.suspend.xenstore import XenstoreSuspend
+
+        return XenstoreSuspend(hv, domid, timeout=timeout, cancel=cancel)
+    from pyxcsr.devicemodel.qemu import Qemu
+    from pyxcsr.suspend.hvm import HvmSuspend
+
+    qemu = device_model if isinstance(device_model, Qemu) else None
+    return HvmSuspend(hv, domid, qemu, timeout, cancel)
