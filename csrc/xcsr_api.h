@@ -1,13 +1,13 @@
 /* What Python may call. This text is both the C header and, without its lines that start with '#',
  * cffi's cdef: the two cannot drift apart.
  *
- * Every function that can fail returns 0 or -errno; the handle then holds the facts (xcsr_error_of).
- * XCSR_AGAIN is not a failure: the output is slow, call again (after looking at signals).
- * A handle belongs to the process that opened it and to one thread at a time: other use is refused
- * with -XCSR_OTHER_PROCESS and -XCSR_OTHER_THREAD (no errnos, so that they cannot be mistaken for
- * Xen's answer; the handle's error record is then not the caller's and is left alone).
- * What releases something waits for another thread's call to end; in another process it frees memory
- * and leaves alone what belongs to the process that opened the handle: mappings, log-dirty mode.
+ * A function that can fail returns 0 or -errno; where it failed, the handle holds the facts (xcsr_error_of).
+ * XCSR_AGAIN is not a failure: the stream's other end is slow, and the same call goes on after the caller has looked at
+ * signals. A handle belongs to the process that opened it, and to one thread at a time. Any other use is refused with
+ * -XCSR_OTHER_PROCESS or -XCSR_OTHER_THREAD. These are no errnos, so they cannot be mistaken for an answer of Xen's, and
+ * the handle's error record is left alone, as it belongs to the other caller.
+ * A function that releases something waits until another thread's call has ended. In another process it frees memory
+ * only: mappings and log-dirty mode belong to the process that opened the handle.
  */
 #ifndef XCSR_API_H
 #define XCSR_API_H
@@ -78,7 +78,7 @@ int xcsr_domain_width(xcsr *h, uint32_t domid, uint32_t *nr_bytes);
 int xcsr_domain_pause(xcsr *h, uint32_t domid);
 int xcsr_domain_unpause(xcsr *h, uint32_t domid);
 int xcsr_domain_destroy(xcsr *h, uint32_t domid);
-int xcsr_domain_resume(xcsr *h, uint32_t domid); /* the cooperative resume, xenstored told too */
+int xcsr_domain_resume(xcsr *h, uint32_t domid); /* it goes on where it suspended itself; xenstored is told, too */
 int xcsr_domain_shutdown(xcsr *h, uint32_t domid, uint32_t reason); /* a SHUTDOWN_* code: see xen/sched.h */
 int xcsr_set_width(xcsr *h, uint32_t domid, uint32_t nr_bytes);
 int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t store_mfn, uint32_t console_domid,
@@ -150,13 +150,13 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, 
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
-int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: would it say the same again? */
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again */
 /* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */
 int xcsr_p2m_check_leaves(xcsr_p2m *p);
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */
 int xcsr_p2m_pfn_of(const xcsr_p2m *p, uint64_t mfn, uint64_t *pfn); /* -ERANGE: not in the p2m */
 
-/* p gets what other maps, and other what p mapped, to be unmapped; who holds p need not know. */
+/* From now on p maps what other mapped, and other, to be unmapped, what p did. Whoever holds p need not know. */
 int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other);
 
 /* ---- pv_state.c --------------------------------------------------------------------------------
@@ -172,9 +172,9 @@ int xcsr_pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcp
  * when the output has not taken all after wait_ms; xcsr_sink_flush goes on from there. */
 int xcsr_sink_open(int fd, int wait_ms, xcsr_sink **out, xcsr_error *why);
 void xcsr_sink_close(xcsr_sink *s);
-/* Before the first write: the caller will fsync. Of a regular file the stream is brought to the disk while it
- * is written, room for so many bytes is asked for (no more than will be needed), and only some megabytes
- * are left for the fsync (while a guest is paused, nothing is waited for); anything else is written to as before. */
+/* Called before the first write, where the caller will fsync in the end. A regular file is then brought to the disk while
+ * it is written, so that only some megabytes are left for the fsync; while a guest is paused, no write waits for the disk.
+ * Room is asked for expected bytes, which must not be more than will be needed. Any other output: nothing changes. */
 void xcsr_sink_durable(xcsr_sink *s, uint64_t expected);
 uint64_t xcsr_sink_arrived(const xcsr_sink *s); /* bytes known to have reached the disk */
 int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
@@ -182,15 +182,15 @@ int xcsr_sink_flush(xcsr_sink *s);
 uint64_t xcsr_sink_offset(const xcsr_sink *s); /* bytes accepted so far */
 const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
 
-/* ---- save.c, logdirty.c, pass.c ---------------------------------------------------------------
+/* ---- save/: lifetime.c, logdirty.c, pass.c ------------------------------------------------------
  * p2m may be NULL (pfn == gfn, no page tables: HVM); it must outlive the save. */
 typedef struct xcsr_batch_result {
     uint32_t done;       /* 1: the pass is over */
     uint32_t nr_batches; /* records, or attempts at one */
     uint64_t nr_pfns;    /* entries in the records */
-    uint64_t nr_pages;   /* of them with data */
+    uint64_t nr_pages;   /* of them, those with data */
     uint64_t nr_holes;   /* the p2m's entry names no frame; without a p2m: Xen has no page there */
-    uint64_t nr_deferred; /* sent without data though the guest has a page: come again */
+    uint64_t nr_deferred; /* sent without data although the guest has a page: to be sent again */
     uint64_t nr_tables;   /* page tables re-expressed in pfns */
     uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
     uint64_t nr_bytes;      /* of the records */
@@ -198,26 +198,26 @@ typedef struct xcsr_batch_result {
 } xcsr_batch_result;
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
-void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and log-dirty mode if on */
+void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and ends log-dirty mode if this save began it */
 /* Without a p2m: the guest, suspended, has so many pages. In a pass over all pfns Xen is not asked any more once they
  * have been found, and all further pfns are sent as holes. Pages of other domains among its gfns would be counted as its
  * own: not for a domain that may map such. 0: not known, as without this call. -EINVAL for a save with a p2m. */
 int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages);
 uint64_t xcsr_save_nr_pfns(const xcsr_save *s);
-/* Whoever switched it on, or nobody; *supported 0: this hypervisor cannot track that domain's writes. */
+/* Ends log-dirty mode, whoever began it; no error if nobody did. *supported 0: Xen cannot track this domain's writes. */
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
-/* Of the bitmap as it was fetched: does it name one of these frames of the guest's? Yes, too, if one has no pfn. */
+/* *out is 1 if the bitmap, as it was fetched, names one of these frames of the guest's, or one of them has no pfn. */
 int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out);
 /* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. Called
  * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
-/* Whether the next batch is mapped while one is written, in a thread of its own: see pace.h for what is measured.
- * Never, unless this is called. Always: -errno if there can be no such thread; the save goes on without it. */
+/* Whether a second thread maps the next batch while one is written. Without this call it never does. MEASURED: where it
+ * is worth it, see pace.h. ALWAYS: returns -errno if there can be no such thread, and the save goes on without it. */
 enum xcsr_ahead { XCSR_AHEAD_NEVER, XCSR_AHEAD_ALWAYS, XCSR_AHEAD_MEASURED };
 int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
@@ -226,10 +226,10 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out);
 
 /* ---- follow.c: a p2m that changes --------------------------------------------------------------
- * xcsr_follow, before the first batch: what was sent of each pfn is remembered: see follow.h.
- * xcsr_sweep, once each time that the bitmap was fetched: compares that with what the p2m says now,
- * where the bitmap names the p2m's own pages or these are others (whole: everywhere), and adds what must
- * be sent again. */
+ * xcsr_follow is called before the first batch: from then on the save remembers what was sent of each pfn. -EOPNOTSUPP:
+ * there is no p2m, or the machine is too large. xcsr_sweep is called once after each bitmap that is fetched: where the
+ * bitmap names the p2m's own pages, or these are others than before (whole: everywhere), it compares what was sent with
+ * what the p2m says now, and marks what must be sent again. */
 typedef struct xcsr_sweep_result {
     uint64_t pfns;     /* looked at */
     uint64_t marked;   /* added to the bitmap; the counts below include what was there already */
@@ -269,8 +269,8 @@ uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);
 uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns,
                           uint32_t max);
 void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
-/* By which instructions the two above go: the best that the processor has, unless a test says otherwise.
- * -ENOTSUP: it does not have them. */
+/* Which instructions the two above use: the best that the processor has, unless a test says otherwise.
+ * -ENOTSUP: it does not have these. */
 enum xcsr_bitmap_way { XCSR_BITMAP_BEST, XCSR_BITMAP_PLAIN, XCSR_BITMAP_BMI };
 int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 
@@ -288,7 +288,7 @@ int xcsr_source_read(xcsr_source *s, void *buf, size_t len);
 uint64_t xcsr_source_offset(const xcsr_source *s); /* bytes taken so far */
 const xcsr_error *xcsr_source_error(const xcsr_source *s);
 
-/* ---- restore.c, populate.c, localise.c --------------------------------------------------------
+/* ---- restore/ ------------------------------------------------------------------------------------
  * A domain being built. limit: pfns it may ever have. PV: its p2m is here, by pfn, and grows with xcsr_restore_grow.
  * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 in a
  * record get a page of 2 MiB where Xen has one, and there are no page tables. Memory is nine bytes a pfn, or

@@ -158,14 +158,6 @@ int xc_domain_set_pod_target(xc_interface *xch, uint32_t domid, uint64_t target_
                              uint64_t *tot_pages, uint64_t *pod_cache_pages, uint64_t *pod_entries);
 int xc_mmuext_op(xc_interface *xch, struct mmuext_op *op, unsigned int nr_ops, uint32_t dom);
 
-int xc_domain_get_pod_target(xc_interface *xch, uint32_t domid, uint64_t *tot_pages,
-                             uint64_t *pod_cache_pages, uint64_t *pod_entries);
-
-int xc_hvm_param_set(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t value);
-int xc_hvm_param_get(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t *value);
-int xc_domain_hvm_getcontext(xc_interface *xch, uint32_t domid, uint8_t *ctxt_buf, uint32_t size);
-int xc_domain_hvm_setcontext(xc_interface *xch, uint32_t domid, uint8_t *hvm_ctxt, uint32_t size);
-
 int xc_set_domain_cpu_policy(xc_interface *xch, uint32_t domid, uint32_t nr_leaves,
                              xen_cpuid_leaf_t *leaves, uint32_t nr_msrs, xen_msr_entry_t *msrs,
                              uint32_t *err_leaf_p, uint32_t *err_subleaf_p, uint32_t *err_msr_p);

@@ -1,6 +1,6 @@
-/* Write-behind. Left to itself the kernel keeps gigabytes of a stream in memory, and the disk idles until the
- * fsync at the end; here it is told to begin with every few megabytes, and never lags far behind. Room is
- * asked for once: that keeps the file in one piece, and each write from looking for it. */
+/* Write-behind. Left to itself the kernel keeps gigabytes of a stream in memory, and the disk idles until the fsync at
+ * the end. Here the kernel is told to begin with every few megabytes, and so never lags far behind. Room for the whole
+ * file is asked for once: the file stays in one piece, and no write has to look for room. */
 #include "io/durable.h"
 
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define STEP (8ull << 20)
-#define WINDOW (32ull << 20)
+#define LAG (32ull << 20) /* what is on its way to the disk and not waited for */
 
 static int64_t position(int fd)
 {
@@ -42,7 +42,7 @@ int durable_follow(struct durable *d, int fd, uint64_t offset)
     int err = 0;
     for (; !err && d->on && offset - d->started >= STEP; d->started += STEP)
         err = sync_range(d, fd, d->started, SYNC_FILE_RANGE_WRITE);
-    for (; !err && d->on && !d->hurry && offset - d->arrived >= WINDOW + STEP; d->arrived += STEP)
+    for (; !err && d->on && !d->hurry && offset - d->arrived >= LAG + STEP; d->arrived += STEP)
         err = sync_range(d, fd, d->arrived,
                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     return err;

@@ -7,6 +7,7 @@
  * regular files and devices are simply written to. */
 #include "io/sink.h"
 #include "io/durable.h"
+#include "io/iov.h"
 #include "base/base.h"
 
 #include <fcntl.h>
@@ -139,15 +140,7 @@ static ssize_t put(xcsr_sink *s)
 static void advance(xcsr_sink *s, size_t n)
 {
     s->offset += n;
-    while (s->nr && n >= s->iov->iov_len) {
-        n -= s->iov->iov_len;
-        s->iov++;
-        s->nr--;
-    }
-    if (s->nr) {
-        s->iov->iov_base = (char *)s->iov->iov_base + n;
-        s->iov->iov_len -= n;
-    }
+    iov_advance(&s->iov, &s->nr, n);
 }
 
 static int failed(xcsr_sink *s, int err, const char *op)

@@ -2,6 +2,7 @@
  * to read it returns XCSR_AGAIN. poll() says when a read will not block, so the descriptor's flags
  * are left as they are. */
 #include "io/source.h"
+#include "io/iov.h"
 #include "base/base.h"
 
 #include <fcntl.h>
@@ -52,15 +53,7 @@ void xcsr_source_close(xcsr_source *s)
 static void advance(xcsr_source *s, size_t n)
 {
     s->offset += n;
-    while (s->nr && n >= s->iov->iov_len) {
-        n -= s->iov->iov_len;
-        s->iov++;
-        s->nr--;
-    }
-    if (s->nr) {
-        s->iov->iov_base = (char *)s->iov->iov_base + n;
-        s->iov->iov_len -= n;
-    }
+    iov_advance(&s->iov, &s->nr, n);
 }
 
 static int failed(xcsr_source *s, int err, const char *text)

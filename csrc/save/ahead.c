@@ -45,7 +45,7 @@ static void map(struct ahead *a)
     memcpy(a->why, a->log.last, sizeof a->why);
 }
 
-/* Without the lock: until it is done nobody else looks at what a mapping is asked for with, or at its result. */
+/* Called without the lock: until the job is done, nobody else looks at its arguments or at its result. */
 static void do_job(struct ahead *a, const struct job *job)
 {
     if (job->at)
@@ -81,7 +81,7 @@ static void *work(void *arg)
 
 /* -- everybody else's */
 
-/* No signal is the worker's: a program's handlers run where they always did. */
+/* The worker takes no signals: a program's handlers run in the threads in which they ran before. */
 static int start_thread(struct ahead *a)
 {
     sigset_t all, before;

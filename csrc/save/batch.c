@@ -1,8 +1,7 @@
-/* One batch: dirty pfns -> frames -> types -> mapping -> tables re-expressed -> one PAGE_DATA record.
+/* One batch: dirty pfns -> frames -> types -> (mapper.c maps them) -> tables re-expressed -> one PAGE_DATA record.
  *
- * The guest may run and change everything between two steps. While it runs, a page that cannot be
- * sent is entered without data and deferred; once it is suspended nothing may move, and the same
- * finding is an error that names the place. */
+ * The guest may run and change everything between two steps. While it runs, a page that cannot be sent is entered without
+ * data and deferred. Once it is suspended nothing may move, and a page that cannot be sent is an error that names it. */
 #include "save/batch.h"
 #include "save/follow.h"
 #include "xen/page_types.h"
@@ -51,14 +50,14 @@ static int defer_or_fail(xcsr_save *s, struct batch *b, uint32_t i, int err, con
 static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
 {
     uint64_t pfn = b->pfns[i];
-    uint64_t mfn = s->p2m ? p2m_entry(s->p2m, pfn) : pfn; /* a p2m that has shrunk has no entry of it */
+    uint64_t mfn = s->p2m ? p2m_entry(s->p2m, pfn) : pfn; /* where the p2m has shrunk: no entry, so no frame */
     b->frame_at[i] = mfn;
     if (s->p2m && mfn >= s->h->nr_mfns) { /* ballooned out, or a mark of the guest's kernel */
         b->result.nr_holes++;
         return enter_without_data(s, b, i, TYPE_XTAB, true);
     }
-    /* One frame can so be sent for one pfn only: a guest that repeats its p2m cannot swell the
-     * stream, and no pfn gets another's memory. */
+    /* So a frame is sent for one pfn only: a guest that names a frame twice in its p2m cannot swell the stream, and no
+     * pfn gets the memory of another one. */
     if (s->p2m && xcsr_load(&s->h->m2p[mfn]) != pfn)
         return defer_or_fail(s, b, i, ERANGE, "the m2p gives this frame to another pfn");
     b->frames[b->nr_frames] = mfn;
@@ -82,7 +81,7 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     uint32_t i = b->slot[k];
     uint32_t type = (uint32_t)b->types[k];
     if (type == TYPE_XTAB || type == TYPE_BROKEN) {
-        bool hole = !s->p2m; /* the p2m is Xen's own: there is no page, and nothing to come again for */
+        bool hole = !s->p2m; /* the p2m is Xen's own: there is no page there, and nothing is deferred */
         b->result.nr_holes += hole;
         return enter_without_data(s, b, i, type, hole);
     }
@@ -196,14 +195,14 @@ static int table_error(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level
                      (unsigned long long)mfn);
 }
 
-/* While the guest runs, what was a table when its type was asked may be data now. */
+/* While the guest runs, a page that was a table when its type was asked may hold data now. */
 static bool is_still_table(xcsr_save *s, struct batch *b, uint32_t i, uint32_t level)
 {
     xen_pfn_t type = b->frame_at[i];
     return page_types(s->h, s->domid, 1, &type) || table_level((uint32_t)type) == level;
 }
 
-/* The guest's table is copied first: what was checked is what is sent. */
+/* The guest may write its table at any time, so it is copied first: what is checked is what is sent. */
 static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
 {
     uint32_t level = (uint32_t)(b->entries[i] >> TYPE_SHIFT) & 7, slot = 0;

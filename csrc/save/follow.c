@@ -1,14 +1,14 @@
 /* Following a p2m that changes under a save: what was sent is compared with what the p2m says now.
  *
- * An entry of the p2m changes because the guest writes the p2m's page, which is memory of its own that
- * log-dirty mode watches, or because another page takes its place, which the walk finds. So while the guest is
- * suspended only pages that were written or are others are looked at; while it runs all are, to be safe.
+ * An entry of the p2m changes because the guest writes the p2m's page, which is memory of its own that log-dirty mode
+ * watches, or because another page takes that page's place, which the walk finds. So, while the guest is suspended, only
+ * pages of the p2m that were written or replaced are looked at. While it runs all of them are, to be safe.
  * Four things can have happened to a pfn since it was sent:
- * - its entry is another one: it is sent again, or, without a frame now, as a hole;
- * - its entry went and came back, with a frame whose content nobody wrote: it is sent again, too;
- * - a frame that page tables refer to has another pfn now, without a write to them: all tables that
- *   were ever sent are sent again;
- * - the p2m changed while a table was being re-expressed: those since the last sweep are sent again. */
+ * - its entry names another frame: it is sent again; or names none any more: it is sent as a hole;
+ * - its entry vanished and came back, with a frame whose content nobody wrote: it is sent again, too;
+ * - a frame that page tables refer to has another pfn now, and nobody wrote the tables: all tables that were ever sent
+ *   are sent again;
+ * - the p2m changed while a table was being re-expressed: the tables sent since the last sweep are sent again. */
 #include "save/follow.h"
 #include "save/dirty.h"
 #include "xen/page_types.h"
@@ -98,7 +98,7 @@ static inline uint32_t mark_of_slot(const xcsr_save *s, const struct batch *b, u
     return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
 }
 
-/* What is said of pfns of one leaf, in slots of the batch, put over what was said before. */
+/* What nr slots of the batch, from one on, say of pfns of one leaf, put over what was said before. */
 static void mark_slots(const xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr, uint32_t *marks)
 {
     const uint64_t *pfns = b->pfns + from;
@@ -114,7 +114,7 @@ static void mark_slots(const xcsr_save *s, const struct batch *b, uint32_t from,
 
 #define FEW 32u
 
-/* Most that are sent again are where they were: few of a leaf, as later passes have them. */
+/* Later passes send few pfns of a leaf, and most of these still have the frame that they were sent with. */
 static bool is_said(const xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
     uint32_t differ = 0;
@@ -188,8 +188,8 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
 {
     if (was == SENT_HOLE)
         return;
-    if (was == SENT_AGAIN) { /* its last entry has no data already */
-        w->s->follow.sent[pfn / XCSR_PER_LEAF].marks[pfn % XCSR_PER_LEAF] = SENT_HOLE; /* in no rule */
+    if (was == SENT_AGAIN) { /* its last entry in the stream has no data, which is what a hole needs */
+        w->s->follow.sent[pfn / XCSR_PER_LEAF].marks[pfn % XCSR_PER_LEAF] = SENT_HOLE; /* SENT_AGAIN is never in a run: this leaf has marks */
         return;
     }
     mark(w, pfn);
@@ -254,7 +254,7 @@ static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32
     return !differ;
 }
 
-/* A page of the p2m that nobody is known to have written. */
+/* A page of the p2m that, as far as the bitmap tells, nobody has written. */
 static void look_at_leaf(struct sweep *w, uint64_t leaf)
 {
     const xcsr_p2m *p = w->s->p2m;
@@ -277,9 +277,9 @@ static void sweep_leaves(struct sweep *w, bool whole)
     for (uint64_t leaf = 0; whole && leaf < p->nr_leaves; leaf++)
         if (!p->fresh[leaf])
             look_at_leaf(w, leaf);
-    while ((next = memchr(next, 1, (size_t)(end - next)))) /* none is left so: it is found once */
+    while ((next = memchr(next, 1, (size_t)(end - next)))) /* sweep_leaf clears it: each is found once */
         sweep_leaf(w, (uint64_t)(next - p->fresh));
-    for (uint64_t pfn = p->nr_pfns; pfn < w->s->nr_pfns; pfn++) /* it was larger once */
+    for (uint64_t pfn = p->nr_pfns; pfn < w->s->nr_pfns; pfn++) /* the p2m was larger once */
         sweep_one(w, pfn);
 }
 

@@ -111,7 +111,7 @@ static void mark_range(uint64_t *words, uint64_t from, uint64_t to)
         words[from / 64] |= 1ull << from % 64;
 }
 
-/* Another bitmap, as hypercall buffers cannot grow; what is marked stays so, and what is new is. */
+/* A hypercall buffer cannot grow, so another one takes its place. What is marked stays marked, and the new pfns are. */
 static int grow_bitmap(xcsr_save *s, uint64_t nr_pfns)
 {
     uint64_t *was = s->bitmap, nr_was = s->nr_words;
@@ -159,7 +159,7 @@ void xcsr_save_free(xcsr_save *s)
     if (!s)
         return;
     xcsr *h = s->h;
-    if (!xcsr_seize(h)) { /* log-dirty mode is that of the parent's save, which goes on */
+    if (!xcsr_seize(h)) { /* the parent's save goes on, and log-dirty mode is its */
         mapper_forget(&s->mapper);
         release_memory(s);
         return;

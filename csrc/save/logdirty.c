@@ -14,7 +14,7 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
     int rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
     int first = errno;
     if (rc < 0 && first != EOPNOTSUPP && first != EPERM && first != EACCES && first != ESRCH) {
-        /* left on by a saver that was killed, or used to track a frame buffer: start afresh */
+        /* left on by a saver that was killed, or used to track a frame buffer: it is switched off and on again */
         *retried = 1;
         rc = shadow(s, XEN_DOMCTL_SHADOW_OP_OFF);
         if (rc >= 0)
@@ -128,8 +128,8 @@ static uint64_t merge_set(xcsr_save *s, const sparse_set *set)
     return merged;
 }
 
-/* Holes can only have been filled where the p2m was written: half a guest may be holes, and is not looked
- * at pfn by pfn while the guest is paused. */
+/* A hole can only have been filled where the p2m was written. Half a guest may be holes, and they must not be looked at
+ * one by one while the guest is paused. */
 static uint64_t merge_holes(xcsr_save *s)
 {
     const sparse_set *set = &s->without_data;

@@ -1,8 +1,7 @@
-/* What of each pfn went into the stream last, so that a p2m that changes can be followed: a mark for each,
- * kept in leaves of as many pfns as a page of the p2m has. A leaf that is at most two runs, of frames in a row, up or
- * down, or of holes, is 16 bytes; any other has four bytes a pfn besides. An entry of the p2m and its mark agree
- * if entry + 2 is the mark; so all bits of a p2m entry count, and the usual entry of a hole, all ones, agrees with
- * SENT_HOLE. */
+/* What the stream said last of each pfn, so that a p2m that changes can be followed: a mark a pfn, kept in leaves of as
+ * many pfns as a page of the p2m has. A leaf takes 16 bytes if its marks are at most two runs: of frames in a row,
+ * upwards or downwards, or of holes. Any other takes four bytes a pfn besides. An entry of the p2m agrees with its mark
+ * if the mark is entry + 2. So all bits of an entry count, and a hole's usual entry, all ones, agrees with SENT_HOLE. */
 #ifndef XCSR_SENT_H
 #define XCSR_SENT_H
 
@@ -11,7 +10,7 @@
 
 #define SENT_NEVER 0u          /* no entry of this pfn yet */
 #define SENT_HOLE 1u           /* an entry without data: the p2m named no frame */
-#define SENT_AGAIN 0xffffffffu /* an entry without data, although there is a frame: come again */
+#define SENT_AGAIN 0xffffffffu /* an entry without data, although there is a frame: it is deferred */
 #define SENT_BIAS 2u           /* frame + 2: sent with data, from that frame */
 #define SENT_MAX_MFNS (0xffffffffull - SENT_BIAS)
 
