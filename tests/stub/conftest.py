@@ -47,6 +47,19 @@ int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsi
                                          xen_pfn_t *extents);
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order,
                                      unsigned flags, xen_pfn_t *extents);
+int xc_domain_decrease_reservation(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order,
+                                   xen_pfn_t *extents);
+int xc_domain_populate_physmap(xc_interface *xch, uint32_t domid, unsigned long nr, unsigned order, unsigned flags,
+                               xen_pfn_t *extents);
+int xc_domain_get_pod_target(xc_interface *xch, uint32_t domid, uint64_t *tot, uint64_t *cached, uint64_t *entries);
+int xc_domain_set_pod_target(xc_interface *xch, uint32_t domid, uint64_t target, uint64_t *tot, uint64_t *cached,
+                             uint64_t *entries);
+int xc_domain_maximum_gpfn(xc_interface *xch, uint32_t domid, xen_pfn_t *gpfns);
+int xc_hvm_param_get(xc_interface *xch, uint32_t domid, uint32_t param, uint64_t *value);
+int xc_hvm_param_set(xc_interface *xch, uint32_t domid, uint32_t param, uint64_t value);
+int xc_domain_hvm_getcontext(xc_interface *xch, uint32_t domid, uint8_t *buffer, uint32_t size);
+int xc_domain_hvm_setcontext(xc_interface *xch, uint32_t domid, uint8_t *buffer, uint32_t size);
+char **xs_directory(struct xs_handle *h, uint32_t t, const char *path, unsigned int *num);
 int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt);
 int xc_domain_set_tsc_info(xc_interface *xch, uint32_t domid, uint32_t mode, uint64_t nsec, uint32_t khz,
                            uint32_t incarnation);
@@ -289,6 +302,68 @@ class Probe:
         values.setdefault("mem", "8M")
         values.setdefault("writer", "none")
         return self.stub.guest(self.stub.create(StubGuest.pv64(**values)))
+
+    def hvm(self, kind: str = "hvm", **values: Any) -> StubDomain:
+        """A small HVM or PVH guest; it writes only if asked to."""
+        values.setdefault("mem", "8M")
+        values.setdefault("writer", "none")
+        return self.stub.guest(self.stub.create(getattr(StubGuest, kind)(**values)))
+
+    def param(self, domid: int, index: int) -> int:
+        """A param as the library tells it, or -errno."""
+        value = self.ffi.new("uint64_t *")
+        rc = self.lib.xc_hvm_param_get(self.xch, domid, index, value)
+        return int(value[0]) if rc == 0 else -self.errno
+
+    def set_param(self, domid: int, index: int, value: int) -> int:
+        """0 or the errno."""
+        return self.errno if self.lib.xc_hvm_param_set(self.xch, domid, index, value) else 0
+
+    def context(self, domid: int) -> bytes:
+        """The HVM context."""
+        size = self.lib.xc_domain_hvm_getcontext(self.xch, domid, self.ffi.NULL, 0)
+        assert size > 0
+        buffer = self.ffi.new("uint8_t[]", size)
+        got = self.lib.xc_domain_hvm_getcontext(self.xch, domid, buffer, size)
+        assert 0 < got <= size
+        return bytes(self.ffi.buffer(buffer, got))
+
+    def set_context(self, domid: int, context: bytes) -> int:
+        """0 or the errno."""
+        buffer = self.ffi.new("uint8_t[]", context)
+        return self.errno if self.lib.xc_domain_hvm_setcontext(self.xch, domid, buffer, len(context)) else 0
+
+    def pod(self, domid: int) -> tuple[int, int, int]:
+        """Pages owned, pages in the cache, entries."""
+        out = self.ffi.new("uint64_t[3]")
+        assert self.lib.xc_domain_get_pod_target(self.xch, domid, out, out + 1, out + 2) == 0
+        return int(out[0]), int(out[1]), int(out[2])
+
+    def nr_gpfns(self, domid: int) -> int:
+        out = self.ffi.new("xen_pfn_t *")
+        assert self.lib.xc_domain_nr_gpfns(self.xch, domid, out) == 0
+        return int(out[0])
+
+    def shadow(self, domid: int, op: int) -> int:
+        """0 or the errno: 0 switches log-dirty mode off, 2 on."""
+        return self.errno if self.lib.xc_shadow_control(self.xch, domid, op, self.ffi.NULL, 0) else 0
+
+    def dirty(self, domid: int, clean: bool = True) -> set[int]:
+        """The pfns in the bitmap, which is cleaned unless it is only looked at."""
+        nr = self.nr_gpfns(domid)
+        buffer, stats = self.ffi.new("xc_hypercall_buffer_t *"), self.ffi.new("xc_shadow_op_stats_t *")
+        pages = -(-nr // 32768)
+        memory = self.lib.xc__hypercall_buffer_alloc_pages(self.xch, buffer, pages)
+        assert self.lib.xc_logdirty_control(self.xch, domid, 11 if clean else 12, buffer, nr, 0, stats) == nr
+        bits = int.from_bytes(bytes(self.ffi.buffer(memory, -(-nr // 8))), "little")
+        self.lib.xc__hypercall_buffer_free_pages(self.xch, buffer, pages)
+        found = set()
+        while bits:
+            low = bits & -bits
+            found.add(low.bit_length() - 1)
+            bits ^= low
+        assert stats.dirty_count == len(found)
+        return found
 
     def info(self, domid: int) -> Any:
         out = self.ffi.new("xc_domaininfo_t *")

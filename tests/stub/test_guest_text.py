@@ -6,6 +6,7 @@ import dataclasses
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,23 +30,44 @@ def test_text_and_fields_say_the_same() -> None:
     assert set(guest.describe()[5:].split(",")) == set(text[5:].split(","))
 
 
+CHOICES: dict[str, list[Any]] = {
+    "mem": [1 << 24, 3 << 33], "max_mem": [0, 1 << 30], "holes": [0.0, 0.37], "vcpus": [1, 7],
+    "filled": [True, False], "seed": [0, 1 << 59], "offline_vcpus": [(), (1,), (1, 2, 6)], "msrs": [0, 8],
+    "xsave": [0, 832], "writes": [0, 99], "hot": [0, 1 << 22], "writer": ["calls", "thread", "none"],
+    "rate": [1, 20000], "suspend": ["ok", "ignore", "crash", "poweroff", "ack-only"], "ack_polls": [0, 9],
+    "suspend_polls": [0, 50], "name": ["", "web-1"],
+}
+PV: dict[str, list[Any]] = {
+    "span": [0, 1 << 36], "spare_p2m": [0, 3 << 20], "p2m_vaddr": [0xFFFFC90000000000, 0xFFFFE00000001000],
+    "tree": ["no", "both", "only"], "share_invalid": [True, False], "fixmap": [True, False],
+    "packed": [True, False], "pt_updates": [0, 5],
+}
+TRANSLATED: dict[str, list[Any]] = {
+    "pod": [0, 1 << 22], "pod_missing": [0], "balloon": [0, 3], "viridian": [True, False],
+}
+EMULATED: dict[str, list[Any]] = {
+    "vram": [0, 1 << 22], "devmodel": [0, 4], "devmodel_stops": ["itself", "told"], "pv_drivers": [True, False],
+    "acpi_s_state": [0, 3],
+}
+OF_KIND = {"pv64": {**CHOICES, **PV}, "pvh": {**CHOICES, **TRANSLATED}, "hvm": {**CHOICES, **TRANSLATED, **EMULATED}}
+
+
+def test_every_field_belongs_to_a_kind() -> None:
+    fields = {x.name for x in dataclasses.fields(StubGuest)} - {"kind"}
+    assert set().union(*OF_KIND.values()) == fields
+    for kind, choices in OF_KIND.items():
+        for name in fields - set(choices):
+            with pytest.raises(UsageError, match=f"a {kind} guest of the stub has no '{name}'"):
+                StubGuest.parse(f"{kind}:{name}=1")
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
 @pytest.mark.parametrize("seed", range(20))
-def test_parse_undoes_describe(seed: int) -> None:
+def test_parse_undoes_describe(seed: int, kind: str) -> None:
     rng = random.Random(seed)
-    choices = {
-        "mem": [rng.randrange(1, 1 << 20) << 12], "span": [0, 1 << 36], "max_mem": [0, 1 << 30],
-        "spare_p2m": [0, 3 << 20], "holes": [0.0, rng.random()], "vcpus": [1, 7],
-        "p2m_vaddr": [0xFFFFC90000000000, 0xFFFFE00000001000], "tree": ["no", "both", "only"],
-        "share_invalid": [True, False], "fixmap": [True, False],
-        "packed": [True, False], "filled": [True, False], "seed": [0, rng.getrandbits(60)],
-        "offline_vcpus": [(), (1,), (1, 2, 6)], "msrs": [0, 8], "xsave": [0, 832],
-        "writes": [0, 99], "pt_updates": [0, 5], "hot": [0, 1 << 22], "writer": ["calls", "thread", "none"],
-        "rate": [1, 20000], "suspend": ["ok", "ignore", "crash", "poweroff", "ack-only"], "ack_polls": [0, 9],
-        "suspend_polls": [0, 50], "name": ["", "web-1"],
-    }
-    assert set(choices) == {x.name for x in dataclasses.fields(StubGuest)} - {"kind"}
-    guest = StubGuest(**{name: rng.choice(values) for name, values in choices.items()})  # type: ignore[arg-type]
+    guest = StubGuest(kind=kind, **{name: rng.choice(values) for name, values in OF_KIND[kind].items()})
     assert StubGuest.parse(guest.describe()) == guest
+    assert guest.describe().partition(":")[0] == kind
 
 
 def test_slow_suspend_is_a_number_of_polls() -> None:
@@ -73,6 +95,10 @@ def test_slow_suspend_is_a_number_of_polls() -> None:
         ("pv64:offline_vcpus=1+99", "0 to 63"),
         ("pv64:kind=hvm", "no 'kind'"),
         ("pv64:writer=thread,rate=0", "at least 1"),
+        ("hvm:acpi_s_state=4", "0, or 3"),
+        ("pvh:mem=16M,pod=9M", "at most half"),
+        ("hvm:mem=16M,pod=1M,pod_missing=2M", "at most pod"),
+        ("hvm:devmodel_stops=never", "none of itself"),
         ("pv64:name=" + 64 * "x", "63 bytes"),
     ],
 )
@@ -94,6 +120,6 @@ def test_sizes(text: str, nr_bytes: int) -> None:
 def test_documented_keys() -> None:
     """docs/stub.md's table has each key, and no other."""
     text = (Path(__file__).resolve().parents[2] / "docs/stub.md").read_text()
-    table = text.partition("| key | default | meaning |")[2].partition("\n\n")[0]
-    keys = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    guests = text.partition("## Guests as text")[2].partition("\n## ")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", guests, re.MULTILINE)
     assert keys == [x.name for x in dataclasses.fields(StubGuest) if x.name != "kind"]

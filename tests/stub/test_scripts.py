@@ -29,6 +29,7 @@ class Calls:
         self.xs = probe.lib.xs_open(0)
         self.policy = probe.lib.xc_cpu_policy_init()
         self.buffer = self.new("xc_hypercall_buffer_t *")
+        self.hvm = probe.hvm(mem="4M")
         self.node = f"/local/domain/{guest.domid}/name".encode()
         assert probe.lib.xc__hypercall_buffer_alloc_pages(probe.xch, self.buffer, 1)
 
@@ -62,6 +63,12 @@ class Calls:
             "xc_domain_pause": (domid,),
             "xc_domain_set_tsc_info": (domid, 0, 1, 2, 3),
             "xc_dom_gnttab_seed": (domid, False, 1, 2, 0, 0),
+            "xc_domain_maximum_gpfn": (domid, self.new("xen_pfn_t *")),
+            "xc_hvm_param_get": (self.hvm.domid, 1, self.new("uint64_t *")),
+            "xc_hvm_param_set": (self.hvm.domid, 2, 7),
+            "xc_domain_hvm_getcontext": (self.hvm.domid, null, 0),
+            "xc_domain_get_pod_target": (self.hvm.domid, null, null, null),
+            "xc_domain_set_pod_target": (self.hvm.domid, 0, null, null, null),
         }
         return int(getattr(self.lib, name)(self.probe.xch, *arguments[name]))
 
@@ -162,6 +169,25 @@ class Calls:
             self.probe.stub.destroy(domid)
             self.probe.ffi.errno = kept
 
+    def xc_domain_populate_physmap(self) -> bool:
+        gfns = self.new("xen_pfn_t[]", [0xF1000])
+        done = self.lib.xc_domain_populate_physmap(self.probe.xch, self.hvm.domid, 1, 0, 1 << 16, gfns)
+        return bool(done == 1)
+
+    def xc_domain_decrease_reservation(self) -> bool:
+        gfns = self.new("xen_pfn_t[]", [0])
+        return bool(self.lib.xc_domain_decrease_reservation(self.probe.xch, self.hvm.domid, 1, 0, gfns) >= 0)
+
+    def xc_domain_hvm_setcontext(self) -> bool:
+        context = self.new("uint8_t[]", self.probe.context(self.hvm.domid))
+        call = self.lib.xc_domain_hvm_setcontext
+        return bool(call(self.probe.xch, self.hvm.domid, context, len(context)) == 0)
+
+    def xs_directory(self) -> bool:
+        names = self.lib.xs_directory(self.xs, 0, b"/local/domain", self.new("unsigned int *"))
+        self.lib.free(names)
+        return bool(names)
+
     def xc_mmuext_op(self) -> bool:
         return self.probe.mmuext(self.guest.domid) == 0
 
@@ -208,7 +234,7 @@ def test_every_function_can_fail(probe: Probe) -> None:
     guest = probe.guest(mem="4M")
     calls = Calls(probe, guest)
     names = probe.stub.functions()
-    assert len(names) == len(set(names)) == 47
+    assert len(names) == len(set(names)) == 57
     before = probe.stub.usage()
     for name in names:
         if name in NOTHING_RETURNED:

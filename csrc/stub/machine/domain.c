@@ -225,6 +225,8 @@ void st_domain_remove(struct st_domain *d)
 
     store_path(d, "", path, sizeof(path));
     st_store_remove(path);
+    snprintf(path, sizeof(path), "/local/domain/0/device-model/%u", d->id);
+    st_store_remove(path);
     delist(d);
     give_frames_back(d);
     st_domain_free(d);

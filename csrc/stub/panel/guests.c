@@ -218,7 +218,8 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
     *s = (stub_domain_state){
         .nr_pfns = d->nr_pfns, .tot_pages = d->nr_mem, .max_pages = d->max_pages,
         .ticks = d->ticks, .writes = d->kernel->writes, .pt_updates = d->kernel->pt_updates, .dirty = count_dirty(d),
-        .start_info_pfn = d->kernel->start_info_pfn, .store_pfn = d->kernel->store_pfn, .console_pfn = d->kernel->console_pfn,
+        .start_info_pfn = d->kernel->start_info_pfn, .store_pfn = d->kernel->store_pfn,
+        .console_pfn = d->kernel->console_pfn, .kernel_pfn = d->kernel->page_pfn,
         .shared_info_mfn = d->shared_info_mfn, .kernel_l4_pfn = d->kernel->kernel_l4,
         .user_l4_pfn = d->kernel->user_l4, .nr_leaves = d->kernel->nr_leaves, .missing_leaf_pfn = d->kernel->missing_leaf,
         .shutdown_reason = (uint32_t)d->shutdown_reason, .shutdown = d->shutdown,

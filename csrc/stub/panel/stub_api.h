@@ -29,6 +29,7 @@ typedef struct {
     uint64_t start_info_pfn;
     uint64_t store_pfn;
     uint64_t console_pfn;
+    uint64_t kernel_pfn;        /* the page in which its kernel keeps what it knows */
     uint64_t shared_info_mfn;
     uint64_t kernel_l4_pfn;
     uint64_t user_l4_pfn;

@@ -30,6 +30,7 @@ class StubState:
     start_info_pfn: Pfn
     store_pfn: Pfn
     console_pfn: Pfn
+    kernel_pfn: Pfn
     shared_info_mfn: Mfn
     kernel_l4_pfn: Pfn
     user_l4_pfn: Pfn

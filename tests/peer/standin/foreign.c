@@ -34,6 +34,22 @@ static int check_frames(uint32_t domid, bool writable, const xen_pfn_t *arr, siz
     return 0;
 }
 
+/* Of a domain with a physmap gfns are asked for. What has no frame is refused as one beyond the machine's end. */
+static int translate(uint32_t domid, const xen_pfn_t *arr, size_t num, xen_pfn_t **frames)
+{
+    struct st_domain *d = st_domain_find(domid);
+
+    *frames = malloc(num * sizeof(**frames));
+    if (!*frames)
+        return -ENOMEM;
+    for (size_t i = 0; i < num; i++) {
+        (*frames)[i] = arr[i];
+        if (d && d->hv && st_hvm_frame(d, arr[i], &(*frames)[i]))
+            (*frames)[i] = ST_NONE;
+    }
+    return 0;
+}
+
 static int place(uint8_t *address, int prot, const xen_pfn_t *arr, size_t num)
 {
     size_t length;
@@ -51,7 +67,7 @@ static void note_writable(uint32_t domid, const xen_pfn_t *arr, size_t num)
 {
     struct st_domain *d = st_domain_find(domid);
 
-    for (size_t i = 0; d && i < num; i++)
+    for (size_t i = 0; d && !d->hv && i < num; i++)
         if (st.frames[arr[i]].kind != ST_XEN)
             st_mark_dirty(d, st.frames[arr[i]].pfn);
 }
@@ -80,6 +96,7 @@ static int map_frames(uint32_t domid, int prot, const xen_pfn_t *arr, size_t num
 /* To scripts of the stub this is a call of xenforeignmemory_map, which libxenctrl makes here, too. */
 static void *map(xc_interface *xch, uint32_t domid, int prot, const xen_pfn_t *arr, size_t num)
 {
+    xen_pfn_t *frames = NULL;
     uint8_t *result = NULL;
     int rc = st_begin(ST_FN_xenforeignmemory_map);
 
@@ -88,7 +105,9 @@ static void *map(xc_interface *xch, uint32_t domid, int prot, const xen_pfn_t *a
         return NULL;
     }
     rc = standin_handle(xch) ? 0 : -EBADF;
-    rc = rc ? rc : num ? map_frames(domid, prot, arr, num, &result) : -EINVAL;
+    rc = rc ? rc : num ? translate(domid, arr, num, &frames) : -EINVAL;
+    rc = rc ? rc : map_frames(domid, prot, frames, num, &result);
+    free(frames);
     st_end(ST_FN_xenforeignmemory_map, NULL, rc);
     return result;
 }
@@ -121,4 +140,18 @@ void *xc_map_foreign_range(xc_interface *xch, uint32_t domid, int size, int prot
     size_t nr_bytes = ((size_t)size + ST_PAGE_SIZE - 1) & ~(ST_PAGE_SIZE - 1);
 
     return xc_map_foreign_ranges(xch, domid, nr_bytes, prot, nr_bytes, &entry, 1);
+}
+
+/* XENMEM's hypercall for it, which writes to a domain's pages past any mapping. */
+int xc_clear_domain_pages(xc_interface *xch, uint32_t domid, unsigned long dst_pfn, int num)
+{
+    for (int i = 0; i < num; i++) {
+        void *page = xc_map_foreign_range(xch, domid, ST_PAGE_SIZE, PROT_READ | PROT_WRITE, dst_pfn + (unsigned)i);
+
+        if (!page)
+            return -1;
+        memset(page, 0, ST_PAGE_SIZE);
+        munmap(page, ST_PAGE_SIZE);
+    }
+    return 0;
 }

@@ -44,6 +44,18 @@ static uint64_t granted(const grant_entry_v1_t *entry)
     return entry->flags & GTF_permit_access ? entry->frame : ST_NONE;
 }
 
+static bool is_hvm(uint32_t domid)
+{
+    const struct st_domain *d;
+    bool hvm;
+
+    st_lock();
+    d = st_domain_find(domid);
+    hvm = d && d->hv;
+    st_unlock();
+    return hvm;
+}
+
 int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem, xenforeignmemory_resource_handle *r)
 {
     const grant_entry_v1_t *console, *store;
@@ -54,7 +66,7 @@ int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem, xenforeignmem
         return 0;
     console = &r->entries[GNTTAB_RESERVED_CONSOLE];
     store = &r->entries[GNTTAB_RESERVED_XENSTORE];
-    rc = xc_dom_gnttab_seed((xc_interface *)(void *)r->handle, (domid_t)r->domid, false, granted(console),
+    rc = xc_dom_gnttab_seed((xc_interface *)(void *)r->handle, (domid_t)r->domid, is_hvm(r->domid), granted(console),
                             granted(store), console->domid, store->domid);
     free(r->entries);
     free(r);

@@ -15,6 +15,7 @@
 #include "stub/machine/entry.h"
 #include "stub/machine/foreign.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/logdirty.h"
 
 #include <xen/sysctl.h>

@@ -164,6 +164,7 @@ int st_hvm_guest_build(struct st_domain *d)
         rc = store_devices(d);
     if (rc)
         return rc;
+    st_sort_memory(d);
     fill(d);
     d->hv->s3 = k->hvm.asleep;
     st_domain_make_handle(d);
