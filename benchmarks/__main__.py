@@ -17,7 +17,7 @@ from benchmarks.table import print_rows
 
 
 def arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--case", nargs="+", action="extend", choices=NAMES, help="only these (all by default)")
     parser.add_argument("--repeats", type=int, help="turns for each comparison (9; with --quick 3)")

@@ -20,7 +20,7 @@ class Context:
     standin: Optional[Path] = None
 
     def size(self, full: str, quick: str) -> str:
-        """A guest's size: the full one, or with --quick the other."""
+        """A guest's size: ``full``, or ``quick`` with --quick."""
         return quick if self.quick else full
 
     def say(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Machines and guests of the stub that benchmarks save: mappings cost next to nothing, and sizes may exceed ours."""
+"""Machines and guests of the stub for benchmarks: mappings cost next to nothing, and guests may exceed our memory."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def backed_frames(pages: int) -> int:
 
 @contextmanager
 def machine(*sizes: str, **more: Any) -> Iterator[Any]:
-    """A hypervisor on a new machine, with room for guests of these sizes at once; nothing of them may be left.
+    """A hypervisor on a new machine with room for guests of these sizes. In the end nothing of them may be left.
 
-    They are to be created in this order: only the last may be one whose pages share memory.
+    The guests must be created in this order, because only the last may be one whose pages share memory.
     """
     pages = sum(pages_of(x) for x in sizes)
     large = pages_of(sizes[-1]) * PAGE > OF_ITS_OWN
@@ -67,7 +67,7 @@ def guest(size: str, **more: Any) -> Iterator[tuple[Any, int]]:
 
 
 def memory_of(hv: Any, domid: int, pages: int) -> Any:
-    """All of a guest's memory as one mapping. Only where its frames are in a row: no holes."""
+    """All of a guest's memory as one mapping. The guest must have its frames in a row, without holes."""
     first = hv.stub.guest(domid).mfn(0)
     assert hv.stub.guest(domid).mfn(pages - 1) == first + pages - 1
     return hv.map_frames(domid, range(first, first + pages))

@@ -1,4 +1,4 @@
-"""The result in docs/performance.md: what stands between two marks there is written anew."""
+"""Puts the result into docs/performance.md, between two marks."""
 
 from __future__ import annotations
 

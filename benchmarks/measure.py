@@ -1,4 +1,4 @@
-"""Time, pair by pair: what is compared runs in turn within one run, and ratios are taken inside a turn."""
+"""Measuring time: what is compared runs in turn, and ratios are taken within a turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Action = Callable[[], float]
 
 
 class Seconds(float):
-    """Seconds, and how many of them were the stub's own."""
+    """A time in seconds, of which ``stub`` seconds were the stub's own."""
 
     stub: float
 
@@ -24,7 +24,7 @@ class Seconds(float):
 
 
 def less_stub(values: Sequence[float]) -> list[float]:
-    """Without what was the stub's own; what does not say how much that is stays as it is."""
+    """The times without the stub's own part. A time that does not say how much that is stays as it is."""
     return [x - x.stub if isinstance(x, Seconds) else x for x in values]
 
 
@@ -38,7 +38,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """The spread of at least one value."""
         ordered = sorted(values)
         quarter = (len(ordered) - 1) / 4
         return cls(median(ordered), ordered[int(quarter)], ordered[-1 - int(quarter)])
@@ -61,16 +61,17 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def computed(function: Callable[[], object]) -> float:
-    """The processor's seconds for a call that neither waits nor writes: those in which others ran do not count."""
+    """The processor time of a call that neither waits nor writes. Time in which other processes ran is not counted."""
     begin = time.thread_time()
     function()
     return time.thread_time() - begin
 
 
 def in_turn(repeats: int, *actions: Action) -> list[list[float]]:
-    """The seconds of each action, run in turn so often; every other turn runs backwards, and one before counts not.
+    """The seconds of each action in each of ``repeats`` turns. Every other turn runs in reverse order.
 
-    On a busy machine a turn may take the best of several runs: see :data:`BEST_OF`.
+    Each action runs once before, which is not counted. On a busy machine a turn may take the best of several runs: see
+    :data:`BEST_OF`.
     """
     seconds: list[list[float]] = [[] for _ in actions]
     for action in actions:

@@ -1,4 +1,4 @@
-"""The paused phase as a sum: so much, and so much for each pfn of the guest, and so much for each dirty page.
+"""The paused phase as a sum: a fixed time, a time for each pfn of the guest, and a time for each dirty page.
 
     seconds = fixed + pfn * (pfns of the guest) + page * (dirty pages)
 
@@ -38,12 +38,12 @@ class Fit:
     error: float
 
     def seconds(self, pfns: float, dirty: float) -> float:
-        """Predicted."""
+        """The time that the model predicts."""
         return self.fixed + self.pfn * pfns + self.page * dirty
 
 
 def solve(rows: list[list[float]], right: list[float]) -> list[float]:
-    """Gauss's way; the matrix is small and regular."""
+    """Solves linear equations by Gauss's elimination; the matrix is small and regular."""
     n = len(right)
     a = [[*row, value] for row, value in zip(rows, right)]
     for i in range(n):
@@ -57,7 +57,7 @@ def solve(rows: list[list[float]], right: list[float]) -> list[float]:
 
 
 def fit(points: Sequence[tuple[float, float, float]]) -> Fit:
-    """Of (pfns, dirty, seconds), at least three that differ in both."""
+    """Fits the model to points (pfns, dirty, seconds): at least three, which differ in both."""
     terms = [((1 / s, n / s, d / s)) for n, d, s in points]
     normal = [[sum(t[i] * t[j] for t in terms) for j in range(3)] for i in range(3)]
     fixed, pfn, page = solve(normal, [sum(t[i] for t in terms) for i in range(3)])
@@ -66,7 +66,7 @@ def fit(points: Sequence[tuple[float, float, float]]) -> Fit:
 
 
 def fitted(samples: Sequence[Sample], turn: int | None = None) -> Fit:
-    """Of the medians, or of one turn."""
+    """Fits the model to the samples' medians, or to one of their turns."""
     return fit(
         [(x.pfns, x.dirty, Spread.of(x.seconds).median if turn is None else x.seconds[turn]) for x in samples]
     )

@@ -35,7 +35,7 @@ def missing() -> Optional[str]:
 
 
 def _key() -> str:
-    """Of all that the stand-in is made from."""
+    """A digest of all that the stand-in is made from."""
     digest = hashlib.sha256(sys.version.encode())
     sources = [*(TOP / "csrc").rglob("*"), *(TOP / "tests/peer").rglob("*"), TOP / "build_ffi.py"]
     for path in sorted(x for x in sources if x.suffix in {".c", ".h", ".py", ".cdef"}):

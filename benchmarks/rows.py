@@ -1,4 +1,4 @@
-"""What a case reports: one row for each thing measured, with its goal if issue and docs/performance.md set one."""
+"""What a case reports: one row for each thing measured, with its goal if it has one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Goal:
     """A limit for a row's value."""
 
     limit: float
-    least: bool = True  # the value shall be at least that; else at most
+    least: bool = True  # True: the value must be at least the limit; False: at most
 
     def met_by(self, value: float) -> bool:
-        """Whether a value keeps it."""
+        """Whether a value is within it."""
         return value >= self.limit if self.least else value <= self.limit
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Row:
         return None if self.goal is None else self.goal.met_by(self.value)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The row for JSON."""
         return {**asdict(self), "goal": None if self.goal is None else str(self.goal), "met": self.met}
 
 

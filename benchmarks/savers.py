@@ -1,4 +1,4 @@
-"""The two savers, and when they did what: both are timed by the same marks.
+"""The two savers, timed by the same marks.
 
 A mark is the entry of a library call, which the stub notes for either saver:
 
@@ -23,7 +23,7 @@ SUSPENDED = 2
 
 @dataclass
 class Marks:
-    """Seconds of time.monotonic(); of the stub's own: seconds."""
+    """When each mark was, by time.monotonic(), and how many seconds before it were the stub's own."""
 
     begun: float = 0.0
     suspended: float = 0.0

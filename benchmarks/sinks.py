@@ -78,12 +78,12 @@ def tmpfs() -> Iterator[int]:
 
 @contextmanager
 def opened(kind: str) -> Iterator[int]:
-    """One of KINDS."""
+    """The output of that kind."""
     with {"null": null, "pipe": pipe, "socketpair": socketpair, "tmpfs": tmpfs}[kind]() as fd:
         yield fd
 
 
 def rewind(fd: int, kind: str) -> None:
-    """To the beginning, for outputs that have one."""
+    """Goes back to the beginning of an output that has one."""
     if kind == "tmpfs":
         os.lseek(fd, 0, os.SEEK_SET)

@@ -19,14 +19,14 @@ WORD = bytes(8)
 
 
 class _SwitchedSink(Sink):
-    """A sink of ours that becomes another one."""
+    """A sink that can be changed for another one."""
 
     def __init__(self, backend: Any, first: int, then: int) -> None:
         super().__init__(backend, first)
         self._other: Optional[Sink] = Sink(backend, then)
 
     def switch(self) -> None:
-        """From the first output to the other."""
+        """Changes from the first output to the second."""
         assert self._other is not None
         self._cdata, self._other._cdata = self._other._cdata, self._cdata
 
@@ -74,10 +74,10 @@ class SwitchedOurs(Ours):
 
 
 class SwitchedTheirs(Theirs):
-    """xc_domain_save, the same way: its descriptor is made another one."""
+    """The same with xc_domain_save, whose descriptor is replaced by another (dup2)."""
 
     def switched(self, fd: int, before: Callable[[], None]) -> Marks:
-        """The same."""
+        """As SwitchedOurs.switched."""
         with sinks.null() as null:
 
             def switch() -> None:
@@ -93,7 +93,7 @@ def first_data(size: str) -> int:
 
 
 def anywhere(guest: Any, size: str, count: int, run: int = 1) -> list[int]:
-    """So many data pages of a guest, in runs of ``run``, the same ones each time, in order."""
+    """The pfns of ``count`` data pages of a guest, in runs of ``run``; the same ones each time, in order."""
     rng, last = random.Random(count), pages_of(size)
     chosen: set[int] = set()
     while len(chosen) < count:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """A number with three significant digits."""
     if value == 0:
         return "0"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -19,7 +19,7 @@ def measured(row: dict[str, Any]) -> str:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Of the goal."""
+    """Whether the goal is met, as text."""
     return "" if row["met"] is None else "met" if row["met"] else "NOT MET"
 
 
@@ -32,14 +32,14 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def how(result: dict[str, Any]) -> str:
-    """How it was measured."""
+    """How the figures were measured, as text."""
     best = f", each the best of {result['best']} runs" if result["best"] > 1 else ""
     text = f"medians of {result['repeats']} turns{best}, with the quartiles; x: how many times faster ours is"
     return f"QUICK: too small to mean anything. {text}" if result["quick"] else text
 
 
 def print_rows(result: dict[str, Any]) -> None:
-    """Everything."""
+    """Prints everything."""
     for name, fact in result["machine"].items():
         print(f"{name:9} {fact}")
     print(f"{'after':9} load {' '.join(result['load_after'])}")

@@ -1,4 +1,4 @@
-"""What all tests share: a stub hypervisor that is new for each test, and checked for leaks after it."""
+"""What all tests share: a stub hypervisor that is made anew for each test, and checked for leaks after it."""
 
 from __future__ import annotations
 

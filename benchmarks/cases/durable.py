@@ -1,4 +1,4 @@
-"""A save to a file on a disk, until it is there to stay: beside writing all of it and then fsync()."""
+"""A save to a file on a disk until fsync() has returned: beside writing all of it and then fsync()."""
 
 from __future__ import annotations
 

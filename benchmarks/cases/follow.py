@@ -19,7 +19,7 @@ SWEEP = Goal(0.7)
 BYTES = 12  # a pfn: its entry, and what was sent
 
 CACHES = 128 << 20
-"""More bytes than any cache here holds."""
+"""More bytes than the caches of any machine here hold."""
 
 
 class Sweep:
@@ -54,15 +54,15 @@ class Sweep:
         sink.close()
 
     def sweep(self, whole: bool) -> Any:
-        """As after a live pass, or, not ``whole``, as after the guest was suspended."""
+        """A sweep as after a live pass (``whole``), or as after the guest was suspended."""
         return self.save.sweep(whole)
 
     def read(self) -> None:
-        """As much memory, once."""
+        """Reads once the memory that a whole sweep looks at."""
         self.lib.ref_read(self.words, len(self.words), 1)
 
     def seconds(self, repeats: int) -> list[list[float]]:
-        """Of one plain read, a whole sweep, one after suspend; in turn, out of memory: a pass has filled all caches."""
+        """The seconds of a plain read, a whole sweep and one after suspend, in turn, with cold caches."""
 
         def cold(action: Callable[[], object]) -> Callable[[], float]:
             def measured() -> float:
@@ -95,14 +95,14 @@ class Saves:
         self.paused: list[list[float]] = [[], []]
 
     def save(self, i: int) -> float:
-        """The processor's seconds for all of it."""
+        """The processor time of a whole save."""
         seconds = computed(lambda: self.savers[i].save(self.fd, live=True))
         self.passes[i].append(self.savers[i].report.passes[0].seconds)
         self.paused[i].append(self.savers[i].marks.paused)
         return seconds
 
     def rows(self, what: str, repeats: int, goal: Optional[Goal]) -> Iterator[Row]:
-        """In turn."""
+        """Rows that compare both settings, measured in turn."""
         whole = in_turn(repeats, lambda: self.save(0), lambda: self.save(1))
         parts = {"the live pass": self.passes, "paused": self.paused, "all of it": whole}
         for part, (abort, follow) in parts.items():

@@ -1,4 +1,4 @@
-"""A full pass, guest suspended: ours beside libxenguest's and beside a bare writev of the same bytes."""
+"""A full pass of a suspended guest: ours beside libxenguest's and beside a bare writev of the same bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bench:
             raise OSError(-rc, "the bare writev failed")
 
     def seconds(self, fd: int, kind: str) -> dict[str, list[float]]:
-        """Of the pass, in turn."""
+        """The time that the pass takes, by each way in turn."""
 
         def bare() -> float:
             sinks.rewind(fd, kind)
@@ -57,7 +57,7 @@ class Bench:
         return dict(zip(actions, in_turn(self.repeats, *actions.values())))
 
     def besides(self, fd: int) -> list[float]:
-        """Seconds of our saves that are not the pass: setup, state records, tidying up."""
+        """How long our saves take besides the pass: setup, state records, tidying up."""
 
         def action() -> float:
             marks = self.ours.save(fd)

@@ -1,4 +1,4 @@
-"""How time grows: scanning with the guest's size, the paused phase with the dirty pages and not with both."""
+"""How time grows: scanning with the guest's size; the paused phase with the dirty pages, not with size times pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW = 50
 
 
 def scan(context: Context) -> Iterator[Row]:
-    """Seconds a pfn, large against small, beside the same of a plain read."""
+    """How many times longer a pfn takes in a large bitmap than in a small one, compared with a plain read of both."""
     ffi, _ = reference()
     small, large = (GIB // 16, GIB) if context.quick else (64 * GIB, 1024 * GIB)
     context.say(f"growth of the scan from {name(small)} to {name(large)}")
@@ -38,19 +38,19 @@ def scan(context: Context) -> Iterator[Row]:
 
 
 class Guest:
-    """One guest and what it dirties."""
+    """One guest, and saves of it with pages dirtied."""
 
     def __init__(self, hv: object, domid: int, size: str, fd: int) -> None:
         self.saver, self._size, self._fd = SwitchedOurs(hv, domid), size, fd
 
     def action(self, dirty: int) -> Callable[[], float]:
-        """The paused phase with so many pages dirty."""
+        """A save with ``dirty`` pages dirty, which returns the seconds paused."""
         dirtier = Dirtier(self.saver.guest, anywhere(self.saver.guest, self._size, dirty))
         return lambda: self.saver.switched(self._fd, dirtier).paused
 
 
 def paused(context: Context) -> Iterator[Row]:
-    """A dirty page of a large guest beside one of a small guest, and beside its bare write."""
+    """How long a dirty page takes in a large guest: compared with a small guest, and with a bare write of the page."""
     small, large = ("64M", "256M") if context.quick else ("4G", "32G")
     many = 2000 if context.quick else 10000
     context.say(f"growth of the paused phase: {small} and {large}, {FEW} and {many} pages")
@@ -76,7 +76,7 @@ def paused(context: Context) -> Iterator[Row]:
 
 
 def _each(many: int, few_seconds: list[float], many_seconds: list[float]) -> list[float]:
-    """Seconds of one more page."""
+    """How many seconds each further dirty page takes."""
     return [(y - x) / (many - FEW) for x, y in zip(few_seconds, many_seconds)]
 
 
@@ -86,7 +86,7 @@ def _page_row(what: str, names: tuple[str, str], ours: list[float], other: list[
 
 
 class Bare:
-    """Bare writes of as many pages."""
+    """Bare writes of pages, for comparison."""
 
     def __init__(self, hv: object, domid: int, size: str, fd: int) -> None:
         self._ffi, self._lib = reference()
@@ -104,12 +104,12 @@ class Bare:
         self._mapping.close()
 
     def action(self, dirty: int) -> Callable[[], float]:
-        """Writes so many."""
+        """Writes ``dirty`` pages, and returns the seconds."""
         numbers = self._ffi.new("uint64_t[]", anywhere(self._guest, self._size, dirty))
         return lambda: timed(lambda: self._lib.ref_writev_pages(self._fd, self._address, numbers, dirty))
 
 
 def run(context: Context) -> Iterator[Row]:
-    """Rows."""
+    """Rows for the scan, and for the paused phase."""
     yield from scan(context)
     yield from paused(context)

@@ -1,6 +1,6 @@
-"""What the stub itself costs either saver for a page: its type asked, mapped, unmapped, in batches of 1024.
+"""What the stub itself costs either saver for a page: to ask its type, to map and to unmap it, in batches of 1024.
 
-On the machines that the other cases use (window), and on the ordinary one, where each run of frames is an mmap().
+Measured on the machines that the other cases use (window), and on ordinary ones, where each run of frames is an mmap().
 """
 
 from __future__ import annotations

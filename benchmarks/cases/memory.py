@@ -1,8 +1,8 @@
 """Memory that a save needs: how much more of this process is resident at its peak than before.
 
-The stub is in this process too, but what it holds for a guest is there before. p2m and m2p are mapped from memory that
-is resident already. Each size is measured once, after a small guest was saved. libxenguest maps the p2m anew, so of it
-only anonymous memory is looked at, when the guest is suspended.
+The stub is in this process, too, but what it holds for a guest is resident before. p2m and m2p are mapped from memory
+that is resident already. Each size is measured once, after a small guest was saved. libxenguest maps the p2m in its own
+way, so only its anonymous memory is counted, when the guest is suspended.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from benchmarks.rows import Goal, Row
 from benchmarks.savers import Ours, Saver, Theirs
 
 PER_GIB, FIXED, WINDOW = 40.0, 2048.0, 16384.0
-"""KiB."""
+"""In KiB: the goal for each GiB of guest, for any save, and what kept mappings may take."""
 
 
 def _status(*names: str) -> list[int]:
-    """KiB, from /proc/self/status."""
+    """Fields of /proc/self/status, in KiB."""
     text = Path("/proc/self/status").read_text()
     found = dict(line.split(":") for line in text.splitlines() if ":" in line)
     return [int(found[name].split()[0]) for name in names]
 
 
 def _peak(saver: Saver, fd: int) -> float:
-    """KiB by which a live save raises what is resident."""
+    """By how many KiB a live save raises what is resident, at its peak."""
     anonymous = []
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
@@ -43,7 +43,7 @@ def _peak(saver: Saver, fd: int) -> float:
 
 
 def _touched(saver: Saver, hv: Any, domid: int) -> None:
-    """Has the guest's p2m and the m2p resident before anything is measured."""
+    """Touches the guest's p2m and the m2p, so that they are resident before anything is measured."""
     leaves = [saver.guest.mfn(x) for x in saver.guest.leaf_pfns()]
     with hv.map_frames(domid, leaves) as mapping:
         mapping.copy()
@@ -53,7 +53,7 @@ def _touched(saver: Saver, hv: Any, domid: int) -> None:
 
 
 def _measure(context: Context, size: str) -> dict[str, float]:
-    """KiB, by saver."""
+    """The peak of each saver, in KiB."""
     with machine("16M", size) as hv, sinks.null() as fd:
         small, domid = hv.stub.create(describe("16M")), hv.stub.create(describe(size))
         found = {}

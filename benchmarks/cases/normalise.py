@@ -1,4 +1,4 @@
-"""Page tables in pfns: the core beside one entry after the other."""
+"""Normalising page tables: the core beside a loop that takes one entry after the other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bench:
         return self.ffi.cast("uint64_t *", int(hv._ffi.cast("uintptr_t", mapping._cdata)))
 
     def _check(self, hv: Any) -> None:
-        """That these are the tables they are taken for."""
+        """Asserts that the tables are what they are taken for."""
         for pfn in (0, self.nr_pfns // 3, self.nr_pfns - 1):
             mfn = self.guest.mfn(pfn)
             assert self.p2m[pfn] == mfn and self.m2p[mfn] == pfn == hv.m2p(mfn)
@@ -70,7 +70,7 @@ class Bench:
         return self.ffi.from_buffer("uint64_t[]", words)
 
     def empty_tables(self) -> Any:
-        """No entry is there."""
+        """Tables without a present entry."""
         return self.ffi.new("uint64_t[]", TABLES * ENTRIES)
 
     def core(self, tables: Any) -> None:
@@ -119,6 +119,6 @@ def layout(context: Context, what: str, goal: Goal, **order: Any) -> Iterator[Ro
 
 
 def run(context: Context) -> Iterator[Row]:
-    """Rows for both layouts of the machine's frames."""
+    """Rows for machines whose frames are in runs, and scattered."""
     yield from layout(context, "frames in runs of 2 MiB", FRIENDLY, seed=1, extent_order=9)
     yield from layout(context, "scattered frames", SCATTERED, seed=1)

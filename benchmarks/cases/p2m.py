@@ -20,7 +20,7 @@ SIZES = ("1G", "4G", "16G", "64G", "256G", "512G")
 
 
 class Stop(Exception):
-    """Ends a save."""
+    """Raised to end a save."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ class Bench:
         self.hv, self.domid, self.library = hv, domid, library
 
     def ours(self) -> float:
-        """Seconds."""
+        """How long ours takes, in seconds."""
         reached = []
 
         def suspend() -> None:
@@ -59,7 +59,7 @@ class Bench:
         raise AssertionError("the save went on")
 
     def theirs(self) -> float:
-        """Seconds."""
+        """How long libxenguest takes, in seconds."""
         reached = []
 
         def suspend() -> bool:
@@ -74,7 +74,7 @@ class Bench:
 
 
 def _guest(span: str) -> StubGuest:
-    """Its memory is spread over the span in pieces of 2 MiB, and holds the p2m (1 in 512) and as much again."""
+    """A guest whose memory lies in pieces of 2 MiB all over ``span``, with room for the p2m (1 in 512) twice."""
     nr_bytes = max(64 << 20, pages_of(span) * 16) >> 21 << 21
     if nr_bytes >= pages_of(span) * PAGE:
         return describe(span)

@@ -1,7 +1,7 @@
-"""The time for which a guest waits: from suspended to the end of the stream, against its size and what it dirtied.
+"""The paused phase, from suspended to the end of the stream, by the guest's size and by how many pages it has dirtied.
 
-The live pass before goes to /dev/null; what is written once the guest is suspended goes to a socket that another
-process reads. So 64 GiB need not be pushed through a socket to learn what the last 50 pages cost.
+The live pass goes to /dev/null; what is written once the guest is suspended goes to a socket that another process
+reads. So 64 GiB need not be pushed through a socket to learn what the last 50 pages cost.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Bench:
         self.theirs = SwitchedTheirs(hv, domid, context.library) if context.library else None
 
     def actions(self, dirty: int, fd: int) -> dict[str, Callable[[], float]]:
-        """Of both savers, with so many pages dirtied."""
+        """For each saver: a save of the guest with ``dirty`` pages dirtied, which returns the seconds paused."""
         dirtier = Dirtier(self.ours.guest, anywhere(self.ours.guest, self.size, dirty))
         actions: dict[str, Callable[[], float]] = {"ours": lambda: self.ours.switched(fd, dirtier).paused}
         if self.theirs:
@@ -40,7 +40,7 @@ class Bench:
         return actions
 
     def seconds(self, dirty: int, kind: str = "socketpair") -> dict[str, list[float]]:
-        """In turn."""
+        """The seconds paused, of each saver in turn."""
         with sinks.opened(kind) as fd:
             actions = self.actions(dirty, fd)
             return dict(zip(actions, in_turn(self.context.repeats, *actions.values())))

@@ -1,7 +1,7 @@
 """Python's own time: for each batch of a full pass, and while the guest is suspended.
 
-Each call of the core is timed where it leaves Python; the rest of the time between two marks is Python's. What timing
-itself adds is measured and taken off.
+Each call into the core is timed where it leaves Python; the rest of the time between two marks is Python's. What the
+timing itself adds is measured and subtracted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH = 1024
 
 
 class Names:
-    """Has these names, as a module has."""
+    """An object with the given names, in place of a module."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
@@ -64,7 +64,7 @@ class Clock:
         )
 
     def _measure_overhead(self) -> float:
-        """What timing adds to a call, in seconds, outside what it notes."""
+        """How much the timing adds to a call, in seconds, besides what it notes."""
         count = 20_000
         plain: Callable[[], Any] = list
         noted = self.timing(plain)
@@ -75,7 +75,7 @@ class Clock:
         return max(0.0, (both - bare - inside) / count)
 
     def in_c(self, begin: float, end: float) -> tuple[float, int]:
-        """Seconds in C between two marks, and in how many calls. The last may go on beyond the end."""
+        """The seconds in C between two marks, and in how many calls. The last may end after the second mark."""
         mine = [x for x in self.calls if begin <= x[0] < end]
         return sum(min(at + seconds, end) - at for at, seconds in mine), len(mine)
 
@@ -89,7 +89,7 @@ class Timed:
         self.calls: list[int] = []
 
     def __call__(self) -> float:
-        """Seconds of Python's."""
+        """Saves once; returns the seconds that Python took."""
         self._clock.calls.clear()
         begin, end = self._save()
         seconds, calls = self._clock.in_c(begin, end)
@@ -98,7 +98,7 @@ class Timed:
         return end - begin - seconds - self._clock.overhead * calls
 
     def figures(self) -> dict[str, float]:
-        """Medians of the other part."""
+        """Medians of the time in C, and of the number of calls."""
         return {"in C us": Spread.of(self.in_c[1:]).median * 1e6, "calls -": Spread.of(self.calls).median}
 
 
@@ -148,7 +148,7 @@ def paused(context: Context, hv: Any, clock: Clock) -> Iterator[Row]:
 
 
 def run(context: Context) -> Iterator[Row]:
-    """Rows."""
+    """Rows for a full pass, and for the paused phase."""
     from pyxcsr._stub import lib as core
 
     clock = Clock()

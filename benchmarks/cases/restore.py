@@ -22,7 +22,7 @@ from benchmarks.savers import Ours
 
 OVER_THEIRS, OF_BARE = Goal(1.1), Goal(0.92)
 HEAD_START = 0.02
-"""Seconds for the process that feeds a socket to begin."""
+"""How many seconds the process that feeds a socket has to begin."""
 
 
 @contextmanager
@@ -73,7 +73,7 @@ class Bench:
         self.raw.unlink()
 
     def bare(self, source: Any) -> float:
-        """Seconds."""
+        """How long a bare read takes, in seconds."""
         with source(self.raw) as fd:
             return timed(lambda: self._bare(fd))
 
@@ -92,14 +92,14 @@ class Bench:
         return Seconds(seconds, inside)
 
     def ours(self, source: Any) -> float:
-        """Seconds."""
+        """How long our restore takes, in seconds."""
         return self._restored(source, self._by_pyxcsr)
 
     def _by_pyxcsr(self, domid: int, fd: int) -> None:
         pyxcsr.restore(self.hv, domid, fd, store_evtchn=1, console_evtchn=2)
 
     def theirs(self, source: Any) -> float:
-        """Seconds."""
+        """How long libxenguest's restore takes, in seconds."""
         return self._restored(source, self._by_libxenguest)
 
     def _by_libxenguest(self, domid: int, fd: int) -> None:
@@ -109,7 +109,7 @@ class Bench:
             raise OSError(done.errno, "libxenguest's restore failed")
 
     def seconds(self, source: Any) -> dict[str, list[float]]:
-        """In turn."""
+        """The seconds that each way takes, in turn."""
         ways = {"bare": self.bare, "ours": self.ours}
         if self.library:
             ways["theirs"] = self.theirs

@@ -15,11 +15,11 @@ GIB = 1 << 18  # pfns
 RUN = 64
 DENSITIES = [0.0, 0.0001, 0.01, 0.1, 0.5, 1.0]
 SHORTEST = 2e-3
-"""Seconds: shorter runs are repeated inside the measurement until they take so long."""
+"""In seconds. What takes less time is repeated within a measurement until it takes as long as this."""
 
 
 def goal(density: float, large: bool) -> Goal:
-    """Over the per-bit loop."""
+    """The goal: how many times faster than the per-bit loop."""
     if density <= 0.0001:
         return Goal(60 if large else 100)
     return Goal({0.01: 4.0, 0.1: 5.0, 0.5: 8.0}.get(density, 1.0))
@@ -47,7 +47,7 @@ def bitmap(ffi: Any, pfns: int, density: float, runs: bool, seed: int = 1) -> An
 
 
 def times_for(seconds: float) -> int:
-    """How often something that takes so long must run to be measured well."""
+    """How often something that takes ``seconds`` must run in one measurement, to be measured well."""
     return max(1, min(100_000, int(SHORTEST / max(seconds, 1e-8))))
 
 
@@ -79,7 +79,7 @@ class Bench:
         return int(self.lib.ref_read(self.words, self.pfns // 64, times))
 
     def seconds(self, repeats: int) -> list[list[float]]:
-        """Of one run of each, in turn: bits, read, core."""
+        """The seconds of one run of the loop over bits, the plain read and the core, in turn."""
         actions = []
         for function in (self.bits, self.read, self.core):
             function(1)
@@ -89,7 +89,7 @@ class Bench:
 
 
 def name(pfns: int) -> str:
-    """Of a guest's size."""
+    """A guest's size as text."""
     mib = pfns // 256
     return f"{mib} MiB" if mib < 1024 else f"{mib >> 10} GiB" if mib < 1 << 20 else f"{mib >> 20} TiB"
 

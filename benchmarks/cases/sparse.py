@@ -30,7 +30,7 @@ class Bench:
         self.address = self.ffi.cast("void *", int(hv._ffi.cast("uintptr_t", self.mapping._cdata)))
 
     def seconds(self, fd: int, kind: str, pfns: Sequence[int]) -> dict[str, list[float]]:
-        """Of the pass, in turn."""
+        """The time that the pass takes, by each saver in turn."""
         dirtier, numbers = Dirtier(self.ours.guest, pfns), self.ffi.new("uint64_t[]", list(pfns))
 
         def bare() -> float:

@@ -1,4 +1,4 @@
-"""libxl streams and xl save files of made-up guests, packed by hand, not by the code that is tested."""
+"""libxl streams and xl save files of made-up guests, packed by hand and not by the code that is tested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record(code: int, body: bytes = b"", padding: bytes | None = None) -> bytes:
 
 
 def emulator(code: int, data: bytes, number: int = 2) -> bytes:
-    """An emulator's record."""
+    """A record of an emulator's state."""
     return record(code, struct.pack("<II", number, 0) + data)
 
 
@@ -33,12 +33,12 @@ BLOB = emulator(EMULATOR, b"QEVM" + bytes(range(256)) * 40)
 
 
 def libxl(stream: bytes = PV, *after: bytes, header: bytes = LIBXL_HEADER) -> bytes:
-    """A libxl stream; ``after`` are records between the libxc stream and END."""
+    """A libxl stream. ``after``: records between the libxc stream and END."""
     return b"".join([header, record(LIBXC), stream, *after, record(END)])
 
 
 def config(kind: str = "pv", name: str = "guest", **b_info: Any) -> dict[str, Any]:
-    """A configuration."""
+    """A guest's configuration, as libxl has it in JSON."""
     memory = {"max_vcpus": 4, "avail_vcpus": [0, 1, 2], "max_memkb": 1 << 20, "target_memkb": 1 << 18, "video_memkb": 0}
     return {
         "c_info": {"type": kind, "name": name, "uuid": "00112233-4455-6677-8899-aabbccddeeff"},
@@ -48,12 +48,12 @@ def config(kind: str = "pv", name: str = "guest", **b_info: Any) -> dict[str, An
 
 
 def text_of(what: dict[str, Any]) -> bytes:
-    """A configuration as libxl writes it, without the NUL."""
+    """A configuration as libxl writes it, but without the NUL at its end."""
     return json.dumps(what, indent=4).encode() + b"\n"
 
 
 def xl_header(length: int, *, must: int = 3, may: int = 0, order: int = 0x01020304) -> bytes:
-    """xl's header."""
+    """The header of an xl save file."""
     return MAGIC + struct.pack("<4I", order, must, may, length)
 
 

@@ -1,4 +1,4 @@
-"""HVM contexts of made-up guests, packed by hand after Xen's public headers."""
+"""HVM contexts of made-up guests, packed by hand as Xen's public headers say."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def msrs(vcpu: int, *indices: int) -> bytes:
 
 
 def records(nr_vcpus: int = 1) -> list[bytes]:
-    """The save records of a guest, END not among them."""
+    """The save records of a guest, without END."""
     vcpus = range(nr_vcpus)
     return [
         header(),

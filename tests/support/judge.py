@@ -21,13 +21,13 @@ CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
 
 
 def save_to(hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> SaveReport:
-    """Saves into a file; the guest stays suspended."""
+    """Saves into a file. The guest stays suspended."""
     with open(path, "wb") as out:
         return save(hv, domid, out, **options)
 
 
 def records(path: Union[str, Path]) -> list[Record]:
-    """All records of a stream but its pages."""
+    """All records of a stream except PAGE_DATA."""
     with open(path, "rb") as stream:
         return [x for x in StreamReader(stream) if x.name != "PAGE_DATA"]
 
@@ -38,7 +38,10 @@ def word(blob: Any, offset: int) -> int:
 
 
 def judge(hv: StubBackend, domid: int, path: Union[str, Path], xen: bool = True) -> None:
-    """Asserts that the stream is right in every way: the guest must be suspended still."""
+    """Asserts that a stream is right in every way. The guest must still be suspended, as the save left it.
+
+    ``xen``: Xen's verifier is asked, too, if it is installed.
+    """
     judge_rules(path, xen)
     judge_pages(hv, domid, path)
     judge_state(hv, domid, path)
@@ -54,9 +57,9 @@ def judge_rules(path: Union[str, Path], xen: bool = True) -> None:
 
 
 def judge_pages(hv: StubBackend, domid: int, path: Union[str, Path], given_back: bool = False) -> None:
-    """Every pfn's last entry against the machine's own tables, by an expectation that shares no code with ours.
+    """Compares every pfn's last entry with the machine's own tables, by code that nothing in pyxcsr shares.
 
-    ``given_back``: pages that the guest gave back after they had been sent may still be there.
+    ``given_back``: the stream may still have pages that the guest gave back after they had been sent.
     """
     guest = hv.stub.guest(domid)
     fd = os.open(path, os.O_RDONLY)
@@ -69,7 +72,7 @@ def judge_pages(hv: StubBackend, domid: int, path: Union[str, Path], given_back:
         have = set(pfns)
         for pfn, entry in image.entries.items():
             if pfn >= guest.nr_pfns and image.page(pfn) == bytes(4096):
-                continue  # beyond the end of a p2m that has shrunk: what the receiver may write over
+                continue  # the page at a shrunk p2m's old end that the receiver may overwrite
             known = pfn in have or given_back or entry.type == PageType.XTAB
             assert known, f"pfn {pfn:#x} has no memory, but an entry {entry}"
     finally:
@@ -102,7 +105,7 @@ def judge_state(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
 
 
 def judge_vcpu(hv: StubBackend, domid: int, basic: VcpuBasic) -> None:
-    """Each frame number in the record is the pfn of the frame that Xen's context names; all else is untouched."""
+    """Asserts that each frame number in Xen's context has become its pfn, and that all else is unchanged."""
     raw, mine = hv.vcpu_basic(domid, basic.vcpu_id), bytearray(basic.blob)
 
     def pfn(mfn: int) -> int:

@@ -14,7 +14,7 @@ PACKAGE = "xen-utils-4.17"
 
 
 def find_verifier() -> tuple[Path, Path] | None:
-    """(program, directory of the Python package xen.migration), or None if they are not installed."""
+    """The program, and the folder of the Python package xen.migration; None if they are not installed."""
     for program in sorted(Path("/usr/lib").glob("xen-*/bin/verify-stream-v2"), reverse=True):
         library = program.parent.parent / "lib" / "python"
         if (library / "xen" / "migration" / "libxc.py").exists():
@@ -23,7 +23,7 @@ def find_verifier() -> tuple[Path, Path] | None:
 
 
 def accepts(path: str | os.PathLike[str], *, container: str = "libxc") -> tuple[bool, str]:
-    """Whether verify-stream-v2 accepts the file, and all it said. Skips the test where it is not installed.
+    """Whether verify-stream-v2 accepts the file, and what it printed. Skips the test if it is not installed.
 
     ``container`` is what the file is: libxc, libxl or xl.
     """
@@ -44,7 +44,7 @@ def accepts(path: str | os.PathLike[str], *, container: str = "libxc") -> tuple[
 
 
 def accepts_bytes(data: bytes) -> bool:
-    """Like ``accepts`` for a libxc stream in memory, in this process: quick enough for thousands of them."""
+    """Like ``accepts``, for a libxc stream in memory and within this process: fast enough for thousands of them."""
     found = find_verifier()
     if found is None:
         pytest.skip(f"verify-stream-v2 is not installed: apt-get install {PACKAGE}")
@@ -62,6 +62,6 @@ def accepts_bytes(data: bytes) -> bool:
 
     try:
         VerifyLibxc(lambda _: None, exactly).verify()
-    except Exception:  # its own errors, and those it does not expect either: a stream that is not accepted
+    except Exception:  # whatever it raises, also by mistake, means that it does not accept the stream
         return False
     return True

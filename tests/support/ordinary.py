@@ -1,4 +1,4 @@
-"""Which pages of a stub guest a test may take away or write."""
+"""Which pages of a stub guest a test may take away or overwrite."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 
 def ordinary_pages(guest: Any) -> list[int]:
-    """The pfns with data that neither its kernel, its p2m nor its page tables need, ascending."""
-    from pyxcsr.frames import PageType  # here: some who use this choose the core before it is loaded
+    """The pfns, ascending, of pages that neither the guest's kernel nor its p2m nor its page tables need."""
+    from pyxcsr.frames import PageType  # not above: some users choose which core to load first
 
     state = guest.state()
     needed = {*guest.leaf_pfns(), state.start_info_pfn, state.store_pfn, state.console_pfn}

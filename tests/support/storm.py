@@ -1,7 +1,7 @@
-"""A guest that changes its p2m at random while somebody saves it: everything at once, and the same for a seed.
+"""A guest that changes its p2m in all ways, at random, while it is saved. A seed makes it do the same each time.
 
-``Storm(hv, seed)`` makes the guest; its ``hook`` is called at each library call of the saver, ``polled`` while the
-saver waits. Whatever it does is done by the guest itself, so only while it runs.
+``Storm(hv, seed)`` makes the guest. ``hook`` must be called at each library call of the saver, ``polled`` while the
+saver waits. All changes are the guest's own doing, so it makes them only while it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = ("honest", "honest", "honest", "honest", "honest", "honest", "honest", "
 
 
 class Storm:
-    """One guest and its doings. ``kind``: honest, a liar, or one that begins a change and never ends it."""
+    """One guest. ``kind``: honest; a liar, which announces nothing; or one that begins a change and never ends it."""
 
     def __init__(self, hv: StubBackend, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -35,10 +35,10 @@ class Storm:
         self.kind = self.rng.choice(KINDS) if self.tree != "only" else "honest"
         self.structure = self.rng.choice([0.0, 0.01, 0.02, 0.04])
         self.contents = self.rng.choice([0.0, 0.02, 0.1, 0.3])
-        self.often = self.rng.random() < 0.5  # the saver looks after each batch
+        self.often = self.rng.random() < 0.5  # whether the saver is to look after each batch
         self.max_iterations = self.rng.choice([1, 2, 5, 8])
         self.done: dict[str, int] = {}
-        self.was: dict[int, int] = {}  # pfn -> the frame that it had
+        self.was: dict[int, int] = {}  # pfn -> the frame that it had before it was ballooned out
         self.holding: Optional[int] = None
         self.calls = 0
         self.asked = False
@@ -59,11 +59,11 @@ class Storm:
     # -- when
 
     def hook(self, name: str, count: int) -> None:
-        """At the entry of a library call."""
+        """The stub's hook: called when a library call begins."""
         self.calls += 1
         if not self.guest.running:
             return
-        if name == "xs_write":  # it is asked to suspend: first it ends what it has begun
+        if name == "xs_write":  # the guest is asked to suspend, and first ends a change that it has begun
             self.asked = True
             self._end_hold()
         if self._held(1, may_end=self.never < 0):
@@ -77,7 +77,7 @@ class Storm:
             self._act([self._out, self._in, self._in_same, self._and_back, self._move])
 
     def polled(self) -> bool:
-        """While the saver waits for an even generation (its ``cancel``)."""
+        """The saver's ``cancel``: called while it waits for an even generation."""
         self._held(3, may_end=self.never < 0)
         return False
 
@@ -85,7 +85,7 @@ class Storm:
         action = self.rng.choice(actions)
         try:
             action()
-        except StubError:  # the page is in use, the guest has all it may: then it does nothing
+        except StubError:  # the page is in use, or the guest has all that it may have: it does nothing
             return
         name = action.__name__.strip("_")
         self.done[name] = self.done.get(name, 0) + 1
@@ -147,11 +147,11 @@ class Storm:
         nr = self.guest.nr_pfns
         to = max(512, nr - self.rng.randrange(1, 900))
         for pfn in [p for p in self.guest.pfns_with_memory() if p >= to]:
-            self.guest.balloon_out(pfn)  # StubError where it is in use: then it does not shrink
+            self.guest.balloon_out(pfn)  # StubError if it is in use: then the p2m does not shrink
         self.guest.resize_p2m(to)
 
     def _into_the_spare(self) -> None:
-        """Memory where there was none: a page of its own takes the place of the shared one."""
+        """Memory for pfns that had none: if their p2m page is the shared one, one of the guest's own replaces it."""
         for _ in range(3):
             self.guest.balloon_in(self.rng.randrange(self.guest.nr_pfns))
 
@@ -185,7 +185,7 @@ class Storm:
             self.guest.balloon_in(pfn, self.was.pop(pfn))
 
     def _and_back(self) -> None:
-        """Out and in, the same frame: the entry is as it was, the content is not, and nobody wrote the page."""
+        """Gives a frame back and gets the same one: entry as before, other content, and no write to the page."""
         pfn = self._data()
         mfn = self.guest.mfn(pfn)
         self.guest.balloon_out(pfn)

@@ -1,4 +1,4 @@
-"""Small streams of made-up guests, as lists of records that a test can change before joining them."""
+"""Small streams of made-up guests, as lists of records, which a test can change before they are joined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.hvm import context as hvm_context
 PRESENT = 0x1
 FLAGS = 0x67
 
-# Where things are in the 64-bit guest; pfns above NR_FIXED are ordinary memory.
+# The pfns of special pages in the 64-bit guest. From NR_FIXED on, pfns are ordinary memory.
 L4, L3, L2, L1, P2M, GDT, START_INFO, HOLE, USER_L4 = range(1, 10)
 NR_FIXED = 10
 L1_SLOT = 5
@@ -27,7 +27,7 @@ R = TypeVar("R", bound=rec.Record)
 
 
 def pte(pfn: int, flags: int = FLAGS) -> int:
-    """A page table entry as it stands in a stream: the frame is a pfn."""
+    """A page table entry as it stands in a stream, where the frame is a pfn."""
     return pfn << 12 | flags
 
 
@@ -68,7 +68,7 @@ def page_records(
 def vcpu_blob(
     *, cr3: int = L4, user: int = USER_L4, gdt: Sequence[int] = (GDT,), start_info: int = 0, width: int = 8
 ) -> bytes:
-    """A vcpu_guest_context with these frames, as pfns."""
+    """A vcpu_guest_context that names these pfns."""
     layout = fmt.VCPU_LAYOUTS[width]
     blob = bytearray(layout.size)
 
@@ -86,7 +86,7 @@ def vcpu_blob(
 
 
 def p2m_frames(nr_pfns: int, start: int = 0, frame: int = P2M) -> rec.P2mFrames:
-    """P2M_FRAMES for pfns start..nr_pfns-1, all p2m frames being the same pfn."""
+    """P2M_FRAMES for pfns from ``start`` to ``nr_pfns`` - 1. All p2m frames are the same pfn."""
     nr_frames = (nr_pfns - 1) // 512 + 1 - start // 512
     return rec.P2mFrames(start, nr_pfns - 1, array("Q", [frame] * nr_frames))
 
@@ -115,7 +115,7 @@ def pv_tail(nr_vcpus: int = 2) -> list[rec.Record]:
 
 
 def pv64(nr_pfns: int = 24, dirty: Iterable[int] = (L1, 12, 13), batch: int = 8) -> list[rec.Record]:
-    """A live 64-bit PV stream: a full pass, and a second one of the ``dirty`` pfns."""
+    """A live stream of a 64-bit PV guest: a full pass, and a second one with the ``dirty`` pfns."""
     pages = contents(nr_pfns)
     memory = page_records(pages, range(nr_pfns), batch) + page_records(pages, sorted(dirty), batch)
     return [*pv_static(), p2m_frames(nr_pfns), *memory, *pv_tail()]

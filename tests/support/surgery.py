@@ -1,4 +1,4 @@
-"""Taking a stream apart and putting it together again, wrong on purpose."""
+"""Takes a stream apart, and puts it together again so that it is wrong on purpose."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put_together(head: bytes, pieces: list[Piece]) -> bytes:
 
 
 def boundaries(head: bytes, pieces: list[Piece]) -> list[int]:
-    """Where each record begins, and the end."""
+    """The offset of each record, and that of the end."""
     at, out = len(head), [len(head)]
     for _, body in pieces:
         at += 8 + len(body) + -len(body) % 8
@@ -49,7 +49,7 @@ def boundaries(head: bytes, pieces: list[Piece]) -> list[int]:
 
 
 def changed(pieces: list[Piece], code: int, change: Callable[[bytearray], None], nth: int = 0) -> list[Piece]:
-    """The records, the n-th of a type changed in place."""
+    """The records, with the n-th one of a type changed."""
     out, seen = list(pieces), 0
     for i, piece in enumerate(out):
         if piece.code == code:
@@ -63,7 +63,7 @@ def changed(pieces: list[Piece], code: int, change: Callable[[bytearray], None],
 
 
 def without(pieces: list[Piece], *codes: int) -> list[Piece]:
-    """The records but those of some types."""
+    """The records, without those of some types."""
     return [x for x in pieces if x.code not in codes]
 
 
@@ -74,7 +74,7 @@ def entries_of(body: bytes) -> list[int]:
 
 
 def pages_of(body: bytes) -> dict[int, int]:
-    """Of a PAGE_DATA record: where in the body the content of each pfn stands."""
+    """Where in a PAGE_DATA record's body the content of each pfn begins."""
     entries = entries_of(body)
     at, out = 8 + 8 * len(entries), {}
     for entry in entries:
