@@ -175,7 +175,7 @@ def _save(
     parts: GuestParts,
     cancel: CancelBySignal,
 ) -> SaveReport:
-    line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "output stalled")
+    line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "stalled: nothing written")
     try:
         return save(
             hv,

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.programs import COMMAND, SAVE, run
 
 import pyxcsr
+from cli.programs import COMMAND, SAVE, run
 from pyxcsr.cli import progress
 from pyxcsr.cli.progress import MIB, ProgressLine, Rate, of_reading, of_restore, of_save, progress_line
 from pyxcsr.report import Progress
@@ -49,7 +49,7 @@ def at(mib: int, done: int = 50, phase: str = "pass", iteration: int = 0) -> Pro
 
 def test_one_line_is_rewritten_and_wiped() -> None:
     out, clock = Terminal(), Clock()
-    line = ProgressLine(out, of_save, "output stalled", clock)
+    line = ProgressLine(out, of_save, "stalled: nothing written", clock)
     line(at(0, 0))
     clock.now += 1
     line(at(40))
@@ -68,7 +68,7 @@ def test_one_line_is_rewritten_and_wiped() -> None:
 
 def test_the_rate_is_the_current_one_and_a_stall_is_said() -> None:
     out, clock = Terminal(), Clock()
-    line = ProgressLine(out, of_save, "output stalled", clock)
+    line = ProgressLine(out, of_save, "stalled: nothing written", clock)
     for second in range(10):
         line(at(100 * second))
         clock.now += 1
@@ -83,7 +83,7 @@ def test_the_rate_is_the_current_one_and_a_stall_is_said() -> None:
     for _ in range(8):
         clock.now += 1
         line.tick()
-    assert "920 MiB, output stalled for 8 s, 0:19" in out.shown
+    assert "920 MiB, stalled: nothing written for 8 s, 0:20" in out.shown
     line(at(1000))
     assert "stalled" not in out.shown
 
@@ -101,7 +101,7 @@ def test_rate() -> None:
 
 def test_elsewhere_a_line_for_each_pass_and_one_for_a_stall() -> None:
     out, clock = io.StringIO(), Clock()
-    line = ProgressLine(out, of_save, "output stalled", clock)
+    line = ProgressLine(out, of_save, "stalled: nothing written", clock)
     line(at(1, 100))
     line(at(2, 10, iteration=1))
     for _ in range(5):
@@ -112,7 +112,7 @@ def test_elsewhere_a_line_for_each_pass_and_one_for_a_stall() -> None:
     line.done()
     lines = out.getvalue().splitlines()
     assert "\r" not in out.getvalue() and len(lines) == 3
-    assert lines[0].startswith("pass 0 (guest running): 100%") and "output stalled for" in lines[1]
+    assert lines[0].startswith("pass 0 (guest running): 100%") and "nothing written for" in lines[1]
     assert lines[2].startswith("pass 1 (guest running): 100%")
 
 
@@ -136,11 +136,11 @@ def test_whether_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_line_goes_on_while_the_output_is_waited_for() -> None:
     out, clock = Terminal(), Clock()
-    line = ProgressLine(out, of_save, "output stalled", clock)
+    line = ProgressLine(out, of_save, "stalled: nothing written", clock)
     ticking = progress.Ticking(lambda: False, line)
     line(at(5))
     clock.now += 7
-    assert ticking() is False and "output stalled for 7 s" in out.shown
+    assert ticking() is False and "nothing written for 7 s" in out.shown
     assert progress.Ticking(lambda: True, None)() is True
 
 
@@ -199,7 +199,7 @@ def test_the_line_follows_a_resize() -> None:
 def test_a_stalled_output_is_shown(tmp_path: Path) -> None:
     words = [*SAVE, "--receiver", "sleep 4; cat > /dev/null", "pv64:mem=64M"]
     status, text = shown_on_a_terminal(words, 80)
-    assert status == 0 and re.search(r"output stalled for [23] s", text), text
+    assert status == 0 and re.search(r"nothing written for [23] s", text), text
 
 
 def test_restore_and_verify_on_a_terminal(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_guest_is_saved_the_same_with_progress(tmp_path: Path) -> None:
     with pyxcsr.open_hypervisor("stub") as hv, open(tmp_path / "s", "wb") as out:
         domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=50))  # type: ignore[union-attr]
         screen = Terminal()
-        line = ProgressLine(screen, of_save, "output stalled")
+        line = ProgressLine(screen, of_save, "stalled: nothing written")
         report = pyxcsr.save(hv, domid, out, progress=line)
         line.done()
         hv.stub.destroy(domid)  # type: ignore[union-attr]

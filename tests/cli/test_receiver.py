@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.programs import GUEST, SAVE, run
 from support.judge import judge_rules
 
 import pyxcsr
+from cli.programs import GUEST, SAVE, run
 from pyxcsr.cli import main
 from pyxcsr.hypervisor.open import StubBackend
 
