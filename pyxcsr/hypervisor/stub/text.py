@@ -65,7 +65,8 @@ class StubGuest:
     """A guest of the stub described as data; sizes are in bytes. docs/stub.md has the table of fields.
 
     Make one with :meth:`pv64`, :meth:`pvh`, :meth:`hvm` or :meth:`parse`, which also take sizes as text. Raises
-    UsageError for values that make no sense; what depends on the machine (free memory) is checked when the guest is created.
+    UsageError for values that make no sense; what depends on the machine (free memory) is checked when the guest is
+    created.
     """
 
     kind: str = "pv64"
