@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     with cancel.installed(), hv, tempfile.TemporaryFile(prefix="pyxcsr-demo-") as out:
         domid = make_guest(hv, guest)
         say.report(f"guest: {guest.describe()}")
-        line = progress.progress_line(args.progress, progress.of_save, "output stalled")
+        line = progress.progress_line(args.progress, progress.of_save, "stalled: nothing written")
         try:
             report = save(hv, domid, out, progress=line, cancel=progress.Ticking(cancel, line))
         finally:

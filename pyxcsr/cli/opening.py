@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pyxcsr.errors import BackendUnavailable, DomainNotFound, HypervisorError, PrivilegeError, UsageError
+from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 
@@ -30,8 +30,8 @@ def make_guest(hv: StubBackend, guest: StubGuest) -> int:
     """A guest on the stub; returns its domid. Raises UsageError if the stub's machine is too small for it."""
     try:
         return hv.stub.create(guest)
-    except HypervisorError as error:
-        if error.errno != errno.ENOMEM:
+    except XcsrError as error:
+        if error.facts.get("errno") != errno.ENOMEM:
             raise
         raise UsageError(
             f"a guest with {guest.mem >> 20} MiB of memory does not fit into the stub's machine ({error}): give it less"

@@ -109,7 +109,7 @@ class ProgressLine:
     def _texts(self, now: Progress, at: float) -> list[str]:
         elapsed = _clock_text(at - self._began)
         idle = self._rate.idle(at)
-        if idle >= STALLED and now.phase in ("pass", "final", "verify"):
+        if idle >= STALLED and now.phase not in ("suspend", "done"):
             speed = f"{self._held_up} for {idle:.0f} s"
         else:
             speed = f"{self._rate.bytes_per_second / MIB:.0f} MiB/s"

@@ -46,7 +46,7 @@ class Watched(io.FileIO):
 def watched(fd: int, name: str, quiet: bool, wanted: Optional[bool] = None) -> Iterator[Union[int, Watched]]:
     """The descriptor itself, or with progress if that is wanted or (None) standard error is a terminal."""
     what = progress.of_reading("standard input" if name == "-" else name, progress.left(fd))
-    line = None if quiet else progress.progress_line(wanted, what, "input stalled")
+    line = None if quiet else progress.progress_line(wanted, what, "stalled: nothing read")
     if line is None:
         yield fd
         return

@@ -101,7 +101,7 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
 
 def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel: CancelBySignal) -> RestoreReport:
     what = progress.of_restore(progress.left(fd))
-    line = None if args.quiet else progress.progress_line(args.progress, what, "input stalled")
+    line = None if args.quiet else progress.progress_line(args.progress, what, "stalled: nothing read")
     rings = Rings(args.store_evtchn, args.store_domid, args.console_evtchn, args.console_domid)
     kinds: list[Kind] = []
     ticking = progress.Ticking(cancel, line)

@@ -18,7 +18,7 @@ from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
 from pyxcsr.cli.target import Target
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.errors import DomainNotFound, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.open import BACKENDS
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             say.note(NO_DEVICES.format(domid))
         with ExitStack() as stack:
             output = _output(args, stack, cancel)
-            with _guest_goes_on_if_this_fails(suspend):
+            with _guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as fd:
                     with wrapped(hv, domid, fd, config, qemu, cancel):
                         report = _save(hv, domid, fd, args, target, parts, cancel)
@@ -175,7 +175,7 @@ def _save(
     parts: GuestParts,
     cancel: CancelBySignal,
 ) -> SaveReport:
-    line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "output stalled")
+    line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "stalled: nothing written")
     try:
         return save(
             hv,
@@ -207,7 +207,7 @@ def _resume_at_once(suspend: Suspend) -> Callable[[SaveReport], None]:
 
 
 @contextmanager
-def _guest_goes_on_if_this_fails(suspend: Suspend) -> Iterator[None]:
+def _guest_goes_on_if_this_fails(hv: Backend, domid: int, suspend: Suspend) -> Iterator[None]:
     """For what comes after the save: a file that could not be kept must not cost a guest."""
     try:
         yield
@@ -215,8 +215,17 @@ def _guest_goes_on_if_this_fails(suspend: Suspend) -> Iterator[None]:
         try:
             suspend.resume()
         except XcsrError as problem:  # not the first error, which is the one that is raised
-            say.note(f"the guest may still be suspended: {problem}")
+            if is_suspended(hv, domid):
+                say.note(f"the guest may still be suspended: {problem}")
         raise
+
+
+def is_suspended(hv: Backend, domid: int) -> bool:
+    """Whether a guest waits to be resumed, for all that is known: one that has crashed or gone does not."""
+    try:
+        return hv.domain_info(domid).suspended
+    except XcsrError as error:
+        return not isinstance(error, DomainNotFound)
 
 
 def _destroy(hv: Backend, domid: int) -> None:

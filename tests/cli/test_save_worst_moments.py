@@ -218,6 +218,8 @@ def test_the_first_error_is_told_even_if_the_guest_cannot_be_resumed(
 
     monkeypatch.setattr(command, "save", fail)
     assert main.main(["save", "--backend", "stub", GUEST, os.fspath(tmp_path / "s"), "--quiet"]) == 1
+    with pyxcsr.open_hypervisor("stub") as hv:
+        hv.stub.reset()  # type: ignore[union-attr]
     told = capsys.readouterr().err
     assert "the first error" in told and "may still be suspended" in told
 
