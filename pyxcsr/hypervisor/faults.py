@@ -39,7 +39,8 @@ NO_LOGDIRTY = (
     "which PV guests need for it), so the guest cannot be saved live; a non-live save (--no-live) works"
 )
 PASSTHROUGH = (
-    "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked"
+    "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked; detach the devices "
+    "(xl pci-detach), or save it non-live (--no-live), which needs no log-dirty mode"
 )
 VERSION = (
     "libxenctrl's release is not the running hypervisor's, which refuses its requests; "
