@@ -43,7 +43,7 @@ PV: dict[str, list[Any]] = {
     "packed": [True, False], "pt_updates": [0, 5],
 }
 TRANSLATED: dict[str, list[Any]] = {
-    "pod": [0, 1 << 22], "pod_missing": [0], "balloon": [0, 3], "viridian": [True, False],
+    "pod": [0, 1 << 22], "pod_missing": [0], "balloon": [0, 3], "balloon_every": [1, 7], "viridian": [True, False],
 }
 EMULATED: dict[str, list[Any]] = {
     "vram": [0, 1 << 22], "devmodel": [0, 4], "devmodel_stops": ["itself", "told"], "pv_drivers": [True, False],
@@ -95,6 +95,7 @@ def test_slow_suspend_is_a_number_of_polls() -> None:
         ("pv64:offline_vcpus=1+99", "0 to 63"),
         ("pv64:kind=hvm", "no 'kind'"),
         ("pv64:writer=thread,rate=0", "at least 1"),
+        ("pvh:balloon_every=0", "at least 1"),
         ("hvm:acpi_s_state=4", "0, or 3"),
         ("pvh:mem=16M,pod=9M", "at most half"),
         ("hvm:mem=16M,pod=1M,pod_missing=2M", "at most pod"),

@@ -175,6 +175,14 @@ def test_ballooning_of_its_own_accord(probe: Probe) -> None:
     assert len(sizes) > 5 and min(sizes) < 1024 + 8 >= max(sizes)
 
 
+def test_ballooning_now_and_then(probe: Probe) -> None:
+    guest = probe.hvm("pvh", mem="4M", writer="calls", writes=0, balloon=1, balloon_every=10)
+    guest.tick(9)
+    assert guest.state().pt_updates == 0
+    guest.tick(31)
+    assert guest.state().pt_updates == 4
+
+
 # -- populate on demand
 
 

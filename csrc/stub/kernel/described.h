@@ -54,6 +54,7 @@ typedef struct {
     uint64_t pod;               /* pages of the memory that are populated on demand: its last ones */
     uint64_t pod_cache;         /* pages that Xen has for them */
     uint32_t devmodel;          /* writes of the device model a tick */
+    uint32_t balloon_every;     /* pages leave or come back only every so many ticks, at least 1 */
     bool device_model;          /* HVM; else PVH */
     bool pv_drivers;            /* it looks at control/shutdown; PVH always does */
     bool asleep;                /* ACPI S3 */

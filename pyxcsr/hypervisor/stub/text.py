@@ -30,7 +30,7 @@ _CHOICES = (
     ("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS), ("devmodel_stops", ("itself", "told"))
 )
 _ONLY_PV = {"span", "spare_p2m", "p2m_vaddr", "tree", "share_invalid", "fixmap", "packed", "pt_updates"}
-_NOT_PV = {"pod", "pod_missing", "balloon", "viridian"}
+_NOT_PV = {"pod", "pod_missing", "balloon", "balloon_every", "viridian"}
 _ONLY_HVM = {"vram", "devmodel", "devmodel_stops", "pv_drivers", "acpi_s_state"}
 _ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV}
 """The fields that guests of a kind do not have."""
@@ -98,6 +98,7 @@ class StubGuest:
     pod: int = 0
     pod_missing: int = 0
     balloon: int = 0
+    balloon_every: int = 1
     viridian: bool = False
     vram: int = 0
     devmodel: int = 0
@@ -120,6 +121,8 @@ class StubGuest:
             raise UsageError("a writer thread needs a rate of at least 1 write a second")
         if len(self.name.encode()) > 63 or not self.name.isprintable() or "," in self.name:
             raise UsageError("name: at most 63 bytes, printable, without commas")
+        if self.balloon_every < 1:
+            raise UsageError("balloon_every: at least 1 tick")
         if self.acpi_s_state not in (0, 3):
             raise UsageError("acpi_s_state: 0, or 3 for a guest that sleeps")
 

@@ -73,6 +73,8 @@ static void one_in(struct st_domain *d)
 
 void st_hvm_balloon_some(struct st_domain *d)
 {
+    if (d->ticks % d->kernel->hvm.balloon_every)
+        return;
     if (st_below(&d->kernel->rng, 2))
         one_out(d);
     else
