@@ -103,10 +103,17 @@ def write(stream: Any, text: str, patience: Optional[float] = None) -> None:
     try:
         fd = stream.fileno()
     except (AttributeError, OSError, ValueError):  # no file: a program that calls main() has put something there
-        stream.write(text)
-        stream.flush()
+        _hand_over(stream, text)
         return
     _write_all(fd, encoded(text, getattr(stream, "encoding", None) or "utf-8"), patience)
+
+
+def _hand_over(stream: Any, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except ValueError as error:
+        raise OSError(errno.EBADF, "it is closed") from error
 
 
 def encoded(text: str, encoding: str) -> bytes:

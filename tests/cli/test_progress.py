@@ -84,6 +84,7 @@ def test_the_rate_is_the_current_one_and_a_stall_is_said() -> None:
         clock.now += 1
         line.tick()
     assert "920 MiB, stalled: nothing written for 8 s, 0:20" in out.shown
+    clock.now += 1
     line(at(1000))
     assert "stalled" not in out.shown
 
