@@ -27,7 +27,9 @@ REPEATS = {"4.17": 10, "4.20": 3}
 def test_pairs(lab: Lab, guest: str, way: str, tmp_path: Path) -> None:
     """Whoever saves, whoever restores: the heartbeat goes on, with the guest's memory clean. Kept beside the images."""
     times = int(os.environ.get("PYXCSR_REAL_REPEATS") or REPEATS[lab.release])
-    out = lab.prove("pairs.sh", guest, times, way, tmp_path=tmp_path, seconds=600 + 300 * times)
+    out = lab.prove(
+        "pairs.sh", guest, times, way, tmp_path=tmp_path, live_pv=way == "migrate", seconds=600 + 300 * times
+    )
     result = json.loads((out / "pairs.json").read_text())
     assert [(row["runs"], row["good"]) for row in result["table"]] == [(times, times)] * 4
     shutil.copy2(out / "pairs.json", IMAGES / f"pairs-{lab.release}-{guest}-{way}.json")
@@ -37,19 +39,19 @@ def test_pairs(lab: Lab, guest: str, way: str, tmp_path: Path) -> None:
 @each_guest
 def test_restore(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Guests with holes, with vcpus offline, with a p2m that has grown, left paused; streams of `pyxcsr save`."""
-    lab.prove("restore.sh", guest, tmp_path=tmp_path)
+    lab.prove("restore.sh", guest, tmp_path=tmp_path, live_pv=False)
 
 
 @each_release
 def test_containers(lab: Lab, tmp_path: Path) -> None:
     """`pyxcsr save --format xl`, then plain `xl restore`; `pyxcsr convert`; refusals before the guest is touched."""
-    lab.prove("containers.sh", tmp_path=tmp_path)
+    lab.prove("containers.sh", tmp_path=tmp_path, live_pv=False)
 
 
 @each_release
 def test_restore_errors(lab: Lab, tmp_path: Path) -> None:
     """Cut and tampered streams, too little memory, signals: clear messages, nothing left, nothing unpaused."""
-    lab.prove("restore_errors.sh", tmp_path=tmp_path)
+    lab.prove("restore_errors.sh", tmp_path=tmp_path, live_pv=False, pvh=True)
 
 
 @pytest.mark.parametrize("lab", ["4.17"], indirect=True)
@@ -61,5 +63,5 @@ def test_another_release(
     labs = [lab, lab_of("4.20", tmp_path_factory)]
     for source, target in (labs, labs[::-1]):
         name = f"{source.release}-to-{target.release}"
-        out = source.prove("carry_out.sh", guest, tmp_path=tmp_path / f"{name}-out")
-        target.prove("carry_in.sh", guest, tmp_path=tmp_path / f"{name}-in", carry=out.glob("*.xl"))
+        out = source.prove("carry_out.sh", guest, tmp_path=tmp_path / f"{name}-out", live_pv=False)
+        target.prove("carry_in.sh", guest, tmp_path=tmp_path / f"{name}-in", live_pv=False, carry=out.glob("*.xl"))

@@ -3,6 +3,9 @@
     pytest -m real tests/real                  all of it, on both releases
     pytest -m 'real and smoke' tests/real      the short proof, on 4.17
 
+Where apt has no source package of 4.20 its hypervisor has no shadow paging: what saves a PV guest live is then
+skipped on 4.20, the rest runs (``live_pv=False``).
+
 The steps, and what each is proof of, stand in the scripts.
 """
 
@@ -30,7 +33,7 @@ def test_smoke(lab: Lab, tmp_path: Path) -> None:
 @each_release
 def test_install(lab: Lab, tmp_path: Path) -> None:
     """Both backends built in dom0 without a network; domains listed; the demo."""
-    out = lab.prove("install.sh", tmp_path=tmp_path, sources=True)
+    out = lab.prove("install.sh", tmp_path=tmp_path, live_pv=False, sources=True)
     assert [wheel.name for wheel in out.glob("pyxcsr-*.whl")]
 
 
@@ -51,7 +54,7 @@ def test_same_image_as_libxc(lab: Lab, guest: str, tmp_path: Path) -> None:
 @each_release
 def test_helper(lab: Lab, tmp_path: Path) -> None:
     """xl save through pyxcsr-save-helper, plain xl restore; aborts."""
-    lab.prove("helper.sh", tmp_path=tmp_path)
+    lab.prove("helper.sh", tmp_path=tmp_path, live_pv=False)
 
 
 @each_release

@@ -19,7 +19,7 @@ step "that one is complete" pyxcsr verify $s/f
 rm $s/f
 step "not root" refused 'root|privilege|permission' setpriv --reuid=65534 --clear-groups pyxcsr save "$g" /dev/shm/f
 needed "a PVH guest, not yet started" xl create -p /lab/pvh.cfg
-step "it is refused, named" refused 'pvh|hvm' pyxcsr save pvh $s/f
+step "it cannot suspend" refused 'paused' pyxcsr save --live --suspend-timeout 3 pvh $s/f
 xl destroy pvh
 step "no file left" nothing_in $s
 

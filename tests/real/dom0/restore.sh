@@ -56,7 +56,7 @@ needed "its configuration" xlwrap config /tmp/s/g /tmp/c.json
 needed "xl restore through pyxcsr" back /tmp/s/g
 needed "the guest goes on, memory clean" goes_on
 
-needed "pyxcsr save --live --then destroy" pyxcsr save --live --then destroy "$g" /tmp/s/r
+needed "pyxcsr save $live --then destroy" pyxcsr save $live --then destroy "$g" /tmp/s/r
 raw() { xlwrap wrap /tmp/s/r /tmp/c.json /tmp/s/r.xl && rm /tmp/s/r && back /tmp/s/r.xl; }
 needed "xl restore through pyxcsr" raw
 needed "the guest goes on, memory clean" goes_on

@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 #include <xenguest.h>
 #include <xenstore.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 static xc_interface *xch;
 static struct xs_handle *xs;
