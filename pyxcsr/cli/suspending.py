@@ -30,6 +30,8 @@ def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bo
     qemu: Optional[Qemu] = None
     if hvm and hv.backend == "xen":
         from pyxcsr.devicemodel.qemu import Qemu, has_qemu
+        from pyxcsr.suspend.hvm import has_device_model
 
-        qemu = Qemu(domid) if has_qemu(domid) else None
+        # one that does not listen any more is an error, told when it is asked for the first time
+        qemu = Qemu(domid) if has_qemu(domid) or has_device_model(hv, domid) else None
     return GuestParts(default_suspend(hv, domid, hvm, qemu, cancel, timeout), qemu)

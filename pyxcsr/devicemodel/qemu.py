@@ -43,9 +43,18 @@ class Qemu(DeviceModel):
         """Writes the state of all devices into a new file. QEMU must have been stopped. Raises DeviceModelError."""
         with self._open() as qmp:
             qmp.command("xen-save-devices-state", filename=path, live=False)
-        if not 0 < os.path.getsize(path) <= MAX_STATE:
+        try:
+            size = os.path.getsize(path)
+        except OSError as error:
             raise DeviceModelError(
-                f"domain {self._domid} has a device model whose state has {os.path.getsize(path)} bytes",
+                f"domain {self._domid} has a device model that has not written its state to {path}: {error}",
+                domid=self._domid,
+                op="xen-save-devices-state",
+                path=path,
+            ) from error
+        if not 0 < size <= MAX_STATE:
+            raise DeviceModelError(
+                f"domain {self._domid} has a device model whose state has {size} bytes",
                 domid=self._domid,
                 op="xen-save-devices-state",
                 path=path,

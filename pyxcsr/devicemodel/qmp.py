@@ -104,7 +104,7 @@ class Qmp:
             self._socket.settimeout(left)
             try:
                 more = self._socket.recv(65536)
-            except TimeoutError:
+            except socket.timeout:  # TimeoutError since Python 3.10
                 continue
             except OSError as error:
                 raise self._error(f"has a device model that cannot be read from: {error}", op) from error

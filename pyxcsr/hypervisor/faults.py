@@ -39,7 +39,7 @@ NO_LOGDIRTY = (
     "which PV guests need for it), so the guest cannot be saved live; a non-live save (--no-live) works"
 )
 PASSTHROUGH = (
-    "Xen refuses log-dirty mode for a domain with passed-through PCI devices, or one already tracked; detach the devices "
+    "Xen refuses log-dirty mode for a domain with PCI devices assigned to it, or one already tracked; detach them "
     "(xl pci-detach), or save it non-live (--no-live), which needs no log-dirty mode"
 )
 VERSION = (

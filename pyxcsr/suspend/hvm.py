@@ -30,6 +30,11 @@ class HvmControl(DomainControl, Protocol):
         """Shuts the domain down, as if it had done so itself."""
 
 
+def has_device_model(hv: HvmControl, domid: int) -> bool:
+    """Whether an HVM guest was made with one: then it has pages for its requests."""
+    return any(hv.hvm_param(domid, index) for index in IOREQ_PAGES)
+
+
 class ByXen(Suspend):
     """Suspends a guest without asking it, as libxl does where the guest has no PV driver that could answer."""
 
@@ -42,8 +47,8 @@ class ByXen(Suspend):
     def __call__(self) -> None:
         if self._info().suspended:
             return
+        self._ours = True  # an attempt may have succeeded although it failed here
         self._hv.domain_shutdown(self._domid, SHUTDOWN_SUSPEND)
-        self._ours = True
         until = time.monotonic() + self._timeout
         while not self._info().suspended:
             if time.monotonic() >= until:
@@ -99,7 +104,7 @@ class HvmSuspend(Suspend):
         def param(index: int) -> int:
             return self._hv.hvm_param(self._domid, index)
 
-        if self._qemu is None and not any(map(param, IOREQ_PAGES)):
+        if self._qemu is None and not has_device_model(self._hv, self._domid):
             return True
         return param(CALLBACK_IRQ) != 0 and param(ACPI_S_STATE) == 0
 

@@ -133,7 +133,7 @@ def test_the_default_backend_is_xen_and_never_the_stub(tmp_path: Path) -> None:
         ["save", "--backend", "auto", "a", "b"],
         ["save", "--backend", "stub", "pv64:mem=banana", "x"],
         ["save", "--backend", "stub", "pv64:colour=red", "x"],
-        ["save", "--backend", "stub", "hvm:mem=1G", "x"],
+        ["save", "--backend", "stub", "xyz:mem=1G", "x"],
         ["save", "--backend", "stub", GUEST, "x", "--max-iterations", "0"],
         ["save", "--backend", "stub", GUEST, "x", "--target-dirty", "-1"],
         ["save", "--backend", "stub", GUEST, "x", "--suspend-timeout", "0"],

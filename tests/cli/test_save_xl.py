@@ -18,7 +18,7 @@ from pyxcsr.cli import xlfile
 from pyxcsr.container.config import parse
 from pyxcsr.container.verify import verify_input
 from pyxcsr.container.xlconfig import ConfigUnavailable, check_name, domain_name, of_domain, read_config
-from pyxcsr.errors import Cancelled, NotSupported, UsageError
+from pyxcsr.errors import Cancelled, UsageError
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.text import StubGuest
 
@@ -306,14 +306,6 @@ def test_the_guest_is_not_touched_without_a_configuration(hv: StubBackend) -> No
     assert not info.suspended and not info.paused
 
 
-def test_hvm(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    domid = hv.stub.create(StubGuest.parse(GUEST))
-    info = hv.domain_info(domid)
-    monkeypatch.setattr(hv, "domain_info", lambda domid: info._replace(hvm=True))
-    with pytest.raises(NotSupported, match="PV guests"):
-        xlfile.config_for(hv, domid, Arguments())  # type: ignore[arg-type]
-
-
 def test_cancelled_while_the_end_cannot_be_written(hv: StubBackend) -> None:
     """A reader that has stopped must not hold a suspended guest."""
     out, into = os.pipe()
@@ -323,7 +315,7 @@ def test_cancelled_while_the_end_cannot_be_written(hv: StubBackend) -> None:
         asked.append(1)
         return len(asked) > 2
 
-    with pytest.raises(Cancelled), xlfile.wrapped(hv, into, b"{}", cancel):
+    with pytest.raises(Cancelled), xlfile.wrapped(hv, 1, into, b"{}", None, cancel):
         os.set_blocking(into, False)
         with pytest.raises(BlockingIOError):
             while True:
@@ -335,14 +327,14 @@ def test_cancelled_while_the_end_cannot_be_written(hv: StubBackend) -> None:
 
 
 def test_nothing_is_put_around_a_bare_stream(hv: StubBackend, tmp_path: Path) -> None:
-    with (tmp_path / "f").open("wb") as file, xlfile.wrapped(hv, file.fileno(), None, lambda: False):
+    with (tmp_path / "f").open("wb") as file, xlfile.wrapped(hv, 1, file.fileno(), None, None, lambda: False):
         pass
     assert (tmp_path / "f").read_bytes() == b""
 
 
 def test_no_end_after_a_failure(hv: StubBackend, tmp_path: Path) -> None:
     def fail(fd: int) -> None:
-        with xlfile.wrapped(hv, fd, b"{}", lambda: False):
+        with xlfile.wrapped(hv, 1, fd, b"{}", None, lambda: False):
             raise RuntimeError
 
     with (tmp_path / "f").open("wb") as file, pytest.raises(RuntimeError):

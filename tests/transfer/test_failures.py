@@ -380,14 +380,3 @@ def test_no_privcmd(hv: StubBackend) -> None:
         with pytest.raises(pyxcsr.PrivilegeError, match="dom0"):
             pyxcsr.open_hypervisor("stub")
         hv.stub.clear_failures()
-
-
-def test_hvm_is_refused_by_name(hv: StubBackend) -> None:
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
-    hv.stub.guest(domid).poke_domain("hvm", 1)
-    with (
-        open("/dev/null", "wb") as out,
-        pytest.raises(pyxcsr.NotSupported, match=f"domain {domid} is an HVM"),
-    ):
-        save(hv, domid, out)
-    assert hv.stub.guest(domid).running
