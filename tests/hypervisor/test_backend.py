@@ -167,6 +167,7 @@ def test_a_backend_that_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name)
 
     monkeypatch.delitem(sys.modules, "pyxcsr._xen", raising=False)
+    monkeypatch.setattr(opening, "is_source_tree", lambda package: False)
     monkeypatch.setattr(opening.importlib, "import_module", not_built)
     with pytest.raises(pyxcsr.BackendUnavailable, match=r"libxen-dev.*--backend stub"):
         pyxcsr.open_hypervisor("xen")
