@@ -103,7 +103,7 @@ class HvmRestoreOps:
 
     def _check_whole(self, offset: int) -> None:
         """Everything that the guest refers to must have come."""
-        wanted = {"HVM_CONTEXT": self._context, "X86_TSC_INFO": self._common.tsc_seen}
+        wanted = {"HVM_CONTEXT": self._context, "HVM_PARAMS": self._params, "X86_TSC_INFO": self._common.tsc_seen}
         missing = [name for name, seen in wanted.items() if not seen]
         if missing:
             raise IncompleteStream(
