@@ -2,8 +2,8 @@
 
 Most names are libxc's (struct xc_sr_save_ops, struct xc_sr_restore_ops). libxc's ``pfn_to_gfn`` and ``normalise_page``
 are missing, because C does them for a whole batch, with the p2m that the ops give it. Names of our own are ``check``,
-``suspend_first``, ``following``, ``rehearse`` and ``end_of_pages``; in RestoreOps ``body_limit``, ``pages``,
-``compare``.
+``suspend_first``, ``following``, ``rehearse`` and ``end_of_pages``; in RestoreOps ``body_limit``, ``pages`` and
+``compare``. ``switch_device_model`` stands for a callback of libxc's, switch_qemu_logdirty.
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ class SaveOps(Protocol):
         setup
         following                               for a live save; below, F is what it returned, unless that is None
         static_data, start_of_stream, start_of_checkpoint
+        switch_device_model(True)               of a live save, before log-dirty mode is enabled
         F.tracked
         { F.begin_pass, pass, F.fetched, F.sweep } ...                      live passes, the guest running
         rehearse                                                            the guest still runs
         F.fetched(final), F.sweep(final), pass                              the guest is suspended
         end_of_pages, and after a pass for comparison (VERIFY) again
         end_of_checkpoint
+        switch_device_model(False)              when log-dirty mode is off, also after a failure
         cleanup
 
     A pass is ``check_iteration``, the pages, ``check_iteration``. While the guest runs and there is an F, ``F.look`` is
@@ -122,6 +124,13 @@ class SaveOps(Protocol):
         """What follows this guest's changes, or None if nothing can change, or if a change is to end the save.
 
         Called once in a live save, before the first page. ``save`` stays open longer than what is returned is used.
+        """
+
+    def switch_device_model(self, on: bool) -> None:
+        """Has the guest's device model, if it has one, tell Xen of the pages that it writes, or stop doing so.
+
+        Called with False even if True has failed, because it may have taken effect all the same, and once more if False
+        fails. Raises DeviceModelError.
         """
 
     def static_data(self) -> Iterator[Record]:

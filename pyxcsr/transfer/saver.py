@@ -6,7 +6,7 @@ It is given an open hypervisor and an open output, and knows neither libxenctrl 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Optional
 
@@ -244,30 +244,34 @@ class Saver:
 
     @contextmanager
     def _logdirty(self) -> Iterator[None]:
-        """Log-dirty mode around a live save. If it cannot be ended after the stream is complete, that is a warning."""
-        if self._options.live:
-            self._report.logdirty_retried = self._save.logdirty_enable()
-            if self._following:
-                self._following.tracked()
+        """Log-dirty mode around a live save. If it cannot be ended after the stream is complete, that is a warning.
+
+        It has ended before ``complete`` is called: whoever is told then may end this process.
+        """
+        if not self._options.live:
+            yield
+            return
         try:
+            self._logdirty_on()
             yield
         except BaseException as error:
-            try:
-                self._logdirty_off()
-            except Exception as problem:
+            for problem in self._logdirty_off():
                 note(error, f"besides: {problem}")
             raise
-        try:
-            self._logdirty_off()
-        except HypervisorError as problem:
-            self._report.warnings.append(str(problem))
+        self._report.warnings += self._logdirty_off()
 
-    def _logdirty_off(self) -> None:
-        """Tried twice, because a guest whose writes are tracked for ever is slow for ever."""
-        try:
-            self._save.logdirty_disable()
-        except HypervisorError:
-            self._save.logdirty_disable()
+    def _logdirty_on(self) -> None:
+        self._ops.switch_device_model(True)
+        self._report.logdirty_retried = self._save.logdirty_enable()
+        if self._following:
+            self._following.tracked()
+
+    def _logdirty_off(self) -> list[str]:
+        """Ends all that ``_logdirty_on`` began, as far as it came; returns what went wrong."""
+        return [*_tried_twice(self._save.logdirty_disable), *_tried_twice(self._switch_device_model_off)]
+
+    def _switch_device_model_off(self) -> None:
+        self._ops.switch_device_model(False)
 
     def _precopy(self) -> None:
         """The live passes: until the policy says that the rest may be copied while the guest is suspended."""
@@ -405,6 +409,18 @@ class Saver:
         return Progress(
             phase, iteration, looked_at, dirty, self._sink.offset, dirty, seconds, p2m.follows, p2m.resent
         )
+
+
+def _tried_twice(end: Callable[[], None]) -> list[str]:
+    """What went wrong, if both attempts did: a guest whose writes are tracked for ever is slow for ever."""
+    try:
+        end()
+    except Exception:
+        try:
+            end()
+        except Exception as problem:
+            return [str(problem)]
+    return []
 
 
 def _add(done: PassReport, batch: BatchResult) -> None:

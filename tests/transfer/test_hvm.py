@@ -110,6 +110,19 @@ def test_a_device_model_that_does_not_stop_is_told_twice_and_warned_of(hv: StubB
     judge_hvm(hv, domid, tmp_path / "s", xen=False)
 
 
+def test_it_is_told_before_complete_is_called(hv: StubBackend, tmp_path: Path) -> None:
+    """Behind `xl` the process ends in ``complete``, and what comes after it is never done."""
+    domid = created(hv, "hvm:mem=2M,devmodel=5")
+    model = StubDeviceModel(hv.stub.guest(domid))
+    seen: list[object] = []
+
+    def complete(report: pyxcsr.SaveReport) -> None:
+        seen.extend([list(model.told), hv.stub.guest(domid).state().logdirty])
+
+    save_hvm(hv, domid, tmp_path / "s", device_model=model, complete=complete)
+    assert seen == [[True, False], False]
+
+
 def test_it_is_left_alone_when_nothing_is_copied_live(hv: StubBackend, tmp_path: Path) -> None:
     domid = created(hv, "hvm:mem=8M,devmodel=5")
     model = StubDeviceModel(hv.stub.guest(domid))
@@ -218,7 +231,6 @@ def test_too_far_out(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_populated_on_demand_is_waited_for(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pod, "SECONDS", 0.0)
     monkeypatch.setattr(pod.wait_until_populated, "__defaults__", (0.3,))
     domid = created(hv, "pvh:mem=8M,pod=2M")
     with pytest.raises(NotSupported, match="populated on demand") as caught:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Optional, final
 
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.errors import DeviceModelError, HypervisorError
+from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
 from pyxcsr.guest.hvm.limits import check_nr_gfns
 from pyxcsr.guest.hvm.pod import wait_until_populated
@@ -31,9 +31,8 @@ class HvmSaveOps:
     def __init__(self, context: SaveContext) -> None:
         self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._domid = context.info.domid
-        self._live, self._report = context.options.live, context.report
+        self._report = context.report
         self._device_model = context.options.device_model or DeviceModel()
-        self._tracking = False
         self._nr_gfns = 0
         self._save: Optional[SaveHandle] = None
 
@@ -41,21 +40,21 @@ class HvmSaveOps:
     def nr_pfns(self) -> int:
         if not self._nr_gfns:
             raise HypervisorError("the guest's gfns have not been counted", op="setup", errno=22)
-        return max(self._nr_gfns, self._save.nr_pfns) if self._save is not None else self._nr_gfns
+        return self._nr_gfns if self._save is None else self._save.nr_pfns
 
     def check(self) -> None:
         """Waits for a guest that is populated on demand: it must be over before it is suspended, or looked at."""
         wait_until_populated(self._hv, self._domid, self._poll)
 
     def setup(self) -> None:
-        if self._live:
-            self._tracking = True  # an attempt may have succeeded although it failed here
-            self._device_model.track(True)
         self._nr_gfns = check_nr_gfns(self._info, self._hv.nr_gpfns(self._domid))
 
     def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
         self._save = save
         return PhysmapFollowing(self._hv, self._domid, save, self._poll, self._report)
+
+    def switch_device_model(self, on: bool) -> None:
+        self._device_model.track(on)
 
     def static_data(self) -> Iterator[Record]:
         return policy_records(self._hv, self._domid)
@@ -87,11 +86,4 @@ class HvmSaveOps:
         return b"".join(map(frame, state_records(self._hv, self._domid)))
 
     def cleanup(self) -> None:
-        """The device model no longer tells of what it writes. Tried twice: it would go on doing so for ever."""
-        if not self._tracking:
-            return
-        self._tracking = False
-        try:
-            self._device_model.track(False)
-        except DeviceModelError:
-            self._device_model.track(False)
+        """Nothing: ``setup`` maps nothing."""
