@@ -1,17 +1,28 @@
-"""The table of saves: from a guest's type to its ops."""
+"""The table of saves: guest type to its ops. A wing is loaded when a guest of its type is saved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyxcsr.guest.hvm.save import HvmSaveOps
 from pyxcsr.guest.ops import SaveContext, SaveOps
-from pyxcsr.guest.pv.save import PvSaveOps
 from pyxcsr.stream.format import DomainType
 
+
+def _pv(context: SaveContext) -> SaveOps:
+    from pyxcsr.guest.pv.save import PvSaveOps
+
+    return PvSaveOps(context)
+
+
+def _hvm(context: SaveContext) -> SaveOps:
+    from pyxcsr.guest.hvm.save import HvmSaveOps
+
+    return HvmSaveOps(context)
+
+
 SAVE_OPS: Mapping[DomainType, Callable[[SaveContext], SaveOps]] = {
-    DomainType.PV: PvSaveOps,
-    DomainType.HVM: HvmSaveOps,
+    DomainType.PV: _pv,
+    DomainType.HVM: _hvm,
 }
 
 
