@@ -43,12 +43,11 @@ class PhysmapFollowing:
         """Nothing: there is no limit for a pass."""
 
     def look(self) -> None:
-        self._sample()
+        self._note_pages(self._hv.domain_info(self._domid).tot_pages)
         if self._moved and time.monotonic() >= self._rest_until:
             self._compare()
 
-    def _sample(self) -> None:
-        pages = self._hv.domain_info(self._domid).tot_pages
+    def _note_pages(self, pages: int) -> None:
         if pages == self._pages:
             return
         self._report.moves += 1
@@ -64,8 +63,8 @@ class PhysmapFollowing:
             )
 
     def fetched(self, final: bool) -> None:
-        self._sample()
         info = self._hv.domain_info(self._domid)
+        self._note_pages(info.tot_pages)
         self._save.grow(check_nr_gfns(info, self._hv.nr_gpfns(self._domid)))
         if self._moved:
             self._compare()
