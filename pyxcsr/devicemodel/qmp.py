@@ -18,6 +18,10 @@ from pyxcsr.errors import DeviceModelError
 SECONDS = 10.0
 """How long a command may take; libxl allows QEMU's log-dirty command the same."""
 
+BUSY_SILENCE = "is busy with another client (is an `xl` command at work on the domain?)"
+BUSY = f"has a device model that {BUSY_SILENCE}"
+_RETRY = 0.05
+
 MAX_LINE = 1 << 20
 """The longest message that is read: QEMU's answers to these commands have some hundred bytes."""
 
@@ -54,16 +58,27 @@ class Qmp:
 
     def _connect(self) -> None:
         try:
-            self._socket.settimeout(self._seconds)
-            self._socket.connect(self._path)
+            self._reach()
         except FileNotFoundError as error:
             raise self._error("has no device model that listens; has its QEMU ended?", "connect") from error
-        except (ConnectionRefusedError, TimeoutError, OSError) as error:
+        except OSError as error:
             raise self._error(f"has a device model that cannot be reached: {error}", "connect") from error
-        greeting = self._message("greeting", "is busy with another client (is an `xl` command at work on the domain?)")
+        greeting = self._message("greeting", BUSY_SILENCE)
         if "QMP" not in greeting:
             raise self._error(f"has something at its socket that greets unlike QEMU: {greeting!r:.200}", "greeting")
         self.command("qmp_capabilities")
+
+    def _reach(self) -> None:
+        """Connects. As long as QEMU's queue of clients is full, the kernel says EAGAIN: then it is tried again."""
+        while True:
+            self._socket.settimeout(self._seconds)
+            try:
+                self._socket.connect(self._path)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() >= self._until:
+                    raise self._error(BUSY, "connect") from error
+                time.sleep(_RETRY)
 
     def command(self, name: str, **arguments: Any) -> Any:
         """Has QEMU do something, and returns what it answers. Raises DeviceModelError."""

@@ -53,7 +53,8 @@ class ByXen(Suspend):
         while not self._info().suspended:
             if time.monotonic() >= until:
                 raise SuspendTimeout(
-                    f"Xen has not suspended domain {self._domid} within {self._timeout:.0f} s",
+                    f"Xen has not suspended domain {self._domid} within {self._timeout:.0f} s. That cannot be taken "
+                    "back: should it suspend later, it has to be resumed by hand (`pyxcsr recover`)",
                     domid=self._domid,
                     seconds=self._timeout,
                     acknowledged=True,

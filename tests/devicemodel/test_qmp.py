@@ -74,6 +74,25 @@ def test_busy_with_another_client(start: Start, tmp_path: Path) -> None:
         ours(tmp_path, 0.2).track(True)
 
 
+def test_a_full_queue_is_busy_too(tmp_path: Path) -> None:
+    """Then the kernel does not even take the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as full:
+        full.bind(str(tmp_path / "qmp"))
+        full.listen(0)
+        waiting = []
+        try:
+            for _ in range(8):
+                waiting.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                waiting[-1].setblocking(False)
+                if waiting[-1].connect_ex(str(tmp_path / "qmp")):
+                    break
+            with pytest.raises(DeviceModelError, match="busy with another client"):
+                ours(tmp_path, 0.2).track(True)
+        finally:
+            for client in waiting:
+                client.close()
+
+
 def answers(*lines: bytes) -> Reply:
     """To the command, not to the negotiation."""
 
