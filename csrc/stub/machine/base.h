@@ -28,6 +28,16 @@
 
 void st_lock(void);
 void st_unlock(void);
+static inline void st_unlock_at_end(const char *held)
+{
+    (void)held;
+    st_unlock();
+}
+/* Takes the lock, and gives it back at the end of the function. */
+#define ST_LOCKED __attribute__((cleanup(st_unlock_at_end), unused)) const char st_held = (st_lock(), 1)
+
+/* Puts a number at the end of a list of nr, for which there is room; -ENOMEM: it is as it was. */
+int st_list_add(uint64_t **list, uint64_t *nr, uint64_t *room, uint64_t number);
 /* Keeps the text for the panel; returns -error. */
 int st_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *st_error_text(void);

@@ -82,16 +82,7 @@ int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mf
 /* A frame that cannot be noted as free is lost to the machine until it is reset, nothing worse. */
 static void remember_freed(uint64_t mfn)
 {
-    if (st.nr_freed == st.cap_freed) {
-        uint64_t cap = st.cap_freed ? 2 * st.cap_freed : 4096;
-        uint64_t *grown = realloc(st.freed, cap * sizeof(*grown));
-
-        if (!grown)
-            return;
-        st.freed = grown;
-        st.cap_freed = cap;
-    }
-    st.freed[st.nr_freed++] = mfn;
+    (void)st_list_add(&st.freed, &st.nr_freed, &st.cap_freed, mfn);
 }
 
 static void set_free(uint64_t mfn)

@@ -166,13 +166,9 @@ static int set_domain_field(struct st_domain *d, const char *field, uint64_t val
 
 int stub_set_domain(uint32_t domid, const char *field, uint64_t value)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_guest(domid, &rc);
 
-    st_lock();
-    d = st_panel_guest(domid, &rc);
-    if (d)
-        rc = set_domain_field(d, field, value);
-    st_unlock();
-    return rc;
+    return d ? set_domain_field(d, field, value) : rc;
 }

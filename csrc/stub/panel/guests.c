@@ -82,14 +82,12 @@ int stub_create_hvm(const stub_guest_config *config, const stub_hvm_config *hvm)
 
 int stub_destroy(uint32_t domid)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_guest(domid, &rc);
 
-    st_lock();
-    d = st_panel_guest(domid, &rc);
     if (d)
         st_domain_kill(d);
-    st_unlock();
     return rc;
 }
 
@@ -133,15 +131,11 @@ static int adopt(struct st_domain *d)
 
 int stub_adopt(uint32_t domid)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_guest(domid, &rc);
 
-    st_lock();
-    d = st_panel_guest(domid, &rc);
-    if (d)
-        rc = adopt(d);
-    st_unlock();
-    return rc;
+    return d ? adopt(d) : rc;
 }
 
 int stub_get_tsc(uint32_t domid, stub_tsc *tsc)

@@ -8,118 +8,86 @@
 
 int stub_move_p2m(uint32_t domid, uint64_t vaddr, bool new_root)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = st_pv_move_p2m(d, vaddr, new_root);
-    st_unlock();
-    return rc;
+    return d ? st_pv_move_p2m(d, vaddr, new_root) : rc;
 }
 
 int stub_replace_leaf(uint32_t domid, uint64_t index)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = st_p2m_replace_leaf(d, index);
-    st_unlock();
-    return rc;
+    return d ? st_p2m_replace_leaf(d, index) : rc;
 }
 
 int stub_move_tree(uint32_t domid)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = st_p2m_move_tree(d);
-    st_unlock();
-    return rc;
+    return d ? st_p2m_move_tree(d) : rc;
 }
 
 int stub_resize_p2m(uint32_t domid, uint64_t nr_pfns)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = st_p2m_resize(d, nr_pfns);
-    st_unlock();
-    return rc;
+    return d ? st_p2m_resize(d, nr_pfns) : rc;
 }
 
 int stub_set_honest(uint32_t domid, bool honest)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
     if (d)
         d->kernel->dishonest = !honest;
-    st_unlock();
     return rc;
 }
 
 int stub_balloon_out(uint32_t domid, uint64_t pfn)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_booted(domid, &rc);
 
-    st_lock();
-    d = st_panel_booted(domid, &rc);
-    if (d)
-        rc = d->kernel->kind->balloon_out(d, pfn);
-    st_unlock();
-    return rc;
+    return d ? d->kernel->kind->balloon_out(d, pfn) : rc;
 }
 
 int stub_balloon_in(uint32_t domid, uint64_t pfn, uint64_t mfn)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_booted(domid, &rc);
 
-    st_lock();
-    d = st_panel_booted(domid, &rc);
-    if (d)
-        rc = d->kernel->kind->balloon_in(d, pfn, mfn);
-    st_unlock();
-    return rc;
+    return d ? d->kernel->kind->balloon_in(d, pfn, mfn) : rc;
 }
 
 int stub_move_page(uint32_t domid, uint64_t from, uint64_t to)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = st_pv_move_page(d, from, to);
-    st_unlock();
-    return rc;
+    return d ? st_pv_move_page(d, from, to) : rc;
 }
 
 int stub_bump_generation(uint32_t domid, uint64_t by)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
     if (d)
         st_p2m_generation(d, by);
-    st_unlock();
     return rc;
 }
 
@@ -136,13 +104,9 @@ static int write_p2m(struct st_domain *d, uint64_t pfn, uint64_t value, uint64_t
 
 int stub_write_p2m(uint32_t domid, uint64_t pfn, uint64_t value, uint64_t *old)
 {
-    struct st_domain *d;
+    ST_LOCKED;
     int rc;
+    struct st_domain *d = st_panel_pv(domid, &rc);
 
-    st_lock();
-    d = st_panel_pv(domid, &rc);
-    if (d)
-        rc = write_p2m(d, pfn, value, old);
-    st_unlock();
-    return rc;
+    return d ? write_p2m(d, pfn, value, old) : rc;
 }

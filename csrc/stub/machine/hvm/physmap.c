@@ -18,17 +18,7 @@ int st_hvm_frame(struct st_domain *d, uint64_t gfn, uint64_t *mfn)
 
 static int remember_fresh(struct st_hvm *h, uint64_t gfn)
 {
-    if (h->nr_fresh == h->fresh_room) {
-        uint64_t room = h->fresh_room ? 2 * h->fresh_room : 256;
-        uint64_t *grown = realloc(h->fresh, room * sizeof(*grown));
-
-        if (!grown)
-            return -ENOMEM;
-        h->fresh = grown;
-        h->fresh_room = room;
-    }
-    h->fresh[h->nr_fresh++] = gfn;
-    return 0;
+    return st_list_add(&h->fresh, &h->nr_fresh, &h->fresh_room, gfn);
 }
 
 /*

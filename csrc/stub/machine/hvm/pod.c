@@ -49,18 +49,11 @@ static int add_to_cache(struct st_domain *d, uint64_t mfn)
 {
     struct st_hvm *h = d->hv;
 
-    if (h->pod_cached == h->pod_room) {
-        uint64_t room = h->pod_room ? 2 * h->pod_room : 256;
-        uint64_t *grown = realloc(h->pod_cache, room * sizeof(*grown));
+    int rc = st_list_add(&h->pod_cache, &h->pod_cached, &h->pod_room, mfn);
 
-        if (!grown)
-            return -ENOMEM;
-        h->pod_cache = grown;
-        h->pod_room = room;
-    }
-    memset(st_page(mfn), 0, ST_PAGE_SIZE);
-    h->pod_cache[h->pod_cached++] = mfn;
-    return 0;
+    if (!rc)
+        memset(st_page(mfn), 0, ST_PAGE_SIZE);
+    return rc;
 }
 
 int st_pod_set_cache(struct st_domain *d, uint64_t pages)
