@@ -39,7 +39,6 @@ def test_names_are_distinct() -> None:
     assert len({x.name for x in GUESTS}) == len(GUESTS) > 100
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("p2m_changes", P2M_CHANGES)
 @pytest.mark.parametrize(("case", "live"), CASES, ids=[f"{c.name}-{'live' if v else 'non-live'}" for c, v in CASES])
 def test_hostile_guest(hv: StubBackend, tmp_path: Path, case: Hostile, live: bool, p2m_changes: str) -> None:
