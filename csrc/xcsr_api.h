@@ -210,10 +210,13 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
+/* Adds to the bitmap all pfns whose last entry in the stream had data, or that have none yet; *marked: how many. */
+int xcsr_mark_data(xcsr_save *s, uint64_t *marked);
 /* *out is 1 if the bitmap, as it was fetched, names one of these frames of the guest's, or one of them has no pfn. */
 int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out);
-/* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now. Called
- * once each time that the bitmap was fetched: holes are looked at where it names the p2m's own pages. */
+/* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now; without a p2m, those
+ * that may have got a page since the bitmap before. Called once each time that the bitmap was fetched: holes are looked
+ * at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
 /* Whether a second thread maps the next batch while one is written. Without this call it never does. MEASURED: where it
@@ -247,8 +250,9 @@ int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
 /* ---- physmap.c: a guest without a p2m of its own ------------------------------------------------
  * Asks Xen of which gfns it has pages and marks those of which the stream says something else: what came, and what went.
  * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. Marked gfns
- * that the pass has not come to are not asked about, as it does that itself. What it marks stays marked when the next bitmap has been fetched and
- * xcsr_merge_deferred was called, until it was sent. -EINVAL for a save with a p2m. */
+ * that the pass has not come to are not asked about, as it does that itself. What it marks is marked once more by
+ * xcsr_merge_deferred when the next bitmap has been fetched: only from then on does Xen track what is written to a page
+ * that came. -EINVAL for a save with a p2m. */
 typedef struct xcsr_look_result {
     uint32_t done;     /* 1: all were looked at */
     uint32_t nr_calls; /* to Xen */
@@ -257,6 +261,9 @@ typedef struct xcsr_look_result {
     uint64_t vanished; /* sent with data, and have no page any more */
 } xcsr_look_result;
 
+/* Without a p2m: *nr_pages is how many pages the domain has. While it runs, xcsr_batches and xcsr_physmap_look return from
+ * then on as soon as the number is another one, until this is called again. */
+int xcsr_watch_pages(xcsr_save *s, uint64_t *nr_pages);
 int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_result *out);
 
 /* The save has so many pfns, if it had fewer; the new ones are marked. Not within a batch. */

@@ -90,14 +90,16 @@ class PhysmapReport:
 
     ``moves``: how often the number of the guest's pages was seen to have changed; ``looks``: at all gfns, because of
     that; ``appeared``, ``vanished``: gfns that had got a page, or lost theirs, since they were sent, and were sent
-    again; ``may_have_missed``: the number went up and down between two looks, so that a gfn may have lost its page
-    and got another unseen: up to Xen 4.21 nothing tells of that.
+    again; ``sent_again``: how often all pages were, since a gfn may have lost its page and got another one unseen, the
+    last time perhaps while the guest was suspended; ``may_have_missed``: the number went both up and down during the
+    save, and up to Xen 4.21 nothing tells of a page that goes and comes between two questions.
     """
 
     moves: int = 0
     looks: int = 0
     appeared: int = 0
     vanished: int = 0
+    sent_again: int = 0
     may_have_missed: bool = False
     seconds_looking: float = 0.0
 

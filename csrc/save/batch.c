@@ -76,6 +76,15 @@ static int take_frames(xcsr_save *s, struct batch *b)
     return 0;
 }
 
+/* Without a p2m: a page where the stream has a hole came after that. Up to Xen 4.21 what is written to it is not in the
+ * next bitmap, so it is sent once more when that has been fetched. */
+static int note_if_new(xcsr_save *s, uint64_t gfn)
+{
+    if (s->p2m || s->suspended || !sparse_has(&s->without_data, gfn) || !sparse_add(&s->untracked, gfn))
+        return 0;
+    return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came", (unsigned long long)gfn);
+}
+
 static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
 {
     uint32_t i = b->slot[k];
@@ -90,9 +99,10 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | b->pfns[i];
     b->pages.frames[b->pages.nr] = b->frames[k];
     b->mapped_slot[b->pages.nr++] = (uint16_t)i;
+    int rc = note_if_new(s, b->pfns[i]);
     sparse_remove(&s->without_data, b->pfns[i]);
     sparse_remove(&s->deferred, b->pfns[i]);
-    return 0;
+    return rc;
 }
 
 /* The guest is suspended and all the pages that it has were found: none of the pfns still to come has one. */

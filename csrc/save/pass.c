@@ -2,6 +2,7 @@
  * written, and its pages are mapped by another thread meanwhile, which also unmaps the last one's. */
 #include "save/pass.h"
 #include "save/batch.h"
+#include "save/physmap.h"
 #include "io/sink.h"
 
 static void drop(xcsr_save *s, struct batch *b)
@@ -152,7 +153,7 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
         if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
             return rc;
         add_up(&s->sum, &s->batch->result);
-    } while (!rc && !s->batch->result.done && xcsr_now_us() < until);
+    } while (!rc && !s->batch->result.done && xcsr_now_us() < until && !physmap_moves(s));
     *out = s->sum;
     memset(&s->sum, 0, sizeof s->sum);
     return rc;

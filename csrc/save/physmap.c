@@ -1,18 +1,22 @@
 /* What came and what went in a guest without a p2m of its own.
  *
  * Xen's dirty bitmap does not tell (before 4.22, and of what has gone never): a page that was added after the last
- * bitmap was fetched is in none until it is written after the next one, and one that was taken away is in none at all.
+ * bitmap was fetched is in none until it is written after the next one, and one that was taken away is in none at all. A
+ * page that has come is therefore sent once more after the next bitmap, whoever found it: a look, or the batch (batch.c).
  * So Xen is asked of which gfns it has pages, and its answer is compared with what the stream said of them last. */
+#include "save/physmap.h"
 #include "save/dirty.h"
+#include "xen/domain.h"
 #include "xen/page_types.h"
 
-/* What is found must outlive this bitmap, which the next one overwrites: it is deferred, too, until it is sent. */
+/* What is found must outlive this bitmap, which the next one overwrites. And it must be sent after the next one even if
+ * this pass still comes to it: it may get a page, and be written, before Xen tracks its writes. */
 static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
 {
     bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
     if (is_page == was_page)
         return 0;
-    if (sparse_add(&s->deferred, gfn))
+    if (sparse_add(&s->untracked, gfn))
         return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
     dirty_add(s, gfn);
     out->appeared += is_page;
@@ -45,6 +49,25 @@ static int look_once(xcsr_save *s, uint64_t *from, xcsr_look_result *out)
     return rc;
 }
 
+int xcsr_watch_pages(xcsr_save *s, uint64_t *nr_pages)
+{
+    xcsr_domain info;
+    XCSR_ENTER(s->h);
+    int rc = domain_ask(s->h, s->domid, &info);
+    if (rc)
+        return rc;
+    s->watched = true;
+    *nr_pages = s->nr_watched = info.tot_pages;
+    return 0;
+}
+
+bool physmap_moves(xcsr_save *s)
+{
+    xcsr_domain info;
+    /* where it cannot be asked, whoever asks next is told why */
+    return s->watched && !s->suspended && (domain_ask(s->h, s->domid, &info) || info.tot_pages != s->nr_watched);
+}
+
 int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_result *out)
 {
     int64_t until = xcsr_now_us() + for_us;
@@ -55,7 +78,7 @@ int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_r
         return xcsr_fail_call(s->h, EINVAL, "xcsr_physmap_look", "domain %u has a p2m, which is swept instead", s->domid);
     do
         rc = look_once(s, from, out);
-    while (!rc && *from < s->nr_pfns && xcsr_now_us() < until);
+    while (!rc && *from < s->nr_pfns && xcsr_now_us() < until && !physmap_moves(s));
     out->done = *from >= s->nr_pfns;
     return rc;
 }

@@ -55,7 +55,10 @@ struct xcsr_save {
 
     sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred */
     sparse_set deferred;     /* pfns to be sent again, whether the next bitmap names them or not */
+    sparse_set untracked;    /* without a p2m: the same, since Xen may not track their pages' writes before the next one */
 
+    bool watched;         /* physmap.c: a change of the domain's number of pages from nr_watched is to be told */
+    uint64_t nr_watched;
     uint64_t nr_expected; /* without a p2m: pages that the suspended guest has; 0: not known */
     uint64_t nr_found;    /* in this pass */
 

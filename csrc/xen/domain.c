@@ -1,5 +1,5 @@
 /* Facts about a domain, and its life: pause, shutdown, destroy. */
-#include "xen/handle.h"
+#include "xen/domain.h"
 
 #include <xen/version.h>
 
@@ -29,9 +29,8 @@ int xcsr_xen_version(xcsr *h, uint32_t *major, uint32_t *minor)
     return 0;
 }
 
-int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out)
+int domain_ask(xcsr *h, uint32_t domid, xcsr_domain *out)
 {
-    XCSR_ENTER(h);
     xc_domaininfo_t info;
     int nr = xc_domain_getinfolist(h->xch, domid, 1, &info);
     if (nr < 0)
@@ -40,6 +39,12 @@ int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out)
         return xcsr_fail_call(h, ESRCH, "xc_domain_getinfolist", "there is no domain %u", domid);
     fill(out, &info);
     return 0;
+}
+
+int xcsr_domain_info(xcsr *h, uint32_t domid, xcsr_domain *out)
+{
+    XCSR_ENTER(h);
+    return domain_ask(h, domid, out);
 }
 
 int xcsr_domain_list(xcsr *h, uint32_t first, uint32_t max, xcsr_domain *out, uint32_t *nr)

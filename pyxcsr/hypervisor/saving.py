@@ -67,6 +67,9 @@ class Save(Child):
     def mark_all(self) -> None:
         self._call(self._backend._lib.xcsr_mark_all)
 
+    def mark_data(self) -> int:
+        return self._number(self._backend._lib.xcsr_mark_data, "uint64_t *")
+
     def written(self, mfns: Sequence[int]) -> bool:
         return bool(self._number(self._backend._lib.xcsr_written, "uint32_t *", len(mfns), self._backend._frames(mfns)))
 
@@ -87,6 +90,9 @@ class Save(Child):
 
     def expect_pages(self, nr_pages: int) -> None:
         self._call(self._backend._lib.xcsr_expect_pages, nr_pages)
+
+    def watch_pages(self) -> int:
+        return self._number(self._backend._lib.xcsr_watch_pages, "uint64_t *")
 
     def look_at_physmap(self, again: Again) -> LookResult:
         lib, ffi = self._backend._lib, self._backend._ffi

@@ -97,6 +97,9 @@ def test_what_came_and_went_is_found(seen: Seen) -> None:
     assert seen.save.merge_deferred() == 8
     assert seen.pass_()["nr_holes"] == 3
     seen.save.logdirty_clean(False)
+    assert seen.save.merge_deferred() == 5, "which came where the stream had holes: only now are their writes tracked"
+    assert seen.pass_()["nr_pages"] == 5
+    seen.save.logdirty_clean(False)
     assert seen.save.merge_deferred() == 0
     assert seen.save.look_at_physmap(lambda: None)[2:] == (0, 0)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -195,24 +199,96 @@ def test_a_guest_that_does_not_balloon_is_not_looked_at(hv: StubBackend, tmp_pat
     assert save_hvm(hv, domid, tmp_path / "s").physmap.looks == 0
 
 
-def test_both_ways_between_two_looks_is_warned_of(hv: StubBackend, tmp_path: Path) -> None:
-    domid = created(hv, "pvh:mem=8M,writes=2")
-    guest, seen = hv.stub.guest(domid), 0
-    gfns = ordinary(hv, domid)[:10]
+def at_calls(hv: StubBackend, moments: dict[tuple[str, int], Callable[[], None]]) -> AbstractContextManager[None]:
+    """Does each of these when the save makes that call for the nth time, once."""
+    seen: Counter[str] = Counter()
 
     def act(name: str, count: int) -> None:
-        nonlocal seen
-        if name == "xenforeignmemory_map":
-            seen += 1
-            if seen == 2:
-                guest.balloon_out(gfns)
-            elif seen == 3:
-                guest.balloon_in(gfns[:3])
+        seen[name] += 1
+        moments.pop((name, seen[name]), lambda: None)()
 
-    with hv.stub.hook(act):
-        report = save_hvm(hv, domid, tmp_path / "s")
+    return hv.stub.hook(act)
+
+
+def writes_all(hv: StubBackend, domid: int, gfns: list[int]) -> None:
+    for gfn in gfns:
+        hv.stub.guest(domid).write_page(gfn, os.urandom(4096))
+
+
+TYPES, MAP, CLEAN, COUNT = "xc_get_pfn_type_batch", "xenforeignmemory_map", "xc_logdirty_control", "xc_domain_nr_gpfns"
+ALL_PASSES = SimplePolicy(max_iterations=4, target_dirty=0)
+FAR = list(range(0x100100, 0x100108))
+
+
+@pytest.mark.parametrize(
+    ("come", "written", "far"),
+    [
+        ((TYPES, 1), (TYPES, 900), False),  # in the first pass, which sends it, but no look can tell that it is new
+        ((MAP, 4), (CLEAN, 2), False),  # in the second: a look marks it, and the same pass still comes to it
+        ((COUNT, 2), (CLEAN, 2), False),  # after a bitmap was fetched, and before the pass
+        ((COUNT, 2), (CLEAN, 2), True),  # the same where there was no gfn before
+        ((COUNT, 3), (CLEAN, 4), True),
+    ],
+    ids=str,
+)
+def test_what_is_written_to_a_page_before_xen_tracks_it(
+    hv: StubBackend, tmp_path: Path, come: tuple[str, int], written: tuple[str, int], far: bool
+) -> None:
+    """A page that comes is sent by the pass under way, or by the next; what is written to it then is in no bitmap."""
+    domid = created(hv, "pvh:mem=8M,max_mem=16M,writes=0")
+    guest = hv.stub.guest(domid)
+    known = ordinary(hv, domid)
+    gfns = FAR if far else known[-40:]
+    if not far:
+        guest.balloon_out(gfns)
+    done = []
+
+    def arrive() -> None:
+        guest.balloon_in(gfns)
+        done.append("come")
+
+    def write() -> None:
+        writes_all(hv, domid, gfns)
+        done.append("written")
+
+    second_pass_of_two_batches = {(CLEAN, 1): lambda: writes_all(hv, domid, known[20:1200])}
+    with at_calls(hv, {come: arrive, written: write, **second_pass_of_two_batches}):
+        save_hvm(hv, domid, tmp_path / "s", policy=ALL_PASSES)
+    assert done == ["come", "written"]
     assert wrong_pages(hv, domid, tmp_path / "s") == []
-    assert report.physmap.may_have_missed == (len(report.warnings) == 1)
+
+
+@pytest.mark.parametrize(("gone", "back"), [((MAP, 4), (CLEAN, 2)), ((CLEAN, 2), (CLEAN, 3))], ids=str)
+def test_gone_and_back_between_two_looks(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[str, int], back: tuple[str, int]
+) -> None:
+    monkeypatch.setattr("pyxcsr.guest.hvm.following.REST", 1e9)
+    domid = created(hv, "pvh:mem=8M,writes=0")
+    guest = hv.stub.guest(domid)
+    known = ordinary(hv, domid)
+    gfns, first = known[:10], known[-1:]  # so that there is a look, after which it rests
+    moments = {
+        ("xc_shadow_control", 1): lambda: guest.balloon_out(first),
+        (CLEAN, 1): lambda: writes_all(hv, domid, known[20:1200]),
+        gone: lambda: guest.balloon_out(gfns),
+        back: lambda: guest.balloon_in(gfns),
+    }
+    with at_calls(hv, moments):
+        report = save_hvm(hv, domid, tmp_path / "s", policy=ALL_PASSES)
+    assert not moments, "all of it has happened"
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+    assert report.physmap.may_have_missed
+    assert any("no way to notice" in x for x in report.warnings)
+
+
+@pytest.mark.parametrize("every", [1, 10, 100])
+def test_a_balloon_that_goes_both_ways_all_along(hv: StubBackend, tmp_path: Path, every: int) -> None:
+    text = f"pvh:mem=8M,max_mem=12M,holes=0.2,writes=20,balloon=2,balloon_every={every}"
+    domid = created(hv, text)
+    report = save_hvm(hv, domid, tmp_path / "s")
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+    assert report.physmap.may_have_missed and report.physmap.sent_again >= (every == 1)
+    assert report.to_dict()["physmap"]["sent_again"] == report.physmap.sent_again
 
 
 # -- what is refused

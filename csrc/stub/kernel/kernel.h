@@ -48,6 +48,10 @@ struct st_kernel {
 
     uint64_t hot_first;
     uint64_t next_packed;               /* index in mem: the next page to put to another use */
+    struct {                            /* of HVM and PVH: the balloon driver on its way to a target */
+        bool inward;
+        uint64_t left, rest_until;      /* pages; the tick from which it has another target */
+    } balloon;
     uint64_t ballooned;                 /* pages that it got, ever: no two come with the same content */
     uint64_t page_pfn;                  /* the page in which it keeps what it knows (adopt.c) */
     uint64_t start_info_pfn, store_pfn, console_pfn;

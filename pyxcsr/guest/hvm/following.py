@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Optional, final
 
 from pyxcsr.guest.hvm.limits import check_nr_gfns
+from pyxcsr.guest.hvm.moves import Moves
 from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle
 from pyxcsr.report import SaveReport
 
@@ -31,58 +32,63 @@ class PhysmapFollowing:
     ) -> None:
         self._hv, self._domid, self._save, self._poll = hv, domid, save, poll
         self._report, self._warnings = report.physmap, report.warnings
-        self._pages = 0
-        self._moved = self._grew = self._shrank = False  # since the last look
+        self._moves = Moves(self._pages())
         self._rest_until = 0.0
-        self._marked = 0
+
+    def _pages(self) -> int:
+        return self._save.watch_pages()
 
     def tracked(self) -> None:
-        self._pages = self._hv.domain_info(self._domid).tot_pages
+        self._moves.note(self._pages())
 
     def begin_pass(self) -> None:
         """Nothing: there is no limit for a pass."""
 
     def look(self) -> None:
-        self._note_pages(self._hv.domain_info(self._domid).tot_pages)
-        if self._moved and time.monotonic() >= self._rest_until:
+        self._moves.note(self._pages())
+        if self._moves.look_due and time.monotonic() >= self._rest_until:
             self._compare()
-
-    def _note_pages(self, pages: int) -> None:
-        if pages == self._pages:
-            return
-        self._report.moves += 1
-        self._moved = True
-        self._grew |= pages > self._pages
-        self._shrank |= pages < self._pages
-        self._pages = pages
-        if self._grew and self._shrank and not self._report.may_have_missed:
-            self._report.may_have_missed = True
-            self._warnings.append(
-                f"domain {self._domid} gave pages back and got others while it was saved: a page that went and came "
-                "back unseen would be missing; docs/hvm.md says when"
-            )
 
     def fetched(self, final: bool) -> None:
         info = self._hv.domain_info(self._domid)
-        self._note_pages(info.tot_pages)
+        self._moves.bitmap_fetched(self._pages())
         self._save.grow(check_nr_gfns(info, self._hv.nr_gpfns(self._domid)))
-        if self._moved:
-            self._compare()
 
-    def _compare(self) -> None:
-        """Looks at all gfns. What differs from what was sent is sent again."""
+    def sweep(self, final: bool) -> int:
+        """Looks once more, and marks all that has data if pages may have gone and come back unseen."""
+        marked = self._compare() if self._moves.look_due else 0
+        if self._moves.all_again():
+            marked += self._save.mark_data()
+            self._report.sent_again += 1
+            if final:
+                self._warnings.append(
+                    f"domain {self._domid} gave pages back and got others until it was suspended, so all its pages "
+                    "were sent once more while it stood still; docs/hvm.md says why"
+                )
+        self._report.moves = self._moves.count
+        if final and self._moves.both_ways:
+            self._report.may_have_missed = True
+            self._warnings.append(
+                f"domain {self._domid} gave pages back and got others while it was saved. What was noticed was sent "
+                "again; docs/hvm.md says what Xen gives no way to notice"
+            )
+        return marked
+
+    def _compare(self) -> int:
+        """Looks at all gfns. What differs from what was sent is sent again; returns how many are marked for that."""
         began = time.monotonic()
-        self._moved = self._grew = self._shrank = False
-        found = self._save.look_at_physmap(self._poll)
+        self._moves.look_begins()
+        found = self._save.look_at_physmap(self._between)
+        self._moves.look_ends(self._pages(), found.appeared, found.vanished)
         took = time.monotonic() - began
         self._rest_until = began + took * (1 + REST)
-        self._marked += found.appeared + found.vanished
         report = self._report
         report.looks += 1
         report.appeared += found.appeared
         report.vanished += found.vanished
         report.seconds_looking += took
+        return found.appeared + found.vanished
 
-    def sweep(self, final: bool) -> int:
-        marked, self._marked = self._marked, 0
-        return marked
+    def _between(self) -> None:
+        self._poll()
+        self._moves.note(self._pages())

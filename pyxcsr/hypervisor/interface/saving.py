@@ -70,11 +70,15 @@ class SaveHandle(Protocol):
     def mark_all(self) -> None:
         """Marks every pfn for sending."""
 
+    def mark_data(self) -> int:
+        """Marks every pfn that was not sent as a hole; returns how many that adds."""
+
     def written(self, mfns: Sequence[int]) -> bool:
         """Whether the dirty bitmap, as it was fetched, names one of these frames of the guest's, or may do so."""
 
     def merge_deferred(self) -> int:
-        """Marks the deferred pfns that have a frame now; returns how many that adds."""
+        """Marks the deferred pfns that have a frame now, and without a p2m those that may have got a page since the
+        last bitmap; returns how many that adds."""
 
     def follow(self) -> None:
         """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
@@ -95,10 +99,15 @@ class SaveHandle(Protocol):
         """Without a p2m: the guest, suspended, has so many pages. A pass over all pfns then stops asking Xen once they
         have been found, and sends the rest as holes. Not for a domain that may map other domains' frames."""
 
+    def watch_pages(self) -> int:
+        """Without a p2m: how many pages the domain has. From then on :meth:`batches` and :meth:`look_at_physmap` pause
+        as soon as the number has changed, so that it can be asked again."""
+
     def look_at_physmap(self, again: Again) -> LookResult:
         """Without a p2m: asks Xen where there are pages, and marks what came and went since it was sent.
 
-        It stays marked, by :meth:`merge_deferred`, when the next bitmap is fetched. Not within a pass.
+        It is marked once more by :meth:`merge_deferred` when the next bitmap has been fetched: only from then on does
+        Xen track what is written to a page that came. Between two batches, or after :meth:`merge_deferred`.
         """
 
     def grow(self, nr_pfns: int) -> None:

@@ -71,13 +71,29 @@ static void one_in(struct st_domain *d)
     }
 }
 
+/* A balloon driver goes one way until it has what it was told to have. Then it does nothing, until it is told another
+ * number. */
+static void take_target(struct st_domain *d)
+{
+    struct st_kernel *k = d->kernel;
+
+    k->balloon.inward = st_below(&k->rng, 2);
+    k->balloon.left = 1 + st_below(&k->rng, 64);
+}
+
 void st_hvm_balloon_some(struct st_domain *d)
 {
-    if (d->ticks % d->kernel->hvm.balloon_every)
+    struct st_kernel *k = d->kernel;
+
+    if (d->ticks % k->hvm.balloon_every || d->ticks < k->balloon.rest_until)
         return;
-    if (st_below(&d->kernel->rng, 2))
-        one_out(d);
-    else
+    if (!k->balloon.left)
+        take_target(d);
+    if (k->balloon.inward)
         one_in(d);
-    d->kernel->pt_updates++;
+    else
+        one_out(d);
+    k->pt_updates++;
+    if (!--k->balloon.left)
+        k->balloon.rest_until = d->ticks + 16 + st_below(&k->rng, 64);
 }

@@ -1,0 +1,10 @@
+/* Internal: what comes and goes in a guest without a p2m of its own. */
+#ifndef XCSR_PHYSMAP_H
+#define XCSR_PHYSMAP_H
+
+#include "save/session.h"
+
+/* Whether the running guest's number of pages is another one than xcsr_watch_pages told last. */
+bool physmap_moves(xcsr_save *s);
+
+#endif

@@ -1,0 +1,96 @@
+"""What the number of a guest's pages, asked now and then, tells of pages that went and came back unseen.
+
+A look at the physmap finds the gfns that have got a page, or lost theirs. It does not find a gfn that lost its page and
+got another one between two looks. Such a page takes a decrease of the number and then an increase, in this order.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+
+@final
+class Moves:
+    """Fed with the number of pages, it says when to look, and when every page has to be sent once more.
+
+    The times that matter are those at which a dirty bitmap is fetched. What came before one is tracked by Xen from
+    then on, so that it is right once it was sent after that. What is noted right after one may have come before or
+    after it, and counts as both.
+    """
+
+    __slots__ = (
+        "_down",
+        "_down_before",
+        "_first",
+        "_once",
+        "_pages",
+        "_quiet",
+        "_unsettled",
+        "_up",
+        "_up_before",
+        "_was_quiet",
+        "_whole",
+        "count",
+        "grew",
+        "look_due",
+        "shrank",
+    )
+
+    def __init__(self, pages: int) -> None:
+        self._pages = pages
+        self.count = 0
+        """How often the number was seen to have changed."""
+        self.grew = self.shrank = False
+        self.look_due = False
+        """The number has changed since the last look began."""
+        self._first = True  # until the first bitmap: nothing is known of gfns that were not sent yet
+        self._once = False  # all pages must be sent once after the next bitmap
+        self._unsettled = False  # the same, until the number stands still from one bitmap to the next
+        self._whole = False  # after the last bitmap all pages were marked
+        self._quiet = self._was_quiet = True  # no change since the last bitmap; between the last two
+        self._up = self._down = False  # the number went there since the last look began
+        self._up_before = self._down_before = False  # during a look: since the look before it began
+
+    @property
+    def both_ways(self) -> bool:
+        """The number has gone up, and down, in whatever order."""
+        return self.grew and self.shrank
+
+    def note(self, pages: int) -> None:
+        if pages == self._pages:
+            return
+        grew, self._pages = pages > self._pages, pages
+        self.count += 1
+        self.look_due = True
+        self._quiet = False
+        if grew:
+            self.grew = self._up = True
+            self._once |= self._first
+            self._unsettled |= self._down or self._down_before
+        else:
+            self.shrank = self._down = True
+
+    def look_begins(self) -> None:
+        self._up_before, self._down_before = self._up, self._down
+        self._up = self._down = self.look_due = False
+
+    def look_ends(self, pages: int, appeared: int, vanished: int) -> None:
+        """``appeared``, ``vanished``: what the look found. If the number did not tell of it, it hides other things."""
+        self.note(pages)
+        self._unsettled |= bool(appeared) and not (self._up or self._up_before)
+        self._unsettled |= bool(vanished) and not (self._down or self._down_before)
+        self._up_before = self._down_before = False
+
+    def bitmap_fetched(self, pages: int) -> None:
+        quiet, self._quiet = self._quiet, True
+        self.note(pages)
+        self._was_quiet = quiet and self._quiet
+        self._first = False
+
+    def all_again(self) -> bool:
+        """Whether all pages must be sent after the bitmap just fetched. Asked once for each, after the look."""
+        if self._whole and self._was_quiet and self._quiet:
+            self._unsettled = False
+        self._whole = self._unsettled or self._once
+        self._once = self._once and not self._quiet
+        return self._whole

@@ -1,0 +1,104 @@
+"""When the number of a guest's pages tells that pages may have gone and come back unseen."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyxcsr.guest.hvm.moves import Moves
+
+
+def after_first_bitmap(pages: int = 100) -> Moves:
+    moves = Moves(pages)
+    moves.bitmap_fetched(pages)
+    assert not moves.all_again()
+    return moves
+
+
+def look(moves: Moves, during: tuple[int, ...] = (), after: int = 100, appeared: int = 0, vanished: int = 0) -> None:
+    moves.look_begins()
+    for pages in during:
+        moves.note(pages)
+    moves.look_ends(after, appeared, vanished)
+
+
+def fetched(moves: Moves, pages: int) -> bool:
+    moves.bitmap_fetched(pages)
+    return moves.all_again()
+
+
+def test_a_number_that_stands_still_asks_for_nothing() -> None:
+    moves = after_first_bitmap()
+    moves.note(100)
+    assert not moves.look_due and moves.count == 0 and not fetched(moves, 100)
+
+
+@pytest.mark.parametrize("numbers", [(90, 80, 70), (110, 120), (120, 110, 100)])
+def test_one_way_or_up_and_then_down_needs_a_look_only(numbers: tuple[int, ...]) -> None:
+    moves = after_first_bitmap()
+    for pages in numbers:
+        moves.note(pages)
+    assert moves.look_due and moves.count == len(numbers)
+    assert not fetched(moves, numbers[-1])
+
+
+def test_down_and_then_up_needs_all_until_a_bitmap_later_nothing_has_moved() -> None:
+    moves = after_first_bitmap()
+    moves.note(90)
+    moves.note(100)
+    assert fetched(moves, 100)
+    assert not fetched(moves, 100)
+    assert moves.both_ways
+
+
+def test_what_moves_right_after_a_bitmap_counts_for_the_next_one_too() -> None:
+    moves = after_first_bitmap()
+    moves.note(90)
+    assert fetched(moves, 100)
+    assert fetched(moves, 100), "that it stood still was not seen from before the last bitmap"
+    assert not fetched(moves, 100)
+
+
+def test_a_look_in_between_tells_them_apart() -> None:
+    moves = after_first_bitmap()
+    moves.note(90)
+    look(moves, after=90, vanished=10)
+    moves.note(100)
+    look(moves, after=100, appeared=10)
+    assert not fetched(moves, 100)
+
+
+def test_a_page_that_comes_during_a_look_may_have_gone_before_it() -> None:
+    moves = after_first_bitmap()
+    moves.note(90)
+    look(moves, after=100)
+    assert fetched(moves, 100)
+
+
+def test_a_page_that_goes_during_a_look_may_come_back_after_it() -> None:
+    moves = after_first_bitmap()
+    look(moves, during=(90,), after=90)
+    moves.note(100)
+    assert fetched(moves, 100)
+
+
+def test_before_the_first_bitmap_nothing_is_known_of_what_comes() -> None:
+    moves = Moves(100)
+    moves.note(101)
+    assert fetched(moves, 101)
+    assert not fetched(moves, 101), "once is enough: it went one way"
+
+
+def test_what_is_found_although_the_number_said_nothing_of_it() -> None:
+    moves = after_first_bitmap()
+    moves.note(99)
+    look(moves, after=99, appeared=1, vanished=2)
+    assert fetched(moves, 99)
+    assert not fetched(moves, 99)
+
+
+def test_one_that_never_rests_is_sent_whole_each_time() -> None:
+    moves, number = after_first_bitmap(), 100
+    for _ in range(5):
+        moves.note(90)
+        moves.note(number := number + 1)
+        assert fetched(moves, number)
