@@ -1,7 +1,8 @@
 """Restoring on real Xen, behind an unmodified xl: each test boots the lab and runs one script of dom0/ there.
 
-PYXCSR_REAL_REPEATS says how often each of the four pairs {stock, pyxcsr} saver x {stock, pyxcsr} restorer has to
-carry the guest (10 on 4.17 and 3 on 4.20 by default; with 10, `xl save` and `xl migrate`, half an hour or more).
+The lab's HVM guest has to be there: `tests/xenlab/build --hvm`. PYXCSR_REAL_REPEATS says how often each of the four
+pairs {stock, pyxcsr} saver x {stock, pyxcsr} restorer has to carry the guest (10 on 4.17 and 3 on 4.20 by default; with
+10, `xl save` and `xl migrate`, half an hour or more).
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ pytestmark = pytest.mark.real
 each_release = pytest.mark.parametrize("lab", ["4.17", "4.20"], indirect=True)
 each_guest = pytest.mark.parametrize("guest", ["pulse", "smp"])
 REPEATS = {"4.17": 10, "4.20": 3}
+HVM_REPEATS = 3
+"""Of an HVM guest with a device model, whose every move takes a minute or two there."""
 
 
 @each_release
-@each_guest
+@pytest.mark.parametrize("guest", ["pulse", "smp", "pvh", "hvm"])
 @pytest.mark.parametrize("way", ["save", "migrate"])
 def test_pairs(lab: Lab, guest: str, way: str, tmp_path: Path) -> None:
     """Whoever saves, whoever restores: the heartbeat goes on, with the guest's memory clean. Kept beside the images."""
-    times = int(os.environ.get("PYXCSR_REAL_REPEATS") or REPEATS[lab.release])
+    times = int(os.environ.get("PYXCSR_REAL_REPEATS") or (HVM_REPEATS if guest == "hvm" else REPEATS[lab.release]))
+    is_pv = guest in ("pulse", "smp")
     out = lab.prove(
-        "pairs.sh", guest, times, way, tmp_path=tmp_path, live_pv=way == "migrate", seconds=600 + 300 * times
+        "pairs.sh", guest, times, way, tmp_path=tmp_path, live_pv=is_pv and way == "migrate", pvh=guest == "pvh",
+        seconds=600 + (300 if is_pv else 600) * times,
     )
     result = json.loads((out / "pairs.json").read_text())
     assert [(row["runs"], row["good"]) for row in result["table"]] == [(times, times)] * 4

@@ -89,6 +89,13 @@ def test_p2m_changes_are_followed(lab: Lab, tmp_path: Path) -> None:
 
 
 @each_release
+@pytest.mark.parametrize(("guest", "times"), [("pvh", 10), ("hvm", 3)])
+def test_physmap_changes_are_followed(lab: Lab, guest: str, times: int, tmp_path: Path) -> None:
+    """A PVH or HVM guest that is ballooned all along is migrated; what the balloon brings is checked."""
+    lab.prove("balloon.sh", guest, "ours", times, tmp_path=tmp_path, live_pv=False, pvh=guest == "pvh", seconds=2400)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_figures(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Passes, time paused and pages a second, ours and Xen's own; kept beside the images."""

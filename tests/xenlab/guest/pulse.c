@@ -19,6 +19,9 @@
  *   pulse.workers=N  a process bound to each of the first N vCPUs redoes one
  *                  floating point sum; the heartbeat ends with vcpus=<those that
  *                  got on since the last>, and a sum that differs counts as bad
+ *   pulse.churn=1  a process takes half of the free memory, fills it, checks it some
+ *                  tenths of a second later and gives it back, again and again: so
+ *                  pages that the balloon brings are used, and checked, at once
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -165,6 +168,58 @@ static void start_worker(unsigned cpu)
     }
 }
 
+static uint64_t free_pages(void)
+{
+    char line[128];
+    unsigned long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemFree: %lu", &kib) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return kib / 4;
+}
+
+/* Some words of each page will do: a page that is lost or old is so as a whole. */
+static uint64_t *at(uint64_t *mem, uint64_t page, unsigned i)
+{
+    return mem + page * WORDS + i * (WORDS / 4);
+}
+
+static void churn(struct worker *w)
+{
+    uint64_t n = free_pages() / 2, turn = w->done, wrong = 0;
+    struct timespec nap = {0, 300 * 1000000};
+    uint64_t *mem = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!n || mem == MAP_FAILED)
+        return;
+    for (uint64_t p = 0; p < n; p++)
+        for (unsigned i = 0; i < 4; i++)
+            *at(mem, p, i) = word(p, turn, i);
+    nanosleep(&nap, NULL);
+    for (uint64_t p = 0; p < n; p++)
+        for (unsigned i = 0; i < 4; i++)
+            if (*at(mem, p, i) != word(p, turn, i)) {
+                wrong++;
+                break;
+            }
+    if (wrong)
+        printf("PULSE CORRUPT: %lu of %lu pages taken anew\n", wrong, n);
+    w->bad += wrong;
+    munmap(mem, n * PAGE);
+}
+
+static void start_churning(struct worker *w)
+{
+    if (fork())
+        return;
+    for (;; w->done++) {
+        struct timespec nap = {0, 50 * 1000000};
+        churn(w);
+        nanosleep(&nap, NULL);
+    }
+}
+
 int main(void)
 {
     pages = (uint64_t)option("pulse.mib=", 16) * 256;
@@ -187,6 +242,9 @@ int main(void)
     workers = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     for (unsigned i = 0; i < nworkers; i++)
         start_worker(i);
+    struct worker *churner = workers + PAGE / sizeof *workers - 1;
+    if (option("pulse.churn=", 0))
+        start_churning(churner);
     printf("PULSE start pages=%lu rate=%lu check=%lu\n", pages, rate, sweep);
 
     uint64_t rng = 88172645463325252ull, beat = 0, next = 0, due_w = 0, due_c = 0;
@@ -214,7 +272,7 @@ int main(void)
         }
         if (t >= next_beat) {
             next_beat = t + 1000 * every;
-            uint64_t wrong = bad, alive = 0;
+            uint64_t wrong = bad + churner->bad, alive = 0;
             for (unsigned i = 0; i < nworkers; i++) {
                 wrong += workers[i].bad;
                 alive += workers[i].done != seen[i];

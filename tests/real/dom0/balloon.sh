@@ -1,0 +1,46 @@
+# balloon.sh [GUEST [ours|stock [TIMES]]]: live `xl migrate` of an HVM or PVH guest that is ballooned down and up all
+# along, and that uses and checks the pages which the balloon brings at once. Sent by pyxcsr-save-helper or by Xen's
+# own helper, received by Xen's own. Sent by ours each one must succeed, with memory clean; Xen's own are counted.
+. /payload/tests/real/dom0/lib.sh
+install_pyxcsr
+guest=${1:-pvh} who=${2:-ours} times=${3:-3}
+export PYXCSR_MAX_ITERATIONS=8 PYXCSR_TARGET_DIRTY=0
+[ "$who" = ours ] && export LIBXL_SAVE_HELPER=$helper || unset LIBXL_SAVE_HELPER
+mkdir -p /out
+churning() { sed -n 's/^extra = "\(.*\)"$/extra = "\1 pulse.churn=1"/p' "/lab/$guest.cfg"; }
+restless() { # between 104 and 127 MiB, until there is nothing to migrate any more
+    while [ -e /tmp/migrating ]; do
+        xl mem-set "$g" $((104 + RANDOM % 12)); sleep 0.$((RANDOM % 5))
+        xl mem-set "$g" $((116 + RANDOM % 12)); sleep 0.$((RANDOM % 5))
+    done >/dev/null 2>&1
+}
+migrate() {
+    local status
+    touch /tmp/migrating; restless & local storm=$!
+    xl -v migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive' >/tmp/migrate.log 2>&1; status=$?
+    rm -f /tmp/migrating; wait $storm
+    return $status
+}
+good=0 bad=0
+for n in $(seq "$times"); do
+    start "$guest" "$(churning)"
+    was=$(domid)
+    if [ "$who" = ours ]; then
+        step "$n: xl migrate, ballooned meanwhile" migrate || cat /tmp/migrate.log
+    else
+        migrate >/tmp/step 2>&1 && say "ok   $n: xl migrate" || say "     $n: xl migrate failed"
+    fi
+    tr '\r' '\n' </tmp/migrate.log | grep -v ': *[0-9]*/[0-9]*' >/out/migrate-$n.log
+    [ "$(domid)" = "$was" ] || good=$((good + 1))
+    xl mem-set "$g" 127
+    if [ "$who" = ours ]; then
+        step "$n: the guest goes on, memory clean" goes_on
+    else
+        goes_on >/tmp/step 2>&1 && say "ok   $n: the guest goes on, memory clean" || { say "     $n: $(grep -am 1 CORRUPT /tmp/step || tail -n 1 /tmp/step)"; bad=$((bad + 1)); }
+    fi
+    xl destroy "$g"; forget
+done
+say "$who: $good of $times migrated, $bad not clean afterwards"
+echo "{\"guest\": \"$guest\", \"who\": \"$who\", \"times\": $times, \"migrated\": $good, \"not_clean\": $bad}" >"/out/balloon-$guest-$who.json"
+[ "$who" != ours ] || step "all migrated" [ "$good" -eq "$times" ]
+finish
