@@ -9,17 +9,27 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 
 from pyxcsr.cli import progress, say, status
 from pyxcsr.cli.opening import make_guest
 from pyxcsr.cli.show import summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
+from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.stream.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.saver import save
+
+WRITERS: dict[str, Callable[..., StubGuest]] = {
+    "pv64": partial(StubGuest.pv64, pt_updates=2),
+    "pvh": StubGuest.pvh,
+    "hvm": partial(StubGuest.hvm, devmodel=50),
+}
+"""The guests. What they do besides writing: a PV guest changes page tables, an HVM guest's device model writes, too."""
 
 SHOWN = 10
 """How many complaints and differing pages are listed."""
@@ -28,6 +38,7 @@ SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
+    add("--guest", choices=tuple(WRITERS), default="pv64", help="what kind of guest (pv64)")
     add("--mem", default="256M", help="the guest's memory (256M)")
     add("--vcpus", type=int, default=2, help="the guest's vcpus (2)")
     add("--rate", type=int, default=20000, metavar="N", help="pages the guest writes a second (20000)")
@@ -38,14 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns 0 if the stream is complete and right."""
-    guest = StubGuest.pv64(
+    guest = WRITERS[args.guest](
         mem=args.mem,
         vcpus=args.vcpus,
         seed=args.seed,
         holes=args.holes,
         writer="thread",
         rate=args.rate,
-        pt_updates=2,
     )
     cancel = CancelBySignal()
     hv = open_hypervisor("stub")
@@ -55,7 +65,14 @@ def run(args: argparse.Namespace) -> int:
         say.report(f"guest: {guest.describe()}")
         line = progress.progress_line(args.progress, progress.of_save, "stalled: nothing written")
         try:
-            report = save(hv, domid, out, progress=line, cancel=progress.Ticking(cancel, line))
+            report = save(
+                hv,
+                domid,
+                out,
+                progress=line,
+                cancel=progress.Ticking(cancel, line),
+                device_model=device_model_of(hv.stub.guest(domid)),
+            )
         finally:
             if line:
                 line.done()

@@ -116,8 +116,8 @@ def run(args: argparse.Namespace) -> int:
     with cancel.installed(), opened(args.backend, "save") as hv:
         domid = find_domain(hv, args.domain)
         config = config_for(hv, domid, args)
-        suspend, qemu = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
-        devices_are_lost = qemu is not None and args.format == "libxc"
+        suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
+        devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
         with ExitStack() as stack:
@@ -190,7 +190,7 @@ def _save(
             complete=_resume_at_once(parts.suspend) if args.then == "resume" and args.format == "libxc" else None,
             durable=True,
             p2m_changes=args.p2m_changes,
-            device_model=parts.qemu,
+            device_model=parts.device_model,
         )
     finally:
         if line:

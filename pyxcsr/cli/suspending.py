@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.default import default_suspend
 
 if TYPE_CHECKING:
+    from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.devicemodel.qemu import Qemu
 
 NO_DEVICES = (
@@ -18,10 +20,12 @@ NO_DEVICES = (
 
 
 class GuestParts(NamedTuple):
-    """What a save needs besides Xen. ``qemu``: the guest's device model; None: it has none."""
+    """What a save needs besides Xen. ``qemu``: the guest's device model, if that is one; ``device_model``: that, or
+    the stub's; None: the guest has none."""
 
     suspend: Suspend
     qemu: Optional[Qemu]
+    device_model: Optional[DeviceModel]
 
 
 def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bool]) -> GuestParts:
@@ -34,4 +38,9 @@ def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bo
 
         # one that does not listen any more is an error, told when it is asked for the first time
         qemu = Qemu(domid) if has_qemu(domid) or has_device_model(hv, domid) else None
-    return GuestParts(default_suspend(hv, domid, hvm, qemu, cancel, timeout), qemu)
+    model: Optional[DeviceModel] = qemu
+    if hvm and isinstance(hv, StubBackend):
+        from pyxcsr.hypervisor.stub.devmodel import device_model_of
+
+        model = device_model_of(hv.stub.guest(domid))
+    return GuestParts(default_suspend(hv, domid, hvm, qemu, cancel, timeout), qemu, model)

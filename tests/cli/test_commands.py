@@ -16,8 +16,11 @@ import pytest
 from support.judge import judge_rules
 
 import pyxcsr
+from pyxcsr import StubGuest
 from pyxcsr.cli import main, output
-from pyxcsr.errors import OutputError, UsageError
+from pyxcsr.cli.suspending import guest_parts
+from pyxcsr.errors import DeviceModelError, OutputError, UsageError
+from pyxcsr.hypervisor.open import StubBackend
 
 GUEST = "pv64:mem=8M,writes=20"
 
@@ -27,8 +30,9 @@ def pyxcsr_run(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes
     return subprocess.run(command, capture_output=True, check=False, timeout=120, **options)
 
 
-def test_demo() -> None:
-    done = pyxcsr_run("demo", "--mem", "32M", "--no-progress")
+@pytest.mark.parametrize("guest", ["pv64", "pvh", "hvm"])
+def test_demo(guest: str) -> None:
+    done = pyxcsr_run("demo", "--guest", guest, "--mem", "32M", "--no-progress")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert "every rule of the format holds" in text
@@ -172,3 +176,18 @@ def test_then(then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert main.main(words) == 0
     wanted = {"resume": (True, False, False), "pause": (True, True, False), "destroy": (False, False, False)}
     assert seen == [wanted[then]]
+
+
+def test_a_stub_guest_s_device_model_is_told_to_track(hv: StubBackend) -> None:
+    """Else what it writes during `pyxcsr save --backend stub hvm:...` would be lost."""
+    parts = {kind: guest_parts(hv, hv.stub.create(StubGuest.parse(f"{kind}:mem=4M")), 1, lambda: False)
+             for kind in ("pv64", "pvh", "hvm")}
+    assert parts["pv64"].device_model is None and parts["pvh"].device_model is None
+    model = parts["hvm"].device_model
+    assert model is not None
+    domid = hv.stub.domains[-1]
+    model.track(True)
+    assert hv.stub.guest(domid).state().devmodel_logdirty
+    hv.stub.destroy(domid)
+    with pytest.raises(DeviceModelError):
+        model.track(False)
