@@ -143,10 +143,11 @@ uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be wri
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
  * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame.
- * xcsr_p2m_map maps the leaves, 512 entries each; the guest goes on writing them. */
+ * xcsr_p2m_map maps the leaves of a guest whose words have width bytes (pte.h has the widths there are; -EOPNOTSUPP: not
+ * this one); the guest goes on writing them. */
 int xcsr_nr_mfns(xcsr *h, uint64_t *nr);
 int xcsr_m2p_get(xcsr *h, uint64_t mfn, uint64_t *pfn);
-int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
+int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
@@ -296,7 +297,7 @@ uint64_t xcsr_source_offset(const xcsr_source *s); /* bytes taken so far */
 const xcsr_error *xcsr_source_error(const xcsr_source *s);
 
 /* ---- restore/ ------------------------------------------------------------------------------------
- * A domain being built. limit: pfns it may ever have. PV: its p2m is here, by pfn, and grows with xcsr_restore_grow.
+ * A domain being built. limit: pfns it may ever have. width: bytes in a word of a PV guest's, 0: translated. PV: its p2m is here, by pfn, and grows with xcsr_restore_grow.
  * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 in a
  * record get a page of 2 MiB where Xen has one, and there are no page tables. Memory is nine bytes a pfn, or
  * one, touched only where there is something. */
@@ -306,7 +307,7 @@ typedef struct xcsr_page_result {
     uint64_t first_differing;
 } xcsr_page_result;
 
-int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t translated, xcsr_restore **out);
+int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xcsr_restore **out);
 void xcsr_restore_free(xcsr_restore *r);
 int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns); /* no-op if not larger; -E2BIG beyond limit */
 void xcsr_restore_compare(xcsr_restore *r, uint32_t on);  /* from here on pages are compared, not written */

@@ -10,7 +10,6 @@
 
 #define XCSR_PAGE 4096u
 #define XCSR_INVALID (~0ULL)
-#define XCSR_PER_LEAF 512u
 
 /* Fills the error and returns -err. errno of 0 (libxc has such paths) becomes EIO. */
 int xcsr_fail(xcsr_error *e, enum xcsr_error_kind kind, int err, const char *op, const char *fmt, ...)

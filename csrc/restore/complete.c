@@ -95,7 +95,7 @@ int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned)
 /* A pfn whose last entry had no data has no memory: it was given back. */
 static void fill_leaf(const xcsr_restore *r, uint64_t *leaf, uint64_t first)
 {
-    for (uint64_t i = 0; i < XCSR_PER_LEAF && first + i < r->nr_pfns; i++)
+    for (uint64_t i = 0; i < r->geometry->per_leaf && first + i < r->nr_pfns; i++)
         leaf[i] = xcsr_restore_mfn(r, first + i);
 }
 
@@ -110,7 +110,7 @@ int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t 
         if (!at)
             return -r->h->error.err;
         for (uint32_t i = 0; i < nr; i++)
-            fill_leaf(r, (uint64_t *)(void *)(at + (size_t)i * XCSR_PAGE), (done + i) * XCSR_PER_LEAF);
+            fill_leaf(r, (uint64_t *)(void *)(at + (size_t)i * XCSR_PAGE), (done + i) * r->geometry->per_leaf);
         xenforeignmemory_unmap(r->h->fmem, at, nr);
         done += nr;
     }

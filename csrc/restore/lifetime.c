@@ -11,10 +11,14 @@ static void *lazy_memory(uint64_t nr_bytes) /* zero, and resident only where it 
     return at == MAP_FAILED ? NULL : at;
 }
 
-int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t translated, xcsr_restore **out)
+int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xcsr_restore **out)
 {
     XCSR_ENTER(h);
     *out = NULL;
+    const struct pt_geometry *geometry = pt_geometry(width);
+    const bool translated = !width;
+    if (!translated && !geometry)
+        return xcsr_fail_call(h, EOPNOTSUPP, "xcsr_restore_new", "page tables of a guest with words of %u bytes", width);
     int rc = translated ? 0 : xcsr_m2p_need(h);
     if (rc)
         return rc;
@@ -25,7 +29,7 @@ int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t translate
     r->domid = domid;
     r->limit = limit;
     r->translated = translated;
-    r->geometry = translated ? NULL : pt_geometry(8);
+    r->geometry = geometry;
     r->mfns = translated ? NULL : lazy_memory(limit * sizeof *r->mfns); /* address space only, until pfns are named */
     r->flags = lazy_memory(limit);
     r->bounce = lazy_memory(XCSR_BATCH * XCSR_PAGE);

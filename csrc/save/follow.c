@@ -12,6 +12,7 @@
 #include "save/follow.h"
 #include "save/dirty.h"
 #include "xen/page_types.h"
+#include "xen/pte.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -24,14 +25,15 @@ static void *lazy(uint64_t nr_bytes)
     return at == MAP_FAILED ? NULL : at;
 }
 
-static uint64_t room_for(uint64_t nr_pfns) /* whole pages of the p2m: the sweep goes by these */
+static uint64_t room_for(const xcsr_save *s, uint64_t nr_pfns) /* whole pages of the p2m: the sweep goes by these */
 {
-    return (nr_pfns + XCSR_PER_LEAF - 1) / XCSR_PER_LEAF * XCSR_PER_LEAF;
+    uint64_t per_leaf = s->p2m->geometry->per_leaf;
+    return (nr_pfns + per_leaf - 1) / per_leaf * per_leaf;
 }
 
 static uint64_t size_of(uint64_t nr_room)
 {
-    return nr_room / XCSR_PER_LEAF * sizeof(struct sent_leaf);
+    return nr_room / SENT_PER_LEAF * sizeof(struct sent_leaf);
 }
 
 int xcsr_follow(xcsr_save *s)
@@ -44,7 +46,7 @@ int xcsr_follow(xcsr_save *s)
     if (s->h->nr_mfns > SENT_MAX_MFNS)
         return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "a machine of %#llx frames is too large to follow a p2m in",
                               (unsigned long long)s->h->nr_mfns);
-    f->nr_room = room_for(s->nr_pfns);
+    f->nr_room = room_for(s, s->nr_pfns);
     f->sent = lazy(size_of(f->nr_room));
     if (!f->sent || sparse_init(&f->tables, f->nr_room) || sparse_init(&f->recent, f->nr_room))
         return xcsr_fail_call(s->h, ENOMEM, "xcsr_follow", "no memory to follow a p2m of %llu pfns", (unsigned long long)s->nr_pfns);
@@ -53,7 +55,7 @@ int xcsr_follow(xcsr_save *s)
 
 void follow_free(struct follow *f)
 {
-    for (uint64_t leaf = 0; f->sent && leaf < f->nr_room / XCSR_PER_LEAF; leaf++)
+    for (uint64_t leaf = 0; f->sent && leaf < f->nr_room / SENT_PER_LEAF; leaf++)
         sent_clear(&f->sent[leaf]);
     if (f->sent)
         munmap(f->sent, size_of(f->nr_room));
@@ -65,8 +67,8 @@ void follow_free(struct follow *f)
 int follow_grow(xcsr_save *s, uint64_t nr_pfns)
 {
     struct follow *f = &s->follow;
-    uint64_t room = room_for(nr_pfns);
-    if (!f->sent || room <= f->nr_room)
+    uint64_t room = f->sent ? room_for(s, nr_pfns) : 0;
+    if (room <= f->nr_room)
         return 0;
     if (sparse_grow(&f->tables, room) || sparse_grow(&f->recent, room))
         return -ENOMEM;
@@ -82,7 +84,7 @@ int follow_grow(xcsr_save *s, uint64_t nr_pfns)
 
 static inline uint32_t mark_of(const struct follow *f, uint64_t pfn)
 {
-    return sent_mark(&f->sent[pfn / XCSR_PER_LEAF], pfn % XCSR_PER_LEAF);
+    return sent_mark(&f->sent[pfn / SENT_PER_LEAF], pfn % SENT_PER_LEAF);
 }
 
 static int note_table(struct follow *f, uint64_t pfn)
@@ -103,13 +105,13 @@ static void mark_slots(const xcsr_save *s, const struct batch *b, uint32_t from,
 {
     const uint64_t *pfns = b->pfns + from;
     if (b->result.nr_pages == b->nr && pfns[nr - 1] - pfns[0] == nr - 1) { /* as in most: in a row, all with data */
-        marks += pfns[0] % XCSR_PER_LEAF;
+        marks += pfns[0] % SENT_PER_LEAF;
         for (uint32_t i = 0; i < nr; i++)
             marks[i] = (uint32_t)b->frame_at[from + i] + SENT_BIAS;
         return;
     }
     for (uint32_t i = 0; i < nr; i++)
-        marks[pfns[i] % XCSR_PER_LEAF] = mark_of_slot(s, b, from + i);
+        marks[pfns[i] % SENT_PER_LEAF] = mark_of_slot(s, b, from + i);
 }
 
 #define FEW 32u
@@ -127,8 +129,8 @@ static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
 {
     if (nr < FEW && is_said(s, b, from, nr))
         return 0;
-    struct sent_leaf *t = &s->follow.sent[b->pfns[from] / XCSR_PER_LEAF];
-    uint32_t was[XCSR_PER_LEAF], now[XCSR_PER_LEAF];
+    struct sent_leaf *t = &s->follow.sent[b->pfns[from] / SENT_PER_LEAF];
+    uint32_t was[SENT_PER_LEAF], now[SENT_PER_LEAF];
     sent_marks(t, was);
     memcpy(now, was, sizeof now);
     mark_slots(s, b, from, nr, now);
@@ -148,9 +150,9 @@ int follow_note(xcsr_save *s, const struct batch *b)
 {
     int rc = note_tables(s, b);
     for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
-        uint64_t end = (b->pfns[from] / XCSR_PER_LEAF + 1) * XCSR_PER_LEAF;
-        bool whole = b->nr - from >= XCSR_PER_LEAF && b->pfns[from + XCSR_PER_LEAF - 1] == end - 1;
-        for (to = from + (whole ? XCSR_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
+        uint64_t end = (b->pfns[from] / SENT_PER_LEAF + 1) * SENT_PER_LEAF;
+        bool whole = b->nr - from >= SENT_PER_LEAF && b->pfns[from + SENT_PER_LEAF - 1] == end - 1;
+        for (to = from + (whole ? SENT_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
             ;
         rc = note_leaf(s, b, from, to - from);
     }
@@ -189,7 +191,7 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
     if (was == SENT_HOLE)
         return;
     if (was == SENT_AGAIN) { /* its last entry in the stream has no data, which is what a hole needs */
-        w->s->follow.sent[pfn / XCSR_PER_LEAF].marks[pfn % XCSR_PER_LEAF] = SENT_HOLE; /* SENT_AGAIN is never in a run: this leaf has marks */
+        w->s->follow.sent[pfn / SENT_PER_LEAF].marks[pfn % SENT_PER_LEAF] = SENT_HOLE; /* SENT_AGAIN is never in a run: this leaf has marks */
         return;
     }
     mark(w, pfn);
@@ -233,7 +235,8 @@ static void sweep_leaf(struct sweep *w, uint64_t leaf)
     const xcsr_p2m *p = w->s->p2m;
     p->fresh[leaf] = 0;
     w->out->pages_written++;
-    for (uint64_t pfn = leaf * XCSR_PER_LEAF; pfn < (leaf + 1) * XCSR_PER_LEAF && pfn < p->nr_pfns; pfn++)
+    const uint64_t per_leaf = p->geometry->per_leaf;
+    for (uint64_t pfn = leaf * per_leaf; pfn < (leaf + 1) * per_leaf && pfn < p->nr_pfns; pfn++)
         sweep_one(w, pfn);
 }
 
@@ -258,11 +261,10 @@ static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32
 static void look_at_leaf(struct sweep *w, uint64_t leaf)
 {
     const xcsr_p2m *p = w->s->p2m;
-    const struct sent_leaf *t = &w->s->follow.sent[leaf];
-    w->out->pfns += XCSR_PER_LEAF;
-    for (uint32_t i = 0; i < XCSR_PER_LEAF; i += PER_WORD) {
-        uint64_t begin = leaf * XCSR_PER_LEAF + i;
-        if (all_agree(p->entries + begin, t, i))
+    const uint64_t per_leaf = p->geometry->per_leaf;
+    w->out->pfns += per_leaf;
+    for (uint64_t begin = leaf * per_leaf; begin < (leaf + 1) * per_leaf; begin += PER_WORD) {
+        if (all_agree(p->entries + begin, &w->s->follow.sent[begin / SENT_PER_LEAF], begin % SENT_PER_LEAF))
             continue;
         for (uint64_t pfn = begin; pfn < begin + PER_WORD && pfn < p->nr_pfns; pfn++)
             if (p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))

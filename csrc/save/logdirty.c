@@ -1,6 +1,7 @@
 /* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
 #include "save/logdirty.h"
 #include "save/dirty.h"
+#include "xen/pte.h"
 
 static int shadow(xcsr_save *s, unsigned int op)
 {
@@ -152,9 +153,11 @@ static uint64_t merge_set(xcsr_save *s, const sparse_set *set)
 static uint64_t merge_holes(xcsr_save *s)
 {
     const sparse_set *set = &s->without_data;
-    const uint64_t words = XCSR_PER_LEAF / 64, leaves = SPARSE_CHUNK_BITS / XCSR_PER_LEAF;
     uint64_t merged = 0;
-    for (uint64_t c = 0; s->p2m && c < set->nr_chunks; c++) {
+    if (!s->p2m)
+        return 0;
+    const uint64_t per_leaf = s->p2m->geometry->per_leaf, words = per_leaf / 64, leaves = SPARSE_CHUNK_BITS / per_leaf;
+    for (uint64_t c = 0; c < set->nr_chunks; c++) {
         if (!set->chunks[c])
             continue;
         for (uint64_t i = 0, leaf = c * leaves; i < leaves && leaf < s->p2m->nr_leaves; i++, leaf++)

@@ -19,11 +19,11 @@ static bool goes_on(const uint32_t *marks, uint32_t first, uint32_t step)
 /* Where the run that begins at from ends. */
 static uint32_t end_of_run(const uint32_t *marks, uint32_t from, int8_t *step)
 {
-    uint32_t difference = from + 1 < XCSR_PER_LEAF ? marks[from + 1] - marks[from] : 0, to = from + 1;
+    uint32_t difference = from + 1 < SENT_PER_LEAF ? marks[from + 1] - marks[from] : 0, to = from + 1;
     *step = difference + 1 < 3 ? (int8_t)difference : 0;
-    while (to + AT_ONCE <= XCSR_PER_LEAF && goes_on(marks + to, marks[to - 1] + (uint32_t)*step, (uint32_t)*step))
+    while (to + AT_ONCE <= SENT_PER_LEAF && goes_on(marks + to, marks[to - 1] + (uint32_t)*step, (uint32_t)*step))
         to += AT_ONCE;
-    while (to < XCSR_PER_LEAF && marks[to] == marks[to - 1] + (uint32_t)*step)
+    while (to < SENT_PER_LEAF && marks[to] == marks[to - 1] + (uint32_t)*step)
         to++;
     return to;
 }
@@ -37,10 +37,10 @@ void sent_clear(struct sent_leaf *t)
 
 static int set_single(struct sent_leaf *t, const uint32_t *marks)
 {
-    uint32_t *own = t->single ? t->marks : malloc(XCSR_PER_LEAF * sizeof *own);
+    uint32_t *own = t->single ? t->marks : malloc(SENT_PER_LEAF * sizeof *own);
     if (!own)
         return -ENOMEM;
-    memcpy(own, marks, XCSR_PER_LEAF * sizeof *own);
+    memcpy(own, marks, SENT_PER_LEAF * sizeof *own);
     *t = (struct sent_leaf){.marks = own, .single = true};
     return 0;
 }
@@ -50,13 +50,13 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
     struct sent_leaf runs = {.first = {marks[0], 0}};
     uint32_t at = end_of_run(marks, 0, &runs.step[0]), end = at;
     bool again = false;
-    if (at < XCSR_PER_LEAF) {
+    if (at < SENT_PER_LEAF) {
         runs.first[1] = marks[at];
         end = end_of_run(marks, at, &runs.step[1]);
     }
-    for (uint32_t i = 0; i < XCSR_PER_LEAF; i++) /* these are to be replaced without asking for memory */
+    for (uint32_t i = 0; i < SENT_PER_LEAF; i++) /* these are to be replaced without asking for memory */
         again |= marks[i] == SENT_AGAIN;
-    if (end < XCSR_PER_LEAF || again)
+    if (end < SENT_PER_LEAF || again)
         return set_single(t, marks);
     runs.at = (uint16_t)at;
     sent_clear(t);
@@ -67,11 +67,11 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
 void sent_marks(const struct sent_leaf *t, uint32_t *marks)
 {
     if (t->single) {
-        memcpy(marks, t->marks, XCSR_PER_LEAF * sizeof *marks);
+        memcpy(marks, t->marks, SENT_PER_LEAF * sizeof *marks);
         return;
     }
     for (uint32_t i = 0; i < t->at; i++)
         marks[i] = t->first[0] + i * (uint32_t)t->step[0];
-    for (uint32_t i = t->at; i < XCSR_PER_LEAF; i++)
+    for (uint32_t i = t->at; i < SENT_PER_LEAF; i++)
         marks[i] = t->first[1] + (i - t->at) * (uint32_t)t->step[1];
 }

@@ -41,12 +41,14 @@ static xcsr_p2m *alloc_p2m(uint64_t nr_leaves)
     return NULL;
 }
 
-int xcsr_p2m_map(xcsr *h, uint32_t domid, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
+int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
                  xcsr_p2m **out)
 {
     XCSR_ENTER(h);
     *out = NULL;
-    const struct pt_geometry *geometry = pt_geometry(8);
+    const struct pt_geometry *geometry = pt_geometry(width);
+    if (!geometry)
+        return xcsr_fail(&h->error, XCSR_E_P2M, EOPNOTSUPP, "xcsr_p2m_map", "a p2m of a guest with words of %u bytes", width);
     if (!nr_pfns || nr_leaves != (nr_pfns + geometry->per_leaf - 1) / geometry->per_leaf)
         return xcsr_fail(&h->error, XCSR_E_P2M, EINVAL, "xcsr_p2m_map", "%llu leaves cannot hold %llu pfns",
                          (unsigned long long)nr_leaves, (unsigned long long)nr_pfns);
@@ -156,7 +158,7 @@ int xcsr_p2m_swap(xcsr_p2m *p, xcsr_p2m *other)
         other->fresh[i] |= i >= p->nr_leaves || p->fresh[i] || p->leaf_mfns[i] != other->leaf_mfns[i] ||
                            p->leaf_pfns[i] != other->leaf_pfns[i];
     if (p->nr_pfns < other->nr_pfns) /* a page that was used in part is used further on */
-        other->fresh[p->nr_pfns / XCSR_PER_LEAF] = 1;
+        other->fresh[p->nr_pfns / p->geometry->per_leaf] = 1;
     xcsr_p2m was = *p;
     *p = *other;
     *other = was;

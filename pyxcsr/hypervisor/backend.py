@@ -40,11 +40,11 @@ class Backend(DomainCalls, XenstoreCalls, PvCalls, HvmCalls):
 
         return Source(self, fd)
 
-    def new_restore(self, domid: int, limit: int, translated: bool = False) -> RestoreHandle:
+    def new_restore(self, domid: int, limit: int, width: int = 8) -> RestoreHandle:
         from pyxcsr.hypervisor.building import Restore
 
         out = self._ffi.new("xcsr_restore **")
-        self._call(self._lib.xcsr_restore_new, domid, limit, translated, out, domid=domid)
+        self._call(self._lib.xcsr_restore_new, domid, limit, width, out, domid=domid)
         return Restore(self, out[0], domid)
 
     def seed_grants(

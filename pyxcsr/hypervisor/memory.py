@@ -100,10 +100,10 @@ class MemoryCalls(Core):
         self._call(self._lib.xcsr_read_frames, domid, len(mfns), self._frames(mfns), into, domid=domid)
         return bytes(out)
 
-    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2m:
+    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2m:
         out = self._ffi.new("xcsr_p2m **")
         leaves = self._frames(leaf_mfns)
-        self._call(self._lib.xcsr_p2m_map, domid, nr_pfns, len(leaf_mfns), leaves, out, domid=domid)
+        self._call(self._lib.xcsr_p2m_map, domid, width, nr_pfns, len(leaf_mfns), leaves, out, domid=domid)
         return P2m(self, out[0], nr_pfns, len(leaf_mfns), domid)
 
     def _p2m(self, p2m: P2mHandle) -> Any:

@@ -61,7 +61,7 @@ class Target:
     def __init__(self, hv: StubBackend, stack: ExitStack, max_mem: str = "32M", limit: int = 1 << 21) -> None:
         self.hv, self.stack = hv, stack
         self.domid = hv.stub.create_empty(max_mem, kind="pvh")
-        self.memory = hv.new_restore(self.domid, limit, translated=True)
+        self.memory = hv.new_restore(self.domid, limit, width=0)
         stack.callback(self.memory.close)
 
     def feed(self, stream: bytes) -> Any:

@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (domid < 0 || fd < 0 || write(fd, data + 2, size - 2) < 0)
         abort();
     lseek(fd, 0, SEEK_SET);
-    if (xcsr_restore_new(h, (uint32_t)domid, 1024, 0, &r) || xcsr_source_open(fd, 100, &src, &why))
+    if (xcsr_restore_new(h, (uint32_t)domid, 1024, 8, &r) || xcsr_source_open(fd, 100, &src, &why))
         abort();
     uint64_t nr_pfns = data[0] | (uint64_t)(data[1] & 3) << 8;
     int rc = xcsr_restore_grow(r, nr_pfns);

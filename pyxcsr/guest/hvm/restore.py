@@ -43,7 +43,7 @@ class HvmRestoreOps:
         return self._memory
 
     def setup(self) -> None:
-        self._memory = self._hv.new_restore(self._domid, self._limit, translated=True)
+        self._memory = self._hv.new_restore(self._domid, self._limit, width=0)
 
     def static_data_complete(self) -> int:
         return self._common.set_policy()

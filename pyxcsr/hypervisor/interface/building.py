@@ -76,8 +76,9 @@ class RestoreHandle(Protocol):
 class Building(Protocol):
     """Restores, and what a restored domain needs besides its memory."""
 
-    def new_restore(self, domid: int, limit: int, translated: bool = False) -> RestoreHandle:
-        """What a restore needs. ``limit``: pfns that the domain may ever have. ``translated``: pfn == gfn (HVM)."""
+    def new_restore(self, domid: int, limit: int, width: int = 8) -> RestoreHandle:
+        """What a restore needs. ``limit``: pfns that the domain may ever have. ``width``: bytes in a word of a PV
+        guest's; 0 for HVM, where pfn == gfn."""
 
     def seed_grants(
         self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int, hvm: bool = False

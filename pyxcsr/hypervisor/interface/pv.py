@@ -50,8 +50,8 @@ class Pv(Protocol):
     def m2p(self, mfn: int) -> int:
         """The m2p entry of a frame, raw. Raises P2mError for a frame beyond the machine."""
 
-    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int]) -> P2mHandle:
-        """Maps a p2m's leaves, 512 entries each."""
+    def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2mHandle:
+        """Maps the leaves of the p2m of a guest whose words have ``width`` bytes."""
 
     def vcpu_online(self, domid: int, vcpu: int) -> bool:
         """Whether the vcpu exists and is up."""
