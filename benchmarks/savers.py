@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 
 import pyxcsr
 from benchmarks.measure import Seconds
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, Decision, PrecopyStats
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, Decision, P2mChanges, PrecopyStats
 
 SUSPENDED = 2
 
@@ -93,7 +93,9 @@ def one_pass(stats: PrecopyStats) -> Decision:
 class Ours(Saver):
     """pyxcsr.save."""
 
-    def __init__(self, hv: Any, domid: int, *, durable: bool = False, p2m_changes: str = DEFAULT_P2M_CHANGES) -> None:
+    def __init__(
+        self, hv: Any, domid: int, *, durable: bool = False, p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES
+    ) -> None:
         super().__init__(hv, domid)
         self._durable, self._p2m_changes = durable, p2m_changes
         self.report: Any = None  # of the last save

@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     )
     from pyxcsr.frames import PageType
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+    from pyxcsr.hypervisor.names import BackendName
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub.text import StubGuest
-    from pyxcsr.policy import Decision, P2mLimits, PrecopyStats, SimplePolicy
-    from pyxcsr.report import P2mReport, PassReport, Progress, RestoreReport, SaveReport
+    from pyxcsr.policy import Decision, P2mChanges, P2mLimits, Policy, PrecopyStats, SimplePolicy
+    from pyxcsr.report import P2mReport, PassReport, Phase, Progress, RestoreReport, SaveReport
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.rules.verify import verify
     from pyxcsr.suspend.base import Suspend
@@ -97,16 +98,20 @@ _WHERE = {
     "PageType": "frames",
     "DomainInfo": "hypervisor.interface",
     "Hypervisor": "hypervisor.interface",
+    "BackendName": "hypervisor.names",
     "open_hypervisor": "hypervisor.open",
     "StubGuest": "hypervisor.stub.text",
     "Decision": "policy",
+    "P2mChanges": "policy",
     "P2mLimits": "policy",
+    "Policy": "policy",
     "PrecopyStats": "policy",
     "SimplePolicy": "policy",
     "Recovery": "transfer.recovery",
     "recover": "transfer.recovery",
     "P2mReport": "report",
     "PassReport": "report",
+    "Phase": "report",
     "RestoreReport": "report",
     "Progress": "report",
     "SaveReport": "report",
@@ -119,6 +124,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "BackendName",
     "BackendUnavailable",
     "Cancelled",
     "ChecksumMismatch",
@@ -137,6 +143,7 @@ __all__ = [
     "NotSupported",
     "OutputError",
     "P2mChanged",
+    "P2mChanges",
     "P2mError",
     "P2mLimits",
     "P2mReport",
@@ -144,6 +151,8 @@ __all__ = [
     "PageTableError",
     "PageType",
     "PassReport",
+    "Phase",
+    "Policy",
     "PrecopyStats",
     "PrivilegeError",
     "Progress",

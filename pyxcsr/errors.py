@@ -1,30 +1,35 @@
 """Every exception of the package, with the facts that go with it.
 
 Facts are attributes (``error.pfn``, ``error.mfn``, ``error.offset`` ...), so that programs need not
-parse text. The text says what happened and, if the reader can do something about it, what.
+parse text. Each class declares those that it can have; one that is not known in this case is None. The text says
+what happened and, if the reader can do something about it, what.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 
 class XcsrError(Exception):
     """Base of all errors that pyxcsr raises on purpose.
 
-    ``facts`` holds what is known about the failure; each is readable as an attribute too.
+    ``facts`` holds what is known about the failure, by name; each is an attribute too.
     """
+
+    facts: dict[str, Any]
+    domid: Optional[int] = None
+    errno: Optional[int] = None
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
-        self.facts = facts
+        self.facts = {}
+        self.learn(**facts)
 
-    def __getattr__(self, name: str) -> Any:
-        facts = self.__dict__.get("facts")
-        if facts is not None and name in facts:
-            return facts[name]
-        raise AttributeError(f"{type(self).__name__!r} has no fact {name!r}")
+    def learn(self, **facts: Any) -> None:
+        """Adds facts that became known after the error was raised."""
+        self.facts.update(facts)
+        self.__dict__.update(facts)
 
     def __reduce__(self) -> Any:
         return (_rebuild, (type(self), self.args, self.facts))
@@ -33,7 +38,8 @@ class XcsrError(Exception):
 def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], facts: dict[str, Any]) -> XcsrError:
     error = kind.__new__(kind)
     Exception.__init__(error, *args)
-    error.facts = facts
+    error.facts = {}
+    error.learn(**facts)
     return error
 
 
@@ -42,19 +48,53 @@ class UsageError(XcsrError):
 
 
 class NotSupported(XcsrError):
-    """A kind of guest or stream that this release does not handle. Facts: domid, if any."""
+    """A kind of guest or stream that this release does not handle. Facts: domid, if any; and what it is about.
+
+    ``pod_entries``, ``pod_cache_pages``, ``tot_pages``: of a guest whose populate on demand cannot be waited for;
+    ``record``, ``length``: of a record in a stream.
+    """
+
+    pod_entries: Optional[int] = None
+    pod_cache_pages: Optional[int] = None
+    tot_pages: Optional[int] = None
+    record: Optional[str] = None
+    length: Optional[int] = None
 
 
 class BackendUnavailable(XcsrError):
     """The backend asked for was not built, or cannot run here. Facts: backend."""
 
+    backend: Optional[str] = None
+
 
 class Cancelled(XcsrError):
-    """The caller's cancel callback, a signal, or the policy's ABORT ended the operation. Facts: domid, if any."""
+    """The caller's cancel callback, a signal, or the policy's ABORT ended the operation. Facts: by, domid if any.
+
+    ``by``: "policy" if a policy answered ABORT, else "caller". ``signal``: its number, if a command was ended by one.
+    ``acknowledged``: of a save that was cancelled while the guest was being suspended, as in SuspendTimeout.
+    """
+
+    by: Literal["caller", "policy"]
+    signal: Optional[int] = None
+    acknowledged: Optional[bool] = None
+
+    def __init__(self, message: str, *, by: Literal["caller", "policy"] = "caller", **facts: Any) -> None:
+        super().__init__(message, by=by, **facts)
 
 
 class HypervisorError(XcsrError):
-    """A libxenctrl call failed. Facts: op (the call), errno, and what it was about (domid, mfn ...)."""
+    """A libxenctrl call failed. Facts: op (the call), errno, and what it was about.
+
+    That is domid, vcpu, mfn; path (of xenstore); offset and record, of the stream that was being written or read.
+    """
+
+    op: str
+    errno: int
+    vcpu: Optional[int] = None
+    mfn: Optional[int] = None
+    path: Optional[str] = None
+    offset: Optional[int] = None
+    record: Optional[str] = None
 
     def __init__(self, message: str, *, op: str, errno: int, **facts: Any) -> None:
         super().__init__(message, op=op, errno=errno, **facts)
@@ -62,11 +102,13 @@ class HypervisorError(XcsrError):
     @property
     def strerror(self) -> str:
         """The system's text for ``errno``."""
-        return os.strerror(self.facts["errno"])
+        return os.strerror(self.errno)
 
 
 class DomainNotFound(HypervisorError):
-    """There is no domain with that id (or name). Facts: domid."""
+    """There is no domain with that id (or name). Facts: domid, or name."""
+
+    name: Optional[str] = None
 
 
 class DomainDying(XcsrError):
@@ -88,6 +130,8 @@ class LogDirtyUnsupported(HypervisorError):
 class SuspendError(XcsrError):
     """The guest did not suspend. Facts: domid; and reason, the shutdown code, if it shut down for another reason."""
 
+    reason: Optional[int] = None
+
 
 class SuspendTimeout(SuspendError):
     """The guest did not suspend in time. Facts: domid, seconds, acknowledged.
@@ -96,21 +140,54 @@ class SuspendTimeout(SuspendError):
     withdrawn, so that the guest may still suspend.
     """
 
+    seconds: Optional[float] = None
+    acknowledged: Optional[bool] = None
+
 
 class DeviceModelError(XcsrError):
-    """The device model of an HVM guest (its QEMU) did not do what it was told. Facts: domid, op, path."""
+    """The device model of an HVM guest (its QEMU) did not do what it was told. Facts: domid, op, path, answer."""
+
+    op: Optional[str] = None
+    path: Optional[str] = None
+    answer: Optional[int] = None
 
 
 class GuestStateError(XcsrError):
-    """A value that the guest controls is one that no correct guest would have there. Facts: field, value."""
+    """A value that the guest controls is one that no correct guest would have there.
+
+    Facts: field, value; and where it is, if it has such a place: vcpu, pfn, mfn, level, index, type.
+    """
+
+    field: Optional[str] = None
+    value: Optional[int] = None
+    vcpu: Optional[int] = None
+    pfn: Optional[int] = None
+    mfn: Optional[int] = None
+    level: Optional[int] = None
+    index: Optional[int] = None
+    type: Optional[int] = None
 
 
 class P2mError(GuestStateError):
-    """The guest's p2m cannot be found or used. Facts: field, value; level, index, mfn, max_mfn, vaddr where known."""
+    """The guest's p2m cannot be found or used.
+
+    Facts: field, value; level, index, mfn, max_mfn, vaddr, limit where known.
+    """
+
+    max_mfn: Optional[int] = None
+    vaddr: Optional[int] = None
+    limit: Optional[int] = None
 
 
 class P2mChanged(P2mError):
-    """The guest changed the structure of its p2m while it was being saved. Facts: before, after: of p2m_generation."""
+    """The guest changed the structure of its p2m while it was being saved. Facts: before, after: of p2m_generation.
+
+    ``follows``: how many changes had been followed, if there were too many.
+    """
+
+    before: Optional[int] = None
+    after: Optional[int] = None
+    follows: Optional[int] = None
 
 
 class PageTableError(GuestStateError):
@@ -125,32 +202,65 @@ class PageError(GuestStateError):
 
 
 class OutputError(XcsrError):
-    """The stream could not be written. Facts: errno, offset."""
+    """The stream could not be written. Facts: errno, offset; command and status of a receiver that failed."""
+
+    errno: int = 0
+    offset: Optional[int] = None
+    command: Optional[str] = None
+    status: Optional[int] = None
 
     @property
     def strerror(self) -> str:
         """The system's text for ``errno``."""
-        return os.strerror(self.facts["errno"])
+        return os.strerror(self.errno)
 
 
 class InputError(XcsrError):
     """The stream could not be read. Facts: errno, offset."""
 
+    errno: int = 0
+    offset: Optional[int] = None
+
     @property
     def strerror(self) -> str:
         """The system's text for ``errno``."""
-        return os.strerror(self.facts["errno"])
+        return os.strerror(self.errno)
 
 
 class StreamError(XcsrError):
-    """The stream is not what the specification says. Facts: offset (bytes), record (name or None)."""
+    """The stream is not what the specification says. Facts: offset (bytes), record (name or None).
+
+    And, as far as they are known: what it is about (pfn, mfn, level, index, vcpu, type, field, param), the value found,
+    and sizes or positions that do not fit (length, at, start_pfn, end_pfn, nr_pfns, claimed).
+    """
+
+    offset: int
+    record: Optional[str]
+    pfn: Optional[int] = None
+    mfn: Optional[int] = None
+    level: Optional[int] = None
+    index: Optional[int] = None
+    vcpu: Optional[int] = None
+    type: Optional[int] = None
+    field: Optional[str] = None
+    value: Optional[int] = None
+    param: Optional[int] = None
+    length: Optional[int] = None
+    at: Optional[int] = None
+    start_pfn: Optional[int] = None
+    end_pfn: Optional[int] = None
+    nr_pfns: Optional[int] = None
+    claimed: Optional[int] = None
 
     def __init__(self, message: str, *, offset: int, record: Optional[str] = None, **facts: Any) -> None:
         super().__init__(message, offset=offset, record=record, **facts)
 
 
 class StreamTruncated(StreamError):
-    """The stream ends before it should. Facts: offset, record, wanted, got."""
+    """The stream ends before it should. Facts: offset, record; wanted, got (bytes) where known."""
+
+    wanted: Optional[int] = None
+    got: Optional[int] = None
 
 
 class NotAStream(StreamError):
@@ -160,13 +270,21 @@ class NotAStream(StreamError):
 class IncompleteStream(StreamError):
     """The stream has its END record, but lacks something that the guest refers to.
 
-    Facts: offset, record, missing (a count), pfn.
+    Facts: offset, record, missing (a count); pfn, the first; table: the pfn of the page table that refers to it.
     """
+
+    missing: Optional[int] = None
+    table: Optional[int] = None
 
 
 class ChecksumMismatch(XcsrError):
     """A stream does not have the checksum that its checksum file says. Facts: expected, found (hexadecimal)."""
 
+    expected: Optional[str] = None
+    found: Optional[str] = None
+
 
 class VerifyMismatch(StreamError):
     """Pages sent a second time differ from those restored. Facts: offset, record, differing (a count), pfn (first)."""
+
+    differing: Optional[int] = None

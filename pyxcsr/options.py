@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
+from pyxcsr.arguments import check_callback, check_flag
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
-from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits, Policy, SimplePolicy
+from pyxcsr.policy import (
+    DEFAULT_MAP_AHEAD,
+    DEFAULT_P2M_CHANGES,
+    P2M_CHANGES,
+    P2mChanges,
+    P2mLimits,
+    Policy,
+    SimplePolicy,
+)
 from pyxcsr.report import ProgressCallback, SaveReport
 from pyxcsr.suspend.base import SuspendCallable
 
@@ -21,6 +30,13 @@ Complete = Callable[[SaveReport], None]
 StaticDataDone = Callable[[int], None]
 
 
+_CALLBACKS = {
+    "progress": "a function of a pyxcsr.Progress",
+    "cancel": "a function that returns True to end the work, like threading.Event().is_set",
+    "complete": "a function of a pyxcsr.SaveReport",
+}
+
+
 class SaveOptions:
     """How one save is to be done. The options are the keywords of :func:`pyxcsr.save`, which explains them."""
 
@@ -32,7 +48,7 @@ class SaveOptions:
     cancel: Optional[Cancel] = None
     complete: Optional[Complete] = None
     durable: bool = False
-    p2m_changes: str = DEFAULT_P2M_CHANGES
+    p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES
     p2m_limits: P2mLimits = P2mLimits()
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
     device_model: Optional[DeviceModel] = None
@@ -48,6 +64,19 @@ class SaveOptions:
             raise UsageError(f"p2m_changes is {self.p2m_changes!r}, not one of {', '.join(P2M_CHANGES)}")
         if not (self.map_ahead is None or isinstance(self.map_ahead, bool)):
             raise UsageError(f"map_ahead is {self.map_ahead!r}, not True, False or None")
+        if not isinstance(self.p2m_limits, P2mLimits):
+            raise UsageError(f"p2m_limits is {self.p2m_limits!r}: give a pyxcsr.P2mLimits")
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        for name in ("live", "verify", "durable"):
+            check_flag(name, getattr(self, name))
+        check_callback("policy", self.policy, "a function of pyxcsr.PrecopyStats, or a pyxcsr.SimplePolicy")
+        for name, what in _CALLBACKS.items():
+            if getattr(self, name) is not None:
+                check_callback(name, getattr(self, name), what)
+        if self.device_model is not None:
+            check_callback("device_model.track", getattr(self.device_model, "track", None), "a pyxcsr device model")
 
     @property
     def follows_p2m(self) -> bool:
@@ -80,6 +109,10 @@ class RestoreOptions:
         cancel: Optional[Cancel],
         enter: Optional[Enter] = None,
     ) -> None:
+        for name in ("progress", "cancel"):
+            given: object = {"progress": progress, "cancel": cancel}[name]
+            if given is not None:
+                check_callback(name, given, _CALLBACKS[name])
         self.enter = enter
         self.rings, self.static_data_done = rings, static_data_done
         self.progress, self.cancel = progress, cancel

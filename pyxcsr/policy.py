@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Literal, Optional, get_args
+
+from pyxcsr.arguments import check_number
 
 
 class Decision(enum.Enum):
@@ -50,23 +52,26 @@ class PrecopyStats:
 
 
 Policy = Callable[[PrecopyStats], Decision]
+"""What says when to stop copying.
+
+A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
+Then the report says whether that was reached (:class:`pyxcsr.SaveReport`).
+"""
 
 
 @dataclass(frozen=True)
 class SimplePolicy:
     """Stops below ``target_dirty`` pages, after ``max_iterations`` live passes, or if the guest's p2m is restless.
 
-    The defaults are libxenguest's (simple_precopy_policy: 5 passes, 50 pages).
+    The defaults are libxenguest's (simple_precopy_policy: 5 passes, 50 pages). Raises UsageError for other numbers.
     """
 
     max_iterations: int = 5
     target_dirty: int = 50
 
     def __post_init__(self) -> None:
-        if self.max_iterations < 1:
-            raise ValueError("max_iterations must be at least 1")
-        if self.target_dirty < 0:
-            raise ValueError("target_dirty must not be negative")
+        check_number("max_iterations", self.max_iterations, 1)
+        check_number("target_dirty", self.target_dirty, 0)
 
     def __call__(self, stats: PrecopyStats) -> Decision:
         few = stats.dirty_count is not None and stats.dirty_count < self.target_dirty
@@ -74,10 +79,12 @@ class SimplePolicy:
         return Decision.STOP_AND_COPY if stop else Decision.CONTINUE
 
 
-P2M_CHANGES = ("follow", "abort")
+P2mChanges = Literal["follow", "abort"]
 """What a save does if the guest changes its p2m meanwhile: bring the stream into line with it, or end."""
 
-DEFAULT_P2M_CHANGES = "follow"
+P2M_CHANGES: tuple[P2mChanges, ...] = get_args(P2mChanges)
+
+DEFAULT_P2M_CHANGES: P2mChanges = "follow"
 
 
 DEFAULT_MAP_AHEAD: Optional[bool] = None
@@ -97,7 +104,7 @@ class P2mLimits:
 
     ``per_pass``, ``in_all``: how many changes are followed in one pass, and in the whole save. If there are more, the
     policy is asked with ``p2m_restless``. ``settle_seconds``: how long p2m_generation may stay odd, which it is during
-    a change, before the save ends.
+    a change, before the save ends. Raises UsageError for negative ones.
     """
 
     per_pass: int = 1000
@@ -105,5 +112,6 @@ class P2mLimits:
     settle_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.per_pass, self.in_all) < 0 or not self.settle_seconds >= 0:
-            raise ValueError("the limits of following a p2m must not be negative")
+        check_number("per_pass", self.per_pass, 0)
+        check_number("in_all", self.in_all, 0)
+        check_number("settle_seconds", self.settle_seconds, 0, (int, float))

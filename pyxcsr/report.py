@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any, Literal, Optional
+
+Phase = Literal["setup", "pass", "suspend", "final", "verify", "tail", "done"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Progress:
     named them.
     """
 
-    phase: str
+    phase: Phase
     iteration: int
     pages_done: int
     pages_total: int
@@ -113,7 +115,9 @@ class SaveReport:
     mode had been left on by somebody else; ``p2m_generation``: at which the p2m was taken; ``verify``: the pass that
     sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``physmap``: the same of an
     HVM guest's physmap; ``mapped_ahead``: batches whose pages a second thread mapped while the one before was
-    written; ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
+    written; ``target_dirty``: fewer dirty pages than these the policy wanted to be left for the pause, and
+    ``target_reached``: whether it ever had so few (both None if the policy has no such number, or the save was not
+    live); ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
     complete all the same).
     """
 
@@ -132,6 +136,8 @@ class SaveReport:
     p2m: P2mReport = field(default_factory=P2mReport)
     physmap: PhysmapReport = field(default_factory=PhysmapReport)
     mapped_ahead: int = 0
+    target_dirty: Optional[int] = None
+    target_reached: Optional[bool] = None
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -17,6 +17,7 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 # Each layer may import from those above it in this list. Within a layer nothing is imported but from the same room.
 LAYERS: list[set[str]] = [
     {"errors", "frames"},
+    {"arguments"},
     {"policy", "report", "suspend.base", "devicemodel"},
     {"options"},
     {"hypervisor.interface"},

@@ -116,8 +116,8 @@ def _failed(error: BaseException, args: argparse.Namespace) -> int:
     elif isinstance(error, MemoryError):
         error = XcsrError("this machine has no memory left for it", errno=errno.ENOMEM)
     failure.tell(error, as_json=getattr(args, "json", False), beside=getattr(args, "beside", False))
-    if isinstance(error, Cancelled) and error.facts.get("signal"):
-        return status.BY_SIGNAL + int(error.facts["signal"])
+    if isinstance(error, Cancelled) and error.signal:
+        return status.BY_SIGNAL + error.signal
     return status.UNUSABLE if isinstance(error, UsageError) else status.FAILED
 
 

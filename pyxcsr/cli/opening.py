@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.names import BackendName
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 TRY_THE_STUB = "without Xen, try the built-in stub hypervisor: {command} --backend stub, or `pyxcsr demo`"
 
 
-def opened(backend: str, command: str) -> Backend:
+def opened(backend: BackendName, command: str) -> Backend:
     """The hypervisor, open. An error says how to go on without Xen, if Xen is what is missing."""
     try:
         return open_hypervisor(backend)

@@ -23,7 +23,8 @@ from pyxcsr.container.reader import Kind
 from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.open import BACKENDS, StubBackend
+from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
 from pyxcsr.stream.source import Source, open_input

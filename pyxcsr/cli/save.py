@@ -16,12 +16,11 @@ from pyxcsr.cli.receiver import started
 from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
-from pyxcsr.cli.target import Target
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
 from pyxcsr.errors import DomainNotFound, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.open import BACKENDS
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
+from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, Policy, SimplePolicy
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.transfer.saver import save
@@ -109,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
-    target = Target(args.max_iterations, args.target_dirty)
+    policy = SimplePolicy(args.max_iterations, args.target_dirty)
     _check(args)
     args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
@@ -125,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as fd:
                     with wrapped(hv, domid, fd, config, qemu, cancel):
-                        report = _save(hv, domid, fd, args, target, parts, cancel)
+                        report = _save(hv, domid, fd, args, policy, parts, cancel)
                         if devices_are_lost:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
@@ -135,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
                     suspend.resume()
         if args.then == "destroy":  # it waited, suspended, until the stream was known to be safe
             _destroy(hv, domid)
-        _print(report, args, target)
+        _print(report, args)
     return status.DONE
 
 
@@ -171,7 +170,7 @@ def _save(
     domid: int,
     fd: int,
     args: argparse.Namespace,
-    policy: Target,
+    policy: Policy,
     parts: GuestParts,
     cancel: CancelBySignal,
 ) -> SaveReport:
@@ -239,10 +238,10 @@ def _destroy(hv: Backend, domid: int) -> None:
         raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
 
 
-def _print(report: SaveReport, args: argparse.Namespace, target: Target) -> None:
+def _print(report: SaveReport, args: argparse.Namespace) -> None:
     if args.json:
         where = {"file": args.file, "receiver": args.receiver, "format": args.format}
-        document = {"ok": True, **report.to_dict(), **target.facts(report), **where}
+        document = {"ok": True, **report.to_dict(), **where}
         say.report(json.dumps(document, indent=2), beside=args.beside)
     elif not args.quiet:
-        say.report(summary(report, target.notes(report)), beside=args.beside)
+        say.report(summary(report), beside=args.beside)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.report import PassReport, SaveReport
 
@@ -17,8 +15,8 @@ COLUMNS_EXPLAINED = (
 )
 
 
-def summary(report: SaveReport, notes: Iterable[str] = ()) -> str:
-    """The report as a table; ``notes``: what else is to be said."""
+def summary(report: SaveReport) -> str:
+    """The report as a table, and what else is to be said."""
     lines = [
         f"{'pass':>4} {'guest':>8} {'dirty':>9} {'pages':>9} {'MiB':>9} {'deferred':>9} {'holes':>8} {'ms':>9}"
     ]
@@ -37,7 +35,7 @@ def summary(report: SaveReport, notes: Iterable[str] = ()) -> str:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.logdirty_retried:
         lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
-    lines += [f"note: {x}" for x in notes]
+    lines += _target(report)
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])
 
 
@@ -50,6 +48,17 @@ def _p2m(report: SaveReport) -> list[str]:
         f"{p2m.moved} moved; {p2m.resent} sent again for it; "
         f"{1000 * (p2m.seconds_following + p2m.seconds_sweeping):.1f} ms"
         + ("; suspended because it never held still" if p2m.restless else "")
+    ]
+
+
+def _target(report: SaveReport) -> list[str]:
+    if report.target_reached is not False:
+        return []
+    live = sum(not x.suspended for x in report.passes)
+    return [
+        f"note: the target of fewer than {report.target_dirty} dirty pages was not reached in {live} passes: "
+        f"{report.passes[-1].dirty} pages were left to be sent while the guest was paused (--max-iterations, "
+        "--target-dirty)"
     ]
 
 

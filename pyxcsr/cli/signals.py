@@ -37,7 +37,7 @@ class CancelBySignal:
             yield self
         except Cancelled as error:
             if self.number:
-                error.facts["signal"] = self.number
+                error.learn(signal=self.number)
             raise
         finally:
             for number, handler in before.items():

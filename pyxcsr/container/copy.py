@@ -19,7 +19,7 @@ from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.source import SKIP_STEP, Input, Source
 
-Put = Callable[[Union[bytes, memoryview]], None]
+Put = Callable[[Union[bytes, memoryview]], object]
 """Takes all bytes it is given, or raises."""
 
 _HEADERS = fmt.IMAGE_HEADER.size + fmt.DOMAIN_HEADER.size

@@ -171,8 +171,13 @@ def summary(report: SaveReport) -> str:
     passes = len(report.passes)
     changed = report.p2m.follows or report.p2m.resent
     p2m = f"; p2m: {report.p2m.follows} changes followed, {report.p2m.resent} pfns sent again" if changed else ""
+    missed = ""
+    if report.target_reached is False:
+        left = report.passes[-1].dirty
+        missed = f"; the target of fewer than {report.target_dirty} dirty pages was missed: {left} were left"
     return (
         f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
         + p2m
+        + missed
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, TypeVar
 
 from pyxcsr.errors import UsageError
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
+from pyxcsr.hypervisor.names import BACKENDS, BackendName
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mChanges
+
+Word = TypeVar("Word", bound=str)
 
 
 class Settings(NamedTuple):
@@ -15,18 +18,16 @@ class Settings(NamedTuple):
     ``stub_guest`` is only ever set where ``backend`` is "stub".
     """
 
-    backend: str
+    backend: BackendName
     max_iterations: Optional[int]
     target_dirty: Optional[int]
     stub_guest: Optional[str]
-    p2m_changes: str = DEFAULT_P2M_CHANGES
+    p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Reads PYXCSR_* variables. Raises UsageError that names the variable; an empty one counts as unset."""
-    backend = environ.get("PYXCSR_BACKEND") or "xen"
-    if backend not in ("xen", "stub"):
-        raise UsageError(f"PYXCSR_BACKEND is {backend!r}, not xen or stub")
+    backend = _choice(environ, "PYXCSR_BACKEND", BACKENDS) or "xen"
     stub_guest = environ.get("PYXCSR_STUB_GUEST") or None
     if stub_guest and backend != "stub":
         raise UsageError("PYXCSR_STUB_GUEST needs PYXCSR_BACKEND=stub; unset it to save a real guest")
@@ -41,11 +42,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     )
 
 
-def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> Optional[str]:
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[Word, ...]) -> Optional[Word]:
     word = environ.get(name, "")
-    if word and word not in choices:
-        raise UsageError(f"{name} is {word!r}, not {' or '.join(choices)}")
-    return word or None
+    if not word:
+        return None
+    for choice in choices:
+        if word == choice:
+            return choice
+    raise UsageError(f"{name} is {word!r}, not {' or '.join(choices)}")
 
 
 def _count(environ: Mapping[str, str], name: str, *, least: int) -> Optional[int]:

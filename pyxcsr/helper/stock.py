@@ -27,6 +27,8 @@ _VERSIONED = "usr/lib"  # Debian: /usr/lib/xen-4.17/bin, one for each release in
 class StockHelperError(XcsrError):
     """Xen's own helper cannot be found or started. Facts: errno."""
 
+    errno: int
+
 
 def running_release(root: str = "/") -> Optional[str]:
     """The running hypervisor's release, "4.17", or None where sysfs does not tell."""

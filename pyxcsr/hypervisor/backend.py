@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, TypeVar
 
 from pyxcsr.hypervisor.domains import DomainCalls, XenstoreCalls
 from pyxcsr.hypervisor.interface import P2mHandle, RestoreHandle, SaveHandle, SinkHandle, SourceHandle
 from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 
+Mine = TypeVar("Mine", bound="Backend")
+
 
 class Backend(DomainCalls, XenstoreCalls, PvCalls, HvmCalls):
     """An open hypervisor. See :class:`pyxcsr.hypervisor.interface.Hypervisor` for the contract."""
 
-    def __enter__(self) -> Backend:
+    def __enter__(self: Mine) -> Mine:
         return self
 
     def __exit__(self, *exc: object) -> None:

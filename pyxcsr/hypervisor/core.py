@@ -43,6 +43,9 @@ class Core:
         self._handle = out[0]
         self._children: dict[int, Child] = {}  # what must be released before the handle, in order of making
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.backend!r}, {'closed' if self._handle is None else 'open'}>"
+
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
             warnings.warn("a hypervisor was left open", ResourceWarning, source=self, stacklevel=2)

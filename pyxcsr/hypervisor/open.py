@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pyxcsr.errors import BackendUnavailable, UsageError
 from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.hypervisor.names import BACKENDS, BackendName
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.stub.machine import Stub
-
-BACKENDS = ("xen", "stub")
 
 HOW_TO_GET_XEN = (
     "to save guests of a Xen host, install Xen's development files there (libxen-dev on Debian and Ubuntu, "
@@ -31,13 +30,22 @@ def is_source_tree(package: Path) -> bool:
 
 
 class StubBackend(Backend):
-    """The stub hypervisor: the same calls, and ``stub``, by which its machine and guests are controlled."""
+    """The stub hypervisor: the same calls, and ``stub``, by which its machine and guests are controlled.
+
+    The guests that were made through its ``stub`` end when it is closed.
+    """
 
     def __init__(self, module: Any) -> None:
         from pyxcsr.hypervisor.stub.machine import Stub
 
-        super().__init__(module, "stub")
         self.stub: Stub = Stub(module.ffi, module.lib)
+        super().__init__(module, "stub")
+
+    def _close_handle(self) -> None:
+        try:
+            super()._close_handle()
+        finally:
+            self.stub.end_guests()
 
 
 def _module(name: str) -> Any:
@@ -66,7 +74,11 @@ def _module(name: str) -> Any:
         ) from error
 
 
-def open_hypervisor(backend: str = "xen") -> Union[Backend, StubBackend]:
+@overload
+def open_hypervisor(backend: Literal["stub"]) -> StubBackend: ...
+@overload
+def open_hypervisor(backend: BackendName = ...) -> Backend: ...
+def open_hypervisor(backend: str = "xen") -> Backend:
     """Opens ``"xen"`` (the real one, through libxenctrl; needs root in dom0) or ``"stub"``.
 
     Raises BackendUnavailable if that backend was not built or cannot be loaded, PrivilegeError if it cannot be

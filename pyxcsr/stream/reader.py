@@ -54,12 +54,17 @@ class StreamReader:
     """
 
     def __init__(self, source: Union[Input, Source]) -> None:
+        """Raises UsageError for what cannot be read from, like a path."""
         self._source = source if isinstance(source, Source) else Source(source)
         self.start = self._source.offset
         self._image: ImageHeader | None = None
         self._domain: DomainHeader | None = None
         self._ended = False
         self._failure: StreamError | None = None
+
+    def __repr__(self) -> str:
+        where = "after END" if self._ended else "failed" if self._failure is not None else "reading"
+        return f"<{type(self).__name__}: {where}, at byte {self.offset}>"
 
     @property
     def offset(self) -> int:

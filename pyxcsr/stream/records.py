@@ -11,7 +11,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Union
 
 from pyxcsr.errors import NotSupported, StreamError
@@ -104,11 +104,24 @@ def domain_header(type: int, xen_major: int, xen_minor: int) -> bytes:
     return DomainHeader(type, xen_major, xen_minor).encode()
 
 
+def _shown(value: object) -> str:
+    """A field for a person: of what is long, how long it is."""
+    if isinstance(value, array) and len(value) > 8:
+        return f"<{len(value)} words>"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return repr(bytes(value)) if len(value) <= 16 else f"<{len(value)} bytes>"
+    return repr(value)
+
+
 class Record:
     """Base of the records. ``offset`` is where the record's header stands in its stream (reader only)."""
 
     TYPE: ClassVar[RecordType]
     offset: int | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{x.name}={_shown(getattr(self, x.name))}" for x in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({shown})"
 
     @property
     def code(self) -> int:
@@ -154,35 +167,35 @@ class _Empty(Record):
         return cls()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class End(_Empty):
     """The stream is complete."""
 
     TYPE = RecordType.END
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verify(_Empty):
     """From here on pages are to be compared, not restored (debugging aid)."""
 
     TYPE = RecordType.VERIFY
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint(_Empty):
     """End of one checkpoint of a Remus or COLO stream."""
 
     TYPE = RecordType.CHECKPOINT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StaticDataEnd(_Empty):
     """All that is known before the guest runs has been sent (version 3)."""
 
     TYPE = RecordType.STATIC_DATA_END
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PvInfo(Record):
     """Guest width in bytes (4, 8) and levels of its page tables (3, 4)."""
 
@@ -202,7 +215,7 @@ class PvInfo(Record):
         return cls(width, levels, reserved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class P2mFrames(Record):
     """The pfns of the frames that hold the guest's p2m.
 
@@ -232,7 +245,7 @@ class P2mFrames(Record):
         return self.end_pfn // per_frame + 1 - self.start_pfn // per_frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PageData(Record):
     """Pages of the guest: ``entries`` (type and pfn), and the contents of those that have any, in order.
 
@@ -307,7 +320,7 @@ _TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
 _BITS_WITH_DATA = frozenset(int(kind) for kind in PageType if kind.has_data)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Vcpu(Record):
     """A blob of one vcpu's state."""
 
@@ -324,21 +337,21 @@ class _Vcpu(Record):
         return cls(vcpu_id, body[fmt.VCPU_HEADER.size :], reserved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VcpuBasic(_Vcpu):
     """vcpu_guest_context: registers. Frame numbers in it are pfns (cr3, GDT frames, start_info)."""
 
     TYPE = RecordType.X86_PV_VCPU_BASIC
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VcpuExtended(_Vcpu):
     """xen_domctl_ext_vcpucontext: entry points and machine-check bits."""
 
     TYPE = RecordType.X86_PV_VCPU_EXTENDED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VcpuXsave(_Vcpu):
     """xcr0, xcr0_accum and the XSAVE area."""
 
@@ -353,7 +366,7 @@ class VcpuMsr(NamedTuple):
     value: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VcpuMsrs(_Vcpu):
     """xen_domctl_vcpu_msr_t[]."""
 
@@ -370,7 +383,7 @@ def _table(layout: struct.Struct, blob: Buffer) -> Iterable[tuple[int, ...]]:
     return layout.iter_unpack(blob[:whole])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Blob(Record):
     """A body that the stream does not look into."""
 
@@ -384,7 +397,7 @@ class _Blob(Record):
         return cls(body)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SharedInfo(_Blob):
     """The shared_info page, as the guest had it."""
 
@@ -397,7 +410,7 @@ class SharedInfo(_Blob):
         return cls(body)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TscInfo(Record):
     """How the guest's TSC runs: mode, frequency in kHz, elapsed nanoseconds, incarnation."""
 
@@ -418,14 +431,14 @@ class TscInfo(Record):
         return cls(*fmt.TSC_INFO.unpack(body))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HvmContext(_Blob):
     """Xen's own HVM save records, opaque."""
 
     TYPE = RecordType.HVM_CONTEXT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HvmParams(Record):
     """(index, value) of each HVM parameter that is not zero."""
 
@@ -466,7 +479,7 @@ class MsrEntry(NamedTuple):
     value: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CpuidPolicy(_Blob):
     """xen_cpuid_leaf_t[]: what CPUID tells the guest."""
 
@@ -478,7 +491,7 @@ class CpuidPolicy(_Blob):
         return [CpuidLeaf(*leaf) for leaf in _table(fmt.CPUID_LEAF, self.blob)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MsrPolicy(_Blob):
     """xen_msr_entry_t[]: the MSRs that belong to the CPU policy."""
 
@@ -490,21 +503,21 @@ class MsrPolicy(_Blob):
         return [MsrEntry(*entry) for entry in _table(fmt.MSR_POLICY_ENTRY, self.blob)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Toolstack(_Blob):
     """Deprecated, was never in a release; a receiver refuses it."""
 
     TYPE = RecordType.TOOLSTACK
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckpointDirtyPfnList(_Blob):
     """COLO's back channel, from the receiver to the saver: 64-bit pfns."""
 
     TYPE = RecordType.CHECKPOINT_DIRTY_PFN_LIST
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unknown(Record):
     """A record type that this release does not know; bit 31 of ``code`` says whether it may be skipped."""
 

@@ -27,6 +27,8 @@ class Source:
     """
 
     def __init__(self, file: Input) -> None:
+        """Raises UsageError for what cannot be read from, like a path."""
+        _check(file)
         self.offset = 0
         self._ahead = b""
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
@@ -116,6 +118,18 @@ class Source:
                 filled += got
         del buffer[filled:]
         return buffer
+
+
+def _check(file: object) -> None:
+    if isinstance(file, (str, bytes, os.PathLike)):
+        raise UsageError(f'a stream is read from an open file, not a path: give open(PATH, "rb") instead of {file!r}')
+    if isinstance(file, bool) or not (isinstance(file, int) or callable(getattr(file, "readinto", None))):
+        raise UsageError(
+            f"a stream is read from a descriptor or a binary file object, and {file!r} is neither: give "
+            'open(PATH, "rb"), or io.BytesIO(DATA) for bytes in memory'
+        )
+    if isinstance(file, int) and file < 0:
+        raise UsageError(f"{file} is no file descriptor")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Callable, NoReturn, Optional, Protocol
 
+from pyxcsr.arguments import check_domain, check_seconds
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.base import Suspend
@@ -65,7 +66,7 @@ class XenstoreSuspend(Suspend):
     one xenstore transaction, so that a guest that wakes up late cannot suspend with nobody there to resume it.
 
     After a call ``seconds_to_acknowledge`` and ``seconds_to_suspend`` say how long the guest took for each. They are
-    None if it did not get that far.
+    None if it did not get that far. Raises UsageError for a ``timeout`` or ``poll`` that is not above 0.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class XenstoreSuspend(Suspend):
         poll: float = 0.001,
         cancel: Optional[Callable[[], bool]] = None,
     ) -> None:
-        if timeout <= 0 or poll <= 0:
-            raise ValueError("timeout and poll must be greater than 0")
+        check_domain(hv, domid)
+        check_seconds("timeout", timeout)
+        check_seconds("poll", poll)
         self._hv = hv
         self._domid = domid
         self._timeout = timeout
@@ -88,6 +90,9 @@ class XenstoreSuspend(Suspend):
         self._ours = False  # our request was made and not withdrawn: if the domain suspends, then because of it
         self.seconds_to_acknowledge: Optional[float] = None
         self.seconds_to_suspend: Optional[float] = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of domain {self._domid}, timeout {self._timeout:g} s>"
 
     def __call__(self) -> None:
         """Suspends the domain. One that was suspended before stays so, and ``resume`` does not resume it.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import Any, Protocol, Union
+import io
+import os
+from typing import Any, NoReturn, Protocol, Union
 
-from pyxcsr.errors import NotSupported, OutputError
+from pyxcsr.errors import InputError, OutputError, UsageError
 
 
 class HasFileno(Protocol):
@@ -22,28 +24,64 @@ Stream = Union[int, HasFileno]
 def output_descriptor(out: Stream) -> int:
     """The descriptor to write to. What Python still has buffered for it is written first.
 
-    Raises OutputError if that fails, NotSupported for an object without a descriptor.
+    Raises OutputError if that fails, UsageError for what has no descriptor.
     """
-    if isinstance(out, int):
-        return out
     flush: Any = getattr(out, "flush", None)
     try:
         if flush is not None:
             flush()
     except OSError as error:
         raise OutputError(f"cannot write the stream: {error}", errno=error.errno or 0, offset=0) from error
-    except ValueError as error:  # a closed file
+    except ValueError as error:
         raise OutputError(f"cannot write the stream: {error}", errno=errno.EBADF, offset=0) from error
-    return _descriptor(out, "written to")
+    return _descriptor(
+        out,
+        "written to",
+        'open(PATH, "wb")',
+        "to have the stream in memory, save into a tempfile.TemporaryFile() and read that",
+        lambda text: OutputError(f"cannot write the stream: {text}", errno=errno.EBADF, offset=0),
+    )
 
 
 def input_descriptor(in_: Stream) -> int:
-    """The descriptor to read from. Raises NotSupported for an object without one."""
-    return in_ if isinstance(in_, int) else _descriptor(in_, "read from")
+    """The descriptor to read from, which stands where Python's own reading of it has come to, if it can be set.
+
+    (Of a pipe, what Python has read ahead is lost to others: give the pipe before reading from it in Python.)
+    Raises InputError for a closed file, UsageError for what has no descriptor.
+    """
+    fd = _descriptor(
+        in_,
+        "read from",
+        'open(PATH, "rb")',
+        "write bytes from memory into a tempfile.TemporaryFile(), and seek(0) in that",
+        lambda text: InputError(f"cannot read the stream: {text}", errno=errno.EBADF, offset=0),
+    )
+    if isinstance(in_, (io.BufferedReader, io.BufferedRandom)) and in_.seekable():
+        os.lseek(fd, in_.tell(), os.SEEK_SET)
+    return fd
 
 
-def _descriptor(stream: HasFileno, what: str) -> int:
+def _descriptor(stream: Any, what: str, to_open: str, in_memory: str, closed: Any) -> int:
+    if isinstance(stream, (str, bytes, os.PathLike)):
+        raise UsageError(f"a stream is {what} an open file, not a path: give {to_open} instead of {stream!r}")
+    if isinstance(stream, int):
+        return _checked(stream, what)
     try:
-        return int(stream.fileno())
-    except (AttributeError, TypeError, OSError) as error:
-        raise NotSupported(f"a stream is {what} a file descriptor; {type(stream).__name__} has none") from error
+        return _checked(stream.fileno(), what)
+    except (AttributeError, TypeError, OSError) as error:  # UnsupportedOperation of a BytesIO is an OSError
+        _refuse(stream, what, in_memory, error)
+    except ValueError as error:
+        raise closed(str(error)) from error
+
+
+def _checked(fd: object, what: str) -> int:
+    if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+        raise UsageError(f"a stream is {what} a file descriptor, and {fd!r} is none")
+    return fd
+
+
+def _refuse(stream: object, what: str, in_memory: str, error: Exception) -> NoReturn:
+    raise UsageError(
+        f"a stream is {what} a file descriptor, or an object with fileno(), and {type(stream).__name__} has none; "
+        f"{in_memory}"
+    ) from error

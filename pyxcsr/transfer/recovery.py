@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from pyxcsr.arguments import check_domain
 from pyxcsr.errors import DomainDying
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
@@ -56,8 +57,9 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
     paused it. If another saver is at work on the domain, its save fails, cleanly.
 
-    Raises DomainNotFound, DomainDying, HypervisorError.
+    Raises DomainNotFound, DomainDying, HypervisorError, UsageError.
     """
+    check_domain(hv, domid)
     info = hv.domain_info(domid)
     if info.dying:
         raise DomainDying(f"domain {domid} is being destroyed", domid=domid)

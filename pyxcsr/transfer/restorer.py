@@ -10,12 +10,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Optional
 
+from pyxcsr.arguments import check_domain
 from pyxcsr.errors import Cancelled, DomainDying, NotSupported, StreamError, UsageError, VerifyMismatch
 from pyxcsr.guest.ops import RestoreContext, RestoreOps
 from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
 from pyxcsr.options import Cancel, RestoreOptions, Rings, StaticDataDone
-from pyxcsr.report import Progress, ProgressCallback, RestoreReport
+from pyxcsr.report import Phase, Progress, ProgressCallback, RestoreReport
 from pyxcsr.stream.format import IMAGE_HEADER, RECORD_OPTIONAL, DomainType, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.source import Source
@@ -69,6 +70,7 @@ class Restorer:
     """One restore."""
 
     def __init__(self, hv: Hypervisor, domid: int, options: RestoreOptions) -> None:
+        check_domain(hv, domid)
         self._hv, self._domid, self._options = hv, domid, options
         self._telling = Telling(options.progress)
         self._static_done = self._comparing = False
@@ -226,7 +228,7 @@ class Restorer:
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the restore of domain {self._domid} was cancelled", domid=self._domid)
 
-    def _tell(self, phase: str, often: bool = False) -> None:
+    def _tell(self, phase: Phase, often: bool = False) -> None:
         def progress(seconds: float) -> Progress:
             at = self._report.bytes or self._source.offset
             return Progress(phase, 0, self._report.pages, 0, at, 0, seconds)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Optional
 
+from pyxcsr.arguments import check_domain
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import (
     Cancelled,
@@ -30,18 +31,20 @@ from pyxcsr.policy import (
     DEFAULT_MAP_AHEAD,
     DEFAULT_P2M_CHANGES,
     Decision,
+    P2mChanges,
     P2mLimits,
     Policy,
     PrecopyStats,
     map_ahead_here,
 )
-from pyxcsr.report import PassReport, Progress, ProgressCallback, SaveReport
+from pyxcsr.report import PassReport, Phase, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend.base import Suspend, SuspendCallable, as_suspend
 from pyxcsr.suspend.default import default_suspend
 from pyxcsr.transfer.descriptor import Stream, output_descriptor
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import note, release_by
+from pyxcsr.transfer.target import Target
 from pyxcsr.transfer.telling import Telling
 
 END = frame(End())
@@ -60,7 +63,7 @@ def save(
     cancel: Optional[Cancel] = None,
     complete: Optional[Complete] = None,
     durable: bool = False,
-    p2m_changes: str = DEFAULT_P2M_CHANGES,
+    p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES,
     p2m_limits: Optional[P2mLimits] = None,
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD,
     device_model: Optional[DeviceModel] = None,
@@ -118,7 +121,9 @@ class Saver:
     """One save."""
 
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
+        check_domain(hv, domid)
         self._hv, self._domid, self._options = hv, domid, options
+        self._target = Target(options.policy)
         self._telling = Telling(options.progress)
         self._report = SaveReport(domid, options.live)
         self._following: Optional[Following] = None
@@ -318,6 +323,7 @@ class Saver:
             last_seconds=passes[-1].seconds,
             p2m_restless=restless,
         )
+        self._target.asked(dirty)
         decision = self._options.policy(stats)
         if not isinstance(decision, Decision):
             raise UsageError(
@@ -339,6 +345,8 @@ class Saver:
             self._save.mark_all()
             dirty = self._ops.nr_pfns
         self._report.passes.append(self._pass("final", dirty, suspended=True))
+        if self._options.live:
+            self._target.tell(self._report)
         self._write(self._ops.end_of_pages())
 
     def _verify_pass(self) -> None:
@@ -348,7 +356,7 @@ class Saver:
         self._report.verify = self._pass("verify", self._ops.nr_pfns, suspended=True)
         self._write(self._ops.end_of_pages())
 
-    def _pass(self, phase: str, dirty: int, *, suspended: bool) -> PassReport:
+    def _pass(self, phase: Phase, dirty: int, *, suspended: bool) -> PassReport:
         done = PassReport(len(self._report.passes), suspended, dirty)
         began, offset, looked_at = time.monotonic(), self._sink.offset, 0
         if self._following:
@@ -399,10 +407,10 @@ class Saver:
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
 
-    def _tell(self, phase: str, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
+    def _tell(self, phase: Phase, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
         self._telling.tell(lambda seconds: self._progress(phase, done, looked_at, seconds), often)
 
-    def _progress(self, phase: str, done: Optional[PassReport], looked_at: int, seconds: float) -> Progress:
+    def _progress(self, phase: Phase, done: Optional[PassReport], looked_at: int, seconds: float) -> Progress:
         dirty = done.dirty if done else 0
         iteration = done.iteration if done else len(self._report.passes)
         p2m = self._report.p2m

@@ -165,11 +165,11 @@ def test_then(then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     seen: list[tuple[bool, bool, bool]] = []
     show = command._print
 
-    def look(report: pyxcsr.SaveReport, args: Any, target: Any) -> None:
+    def look(report: pyxcsr.SaveReport, args: Any) -> None:
         with pyxcsr.open_hypervisor("stub") as hv:
             left = [x for x in hv.domains() if x.domid == report.domid and not x.dying]
             seen.append((bool(left), any(x.paused for x in left), any(x.suspended for x in left)))
-        show(report, args, target)
+        show(report, args)
 
     monkeypatch.setattr(command, "_print", look)
     words = ["save", "--backend", "stub", GUEST, os.fspath(tmp_path / "s"), "--then", then, "--quiet"]

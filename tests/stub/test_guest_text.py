@@ -94,7 +94,6 @@ def test_slow_suspend_is_a_number_of_polls() -> None:
         ("pv64:seed=-1", "must not be negative"),
         ("pv64:offline_vcpus=1+99", "0 to 63"),
         ("pv64:kind=hvm", "no 'kind'"),
-        ("pv64:writer=thread,rate=0", "at least 1"),
         ("pvh:balloon_every=0", "at least 1"),
         ("hvm:acpi_s_state=4", "0, or 3"),
         ("pvh:mem=16M,pod=9M", "at most half"),

@@ -13,6 +13,7 @@ from pyxcsr.errors import (
     HypervisorError,
     SuspendError,
     SuspendTimeout,
+    UsageError,
 )
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend import xenstore as module
@@ -338,7 +339,7 @@ def test_a_failed_withdrawal_does_not_hide_the_first_error(guest: Guest) -> None
 
 @pytest.mark.parametrize("arguments", [{"timeout": 0}, {"timeout": -1.0}, {"poll": 0}])
 def test_nonsense(guest: Guest, arguments: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="greater than 0"):
+    with pytest.raises(UsageError, match="greater than 0"):
         XenstoreSuspend(guest, 5, **arguments)
 
 

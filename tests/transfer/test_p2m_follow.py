@@ -429,8 +429,9 @@ def test_only_two_ways(hv: StubBackend) -> None:
     domid, _ = make(hv)
     with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.UsageError, match="p2m_changes"):
         pyxcsr.save(hv, domid, out, p2m_changes="ignore")
-    with pytest.raises(ValueError, match="negative"):
-        pyxcsr.P2mLimits(per_pass=-1)
+    for wrong in ({"per_pass": -1}, {"in_all": 1.5}, {"settle_seconds": float("nan")}, {"settle_seconds": "1"}):
+        with pytest.raises(pyxcsr.UsageError, match=next(iter(wrong))):
+            pyxcsr.P2mLimits(**wrong)  # type: ignore[arg-type]
 
 
 def test_progress_tells(hv: StubBackend, tmp_path: Path) -> None:

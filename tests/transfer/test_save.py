@@ -238,15 +238,6 @@ def test_log_dirty_left_on_by_another(hv: StubBackend, tmp_path: Path) -> None:
     other.close()
 
 
-def test_out_must_have_a_descriptor(hv: StubBackend) -> None:
-    import io
-
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
-    with pytest.raises(pyxcsr.NotSupported, match="descriptor"):
-        save(hv, domid, io.BytesIO())
-    assert hv.stub.guest(domid).running
-
-
 @pytest.mark.parametrize("room", [1, 64, 4096, 5300, 9999])
 def test_state_that_does_not_fit_at_first(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int

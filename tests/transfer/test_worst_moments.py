@@ -285,13 +285,14 @@ def test_closing_goes_on_when_one_thing_cannot_be_released() -> None:
     hv = pyxcsr.open_hypervisor("stub")
     assert isinstance(hv, StubBackend)
     hv.stub.reset()
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
-    hv.new_save(domid, 1024, None).logdirty_enable()
-    stubborn = Stubborn()
-    hv._adopt(stubborn)
-    with pytest.raises(Boom):
-        hv.close()
-    assert not hv.stub.guest(domid).state().logdirty
+    with pyxcsr.open_hypervisor("stub") as other:  # whose guest outlives hv
+        domid = other.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+        hv.new_save(domid, 1024, None).logdirty_enable()
+        stubborn = Stubborn()
+        hv._adopt(stubborn)
+        with pytest.raises(Boom):
+            hv.close()
+        assert not other.stub.guest(domid).state().logdirty
     assert hv.stub.leaks(handles=True) == {}
     with pytest.raises(pyxcsr.UsageError, match="closed"):
         hv.domains()

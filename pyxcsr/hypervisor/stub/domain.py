@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, Union
 
-from pyxcsr.errors import UsageError
+from pyxcsr.errors import UsageError, XcsrError
 from pyxcsr.frames import PAGE_SIZE, Mfn, PageType, Pfn
 from pyxcsr.hypervisor.stub.panel import NO_PFN, Panel
 from pyxcsr.hypervisor.stub.text import SUSPENDS
@@ -52,6 +52,14 @@ class StubState:
     pod_cache: int
 
 
+def _condition(state: StubState) -> str:
+    if state.dying:
+        return "dying"
+    if state.shutdown:
+        return "suspended" if state.shutdown_reason == 2 else f"shut down (reason {state.shutdown_reason})"
+    return "paused" if state.paused else "running"
+
+
 @dataclass(frozen=True)
 class StubTsc:
     """A TSC as a domain was given it: Xen's mode, elapsed nanoseconds, kHz, incarnation."""
@@ -78,6 +86,14 @@ class StubDomain(Panel):
     def __init__(self, ffi: Any, lib: Any, domid: int) -> None:
         super().__init__(ffi, lib)
         self.domid = domid
+
+    def __repr__(self) -> str:
+        try:
+            state = self.state()
+        except XcsrError:
+            return f"<{type(self).__name__} {self.domid}: there is no such guest any more>"
+        kind = ("hvm" if state.device_model else "pvh") if state.hvm else "pv64"
+        return f"<{type(self).__name__} {self.domid}: {kind}, {_condition(state)}, {state.tot_pages} pages>"
 
     def _check(self, rc: int, **facts: Any) -> int:
         return super()._check(rc, domid=self.domid, **facts)

@@ -6,6 +6,7 @@ There is one a process. What it does stands in csrc/stub/panel/stub_api.h.
 from __future__ import annotations
 
 import errno as errno_module
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable, Optional, Union
@@ -32,6 +33,17 @@ class Stub(Panel):
     ``ffi`` and ``lib`` are those of the module ``pyxcsr._stub``. Methods raise StubError where the stub
     refuses, with its errno as a fact.
     """
+
+    _machines = 0  # how many there have been: domids begin anew with each
+
+    def __init__(self, ffi: Any, lib: Any) -> None:
+        super().__init__(ffi, lib)
+        self._pid = os.getpid()
+        self._made: list[tuple[int, int]] = []  # (machine, domid) of each guest made through this object
+
+    def __repr__(self) -> str:
+        guests = ", ".join(map(str, self.domains)) or "none"
+        return f"<{type(self).__name__}: guests {guests}; {self.free_frames} of {self.max_page} frames free>"
 
     # -- the machine
 
@@ -62,6 +74,7 @@ class Stub(Panel):
         config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
         config.physmap_dirty, config.scattered = physmap_dirty, not superpages
         self._check(self._lib.stub_reset(config))
+        Stub._machines += 1
 
     @property
     def max_page(self) -> int:
@@ -84,10 +97,26 @@ class Stub(Panel):
     # -- guests
 
     def create(self, guest: StubGuest) -> int:
-        """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL)."""
+        """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL).
+
+        It ends when the hypervisor whose control panel this is is closed, or before that by :meth:`destroy`.
+        """
         if guest.kind == "pv64":
-            return self._check(self._lib.stub_create(self._config(guest)))
-        return self._check(self._lib.stub_create_hvm(self._config(guest), self._hvm_config(guest)))
+            return self._mine(self._check(self._lib.stub_create(self._config(guest))))
+        return self._mine(self._check(self._lib.stub_create_hvm(self._config(guest), self._hvm_config(guest))))
+
+    def _mine(self, domid: int) -> int:
+        self._made.append((Stub._machines, domid))
+        return domid
+
+    def end_guests(self) -> None:
+        """Destroys the guests made here that are still there. Closing the hypervisor does this."""
+        made, self._made = self._made, []
+        if os.getpid() != self._pid:  # after a fork: the threads of guests are in the parent, and so are the guests
+            return
+        for machine, domid in reversed(made):
+            if machine == Stub._machines:
+                self._lib.stub_destroy(domid)  # one that has gone already is no error here
 
     def create_empty(
         self, max_mem: Union[str, int] = "256M", vcpus: int = 1, name: str = "", kind: str = "pv64"
@@ -107,7 +136,7 @@ class Stub(Panel):
             raise UsageError(f"a domain has 1 to 64 vcpus and less than 16 TiB, not {vcpus} and {max_mem}")
         if kind not in KINDS:
             raise UsageError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
-        return self._check(self._lib.stub_create_empty(KINDS.index(kind), pages, vcpus, name.encode()))
+        return self._mine(self._check(self._lib.stub_create_empty(KINDS.index(kind), pages, vcpus, name.encode())))
 
     def _config(self, guest: StubGuest) -> Any:
         config = self._ffi.new("stub_guest_config *")
@@ -116,7 +145,7 @@ class Stub(Panel):
                 setattr(config, name, getattr(guest, name))
             except OverflowError:
                 raise UsageError(f"{name}: {getattr(guest, name)} is too large") from None
-        working = guest.writer != "none"
+        working = guest.writer == "calls" or (guest.writer == "thread" and guest.rate > 0)
         config.pages = guest.mem // PAGE_SIZE
         config.span = max(guest.mem, guest.span) // PAGE_SIZE
         config.max_pages = (guest.max_mem or max(guest.mem, guest.span)) // PAGE_SIZE

@@ -117,8 +117,6 @@ class StubGuest:
                 raise UsageError(f"{name} must not be negative")
         if any(not 0 <= vcpu < 64 for vcpu in self.offline_vcpus):
             raise UsageError("offline_vcpus: vcpus have numbers from 0 to 63")
-        if self.writer == "thread" and not self.rate:
-            raise UsageError("a writer thread needs a rate of at least 1 write a second")
         if len(self.name.encode()) > 63 or not self.name.isprintable() or "," in self.name:
             raise UsageError("name: at most 63 bytes, printable, without commas")
         if self.balloon_every < 1:
@@ -195,6 +193,9 @@ class StubGuest:
             if field.name != "kind" and value != field.default:
                 items.append(f"{field.name}={_format(field.name, value)}")
         return f"{self.kind}:{','.join(items)}" if items else self.kind
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.parse({self.describe()!r})"
 
     @property
     def nr_pfns(self) -> int:

@@ -1,0 +1,45 @@
+"""What callers give: of the right kind, or a UsageError that says what to give instead, before anything is done."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from pyxcsr.errors import UsageError
+
+Kinds = Union[type, tuple[type, ...]]
+
+
+def check_number(name: str, value: object, least: float, kinds: Kinds = int) -> None:
+    """Raises UsageError unless ``value`` is a number of these kinds, and not below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise UsageError(f"{name} is {value!r}, which is no {'whole ' if kinds is int else ''}number")
+    if not value >= least:  # type: ignore[operator]  # of NaN this is not true, either
+        raise UsageError(f"{name} is {value!r}: it must be at least {least}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raises UsageError unless ``value`` is a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise UsageError(f"{name} is {value!r}: it must be a number of seconds, greater than 0")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises UsageError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}, not True or False")
+
+
+def check_callback(name: str, value: object, what: str) -> None:
+    """Raises UsageError unless ``value`` can be called. ``what``: of which kind it must be."""
+    if not callable(value):
+        raise UsageError(f"{name} is {value!r}, which cannot be called: give {what}")
+
+
+def check_domain(hv: object, domid: object) -> None:
+    """Raises UsageError unless ``hv`` may be a hypervisor and ``domid`` the id of a guest."""
+    if isinstance(hv, type) or not callable(getattr(hv, "domain_info", None)):
+        raise UsageError(f"the hypervisor is {hv!r}: give what pyxcsr.open_hypervisor() has returned")
+    if isinstance(domid, bool) or not isinstance(domid, int):
+        raise UsageError(f"the domain is {domid!r}: give its id, a number (of a name, `xl domid NAME` tells it)")
+    if domid == 0:
+        raise UsageError("domain 0 is this host's own: it cannot be saved or restored")

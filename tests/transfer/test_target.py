@@ -1,0 +1,58 @@
+"""Whether a live save got as few dirty pages as its policy wanted is in its report, whoever asked for it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+import pyxcsr
+from pyxcsr.cli.show import summary
+from pyxcsr.helper.saving import summary as helpers_summary
+from pyxcsr.hypervisor.open import StubBackend
+
+
+def saved(hv: StubBackend, guest: str, policy: Optional[pyxcsr.Policy], *, live: bool = True) -> pyxcsr.SaveReport:
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
+    with open("/dev/null", "wb") as out:
+        return pyxcsr.save(hv, domid, out, policy=policy, live=live)
+
+
+BUSY = "pv64:mem=8M,writes=200"
+IDLE = "pv64:mem=8M,writer=none"
+
+
+@pytest.mark.parametrize(
+    ("guest", "numbers", "reached"), [(BUSY, (2, 1), False), (BUSY, (2, 0), False), (IDLE, (3, 50), True)]
+)
+def test_a_target(hv: StubBackend, guest: str, numbers: tuple[int, int], reached: bool) -> None:
+    report = saved(hv, guest, pyxcsr.SimplePolicy(*numbers))
+    assert (report.target_dirty, report.target_reached) == (numbers[1], reached)
+    assert report.to_dict()["target_reached"] is reached and report.to_dict()["target_dirty"] == numbers[1]
+    said = f"fewer than {numbers[1]} dirty pages was "
+    assert (said in summary(report), said in helpers_summary(report)) == (not reached, not reached)
+
+
+def test_the_defaults_have_a_target(hv: StubBackend) -> None:
+    assert saved(hv, BUSY, None).target_dirty == 50
+
+
+def test_a_save_without_a_target(hv: StubBackend) -> None:
+    def policy(stats: pyxcsr.PrecopyStats) -> pyxcsr.Decision:
+        return pyxcsr.Decision.STOP_AND_COPY
+
+    for report in (saved(hv, IDLE, policy), saved(hv, IDLE, None, live=False)):
+        assert (report.target_dirty, report.target_reached) == (None, None)
+        assert "target" not in summary(report)
+
+
+def test_a_policy_of_ones_own_with_a_target(hv: StubBackend) -> None:
+    class Mine:
+        target_dirty = 1000
+
+        def __call__(self, stats: pyxcsr.PrecopyStats) -> pyxcsr.Decision:
+            few = stats.dirty_count is not None and stats.dirty_count < self.target_dirty
+            return pyxcsr.Decision.STOP_AND_COPY if few else pyxcsr.Decision.CONTINUE
+
+    report = saved(hv, BUSY, Mine())
+    assert (report.target_dirty, report.target_reached) == (1000, True)
