@@ -57,6 +57,10 @@ PRELUDE = """
 """
 
 
+LICENSE = "MIT"
+LINK = re.compile(r"\[(docs/[\w-]+\.md)\]\(docs/[^)]*\)")
+
+
 def cdef_text(header: Path) -> str:
     """A header's declarations for cffi: without includes and guards, with integer macros."""
     keep = re.compile(r"#define \w+ -?(0x[0-9a-fA-F]+|\d+)u?$")
@@ -127,6 +131,11 @@ def dependencies() -> list[str]:
     return ["build_ffi.py", *sorted(str(x.relative_to(HERE)) for x in found)]
 
 
+def stripping() -> list[str]:
+    """The linker leaves symbols and debugging information out, unless CFLAGS ask for the latter."""
+    return [] if "-g" in shlex.split(os.environ.get("CFLAGS", "")) else ["-Wl,-s"]
+
+
 def extension(name: str, real_headers: bool) -> Extension:
     """The extension module of one backend."""
     stub = name == "stub"
@@ -138,7 +147,7 @@ def extension(name: str, real_headers: bool) -> Extension:
         include_dirs=include,
         define_macros=MACROS,
         extra_compile_args=flags + (pkg_config("--cflags") if real_headers else []),
-        extra_link_args=[] if stub else pkg_config("--libs"),
+        extra_link_args=[*stripping(), *([] if stub else pkg_config("--libs"))],
         libraries=["pthread"] if stub else list(XEN_LIBRARIES),
         depends=dependencies(),
         py_limited_api=True,
@@ -185,7 +194,18 @@ class Build(_WithModules, _build):
 
 
 class EggInfo(_WithModules, _egg_info):
-    """egg_info: also what lists the files of a source distribution."""
+    """egg_info: what lists the files of a source distribution, and writes the metadata.
+
+    The licence is put into it here, because setuptools before 77 refuses the one form of it in pyproject.toml, and
+    those from 2027 on the other. The README's links to documents lead nowhere but in a checkout, so that outside of
+    one they are the documents' names.
+    """
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        metadata = self.distribution.metadata
+        setattr(metadata, "license_expression" if hasattr(metadata, "license_expression") else "license", LICENSE)
+        metadata.long_description = LINK.sub(r"`\1`", metadata.long_description or "")
 
 
 class BdistWheel(_WithModules, _bdist_wheel):

@@ -16,7 +16,9 @@ import pytest
 pytestmark = pytest.mark.toolchain
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", "LICENSE", "csrc")
+SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in", "LICENSE", "csrc")
+BESIDE = ("benchmarks", "docs", "tests")
+LEFTOVERS = shutil.ignore_patterns("*.so", "*.pyc", "__pycache__", ".*_cache")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, folder / name)
     package = Path(pyxcsr.__file__).parent
-    shutil.copytree(package, folder / "pyxcsr", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(package, folder / "pyxcsr", ignore=LEFTOVERS)
     return folder
 
 
@@ -68,6 +70,35 @@ def test_wheel_of_the_stub(project: Path, tmp_path: Path) -> None:
     assert modules(built) == {"stub"}
     assert "pyxcsr/py.typed" in contents(built)
     assert not [x for x in contents(built) if x.startswith(("csrc", "tests", "build_ffi"))]
+    check_metadata(read(built, "METADATA"))
+    assert sections(built, tmp_path) & {".symtab", ".debug_info"} == set()
+
+
+def test_whoever_asks_for_debugging_information_gets_it(project: Path, tmp_path: Path) -> None:
+    built = wheel(project, tmp_path / "w", PYXCSR_BACKENDS="stub", CFLAGS="-O0 -g")
+    assert sections(built, tmp_path) >= {".symtab", ".debug_info"}
+
+
+def read(built: Path, name: str) -> str:
+    with zipfile.ZipFile(built) as archive:
+        (path,) = (x for x in archive.namelist() if x.endswith(f".dist-info/{name}"))
+        return archive.read(path).decode()
+
+
+def sections(built: Path, work: Path) -> set[str]:
+    with zipfile.ZipFile(built) as archive:
+        module = archive.extract("pyxcsr/_stub.abi3.so", work)
+    return set(re.findall(r"\] (\.[\w.]+)", run("readelf", "-SW", module).stdout))
+
+
+def check_metadata(text: str) -> None:
+    """Who made it, under which licence; and a description whose links lead somewhere outside of a checkout."""
+    head, _, description = text.partition("\n\n")
+    assert re.search("^License(-Expression)?: MIT$", head, re.MULTILINE)
+    assert "\nAuthor: the pyxcsr developers" in head and "\nLicense-File: LICENSE" in head
+    assert "`docs/api.md`" in description
+    links = re.findall(r"\]\(([^)]*)\)", description)
+    assert [x for x in links if not x.startswith(("https://", "#"))] == []
 
 
 def test_wheel_with_our_own_headers(project: Path, tmp_path: Path) -> None:
@@ -75,14 +106,30 @@ def test_wheel_with_our_own_headers(project: Path, tmp_path: Path) -> None:
     assert modules(built) == {"stub"}
 
 
+def files(folder: Path) -> set[str]:
+    return {str(x.relative_to(folder)) for x in folder.rglob("*") if x.is_file()}
+
+
+MADE = {"PKG-INFO", "setup.cfg"}
+"""What setuptools adds, besides pyxcsr.egg-info."""
+
+
 def test_source_distribution_and_a_wheel_from_it(project: Path, tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(tmp_path), str(project))
+    """It holds all that belongs to the project, and nothing that lies about in it."""
+    whole = tmp_path / "project"
+    shutil.copytree(project, whole, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    for name in BESIDE:
+        shutil.copytree(ROOT / name, whole / name, ignore=LEFTOVERS)
+    belongs = files(whole)
+    for stray in ("docs/.api.md.swp", "tests/stub/a.so", "tests/stub/x.py~", "csrc/io/sink.o", "notes.txt", "x/y.py"):
+        (whole / stray).parent.mkdir(exist_ok=True)
+        (whole / stray).touch()
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(tmp_path), str(whole))
     assert done.returncode == 0, done.stdout + done.stderr
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        names = {x.split("/", 1)[1] for x in tar.getnames() if "/" in x}
-    wanted = {str(x.relative_to(project)) for x in (project / "csrc").rglob("*") if x.is_file()}
-    assert wanted <= names and "build_ffi.py" in names
+        names = {x.name.split("/", 1)[1] for x in tar.getmembers() if x.isfile()}
+    assert {x for x in names if not x.startswith("pyxcsr.egg-info/")} - MADE == belongs
     assert modules(wheel(archive, tmp_path / "w", PYXCSR_BACKENDS="stub")) == {"stub"}
 
 
