@@ -46,6 +46,13 @@ VERSION = (
     "libxenctrl's release is not the running hypervisor's, which refuses its requests; "
     "install or build pyxcsr against the libxenctrl of the running Xen (see `xl info`)"
 )
+NO_ROOM = {
+    errno.EFBIG: "the limit on the size of files (`ulimit -f`) is too low for the stub, whose memory is a file of 8 GiB",
+    errno.EMFILE: "this process has too many files open (`ulimit -n`)",
+    errno.ENFILE: "this host has too many files open",
+    errno.ENOMEM: "this process has no memory or address space left for it (`ulimit -v`)",
+}
+"""What keeps a hypervisor from being opened and is no matter of privilege."""
 PRIVILEGE = "pyxcsr must run as root in dom0, with /dev/xen/privcmd and /dev/xen/hypercall present"
 
 
@@ -69,6 +76,8 @@ def _call_error(op: str, code: int, text: str, facts: dict[str, Any]) -> Hypervi
         kind = DomainNotFound
     elif code == errno.EACCES and op.startswith(("xc_", "XEN_")) and op not in OPENING:
         kind, message = VersionMismatch, f"{message}; {VERSION}"
+    elif op in OPENING and code in NO_ROOM:
+        message = f"{message}; {NO_ROOM[code]}"
     elif op in OPENING or (code == errno.EPERM and op != "xenforeignmemory_map"):
         kind, message = PrivilegeError, f"{message}; {PRIVILEGE}"
     return kind(message, op=op, errno=code, **facts)

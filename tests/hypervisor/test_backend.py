@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import select
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -225,3 +227,62 @@ def test_an_input_or_output_that_cannot_be_one(hv: StubBackend, tmp_path: Path) 
     finally:
         os.close(writer)
         os.close(folder)
+
+
+def msr_policy(*numbers: int) -> bytes:
+    return b"".join(x.to_bytes(4, "little") + bytes(12) for x in numbers)
+
+
+def leaf_policy(leaf: int, subleaf: int) -> bytes:
+    return leaf.to_bytes(4, "little") + subleaf.to_bytes(4, "little") + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "msrs", "said"),
+    [
+        (b"", msr_policy(0x123), ": it refuses MSR 0x123: "),
+        (leaf_policy(0x5000_0000, 7), b"", ": it refuses CPUID leaf 0x50000000, subleaf 0x7: "),
+        (leaf_policy(0x5000_0000, 0xFFFF_FFFF), b"", ": it refuses CPUID leaf 0x50000000: "),
+    ],
+)
+def test_what_of_a_cpu_policy_is_refused(hv: StubBackend, leaves: bytes, msrs: bytes, said: str) -> None:
+    """Xen fills what it does not name with ones, which say nothing to a reader."""
+    domid = hv.stub.create_empty("4M")
+    with pytest.raises(pyxcsr.HypervisorError) as caught:
+        hv.set_cpu_policy(domid, leaves, msrs)
+    assert f"its CPU policy{said}" in str(caught.value) and "0xffffffff" not in str(caught.value)
+
+
+def test_a_cpu_policy_refused_as_a_whole(hv: StubBackend) -> None:
+    domid = hv.stub.create_empty("4M")
+    hv.stub.fail("xc_set_domain_cpu_policy", errno=errno.EINVAL)
+    with pytest.raises(pyxcsr.HypervisorError, match="its CPU policy: xc_set_domain_cpu_policy failed") as caught:
+        hv.set_cpu_policy(domid, b"", b"")
+    assert "0x" not in str(caught.value)
+
+
+LIMITED = """
+import resource, sys
+limit, value = sys.argv[1:]
+resource.setrlimit(getattr(resource, limit), (int(value),) * 2)
+import pyxcsr, pyxcsr._stub
+try:
+    pyxcsr.open_hypervisor("stub").close()
+except pyxcsr.HypervisorError as error:
+    print(type(error).__name__, error.errno, error)
+"""
+
+
+def test_a_limit_on_files_is_no_matter_of_privilege(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LIMITED, "RLIMIT_FSIZE", "1048576"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(f"HypervisorError {errno.EFBIG} ") and "ulimit -f" in said and "root" not in said
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.ENOENT])
+def test_what_keeps_a_hypervisor_from_being_opened(hv: StubBackend, number: int) -> None:
+    hv.stub.fail("xc_interface_open", errno=number)
+    with pytest.raises(pyxcsr.HypervisorError) as caught:
+        pyxcsr.open_hypervisor("stub")
+    privilege = number in (errno.EPERM, errno.ENOENT)
+    assert isinstance(caught.value, pyxcsr.PrivilegeError) == privilege == ("must run as root" in str(caught.value))
