@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
-from pyxcsr.arguments import check_callback, check_flag
+from pyxcsr.arguments import check_callback, check_flag, check_number
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.policy import (
@@ -34,6 +34,7 @@ _CALLBACKS = {
     "progress": "a function of a pyxcsr.Progress",
     "cancel": "a function that returns True to end the work, like threading.Event().is_set",
     "complete": "a function of a pyxcsr.SaveReport",
+    "static_data_done": "a function of a number",
 }
 
 
@@ -73,7 +74,7 @@ class SaveOptions:
             check_flag(name, getattr(self, name))
         check_callback("policy", self.policy, "a function of pyxcsr.PrecopyStats, or a pyxcsr.SimplePolicy")
         for name, what in _CALLBACKS.items():
-            if getattr(self, name) is not None:
+            if getattr(self, name, None) is not None:
                 check_callback(name, getattr(self, name), what)
         if self.device_model is not None:
             check_callback("device_model.track", getattr(self.device_model, "track", None), "a pyxcsr device model")
@@ -92,6 +93,11 @@ class Rings:
     def __init__(
         self, store_evtchn: int = 0, store_domid: int = 0, console_evtchn: int = 0, console_domid: int = 0
     ) -> None:
+        for name, number in (
+            ("store_evtchn", store_evtchn), ("store_domid", store_domid),
+            ("console_evtchn", console_evtchn), ("console_domid", console_domid),
+        ):  # fmt: skip
+            check_number(name, number, 0)
         self.store_evtchn, self.store_domid = store_evtchn, store_domid
         self.console_evtchn, self.console_domid = console_evtchn, console_domid
 
@@ -109,10 +115,10 @@ class RestoreOptions:
         cancel: Optional[Cancel],
         enter: Optional[Enter] = None,
     ) -> None:
-        for name in ("progress", "cancel"):
-            given: object = {"progress": progress, "cancel": cancel}[name]
-            if given is not None:
-                check_callback(name, given, _CALLBACKS[name])
+        given = {"progress": progress, "cancel": cancel, "static_data_done": static_data_done}
+        for name, callback in given.items():
+            if callback is not None:
+                check_callback(name, callback, _CALLBACKS[name])
         self.enter = enter
         self.rings, self.static_data_done = rings, static_data_done
         self.progress, self.cancel = progress, cancel

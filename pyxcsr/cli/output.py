@@ -76,10 +76,12 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
     path = sums.real(name)  # a symbolic link is kept, and the file it names is made
     if os.path.exists(path) and not force:
         raise UsageError(f"{path} exists; --force replaces it")
+    if len(os.fsencode(path.name)) > NAME_MAX:
+        raise UsageError(f"{path.name}: this name is too long for a file: it has more than {NAME_MAX} bytes")
     if checksum and len(os.fsencode(sums.beside(path).name)) > NAME_MAX:
         raise UsageError(f"{path}: its name is too long for that of a checksum file beside it")
     partial = _partial(path)
-    fd = _create(partial)
+    fd = _create(partial, path)
     try:
         yield fd
         _keep(fd, partial, path, force, checksum)
@@ -159,11 +161,13 @@ def _sync(fd: int, name: Union[Path, str]) -> None:
         raise _failed(name, "the stream could not be made durable", error) from error
 
 
-def _create(partial: Path) -> int:
+def _create(partial: Path, path: Path) -> int:
     try:
         return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
+    except FileExistsError as error:
         raise _failed(partial, "cannot be created", error) from error
+    except OSError as error:  # the user knows the file by the name that it is to have
+        raise _failed(path, "cannot be created", error) from error
 
 
 def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> None:
@@ -216,7 +220,7 @@ def _name_checksum(ready: Path, path: Path, force: bool) -> None:
 
 
 def _write_checksum(ready: Path, text: bytes) -> None:
-    fd = _create(ready)
+    fd = _create(ready, ready)
     try:
         os.write(fd, text)
         os.fsync(fd)

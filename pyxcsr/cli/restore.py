@@ -23,7 +23,7 @@ from pyxcsr.container.reader import Kind
 from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.hypervisor.names import BACKENDS, KINDS
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--domid", type=int, metavar="N", help="the domain to build (required on Xen)")
     add("--max-mem", default="4G", metavar="SIZE", help="on the stub: what the new domain may own (4G)")
     add("--vcpus", type=int, default=32, metavar="N", help="on the stub: vcpus of the new domain (32)")
+    add(
+        "--kind",
+        choices=KINDS,
+        default=KINDS[0],
+        help=f"on the stub: what the new domain is ({KINDS[0]}); pvh or hvm for the stream of such a guest",
+    )
     for name in ("store", "console"):
         add(f"--{name}-evtchn", type=int, default=0, metavar="PORT", help=f"the domain's {name} event channel")
         add(f"--{name}-domid", type=int, default=0, metavar="N", help=f"the {name}'s domain (0)")
@@ -64,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             report = _restore(hv, domid, fd, args, cancel)
         except (StreamError, InputError, ChecksumMismatch) as error:
             failure.name_input(error, args.file, args.words)
+            if isinstance(error, StreamError) and error.record == "domain header" and isinstance(hv, StubBackend):
+                error.args = (f"{error} (--kind pv64, pvh, or hvm for a guest with a device model)",)
             raise
     if args.json:
         say.report(json.dumps({"ok": True, **report.to_dict()}, indent=2))
@@ -91,7 +99,7 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
             raise UsageError("--domid is for Xen; on the stub the domain is made anew")
         from pyxcsr.hypervisor.stub.text import parse_size
 
-        return hv.stub.create_empty(max_mem=parse_size(args.max_mem), vcpus=args.vcpus)
+        return hv.stub.create_empty(max_mem=parse_size(args.max_mem), vcpus=args.vcpus, kind=args.kind)
     if args.domid is None:
         raise UsageError(
             "--domid N is required: a paused domain without memory; to restore a guest with its devices use "

@@ -47,7 +47,7 @@ VERSION = (
     "install or build pyxcsr against the libxenctrl of the running Xen (see `xl info`)"
 )
 NO_ROOM = {
-    errno.EFBIG: "the limit on the size of files (`ulimit -f`) is too low for the stub, whose memory is a file of 8 GiB",
+    errno.EFBIG: "the limit on the size of files (`ulimit -f`) is too low for the stub: its memory is a file of 8 GiB",
     errno.EMFILE: "this process has too many files open (`ulimit -n`)",
     errno.ENFILE: "this host has too many files open",
     errno.ENOMEM: "this process has no memory or address space left for it (`ulimit -v`)",

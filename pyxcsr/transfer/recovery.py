@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from pyxcsr.arguments import check_domain
+from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.errors import DomainDying
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
@@ -60,6 +60,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     Raises DomainNotFound, DomainDying, HypervisorError, UsageError.
     """
     check_domain(hv, domid)
+    check_flag("resume", resume)
     info = hv.domain_info(domid)
     if info.dying:
         raise DomainDying(f"domain {domid} is being destroyed", domid=domid)

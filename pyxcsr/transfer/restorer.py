@@ -118,9 +118,10 @@ class Restorer:
     def _find_ops(self, info: DomainInfo) -> RestoreOps:
         kind = DomainType(self._stream.domain_header.type)
         if (kind is DomainType.HVM) != info.hvm:
-            whose = "an HVM or PVH" if kind is DomainType.HVM else "a PV"
+            stream, domain = ("an HVM or PVH", "a PV") if kind is DomainType.HVM else ("a PV", "an HVM or PVH")
             raise StreamError(
-                f"the stream is {whose} guest's, domain {info.domid} is another kind",
+                f"the stream is {stream} guest's, and domain {info.domid} is {domain} domain: restore it into a new "
+                "domain of the stream's kind",
                 offset=self._stream.start + IMAGE_HEADER.size,
                 record="domain header",
             )

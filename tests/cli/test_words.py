@@ -151,8 +151,29 @@ def test_a_long_name_of_wide_characters(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
-    done = run(GUEST, tmp_path / ("n" * 256), command=SAVE)
-    assert done.returncode == 1 and b"File name too long" in done.stderr
+    """It is refused before a guest is copied, not after that."""
+    done = run(GUEST, tmp_path / ("n" * 256), "--progress", command=SAVE)
+    assert done.returncode == 2 and b"more than 255 bytes" in done.stderr and b"pass" not in done.stderr
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The file is named as the user knows it, not as it is called while it is incomplete."""
+    done = run(GUEST, tmp_path / "nothing/image", command=SAVE)
+    assert done.returncode == 1 and b"nothing/image: cannot be created: No such file" in done.stderr
+    assert b"partial" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["pvh", "hvm"])
+def test_a_stream_of_another_kind_of_guest(tmp_path: Path, kind: str) -> None:
+    assert run(f"{kind}:mem=8M", tmp_path / "s", "--quiet", command=SAVE).returncode == 0
+    done = run("restore", "--backend", "stub", "--json", tmp_path / "s")
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == 1 and error["class"] == "StreamError"
+    assert "HVM or PVH guest's, and domain 1 is a PV domain" in error["message"] and "--kind" in error["message"]
+    assert run("restore", "--backend", "stub", "--kind", kind, tmp_path / "s").returncode == 0
+    assert run(GUEST, tmp_path / "pv", "--quiet", command=SAVE).returncode == 0
+    done = run("restore", "--backend", "stub", "--kind", kind, tmp_path / "pv")
+    assert done.returncode == 1 and b"a PV guest's, and domain 1 is an HVM or PVH domain" in done.stderr
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])

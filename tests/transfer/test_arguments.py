@@ -162,3 +162,42 @@ def test_who_ended_a_save(hv: StubBackend, domid: int) -> None:
             pyxcsr.save(hv, domid, out, cancel=lambda: True)
     assert (by_policy.value.by, by_caller.value.by) == ("policy", "caller")
     assert by_policy.value.facts["by"] == "policy" and by_caller.value.facts["by"] == "caller"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"store_evtchn": "1"}, {"console_domid": -1}, {"progress": 1}, {"cancel": "no"}, {"static_data_done": True}],
+)
+def test_an_option_of_a_restore(hv: StubBackend, options: dict[str, Any]) -> None:
+    with open("/dev/null", "rb") as file, pytest.raises(pyxcsr.UsageError, match=next(iter(options))):
+        pyxcsr.restore(hv, hv.stub.create_empty("4M"), file, **options)
+
+
+def test_an_option_of_a_recovery(hv: StubBackend, domid: int) -> None:
+    with pytest.raises(pyxcsr.UsageError, match="resume is 'no'"):
+        pyxcsr.recover(hv, domid, resume="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["guest.stream", io.BytesIO(), None])
+def test_what_is_no_reader(given: Any) -> None:
+    with pytest.raises(pyxcsr.UsageError, match="StreamReader"):
+        pyxcsr.verify(given)
+
+
+@pytest.mark.parametrize("size", [1.5, None, True, [], "much"])
+def test_a_size(hv: StubBackend, size: Any) -> None:
+    for make in (lambda: pyxcsr.StubGuest.pv64(mem=size), lambda: hv.stub.create_empty(size)):
+        with pytest.raises(pyxcsr.UsageError, match="is not a size"):
+            make()
+
+
+def test_a_described_guest(hv: StubBackend) -> None:
+    wrong: Any
+    for wrong in ("pv64:mem=4M", None, pyxcsr.StubGuest):
+        with pytest.raises(pyxcsr.UsageError, match=r"StubGuest.parse\(TEXT\)"):
+            hv.stub.create(wrong)
+    for wrong in (None, 4, b"pv64"):
+        with pytest.raises(pyxcsr.UsageError, match="pv64:mem=1G"):
+            pyxcsr.StubGuest.parse(wrong)
+    with pytest.raises(pyxcsr.UsageError, match="not a number of bytes"):
+        pyxcsr.StubGuest(mem="64M")  # type: ignore[arg-type]

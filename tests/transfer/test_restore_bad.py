@@ -265,7 +265,7 @@ def test_a_record_that_claims_128_mib(hv: StubBackend, stream: Stream) -> None:
 def test_hvm_stream_into_a_pv_domain(hv: StubBackend, stream: Stream) -> None:
     head, pieces = stream
     other = head[:24] + struct.pack("<I", 2) + head[28:]
-    refused(hv, put_together(other, pieces), pyxcsr.StreamError, "another kind")
+    refused(hv, put_together(other, pieces), pyxcsr.StreamError, "is a PV domain")
 
 
 def test_more_memory_than_the_domain_may_own(hv: StubBackend, tmp_path: Path) -> None:

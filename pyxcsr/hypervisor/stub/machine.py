@@ -13,9 +13,10 @@ from typing import Any, Callable, Optional, Union
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE, Pfn
+from pyxcsr.hypervisor.names import KINDS
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
-from pyxcsr.hypervisor.stub.text import KINDS, SUSPENDS, TREES, StubGuest, parse_size
+from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest, parse_size
 
 Hook = Callable[[str, int], Optional[int]]
 """Called at the entry of each libxenctrl call with its name and how often it was called.
@@ -97,10 +98,12 @@ class Stub(Panel):
     # -- guests
 
     def create(self, guest: StubGuest) -> int:
-        """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL).
+        """Builds a guest, running; returns its domid. Raises StubError (ENOMEM, EINVAL), UsageError.
 
         It ends when the hypervisor whose control panel this is is closed, or before that by :meth:`destroy`.
         """
+        if not isinstance(guest, StubGuest):
+            raise UsageError(f"a guest is described by a StubGuest, not {guest!r}: StubGuest.parse(TEXT) makes one")
         if guest.kind == "pv64":
             return self._mine(self._check(self._lib.stub_create(self._config(guest))))
         return self._mine(self._check(self._lib.stub_create_hvm(self._config(guest), self._hvm_config(guest))))

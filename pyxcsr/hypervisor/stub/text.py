@@ -10,12 +10,11 @@ from typing import Any, Callable, Union
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.hypervisor.names import KINDS
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B?)", re.IGNORECASE | re.ASCII)
 _SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot", "vram", "pod", "pod_missing"}
-KINDS = ("pv64", "pvh", "hvm")
-"""What a guest can be, in the order of enum stub_domain_kind."""
 TREES = ("no", "both", "only")
 """What a guest's p2m is announced as, in the order of enum stub_p2m_kind."""
 _WRITERS = ("calls", "thread", "none")
@@ -41,8 +40,10 @@ def parse_size(text: Union[str, int]) -> int:
 
     The units are powers of 1024, however they are written: memory comes in those.
     """
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         return text
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r} is not a size: give a whole number of bytes, or text like '64M'")
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
@@ -134,6 +135,8 @@ class StubGuest:
     def _check_sizes(self) -> None:
         for name in sorted(_SIZES):
             nr_bytes = getattr(self, name)
+            if not isinstance(nr_bytes, int):
+                raise UsageError(f"{name} is {nr_bytes!r}, not a number of bytes: StubGuest.pv64() also takes text")
             if nr_bytes < 0 or nr_bytes % PAGE_SIZE:
                 raise UsageError(f"{name}: {nr_bytes} is not a multiple of {PAGE_SIZE}")
         if self.pod > self.mem // 2 or self.pod_missing > self.pod:
@@ -170,6 +173,8 @@ class StubGuest:
     @classmethod
     def parse(cls, text: str) -> StubGuest:
         """A guest from text like ``pv64:mem=1G,vcpus=2,writer=thread``. Raises UsageError."""
+        if not isinstance(text, str):
+            raise UsageError(f"{text!r} is no text: write a guest like 'pv64:mem=1G,vcpus=2'")
         kind, _, rest = text.partition(":")
         if kind not in KINDS:
             raise UsageError(

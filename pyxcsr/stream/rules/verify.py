@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType, RecordType
@@ -79,8 +79,10 @@ def verify(reader: StreamReader, *, limit: int = 10_000) -> VerifyReport:
     """Reads the whole stream, and what follows it, and reports every breach of a rule.
 
     ``limit`` bounds the complaints kept. Raises NotAStream if it is no libxc stream at all, OSError if it
-    cannot be read; everything else is a complaint.
+    cannot be read, UsageError for what is no reader; everything else is a complaint.
     """
+    if not isinstance(reader, StreamReader):
+        raise UsageError(f"verify takes a pyxcsr.StreamReader of an open file, not {reader!r}")
     return _Verifier(reader, Complaints(limit), nested=False).run()
 
 
