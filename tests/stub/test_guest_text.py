@@ -44,6 +44,7 @@ PV: dict[str, list[Any]] = {
 }
 TRANSLATED: dict[str, list[Any]] = {
     "pod": [0, 1 << 22], "pod_missing": [0], "balloon": [0, 3], "balloon_every": [1, 7], "viridian": [True, False],
+    "compact": [True, False],
 }
 EMULATED: dict[str, list[Any]] = {
     "vram": [0, 1 << 22], "devmodel": [0, 4], "devmodel_stops": ["itself", "told"], "pv_drivers": [True, False],

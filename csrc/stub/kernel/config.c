@@ -71,6 +71,8 @@ int st_config_check_hvm(const stub_guest_config *c, const stub_hvm_config *hvm)
         return st_error(EINVAL, "holes: a share from 0 to below 1");
     if (c->suspend > STUB_SUSPEND_ACK_ONLY || !hvm->balloon_every)
         return st_error(EINVAL, "unknown suspend kind, or ballooning every 0 ticks");
+    if (hvm->compact && c->pages >= ST_VRAM)
+        return st_error(EINVAL, "a compact guest has less than %lu pages", ST_VRAM);
     if (hvm->vram > ST_MAX_VRAM || (!hvm->device_model && (hvm->vram || hvm->devmodel)))
         return st_error(EINVAL, "vram: at most %lu pages, and only with a device model", ST_MAX_VRAM);
     return check_counts(c);

@@ -59,6 +59,7 @@ typedef struct {
     bool pv_drivers;            /* it looks at control/shutdown; PVH always does */
     bool asleep;                /* ACPI S3 */
     bool viridian;
+    bool compact;               /* video memory and special pages right behind its RAM, not below 4 GiB */
     bool devmodel_goes_on;      /* the device model writes until it is stopped, whatever the guest does */
 } stub_hvm_config;
 

@@ -174,7 +174,7 @@ class Stub(Panel):
         hvm.pod_cache = (guest.pod - guest.pod_missing) // PAGE_SIZE
         hvm.devmodel, hvm.devmodel_goes_on = guest.devmodel, guest.devmodel_stops == "told"
         hvm.pv_drivers, hvm.viridian = guest.pv_drivers, guest.viridian
-        hvm.balloon_every = guest.balloon_every
+        hvm.balloon_every, hvm.compact = guest.balloon_every, guest.compact
         hvm.asleep = guest.acpi_s_state == 3
         return hvm
 

@@ -29,7 +29,7 @@ _CHOICES = (
     ("tree", TREES), ("writer", _WRITERS), ("suspend", SUSPENDS), ("devmodel_stops", ("itself", "told"))
 )
 _ONLY_PV = {"span", "spare_p2m", "p2m_vaddr", "tree", "share_invalid", "fixmap", "packed", "pt_updates"}
-_NOT_PV = {"pod", "pod_missing", "balloon", "balloon_every", "viridian"}
+_NOT_PV = {"pod", "pod_missing", "balloon", "balloon_every", "viridian", "compact"}
 _ONLY_HVM = {"vram", "devmodel", "devmodel_stops", "pv_drivers", "acpi_s_state"}
 _ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV}
 """The fields that guests of a kind do not have."""
@@ -101,6 +101,7 @@ class StubGuest:
     balloon: int = 0
     balloon_every: int = 1
     viridian: bool = False
+    compact: bool = False
     vram: int = 0
     devmodel: int = 0
     devmodel_stops: str = "itself"

@@ -128,21 +128,26 @@ static bool is_zero(const struct st_domain *d, uint64_t gfn, unsigned bytes)
     return true;
 }
 
+static uint64_t special(const struct remembered *r, enum st_special which)
+{
+    return st_layout_special(&r->config, &r->hvm, which);
+}
+
 /* Rings begin anew after a restore; Xen's identity map is what it was. */
-static int check_specials(const struct st_domain *d)
+static int check_specials(const struct st_domain *d, const struct remembered *r)
 {
     const enum st_special rings[] = { ST_SP_STORE, ST_SP_CONSOLE, ST_SP_IOREQ, ST_SP_BUFIOREQ };
     uint64_t expected[ST_ENTRIES];
 
     for (unsigned which = 0; which < ST_NR_SPECIALS; which++)
-        if (!st_has_memory(d, st_special_gfn(which)))
-            return st_error(EINVAL, "special page %#lx has no memory", (unsigned long)st_special_gfn(which));
+        if (!st_has_memory(d, special(r, which)))
+            return st_error(EINVAL, "special page %#lx has no memory", (unsigned long)special(r, which));
     st_special_page(ST_SP_IDENT_PT, expected);
-    if (memcmp(expected, st_guest_page(d, st_special_gfn(ST_SP_IDENT_PT)), ST_PAGE_SIZE) != 0)
+    if (memcmp(expected, st_guest_page(d, special(r, ST_SP_IDENT_PT)), ST_PAGE_SIZE) != 0)
         return st_error(EINVAL, "the identity map is not what it was");
     for (unsigned i = 0; i < sizeof(rings) / sizeof(rings[0]); i++)
-        if (!is_zero(d, st_special_gfn(rings[i]), rings[i] == ST_SP_CONSOLE ? RING_BYTES : ST_PAGE_SIZE))
-            return st_error(EINVAL, "the ring at %#lx was not cleared", (unsigned long)st_special_gfn(rings[i]));
+        if (!is_zero(d, special(r, rings[i]), rings[i] == ST_SP_CONSOLE ? RING_BYTES : ST_PAGE_SIZE))
+            return st_error(EINVAL, "the ring at %#lx was not cleared", (unsigned long)special(r, rings[i]));
     return 0;
 }
 
@@ -179,8 +184,8 @@ static void take_over(struct st_domain *d, const struct remembered *r)
     k->hot_first = r->hot_first;
     k->page_pfn = r->page_gfn;
     k->ballooned = r->ballooned;
-    k->store_pfn = st_special_gfn(ST_SP_STORE);
-    k->console_pfn = st_special_gfn(ST_SP_CONSOLE);
+    k->store_pfn = special(r, ST_SP_STORE);
+    k->console_pfn = special(r, ST_SP_CONSOLE);
     k->rng.state = st_hvm_cpu(d, 0)->r12;
     k->dm_rng.state = st_hash(k->config.seed, d->id);
 }
@@ -192,15 +197,15 @@ int st_hvm_start(struct st_domain *d)
 
     rc = rc ? rc : st_config_check_hvm(&r.config, &r.hvm);
     rc = rc ? rc : check_params(d, &r);
-    rc = rc ? rc : check_specials(d);
+    rc = rc ? rc : check_specials(d, &r);
     rc = rc ? rc : check_state(d, &r);
     if (rc)
         return rc;
     take_over(d, &r);
     st_sort_memory(d);
-    mark(d, ST_SPECIALS, ST_NR_SPECIALS);
+    mark(d, special(&r, 0), ST_NR_SPECIALS);
     if (d->hv->device_model)
-        mark(d, ST_IOREQ_SERVER, ST_SPECIALS - ST_IOREQ_SERVER);
+        mark(d, st_layout_ioreq(&r.config, &r.hvm), ST_NR_IOREQ);
     mark(d, d->kernel->page_pfn, 1);
     d->built = true;
     st_hvm_guest_kind.after_resume(d);

@@ -65,16 +65,16 @@ static int add_run(struct st_domain *d, uint64_t first, uint64_t count, enum st_
 
 static int add_specials(struct st_domain *d)
 {
-    int rc = add_run(d, ST_SPECIALS, ST_NR_SPECIALS, ST_SPECIAL);
+    int rc = add_run(d, st_special_gfn(d, 0), ST_NR_SPECIALS, ST_SPECIAL);
 
     if (!rc && d->hv->device_model)
-        rc = add_run(d, ST_IOREQ_SERVER, ST_SPECIALS - ST_IOREQ_SERVER, ST_SPECIAL);
+        rc = add_run(d, st_layout_ioreq(&d->kernel->config, &d->kernel->hvm), ST_NR_IOREQ, ST_SPECIAL);
     if (rc)
         return rc;
     for (unsigned which = 0; which < ST_NR_SPECIALS; which++)
-        st_special_page(which, st_guest_page(d, st_special_gfn(which)));
-    d->kernel->store_pfn = st_special_gfn(ST_SP_STORE);
-    d->kernel->console_pfn = st_special_gfn(ST_SP_CONSOLE);
+        st_special_page(which, st_guest_page(d, st_special_gfn(d, which)));
+    d->kernel->store_pfn = st_special_gfn(d, ST_SP_STORE);
+    d->kernel->console_pfn = st_special_gfn(d, ST_SP_CONSOLE);
     return 0;
 }
 
@@ -94,14 +94,14 @@ static int set_params(struct st_domain *d, const struct param *params, unsigned 
 static int set_common_params(struct st_domain *d)
 {
     const struct param params[] = {
-        { HVM_PARAM_STORE_PFN, st_special_gfn(ST_SP_STORE) }, { HVM_PARAM_STORE_EVTCHN, 1 },
-        { HVM_PARAM_CONSOLE_PFN, st_special_gfn(ST_SP_CONSOLE) }, { HVM_PARAM_CONSOLE_EVTCHN, 2 },
-        { HVM_PARAM_IOREQ_PFN, st_special_gfn(ST_SP_IOREQ) },
-        { HVM_PARAM_BUFIOREQ_PFN, st_special_gfn(ST_SP_BUFIOREQ) },
-        { HVM_PARAM_PAGING_RING_PFN, st_special_gfn(ST_SP_PAGING) },
-        { HVM_PARAM_MONITOR_RING_PFN, st_special_gfn(ST_SP_MONITOR) },
-        { HVM_PARAM_SHARING_RING_PFN, st_special_gfn(ST_SP_SHARING) },
-        { HVM_PARAM_IDENT_PT, st_special_gfn(ST_SP_IDENT_PT) << ST_PAGE_SHIFT },
+        { HVM_PARAM_STORE_PFN, st_special_gfn(d, ST_SP_STORE) }, { HVM_PARAM_STORE_EVTCHN, 1 },
+        { HVM_PARAM_CONSOLE_PFN, st_special_gfn(d, ST_SP_CONSOLE) }, { HVM_PARAM_CONSOLE_EVTCHN, 2 },
+        { HVM_PARAM_IOREQ_PFN, st_special_gfn(d, ST_SP_IOREQ) },
+        { HVM_PARAM_BUFIOREQ_PFN, st_special_gfn(d, ST_SP_BUFIOREQ) },
+        { HVM_PARAM_PAGING_RING_PFN, st_special_gfn(d, ST_SP_PAGING) },
+        { HVM_PARAM_MONITOR_RING_PFN, st_special_gfn(d, ST_SP_MONITOR) },
+        { HVM_PARAM_SHARING_RING_PFN, st_special_gfn(d, ST_SP_SHARING) },
+        { HVM_PARAM_IDENT_PT, st_special_gfn(d, ST_SP_IDENT_PT) << ST_PAGE_SHIFT },
         { HVM_PARAM_TIMER_MODE, HVMPTM_one_missed_tick_pending },
     };
     int rc = set_params(d, params, sizeof(params) / sizeof(params[0]));
@@ -115,8 +115,8 @@ static int set_emulated_params(struct st_domain *d)
 {
     const struct param params[] = {
         { HVM_PARAM_HPET_ENABLED, 1 }, { HVM_PARAM_ACPI_IOPORTS_LOCATION, 1 },
-        { HVM_PARAM_IOREQ_SERVER_PFN, ST_IOREQ_SERVER },
-        { HVM_PARAM_NR_IOREQ_SERVER_PAGES, ST_SPECIALS - ST_IOREQ_SERVER },
+        { HVM_PARAM_IOREQ_SERVER_PFN, st_layout_ioreq(&d->kernel->config, &d->kernel->hvm) },
+        { HVM_PARAM_NR_IOREQ_SERVER_PAGES, ST_NR_IOREQ },
         { HVM_PARAM_VM86_TSS_SIZED, VM86_TSS_GFN << ST_PAGE_SHIFT | VM86_TSS_BYTES << 32 },
         { HVM_PARAM_VM_GENERATION_ID_ADDR, GENERATION_ID },
     };
@@ -151,7 +151,7 @@ int st_hvm_guest_build(struct st_domain *d)
     d->max_pages = k->config.max_pages;
     k->dm_rng.state = st_hash(k->config.seed, 0x646576);
     rc = add_ram(d);
-    rc = rc ? rc : add_run(d, ST_VRAM, k->hvm.vram, ST_DATA);
+    rc = rc ? rc : add_run(d, st_layout_vram(&k->config, &k->hvm), k->hvm.vram, ST_DATA);
     rc = rc ? rc : add_specials(d);
     rc = rc ? rc : st_take_data(d, ST_SPECIAL, &k->page_pfn);
     rc = rc ? rc : st_vcpus_alloc(d);

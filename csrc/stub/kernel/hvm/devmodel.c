@@ -17,7 +17,7 @@ static bool pick(struct st_domain *d, uint64_t *gfn)
     struct st_kernel *k = d->kernel;
 
     if (k->hvm.vram && st_below(&k->dm_rng, 2))
-        *gfn = ST_VRAM + st_below(&k->dm_rng, k->hvm.vram);
+        *gfn = st_layout_vram(&k->config, &k->hvm) + st_below(&k->dm_rng, k->hvm.vram);
     else if (d->nr_mem)
         *gfn = d->mem[st_below(&k->dm_rng, d->nr_mem)];
     else

@@ -7,6 +7,11 @@
 
 extern const struct st_guest_kind st_hvm_guest_kind;
 
+static inline uint64_t st_special_gfn(const struct st_domain *d, enum st_special which)
+{
+    return st_layout_special(&d->kernel->config, &d->kernel->hvm, which);
+}
+
 /* build.c */
 int st_hvm_guest_build(struct st_domain *d);
 /* What a special page holds once the guest is built. */

@@ -11,18 +11,17 @@
 #define ST_MAX_VRAM     0x8000UL
 #define ST_LAPIC        0xfee00UL       /* without one, here */
 #define ST_ABOVE_4G     0x100000UL
-#define ST_IOREQ_SERVER 0xfeff0UL       /* eight pages, with a device model */
-#define ST_SPECIALS     0xfeff8UL       /* eight pages */
+#define ST_SPECIALS     0xfeff8UL       /* eight pages, and with a device model eight before them for ioreq servers */
 #define ST_NR_SPECIALS  8UL
+#define ST_NR_IOREQ     8UL
 
 enum st_special { ST_SP_PAGING, ST_SP_MONITOR, ST_SP_SHARING, ST_SP_BUFIOREQ, ST_SP_STORE, ST_SP_IOREQ, ST_SP_IDENT_PT,
                   ST_SP_CONSOLE };
 
-static inline uint64_t st_special_gfn(enum st_special which)
-{
-    return ST_SPECIALS + which;
-}
-
+/* Where they are. Of a compact guest behind its RAM: it has few gfns, and a test can save it often. */
+uint64_t st_layout_special(const stub_guest_config *config, const stub_hvm_config *hvm, enum st_special which);
+uint64_t st_layout_ioreq(const stub_guest_config *config, const stub_hvm_config *hvm);
+uint64_t st_layout_vram(const stub_guest_config *config, const stub_hvm_config *hvm);
 /* The gfn of RAM page i, counted without holes. */
 uint64_t st_layout_ram(const stub_hvm_config *hvm, uint64_t i);
 /* How many RAM pages it has: as many as it was given, less the VGA hole. */
