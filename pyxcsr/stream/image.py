@@ -18,6 +18,9 @@ class Entry(NamedTuple):
     offset: Optional[int]
 
 
+_WITHOUT_CONTENT = tuple(Entry(kind, None) for kind in range(16))
+
+
 class MemoryImage:
     """What a complete stream in a seekable file says of each pfn, in the end. Contents stay in the file."""
 
@@ -31,6 +34,9 @@ class MemoryImage:
                 self._take(record)
 
     def _take(self, record: PageData) -> None:
+        if not record.nr_pages:  # as most of an HVM guest's records are: there are a million holes in a PC's memory
+            self.entries.update(zip(record.pfns, map(_WITHOUT_CONTENT.__getitem__, record.type_bits)))
+            return
         at = (record.offset or 0) + fmt.RECORD_HEADER.size + fmt.PAGE_DATA_HEADER.size + 8 * len(record.entries)
         for pfn, kind, content in record.items():
             self.entries[pfn] = Entry(kind, at if content is not None else None)

@@ -48,8 +48,8 @@ def wrong_pages(hv: StubBackend, domid: int, path: Union[str, Path]) -> list[int
         image = MemoryImage(fd)
         gfns = guest.pfns_with_memory()
         wrong = [gfn for gfn in gfns if image.page(gfn) != guest.read_page(gfn)]
-        have = set(gfns)
-        wrong += [gfn for gfn, entry in image.entries.items() if gfn not in have and entry.type != PageType.XTAB]
+        with_content = (gfn for gfn, entry in image.entries.items() if entry.type != PageType.XTAB)
+        wrong += set(with_content).difference(gfns)
     finally:
         os.close(fd)
     return wrong
