@@ -45,7 +45,8 @@ def build(folder: Path, extra: Sequence[str] = ()) -> Path:
     macros = [f"-D{name}={value}" for name, value in build_ffi.MACROS]
     headers = [] if Path("/usr/include/xenctrl.h").exists() else [f"-I{TOP / 'csrc/abi'}"]
     include = [f"-I{TOP / 'csrc'}", f"-I{sysconfig.get_path('include')}", *headers]
-    compile_ = ["gcc", "-c", "-fPIC", "-g", *build_ffi.FLAGS, *macros, *include, *extra]
+    # Not optimised: compiling it would take longer than using it.
+    compile_ = ["gcc", "-c", "-fPIC", *build_ffi.FLAGS, "-O0", *macros, *include, *extra]
     objects = []
     core, stub = ([TOP / x for x in build_ffi.c_files(stub=which)] for which in (False, True))
     for source in (*core, *stub, HERE / "faulty.c", glue):

@@ -1,12 +1,12 @@
-"""The n-th call of everything fails, for all n: of a live save, one of a guest that changes its p2m, a non-live one,
-ones into a pipe and a socket, ones that map ahead, a restore.
+"""The n-th call of everything fails, for all n: of saves and restores of PV, PVH and HVM guests (scenarios.py).
 
     python tests/faults/build.py FOLDER && PYTHONPATH=tests python -m faults.sweep FOLDER [--places N] [--json]
 
 Two kinds of calls: those into libxenctrl (by the stub's script) and the core's own calls into libc (by faulty.c: its
 allocations and what it does with the stream). After each: an XcsrError that tells the errno, or success all the same;
-nothing mapped or allocated, log-dirty mode off, the guest running; no file that looks complete unless it is, page for
-page; and the very next save, or restore, is right. ``--places N`` tries only N places of each function.
+nothing mapped or allocated, log-dirty mode off, the guest running, and its device model with it, which tracks nothing;
+no file that looks complete unless it is, page for page; and the very next save, or restore, is right. ``--places N``
+tries only N places of each function.
 """
 
 from __future__ import annotations
@@ -17,22 +17,17 @@ import errno
 import importlib.util
 import json
 import os
-import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from support.ordinary import ordinary_pages
-
 from faults.build import MODULE
+from faults.scenarios import FRAMES, MOST, SCENARIOS, stream_of
 
-GUEST = "pv64:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3"
-FRAMES = 1 << 14
 SHORT = -1
 
 # What Xen, Linux's privcmd or xenstored give there. The first is the usual one; the others are tried as well.
@@ -43,6 +38,13 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "xc_domain_getinfolist": (errno.EPERM, errno.EACCES, errno.ENOMEM),
     "xc_domain_get_guest_width": (errno.ESRCH,),
     "xc_domain_nr_gpfns": (errno.ESRCH,),
+    "xc_domain_get_pod_target": (errno.EINVAL,),
+    "xc_hvm_param_get": (errno.EINVAL, errno.ESRCH),
+    "xc_domain_hvm_getcontext": (errno.EINVAL, errno.ENOSPC),
+    "xc_domain_shutdown": (errno.ESRCH,),
+    "xc_domain_populate_physmap": (errno.EFAULT,),
+    "xc_hvm_param_set": (errno.EEXIST, errno.EINVAL),
+    "xc_domain_hvm_setcontext": (errno.EINVAL, errno.ENODATA),
     "xc_maximum_ram_page": (errno.ENOSYS,),
     "xc_machphys_mfn_list": (errno.EFAULT,),
     "xenforeignmemory_map": (errno.EINVAL, errno.ENOMEM, errno.ENOENT),
@@ -90,6 +92,8 @@ ERRNOS: dict[str, tuple[int, ...]] = {
 }
 HARMLESS = (errno.EINTR, errno.EAGAIN, SHORT)
 UNMAP = "xenforeignmemory_unmap"
+RETRIED = {("xc_domain_hvm_getcontext", errno.ENOSPC)}
+"""It is asked again then, with more room, and may give up with another errno."""
 
 
 class Point(NamedTuple):
@@ -211,33 +215,36 @@ class Sweep:
     def _prepare(self, hv: Any, scenario: str) -> int:
         import pyxcsr
 
+        what = SCENARIOS[scenario]
         self._domid: int
-        if scenario == "restore":
-            self._domid = hv.stub.create_empty("24M", vcpus=2)
+        if what.restores:
+            stream_of(what.guest, self._work)
+            self._domid = hv.stub.create_empty(MOST, vcpus=2, kind=what.kind)
         else:
-            self._domid = hv.stub.create(pyxcsr.StubGuest.parse(GUEST))
+            self._domid = hv.stub.create(pyxcsr.StubGuest.parse(what.guest))
         return self._domid
 
     def _do(self, hv: Any, scenario: str) -> None:
-        DOING[scenario](hv, self._domid, self._work / "stream")
+        SCENARIOS[scenario].do(hv, self._domid, self._work / "stream")
 
     # -- what must hold
 
     def _judge(self, hv: Any, domid: int, point: Point, raised: Optional[BaseException]) -> None:
         if raised is not None:
             self._judge_error(point, raised)
-        leaks = {k: v for k, v in hv.stub.leaks().items() if k != "paused_domains" or point.scenario != "restore"}
+        restores = SCENARIOS[point.scenario].restores
+        leaks = {k: v for k, v in hv.stub.leaks().items() if k != "paused_domains" or not restores}
         if leaks and point.function != UNMAP:
             raise Broken(f"left behind: {leaks}")
-        if point.scenario == "restore":
-            self._judge_restored(hv, domid, raised)
+        if restores:
+            self._judge_restored(hv, domid, point, raised)
         else:
             self._judge_saved(hv, domid, point, raised)
 
     def _judge_error(self, point: Point, raised: BaseException) -> None:
         from pyxcsr.errors import XcsrError
 
-        if point.error in HARMLESS:
+        if point.error in HARMLESS or (point.function, point.error) in RETRIED:
             return
         chain = [raised]
         while chain[-1].__cause__ is not None:
@@ -247,49 +254,61 @@ class Sweep:
             raise Broken(f"{raised!r} does not tell errno {point.error}")
 
     def _judge_saved(self, hv: Any, domid: int, point: Point, raised: Optional[BaseException]) -> None:
-        from support.judge import judge
-
-        state, path = hv.stub.guest(domid).state(), self._work / "stream"
-        if state.logdirty or state.paused:
-            raise Broken("log-dirty mode is on, or the guest is paused")
+        guest, path = hv.stub.guest(domid), self._work / "stream"
+        state = guest.state()
+        if state.logdirty or state.paused or state.devmodel_logdirty:
+            raise Broken("writes are tracked still, or the guest is paused")
         if raised is None:
-            self._right(judge, hv, domid, path)
+            self._right(hv, domid, path)
             hv.domain_resume(domid)
-        elif not state.running:
-            raise Broken("the guest does not run")
+            if state.devmodel_stopped:
+                guest.devmodel_run(True)
+        elif not state.running or state.devmodel_stopped:
+            raise Broken("the guest does not run, or not with its device model")
         elif complete(path):
             raise Broken("the save failed, and its stream is complete")
         if point.function == UNMAP:
             return
         try:
-            DOING[point.scenario](hv, domid, path)
+            SCENARIOS[point.scenario].do(hv, domid, path)
         except Exception as error:
             raise Broken(f"the next save fails: {error!r}") from error
-        self._right(judge, hv, domid, path)
+        self._right(hv, domid, path)
 
-    def _right(self, judge: Callable[..., None], hv: Any, domid: int, path: Path) -> None:
+    def _right(self, hv: Any, domid: int, path: Path) -> None:
+        from support.hvm_guests import judge_hvm
+        from support.judge import judge
+
         try:
-            judge(hv, domid, path, xen=False)
+            (judge_hvm if hv.domain_info(domid).hvm else judge)(hv, domid, path, xen=False)
         except AssertionError as error:
             raise Broken(f"a wrong image: {error}") from error
 
-    def _judge_restored(self, hv: Any, domid: int, raised: Optional[BaseException]) -> None:
-        guest = hv.stub.guest(domid)
+    def _judge_restored(self, hv: Any, domid: int, point: Point, raised: Optional[BaseException]) -> None:
+        guest, what = hv.stub.guest(domid), SCENARIOS[point.scenario]
         if guest.running or not guest.state().paused:
             raise Broken("a half-built domain runs")
         if raised is not None:
             hv.stub.destroy(domid)
-            domid = hv.stub.create_empty("24M", vcpus=2)
+            domid = hv.stub.create_empty(MOST, vcpus=2, kind=what.kind)
             try:
-                restore_file(hv, domid, self._work / "stream")
+                what.do(hv, domid, self._work / "stream")
             except Exception as error:
                 raise Broken(f"the next restore fails: {error!r}") from error
         hv.stub.guest(domid).adopt()
         hv.domain_pause(domid)
 
 
+def ends(path: Path) -> bool:
+    """Whether the last bytes may be an END record."""
+    with open(path, "rb") as stream:
+        return stream.seek(0, os.SEEK_END) > 8 and stream.seek(-8, os.SEEK_END) >= 0 and not any(stream.read())
+
+
 def complete(path: Path) -> bool:
     """Whether a stream looks like one that may be restored."""
+    if not ends(path):
+        return False
     from pyxcsr.errors import StreamError
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.rules.verify import verify
@@ -301,140 +320,27 @@ def complete(path: Path) -> bool:
             return False
 
 
-# -- scenarios
-
-
-def save_file(hv: Any, domid: int, path: Path, **options: Any) -> None:
-    """Into a file."""
-    import pyxcsr
-
-    with open(path, "wb") as out:
-        pyxcsr.save(hv, domid, out, **options)
-
-
-def save_changing(hv: Any, domid: int, path: Path) -> None:
-    """Of a guest whose p2m changes meanwhile: pages of it, its place and size, and what is in it."""
-    guest, seen = hv.stub.guest(domid), {"xc_logdirty_control": 0, "xc_get_pfn_type_batch": 0}
-    places = (0xFFFFC91000000000, 0xFFFFC92000000000)
-    grown = guest.nr_pfns + 300
-    elsewhere = places[guest.shared_info("p2m_vaddr") == places[0]]
-    actions: dict[tuple[str, int], Callable[[], object]] = {
-        ("xc_get_pfn_type_batch", 2): lambda: guest.balloon_out(ordinary_pages(guest)[-1]),
-        ("xc_logdirty_control", 1): lambda: guest.replace_leaf(1),
-        ("xc_logdirty_control", 2): lambda: guest.move_p2m(elsewhere, True),
-        ("xc_logdirty_control", 3): lambda: guest.resize_p2m(grown) or guest.balloon_in(grown - 9),
-    }
-
-    def hook(name: str, count: int) -> None:
-        if name in seen and guest.running:
-            seen[name] += 1
-            actions.get((name, seen[name]), lambda: None)()
-
-    with hv.stub.hook(hook):
-        save_file(hv, domid, path)
-
-
-def save_through(make: Callable[[], tuple[int, int]]) -> Callable[[Any, int, Path], None]:
-    """Into a pipe or socket with a reader that puts it into a file."""
-
-    def save(hv: Any, domid: int, path: Path) -> None:
-        import pyxcsr
-
-        reader, writer = make()
-        thread = threading.Thread(target=drain, args=(reader, path))
-        thread.start()
-        try:
-            pyxcsr.save(hv, domid, writer)
-        finally:
-            os.close(writer)
-            thread.join()
-
-    return save
-
-
-def drain(reader: int, path: Path) -> None:
-    """All of it into the file."""
-    with open(reader, "rb") as source, open(path, "wb") as out:
-        while piece := source.read(1 << 20):
-            out.write(piece)
-
-
-def socket_pair() -> tuple[int, int]:
-    """Two descriptors."""
-    one, two = socket.socketpair()
-    return one.detach(), two.detach()
-
-
-def restore_file(hv: Any, domid: int, path: Path) -> None:
-    """From a pipe, so that the input is waited for. The stream is made once."""
-    import pyxcsr
-
-    good = path.with_name("good")
-    if not good.exists():
-        make_stream(good)
-    reader, writer = os.pipe()
-    thread = threading.Thread(target=feed, args=(writer, good.read_bytes()))
-    thread.start()
-    try:
-        pyxcsr.restore(hv, domid, reader)
-    finally:
-        os.close(reader)
-        thread.join()
-
-
-def feed(writer: int, data: bytes) -> None:
-    """As much of it as is wanted."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(writer, view) :]
-    except BrokenPipeError:
-        pass  # the restore has failed, as it was to
-    finally:
-        os.close(writer)
-
-
-def make_stream(path: Path) -> None:
-    """In a machine of another process: the stub has one machine a process."""
-    pid = os.fork()
-    if pid == 0:
-        import pyxcsr
-
-        with pyxcsr.open_hypervisor("stub") as hv:
-            hv.stub.reset(frames=FRAMES, force=True)
-            save_file(hv, hv.stub.create(pyxcsr.StubGuest.parse(GUEST)), path)
-        os._exit(0)
-    if os.waitpid(pid, 0)[1]:
-        raise RuntimeError("no stream to restore could be made")
-
-
-DOING: dict[str, Callable[[Any, int, Path], None]] = {
-    "live": save_file,
-    "follow": save_changing,
-    "non-live": lambda hv, domid, path: save_file(hv, domid, path, live=False),
-    "verify": lambda hv, domid, path: save_file(hv, domid, path, verify=True),
-    "pipe": save_through(os.pipe),
-    "socket": save_through(socket_pair),
-    "ahead": lambda hv, domid, path: save_file(hv, domid, path, map_ahead=True),
-    "ahead, non-live": lambda hv, domid, path: save_file(hv, domid, path, live=False, map_ahead=True),
-    "restore": restore_file,
-}
-
-
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description="the n-th of each call fails")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--places", type=int, help="so many places of each function (default: all)")
-    parser.add_argument("--scenario", action="append", choices=list(DOING))
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     began, libc = time.monotonic(), load(args.folder)
+    wait_less()
     with tempfile.TemporaryDirectory() as work:
-        make_stream(Path(work, "good"))
         sweep = Sweep(libc, Path(work), args.places)
-        sweep.run(args.scenario or list(DOING))
+        sweep.run(args.scenario or list(SCENARIOS))
     report(sweep, args.json, time.monotonic() - began)
+
+
+def wait_less() -> None:
+    """A guest that could not be asked to suspend is waited for, as it may have been asked. These answer at once."""
+    from pyxcsr.suspend import xenstore
+
+    xenstore.SECONDS_AFTER_CANCEL = 0.2
 
 
 def report(sweep: Sweep, as_json: bool, seconds: float) -> None:

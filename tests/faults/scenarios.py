@@ -1,0 +1,208 @@
+"""What is done while a call fails: saves and restores of each kind of guest. SCENARIOS is a table of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from support.ordinary import ordinary_pages
+
+FRAMES = 1 << 14
+MOST = "24M"
+PV = "pv64:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3"
+PVH = "pvh:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3,compact=yes"
+HVM = "hvm:mem=5M,max_mem=24M,writes=12,vcpus=2,vram=64K,devmodel=3,seed=3,compact=yes"
+ALONE = f"{HVM},pv_drivers=no"
+"""Without a driver that could be asked: Xen suspends it."""
+
+Do = Callable[[Any, int, Path], None]
+
+
+class Scenario(NamedTuple):
+    """``do`` saves the guest that ``guest`` describes into a path, or restores it (``restores``) from its stream."""
+
+    guest: str
+    do: Do
+    restores: bool = False
+
+    @property
+    def kind(self) -> str:
+        """As StubGuest has it: pv64, pvh or hvm."""
+        return self.guest.split(":", maxsplit=1)[0]
+
+
+# -- saves
+
+
+def save_file(hv: Any, domid: int, path: Path, **options: Any) -> None:
+    """Into a file."""
+    import pyxcsr
+
+    with open(path, "wb") as out:
+        pyxcsr.save(hv, domid, out, **options)
+
+
+def into_file(**options: Any) -> Do:
+    """Into a file, with these options."""
+    return lambda hv, domid, path: save_file(hv, domid, path, **options)
+
+
+def save_changing(hv: Any, domid: int, path: Path) -> None:
+    """Of a guest whose p2m changes meanwhile: pages of it, its place and size, and what is in it."""
+    guest, seen = hv.stub.guest(domid), {"xc_logdirty_control": 0, "xc_get_pfn_type_batch": 0}
+    places = (0xFFFFC91000000000, 0xFFFFC92000000000)
+    grown = guest.nr_pfns + 300
+    elsewhere = places[guest.shared_info("p2m_vaddr") == places[0]]
+    actions: dict[tuple[str, int], Callable[[], object]] = {
+        ("xc_get_pfn_type_batch", 2): lambda: guest.balloon_out(ordinary_pages(guest)[-1]),
+        ("xc_logdirty_control", 1): lambda: guest.replace_leaf(1),
+        ("xc_logdirty_control", 2): lambda: guest.move_p2m(elsewhere, True),
+        ("xc_logdirty_control", 3): lambda: guest.resize_p2m(grown) or guest.balloon_in(grown - 9),
+    }
+
+    def hook(name: str, count: int) -> None:
+        if name in seen and guest.running:
+            seen[name] += 1
+            actions.get((name, seen[name]), lambda: None)()
+
+    with hv.stub.hook(hook):
+        save_file(hv, domid, path)
+
+
+def save_ballooning(hv: Any, domid: int, path: Path) -> None:
+    """Of a PVH guest that gives pages back and gets one beyond all others while it is saved."""
+    guest, seen = hv.stub.guest(domid), {"xc_logdirty_control": 0}
+    gfns = [x for x in guest.pfns_with_memory() if x < 0x400]  # the last ones are not its kernel's
+    actions: dict[int, Callable[[], object]] = {
+        1: lambda: guest.balloon_out(gfns[-9:]),
+        2: lambda: guest.balloon_in(guest.nr_pfns + 7),
+    }
+
+    def hook(name: str, count: int) -> None:
+        if name in seen and guest.running:
+            seen[name] += 1
+            actions.get(seen[name], lambda: None)()
+
+    with hv.stub.hook(hook):
+        save_file(hv, domid, path)
+
+
+def with_qemu(**options: Any) -> Do:
+    """Into a file, of a guest with a device model, which is told through its socket."""
+
+    def save(hv: Any, domid: int, path: Path) -> None:
+        from devicemodel.stub_qemu import qemu_of
+        from pyxcsr.devicemodel.qemu import Qemu
+
+        at = path.with_name("qmp")
+        with qemu_of(hv.stub.guest(domid), at):
+            save_file(hv, domid, path, device_model=Qemu(domid, str(at)), **options)
+
+    return save
+
+
+def save_through(make: Callable[[], tuple[int, int]]) -> Do:
+    """Into a pipe or socket with a reader that puts it into a file."""
+
+    def save(hv: Any, domid: int, path: Path) -> None:
+        import pyxcsr
+
+        reader, writer = make()
+        thread = threading.Thread(target=drain, args=(reader, path))
+        thread.start()
+        try:
+            pyxcsr.save(hv, domid, writer)
+        finally:
+            os.close(writer)
+            thread.join()
+
+    return save
+
+
+def drain(reader: int, path: Path) -> None:
+    """All of it into the file."""
+    with open(reader, "rb") as source, open(path, "wb") as out:
+        while piece := source.read(1 << 20):
+            out.write(piece)
+
+
+def socket_pair() -> tuple[int, int]:
+    """Two descriptors."""
+    one, two = socket.socketpair()
+    return one.detach(), two.detach()
+
+
+# -- restores
+
+
+def restore_of(guest: str) -> Do:
+    """From a pipe, so that the input is waited for. The stream is made once."""
+
+    def restore(hv: Any, domid: int, path: Path) -> None:
+        import pyxcsr
+
+        reader, writer = os.pipe()
+        thread = threading.Thread(target=feed, args=(writer, stream_of(guest, path.parent).read_bytes()))
+        thread.start()
+        try:
+            pyxcsr.restore(hv, domid, reader)
+        finally:
+            os.close(reader)
+            thread.join()
+
+    return restore
+
+
+def feed(writer: int, data: bytes) -> None:
+    """As much of it as is wanted."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(writer, view) :]
+    except BrokenPipeError:
+        pass  # the restore has failed, as it was to
+    finally:
+        os.close(writer)
+
+
+def stream_of(guest: str, folder: Path) -> Path:
+    """A good stream of a guest. It is made in a machine of another process: the stub has one machine a process."""
+    path = folder / f"good-{guest.split(':', maxsplit=1)[0]}"
+    if path.exists():
+        return path
+    pid = os.fork()
+    if pid == 0:
+        import pyxcsr
+
+        with pyxcsr.open_hypervisor("stub") as hv:
+            hv.stub.reset(frames=FRAMES, force=True)
+            domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
+            save_file(hv, domid, path, live=guest == PV)  # no device model is told of a live one here
+        os._exit(0)
+    if os.waitpid(pid, 0)[1]:
+        raise RuntimeError(f"no stream of {guest} could be made")
+    return path
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "live": Scenario(PV, save_file),
+    "follow": Scenario(PV, save_changing),
+    "non-live": Scenario(PV, into_file(live=False)),
+    "verify": Scenario(PV, into_file(verify=True)),
+    "pipe": Scenario(PV, save_through(os.pipe)),
+    "socket": Scenario(PV, save_through(socket_pair)),
+    "ahead": Scenario(PV, into_file(map_ahead=True)),
+    "ahead, non-live": Scenario(PV, into_file(live=False, map_ahead=True)),
+    "restore": Scenario(PV, restore_of(PV), restores=True),
+    "pvh": Scenario(PVH, save_file),
+    "pvh, ballooning": Scenario(PVH, save_ballooning),
+    "pvh, non-live": Scenario(PVH, into_file(live=False)),
+    "pvh, restore": Scenario(PVH, restore_of(PVH), restores=True),
+    "hvm": Scenario(HVM, with_qemu()),
+    "hvm, non-live": Scenario(ALONE, with_qemu(live=False)),
+    "hvm, restore": Scenario(HVM, restore_of(HVM), restores=True),
+}
