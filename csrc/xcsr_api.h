@@ -205,6 +205,8 @@ void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and en
  * own: not for a domain that may map such. 0: not known, as without this call. -EINVAL for a save with a p2m. */
 int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages);
 uint64_t xcsr_save_nr_pfns(const xcsr_save *s);
+/* What the stream says of a pfn, once a pass over all of them is over: whether it has a page. */
+uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn);
 /* Ends log-dirty mode, whoever began it; no error if nobody did. *supported 0: Xen cannot track this domain's writes. */
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);

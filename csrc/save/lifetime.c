@@ -99,6 +99,11 @@ uint64_t xcsr_save_nr_pfns(const xcsr_save *s)
     return s->nr_pfns;
 }
 
+uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn)
+{
+    return pfn < s->nr_pfns && !sparse_has(&s->without_data, pfn);
+}
+
 int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages)
 {
     XCSR_ENTER(s->h);

@@ -150,7 +150,7 @@ class SaveOps(Protocol):
         ``p2m`` and ``nr_pfns`` up to date and yield the records that tell the receiver.
         """
 
-    def rehearse(self) -> None:
+    def rehearse(self, save: SaveHandle) -> None:
         """Asks Xen for what ``end_of_checkpoint`` will ask for, and throws it away.
 
         Called once, just before a live save suspends the guest. What Xen refuses to tell is so found out while the
@@ -162,8 +162,10 @@ class SaveOps(Protocol):
     def end_of_pages(self) -> Iterator[Record]:
         """Records that must follow the guest's pages. Called after the last pass, and after one for comparison."""
 
-    def end_of_checkpoint(self) -> bytes:
-        """The guest's state besides its memory, as the bytes of its records. Called when the guest is suspended."""
+    def end_of_checkpoint(self, save: SaveHandle) -> bytes:
+        """The guest's state besides its memory, as the bytes of its records. Called when the guest is suspended, and
+        all that ``save`` has to send of its memory has been sent. Raises GuestStateError for a state that no receiver
+        takes."""
 
     def cleanup(self) -> None:
         """Releases everything. Called once, last, whatever happened; must work if ``setup`` failed half-way."""

@@ -88,6 +88,9 @@ class Save(Child):
     def nr_pfns(self) -> int:
         return int(self._backend._lib.xcsr_save_nr_pfns(self._live()))
 
+    def has_data(self, pfn: int) -> bool:
+        return bool(self._backend._lib.xcsr_save_has_data(self._live(), pfn))
+
     def expect_pages(self, nr_pages: int) -> None:
         self._call(self._backend._lib.xcsr_expect_pages, nr_pages)
 

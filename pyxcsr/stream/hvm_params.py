@@ -93,6 +93,9 @@ CLEARED = frozenset({STORE_PFN, IOREQ_PFN, BUFIOREQ_PFN})
 NEEDED_PAGES = frozenset({STORE_PFN, CONSOLE_PFN, IDENT_PT})
 """Pages that a guest always has: nothing takes them out of its memory. Those of ioreq servers and rings can be out."""
 
+FEATURES = frozenset({VIRIDIAN, MCA_CAP})
+"""Sets of bits that grow with Xen's releases. Xen checks them when they are set, and a guest cannot set them."""
+
 _PFNS = frozenset(
     {
         STORE_PFN,

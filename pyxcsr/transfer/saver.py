@@ -200,7 +200,7 @@ class Saver:
         with self._logdirty():
             if self._options.live:
                 self._precopy()
-                self._ops.rehearse()
+                self._ops.rehearse(self._save)
             if not self._pause.begun:
                 self._suspend_guest(info)
             self._last_pass()
@@ -238,7 +238,7 @@ class Saver:
         """All that follows the pages, for one write: the suspended guest waits for it."""
         resumed = "has not stayed suspended while it was being saved: somebody resumed it"
         try:
-            tail = self._ops.end_of_checkpoint() + END
+            tail = self._ops.end_of_checkpoint(self._save) + END
         except XcsrError:  # if the guest runs again, that is the reason, and the error to raise
             self._pause.check_lasts(resumed)
             raise

@@ -74,16 +74,15 @@ class HvmSaveOps:
         """
         return iter(())
 
-    def rehearse(self) -> None:
-        for _ in state_records(self._hv, self._domid):
-            pass
+    def rehearse(self, save: SaveHandle) -> None:
+        self.end_of_checkpoint(save)
 
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing: an HVM guest's pages are all that there is."""
         return iter(())
 
-    def end_of_checkpoint(self) -> bytes:
-        return b"".join(map(frame, state_records(self._hv, self._domid)))
+    def end_of_checkpoint(self, save: SaveHandle) -> bytes:
+        return b"".join(map(frame, state_records(self._hv, self._domid, save.has_data)))
 
     def cleanup(self) -> None:
         """Nothing: ``setup`` maps nothing."""

@@ -99,9 +99,9 @@ class PvSaveOps:
     def check_iteration(self) -> Iterator[Record]:
         return self._taken.check()
 
-    def rehearse(self) -> None:
+    def rehearse(self, save: SaveHandle) -> None:
         with suppress(GuestStateError):  # only a guest that suspends puts start_info into vcpu 0's rdx
-            self.end_of_checkpoint()
+            self.end_of_checkpoint(save)
 
     def end_of_pages(self) -> Iterator[Record]:
         return self._taken.end_of_pages()
@@ -112,7 +112,7 @@ class PvSaveOps:
             raise P2mError("shared_info has not been mapped", field="shared_info", value=None)
         return self._shared
 
-    def end_of_checkpoint(self) -> bytes:
+    def end_of_checkpoint(self, save: SaveHandle) -> bytes:
         return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
 
     def cleanup(self) -> None:

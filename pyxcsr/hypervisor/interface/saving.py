@@ -95,6 +95,9 @@ class SaveHandle(Protocol):
     def nr_pfns(self) -> int:
         """How many pfns it has: see :meth:`grow`."""
 
+    def has_data(self, pfn: int) -> bool:
+        """Whether the stream has a page of it, once a pass over all pfns is over."""
+
     def expect_pages(self, nr_pages: int) -> None:
         """Without a p2m: the guest, suspended, has so many pages. A pass over all pfns then stops asking Xen once they
         have been found, and sends the rest as holes. Not for a domain that may map other domains' frames."""
