@@ -96,6 +96,7 @@ def with_qemu(**options: Any) -> Do:
 
     def save(hv: Any, domid: int, path: Path) -> None:
         from devicemodel.stub_qemu import qemu_of
+
         from pyxcsr.devicemodel.qemu import Qemu
 
         at = path.with_name("qmp")

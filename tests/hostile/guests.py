@@ -10,12 +10,12 @@ name the field that lied. What ends otherwise is a finding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from hostile.inside import ENTRY, NONE, Inside
 from pyxcsr.frames import PageType
 
-Act = Callable[[Inside], None]
+Act = Callable[[Any], object]
 When = Union[str, tuple[str, Union[int, str]]]
 Outcome = Optional[tuple[str, str]]
 
@@ -38,9 +38,11 @@ def no(kind: str, words: str) -> Outcome:
 
 @dataclass(frozen=True)
 class Hostile:
-    """One guest. ``live_only``: a non-live save gives it no moment to act; ``lost``: no save can follow;
+    """One guest. ``live_only``: a non-live save gives it no moment to act; ``lost``: no save can follow, ``for_good``:
+    none that succeeds, because it cannot take back what it did;
     ``gives_back``: pages that it gave back after they were sent may be in the image, unless it is followed;
-    ``patience``: seconds that it gets to answer a request to suspend, and again to follow it.
+    ``patience``: seconds that it gets to answer a request to suspend, and again to follow it. ``kind``: as in a
+    description of a guest of the stub; what PVH and HVM guests do is in hvm_guests.py.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Hostile:
     lost: bool = False
     gives_back: bool = False
     patience: float = 60.0
+    kind: str = "pv64"
+    for_good: bool = False
 
 
 def _shared(field: str, value: int) -> Act:

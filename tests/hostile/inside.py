@@ -20,6 +20,7 @@ class Inside:
         self.guest, self.other = hv.stub.guest(domid), hv.stub.guest(other)
         self._undo: list[Callable[[], None]] = []
         self.memory: dict[str, int] = {}  # what an act that runs more than once wants to remember
+        self.changed: set[int] = set()  # gfns that it gave back, or got
 
     # -- writes
 
@@ -57,6 +58,10 @@ class Inside:
             self._undo.pop()()
 
     # -- places
+
+    def claims(self) -> int:
+        """How many pfns it says that it has."""
+        return int(self.guest.shared_info("max_pfn"))
 
     def slots(self) -> dict[int, tuple[int, int]]:
         """Level -> (pfn of the table, index) on the way from p2m_cr3 to the p2m list's first page."""
@@ -97,6 +102,52 @@ class Inside:
     def entry_to(self, pfn: int) -> int:
         """A present entry to one of its own pages."""
         return int(self.guest.mfn(pfn)) << 12 | ENTRY
+
+
+class HvmInside(Inside):
+    """The same of a PVH or HVM guest. Its memory is Xen's to lay out, at its request."""
+
+    def param(self, index: int, value: int) -> None:
+        """A parameter, as far as the guest, or a toolstack that it has misled, can set it."""
+        old = self.guest.param(index)
+        self._undo.append(lambda: self.guest.poke_param(index, old))
+        self.guest.poke_param(index, value)
+
+    def out(self, *gfns: int) -> None:
+        """Gives pages back."""
+        for gfn in gfns:
+            self.guest.balloon_out(gfn)
+            self.changed.add(gfn)
+
+    def get(self, *gfns: int) -> None:
+        """Gets pages, where it wants them."""
+        for gfn in gfns:
+            self.guest.balloon_in(gfn)
+            self.changed.add(gfn)
+
+    def never_populated(self) -> None:
+        """Of its gfns that are populated on demand it gives none back, until it behaves."""
+        have = set(self.guest.pfns_with_memory())
+        gfns = [x for x in range(0x100, self.guest.nr_pfns) if x not in have][: self.guest.state().pod_entries]
+        self._undo.append(lambda: self.guest.balloon_out(gfns))
+
+    def store(self, path: str, value: str) -> None:
+        """A node of its own in xenstore."""
+        path = f"/local/domain/{self.domid}/{path}"
+        old = self.hv.stub.store_read(path) or ""
+        self._undo.append(lambda: self.hv.stub.store_write(path, old))
+        self.hv.stub.store_write(path, value)
+
+    def claims(self) -> int:
+        return int(self.guest.nr_pfns)
+
+    def data(self, nth: int = 40) -> int:
+        return self.ordinary()[nth]
+
+    def ordinary(self) -> list[int]:
+        """Gfns of ordinary pages, ascending: its kernel's page is not among them, nor are special ones."""
+        kernel = self.guest.state().kernel_pfn
+        return [x for x in self.guest.pfns_with_memory() if 0x100 <= x < 0x300 and x != kernel]
 
 
 class Restless:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from hostile.guests import Hostile
-from hostile.inside import Inside, Restless
+from hostile.inside import HvmInside, Inside, Restless
 
 PASSES = 6
 """Of a live save, the last one included: SimplePolicy's."""
@@ -102,6 +102,11 @@ def measured(cost: Cost) -> Iterator[None]:
         cost.resident = max(0, _status("VmHWM") - before) if can else None
 
 
+def inside_of(hv: Any, domid: int, other: int) -> Inside:
+    """The guest from the inside, as what it is."""
+    return (HvmInside if hv.domain_info(domid).hvm else Inside)(hv, domid, other)
+
+
 def save_hostile(
     hv: Any, case: Hostile, path: Path, live: bool, save: Callable[[Any, int, Path, bool, float], None]
 ) -> tuple[Inside, Cost, Optional[BaseException], int]:
@@ -109,8 +114,8 @@ def save_hostile(
     from pyxcsr.hypervisor.stub.text import StubGuest
 
     other = hv.stub.create(StubGuest.parse("pv64:mem=2M,writer=none"))
-    domid = hv.stub.create(StubGuest.parse(f"pv64:{case.guest}"))
-    inside, cost, raised = Inside(hv, domid, other), Cost(), None
+    domid = hv.stub.create(StubGuest.parse(f"{case.kind}:{case.guest}"))
+    inside, cost, raised = inside_of(hv, domid, other), Cost(), None
     with measured(cost), hostile(case, inside, cost) as acting:
         try:
             save(hv, domid, path, live, case.patience)

@@ -11,16 +11,11 @@ from support.judge import judge, judge_pages, judge_rules, judge_state, save_to
 import pyxcsr
 from hostile.guests import GUESTS, MAPS, Hostile
 from hostile.inside import Inside
-from hostile.run import PASSES, Cost, save_hostile
+from hostile.judging import judge_cost, judge_ending, judge_refusal
+from hostile.run import PASSES, save_hostile
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.panel import StubError
 from pyxcsr.policy import P2M_CHANGES
-from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.rules.verify import verify
-
-SECONDS = 10.0
-MIB = 1 << 20
-SANITIZED = "libasan" in Path("/proc/self/maps").read_text()
 
 CASES = [(case, live) for case in GUESTS for live in (True, False) if live or not case.live_only]
 
@@ -63,51 +58,7 @@ def judge_outcome(
         judge_pages(hv, inside.domid, path, given_back=case.gives_back and not followed)
         judge_state(hv, inside.domid, path)
         return
-    assert isinstance(raised, pyxcsr.XcsrError), repr(raised)
-    wanted = [x for x in case.expect if x is not None]
-    found = [x.__name__ for x in type(raised).__mro__]
-    assert any(kind in found and words in str(raised) for kind, words in wanted), f"{raised!r}, not one of {wanted}"
-    assert not complete(path), "refused, and yet there is a complete stream"
-
-
-def complete(path: Path) -> bool:
-    """Whether a stream looks like one that may be restored."""
-    with open(path, "rb") as stream:
-        try:
-            return verify(StreamReader(stream)).ok
-        except pyxcsr.StreamError:
-            return False
-
-
-def judge_cost(inside: Inside, cost: Cost, raised: Optional[BaseException], times: int) -> None:
-    """What the guest owns, sent so many ``times``, bounds the stream; memory and time are bounded by what it may claim.
-
-    One that changes its p2m in each pass has its pages sent again in each, like one that writes all its memory.
-    """
-    state = inside.guest.state() if inside.domid in inside.hv.stub.domains else None
-    assert cost.seconds < SECONDS
-    assert cost.mapped <= 1024 + 16384, cost
-    assert cost.python < 24 * MIB, cost
-    if cost.resident is not None and not SANITIZED:
-        assert cost.resident < 64 * MIB, cost
-    if state is not None:
-        passes = times if raised is None else PASSES  # what cannot be sent is entered in each
-        claimed = min(inside.guest.shared_info("max_pfn"), 1 << 23) * passes
-        assert cost.nr_bytes <= (state.max_pages * 4096 * times + 8 * claimed) * 1.01 + 65536, cost
-
-
-def judge_ending(hv: StubBackend, case: Hostile, inside: Inside, raised: Optional[BaseException]) -> None:
-    """The guest runs, or is suspended by a save that succeeded; nothing is mapped, tracked or paused."""
-    assert hv.stub.leaks() == {}
-    if inside.domid not in hv.stub.domains:
-        assert case.lost
-        return
-    state = inside.guest.state()
-    assert not state.logdirty
-    if raised is None:
-        assert inside.guest.suspended
-    else:
-        assert state.running or case.lost, state
+    judge_refusal(case, raised, path)
 
 
 def judge_next(hv: StubBackend, inside: Inside, path: Path) -> None:
