@@ -1,9 +1,9 @@
 """SIGINT and SIGTERM at random moments of `pyxcsr save`, each in a process of its own, forked from this one.
 
-    PYTHONPATH=tests python -m faults.signals [--moments 200] [--seed N]
+    PYTHONPATH=tests python -m faults.signals [--moments 200] [--seed N] [--kind pvh]
 
 The moments are spread over a whole save: from its first step to some time after its end. After each: the guest runs,
-nothing is mapped, log-dirty mode is off; and either the program says so (128 + the signal's number) and there is no
+nothing is mapped, log-dirty mode is off, also in the device model, which runs, too; and either the program says so (128 + the signal's number) and there is no
 file, or it succeeded and there is one, complete.
 """
 
@@ -19,21 +19,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from faults.sweep import complete
 
-GUEST = "pv64:mem=24M,writer=thread,rate=20000,pt_updates=2,vcpus=2"
+GUESTS = {
+    "pv64": "pv64:mem=24M,writer=thread,rate=20000,pt_updates=2,vcpus=2",
+    "pvh": "pvh:mem=24M,writer=thread,rate=20000,vcpus=2,compact=yes",
+    "hvm": "hvm:mem=24M,writer=thread,rate=20000,vcpus=2,vram=1M,devmodel=5,compact=yes",
+}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Moment:
-    """One save in a child, and the signal that it gets."""
+    """One save in a child, and the signal that it gets. ``guest``: as text."""
 
-    def __init__(self, folder: Path, number: Optional[signal.Signals], delay: float) -> None:
-        self.folder, self.number, self.delay = folder, number, delay
+    def __init__(self, folder: Path, guest: str, number: Optional[signal.Signals], delay: float) -> None:
+        self.folder, self.guest, self.number, self.delay = folder, guest, number, delay
         self.seconds, self.status, self.seen = 0.0, 0, dict[str, Any]()
 
     def run(self) -> str:
@@ -42,7 +46,7 @@ class Moment:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            child(self.folder / "stream", writer)
+            child(self.folder / "stream", self.guest, writer)
         os.close(writer)
         os.read(reader, 1)  # the save begins
         began = time.monotonic()
@@ -69,16 +73,18 @@ class Moment:
         return bool(self.seen) and self.seen["running"] and not self.seen["logdirty"] and self.seen["leaks"] == {}
 
 
-def child(path: Path, writer: int) -> NoReturn:
+def child(path: Path, guest: str, writer: int) -> NoReturn:
     """Saves with the program's own main function; tells when it begins, and how it leaves the guest."""
     os.setpgid(0, 0)
     try:
         null = os.open("/dev/null", os.O_WRONLY)
         os.dup2(null, 2)
         _watch(writer)
+        if guest.startswith("hvm"):
+            _with_qemu(path.parent.with_name("qmp"))
         from pyxcsr.cli import main
 
-        status = main.main(["save", "--backend", "stub", GUEST, os.fspath(path), "--quiet"])
+        status = main.main(["save", "--backend", "stub", guest, os.fspath(path), "--quiet"])
     except KeyboardInterrupt:
         status = 130
     os._exit(status)
@@ -99,7 +105,11 @@ def _watch(writer: int) -> None:
     def closing(self: StubBackend) -> None:
         if self._handle is not None and self.stub.domains:
             state = self.stub.guest(self.stub.domains[-1]).state()
-            seen = {"running": state.running, "logdirty": state.logdirty, "leaks": self.stub.leaks()}
+            seen = {
+                "running": state.running and not state.devmodel_stopped,
+                "logdirty": state.logdirty or state.devmodel_logdirty,
+                "leaks": self.stub.leaks(),
+            }
             os.write(writer, json.dumps(seen).encode())
         close(self)
 
@@ -107,31 +117,53 @@ def _watch(writer: int) -> None:
     StubBackend.close = closing  # type: ignore[method-assign]
 
 
+def _with_qemu(at: Path) -> None:
+    """The command takes QEMU for a guest's device model on real Xen only. Here there is one for the stub's guest, too."""
+    from devicemodel.stub_qemu import qemu_of
+    from pyxcsr.cli import save
+    from pyxcsr.cli.suspending import GuestParts
+    from pyxcsr.devicemodel.qemu import Qemu
+    from pyxcsr.suspend.hvm import HvmSuspend
+
+    keep = ExitStack()
+
+    def parts(hv: Any, domid: int, timeout: float, cancel: Any) -> GuestParts:
+        keep.enter_context(qemu_of(hv.stub.guest(domid), at))
+        qemu = Qemu(domid, os.fspath(at))
+        return GuestParts(HvmSuspend(hv, domid, qemu, timeout, cancel), qemu)
+
+    save.guest_parts = parts
+
+
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description="signals at random moments of a save")
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", choices=list(GUESTS), default="pv64")
     args = parser.parse_args()
-    counts = sweep(args.moments, random.Random(args.seed))
+    counts = sweep(args.moments, random.Random(args.seed), GUESTS[args.kind])
     for what, count in counts.most_common():
         print(f"{count:5} {what}")
     sys.exit(bool(set(counts) - {"cancelled", "complete"}))
 
 
-def sweep(moments: int, rng: random.Random) -> Counter[str]:
+def sweep(moments: int, rng: random.Random, guest: str) -> Counter[str]:
     """What came of so many moments, how often."""
     import pyxcsr.cli.save
-    import pyxcsr.hypervisor.stub.machine  # noqa: F401  (imported once, before the forks)
+    import pyxcsr.hypervisor.stub.machine
+    import pyxcsr.suspend.hvm  # noqa: F401  (imported once, before the forks)
 
-    whole = sorted(one(None, 0.0)[1] for _ in range(3))[1]
-    return Counter(one(rng.choice(SIGNALS), rng.uniform(0, whole * 1.05))[0] for _ in range(moments))
+    whole = sorted(one(guest, None, 0.0)[1] for _ in range(3))[1]
+    return Counter(one(guest, rng.choice(SIGNALS), rng.uniform(0, whole * 1.05))[0] for _ in range(moments))
 
 
-def one(number: Optional[signal.Signals], delay: float) -> tuple[str, float]:
+def one(guest: str, number: Optional[signal.Signals], delay: float) -> tuple[str, float]:
     """What came of one moment, and how long the save took."""
     with tempfile.TemporaryDirectory() as folder:
-        moment = Moment(Path(folder), number, delay)
+        out = Path(folder, "out")
+        out.mkdir()
+        moment = Moment(out, guest, number, delay)
         return moment.run(), moment.seconds
 
 
