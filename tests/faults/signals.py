@@ -3,8 +3,8 @@
     PYTHONPATH=tests python -m faults.signals [--moments 200] [--seed N] [--kind pvh]
 
 The moments are spread over a whole save: from its first step to some time after its end. After each: the guest runs,
-nothing is mapped, log-dirty mode is off, also in the device model, which runs, too; and either the program says so (128 + the signal's number) and there is no
-file, or it succeeded and there is one, complete.
+nothing is mapped, log-dirty mode is off, also in the device model, which runs, too; and either the program says so
+(128 + the signal's number) and there is no file, or it succeeded and there is one, complete.
 """
 
 from __future__ import annotations
@@ -118,8 +118,9 @@ def _watch(writer: int) -> None:
 
 
 def _with_qemu(at: Path) -> None:
-    """The command takes QEMU for a guest's device model on real Xen only. Here there is one for the stub's guest, too."""
+    """The command takes QEMU for a guest's device model on real Xen only. Here the stub's guest has one, too."""
     from devicemodel.stub_qemu import qemu_of
+
     from pyxcsr.cli import save
     from pyxcsr.cli.suspending import GuestParts
     from pyxcsr.devicemodel.qemu import Qemu

@@ -20,6 +20,11 @@ def seeds() -> list[bytes]:
     return [lzma.decompress(x.read_bytes()) for x in sorted(HERE.glob("*.xz"))]
 
 
+def seed(name: str) -> bytes:
+    """One of them."""
+    return lzma.decompress((HERE / f"{name}.xz").read_bytes())
+
+
 def keep(name: str, data: bytes) -> None:
     """Puts one into the folder."""
     (HERE / f"{name}.xz").write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
@@ -57,9 +62,10 @@ def from_stub(text: str, live: bool, verify: bool = False) -> bytes:
         domid = hv.stub.create(pyxcsr.StubGuest.parse(text))  # type: ignore[union-attr]
         guest, fd = hv.stub.guest(domid), os.memfd_create("stream")  # type: ignore[union-attr]
         pyxcsr.save(hv, domid, fd, live=live, verify=verify)
+        wanted = set() if guest.state().hvm else {guest.state().start_info_pfn}
         os.lseek(fd, 0, os.SEEK_SET)
         with open(fd, "rb") as stream:
-            return thinned(stream.read(), {guest.state().start_info_pfn})
+            return thinned(stream.read(), wanted)
 
 
 def main() -> None:
@@ -74,6 +80,8 @@ def main() -> None:
     keep("stub-smp-holes", from_stub(f"{small},vcpus=2,holes=0.1,writer=none", live=False))
     keep("stub-live", from_stub(f"{small},writes=6,pt_updates=3", live=True))
     keep("stub-verify", from_stub(f"{small},writer=none,msrs=1", live=False, verify=True))
+    keep("stub-pvh", from_stub("pvh:mem=1M,seed=3,xsave=0,vcpus=2,holes=0.1,writes=6,compact=yes", live=True))
+    keep("stub-hvm", from_stub("hvm:mem=1M,seed=3,xsave=0,vcpus=2,vram=64K,viridian=yes,compact=yes", live=False))
     keep("made-up-pv64", build.assemble(build.pv64()))
     keep("made-up-pv64-v2", build.assemble(build.version2(build.pv64()), version=2))
     keep("made-up-pv32", build.assemble(build.pv32()))

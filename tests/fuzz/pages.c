@@ -1,7 +1,7 @@
 /*
  * libFuzzer's target in C: PAGE_DATA records into a domain of the stub, then all that a restore does with
- * them. Two bytes for the size of the p2m, then records: four bytes of length, and the body. A body may
- * be cut short by the input's end.
+ * them. Two bytes for the size of the p2m, the kind of domain (PV, or HVM) and whether pages are compared; then
+ * records: four bytes of length, and the body. A body may be cut short by the input's end.
  */
 #include "restore/session.h"
 #include "stub/panel/stub_api.h"
@@ -14,6 +14,9 @@
 
 #define PAGES 192
 #define MAX_RECORDS 8
+#define LIMIT 1024
+#define COMPARES 0x80 /* in the second byte */
+#define IS_HVM 0x40
 
 int stub_python_hook(const char *function, uint64_t count);
 int stub_python_hook(const char *function, uint64_t count)
@@ -52,6 +55,16 @@ static void whole(xcsr_restore *r)
         xcsr_restore_pin(r, &count);
 }
 
+static void whole_hvm(xcsr_restore *r)
+{
+    uint64_t count;
+    if (xcsr_restore_give_back(r, &count))
+        return;
+    for (uint64_t gfn = 0; gfn < LIMIT; gfn++) /* what it says that it has is there */
+        if (xcsr_restore_has_data(r, gfn) && xcsr_restore_mfn(r, gfn) == ~0ull)
+            abort();
+}
+
 static void check_leaks(uint32_t domid)
 {
     stub_usage usage;
@@ -71,22 +84,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     xcsr_error why;
     if (size < 2)
         return 0;
-    int domid = stub_create_empty(STUB_PV64, PAGES, 1, "");
+    bool hvm = data[1] & IS_HVM;
+    int domid = stub_create_empty(hvm ? STUB_PVH : STUB_PV64, PAGES, 1, "");
     int fd = memfd_create("stream", 0);
     if (domid < 0 || fd < 0 || write(fd, data + 2, size - 2) < 0)
         abort();
     lseek(fd, 0, SEEK_SET);
-    if (xcsr_restore_new(h, (uint32_t)domid, 1024, 8, &r) || xcsr_source_open(fd, 100, &src, &why))
+    if (xcsr_restore_new(h, (uint32_t)domid, LIMIT, hvm ? 0 : 8, &r) || xcsr_source_open(fd, 100, &src, &why))
         abort();
     uint64_t nr_pfns = data[0] | (uint64_t)(data[1] & 3) << 8;
-    int rc = xcsr_restore_grow(r, nr_pfns);
+    int rc = hvm ? 0 : xcsr_restore_grow(r, nr_pfns);
     for (int i = 0; !rc && i < MAX_RECORDS; i++) {
-        if (data[1] & 0x80 && i == MAX_RECORDS / 2)
+        if (data[1] & COMPARES && i == MAX_RECORDS / 2)
             xcsr_restore_compare(r, 1);
         rc = next_record(r, src);
     }
     if (rc == -ENODATA)
-        whole(r);
+        (hvm ? whole_hvm : whole)(r);
     xcsr_source_close(src);
     xcsr_restore_free(r);
     check_leaks((uint32_t)domid);

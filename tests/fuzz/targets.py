@@ -21,8 +21,10 @@ from pyxcsr.stream.reader import StreamReader
 
 DOMAIN = 2 << 20
 VCPUS = 2
-MEMORY_RULES = {"table-target", "table-bound", "p2m-frame", "superpage", "pfn-bound", "truncated"}
+MEMORY_RULES = {"table-target", "table-bound", "p2m-frame", "superpage", "pfn-bound", "truncated", "hvm-page",
+                "hvm-context"}  # fmt: skip
 """Of verify. Not those of vcpus: it complains about each context, and of a repeated one a restore takes the last."""
+HEADERS, TYPE_AT, HVM = 40, 24, bytes((2, 0, 0, 0))
 SECONDS, SECONDS_PER_BYTE = 3.0, 2e-6
 BYTES, BYTES_PER_BYTE = 24 << 20, 16
 
@@ -90,7 +92,7 @@ class Targets:
 
     def _restore(self, fd: int) -> None:
         hv = self._hv
-        domid = hv.stub.create_empty(DOMAIN, vcpus=VCPUS)
+        domid = hv.stub.create_empty(DOMAIN, vcpus=VCPUS, kind="hvm" if is_hvm(os.pread(fd, HEADERS, 0)) else "pv64")
         try:
             pyxcsr.restore(hv, domid, fd)
         except pyxcsr.XcsrError:
@@ -110,6 +112,11 @@ class Targets:
         wrong = self._complaints & MEMORY_RULES
         if wrong:
             raise Finding(f"restored with success, but verify finds {sorted(wrong)}")
+
+
+def is_hvm(data: bytes) -> bool:
+    """Whether a stream's domain header says so: a domain to restore it into is made accordingly."""
+    return data[TYPE_AT : TYPE_AT + 4] == HVM
 
 
 def status(name: str) -> int:

@@ -1,8 +1,9 @@
 """``PYTHONPATH=tests python -m soak [ROUNDS]``: saves and restores in one process; memory and descriptors stay flat.
 
-Each round saves a guest (live and non-live in turn, every third time into a pipe whose reader goes away), restores the
-stream into a new domain, lets that one's kernel start, and destroys both. Every tenth of the way the process's resident
-memory, open descriptors and memory maps are told, with the stub's account of what is open. Fails if any of them grows.
+Each round saves a guest (PV, PVH, and HVM with a device model at a socket; live and non-live in turn, every third time
+of a kind into a pipe whose reader goes away), restores the stream into a new domain, lets that one's kernel start, and
+destroys both. Every tenth of the way the process's resident memory, open descriptors and memory maps are told, with
+the stub's account of what is open. Fails if any of them grows.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
+
+from devicemodel.stub_qemu import qemu_of
 
 import pyxcsr
+from pyxcsr.devicemodel.qemu import Qemu
 
-GUEST = "pv64:mem=4M,vcpus=2,holes=0.05,seed={},writes=6"
+GUESTS = (
+    "pv64:mem=4M,vcpus=2,holes=0.05,seed={},writes=6",
+    "pvh:mem=4M,vcpus=2,holes=0.05,seed={},writes=6,balloon=1,balloon_every=40,compact=yes",
+    "hvm:mem=4M,vcpus=2,vram=128K,seed={},writes=6,devmodel=2,compact=yes",
+)
 GROWTH = 1 << 20
 """Bytes of resident memory that the second half may add to the first half's end: the allocator's, not ours."""
 
@@ -43,25 +53,39 @@ def sample(number: int, hv: Any) -> Sample:
 
 def one_round(hv: Any, number: int, path: Path) -> None:
     """A save, a restore, and every third time a save that fails."""
-    domid = hv.stub.create(pyxcsr.StubGuest.parse(GUEST.format(number)))
-    if number % 3 == 0:
-        broken_save(hv, domid)
-    with open(path, "wb") as out:
-        pyxcsr.save(hv, domid, out, live=number % 2 == 0)
+    text = GUESTS[number % len(GUESTS)]
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(text.format(number)))
+    kind = text.split(":", maxsplit=1)[0]
+    with device_model(hv, domid, path.with_name("qmp")) as qemu:
+        if number // len(GUESTS) % 3 == 0:
+            broken_save(hv, domid, qemu)
+        with open(path, "wb") as out:
+            pyxcsr.save(hv, domid, out, live=number % 2 == 0, device_model=qemu)
     hv.stub.destroy(domid)
-    new = hv.stub.create_empty("8M", vcpus=2)
+    new = hv.stub.create_empty("8M", vcpus=2, kind=kind)
     with open(path, "rb") as source:
         pyxcsr.restore(hv, new, source)
     hv.stub.guest(new).adopt()
     hv.stub.destroy(new)
 
 
-def broken_save(hv: Any, domid: int) -> None:
+@contextmanager
+def device_model(hv: Any, domid: int, socket: Path) -> Iterator[Optional[Qemu]]:
+    """A QEMU for an HVM guest; None for others."""
+    guest = hv.stub.guest(domid)
+    if not guest.state().device_model:
+        yield None
+        return
+    with qemu_of(guest, socket):
+        yield Qemu(domid, str(socket))
+
+
+def broken_save(hv: Any, domid: int, qemu: Optional[Qemu]) -> None:
     """Nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        pyxcsr.save(hv, domid, writer)
+        pyxcsr.save(hv, domid, writer, device_model=qemu)
     except pyxcsr.OutputError:
         return
     finally:
