@@ -20,11 +20,12 @@ from pyxcsr.helper.arguments import (
 )
 from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
-from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, Channel
+from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, XTL_WARN, Channel
 from pyxcsr.helper.settings import Settings, read_settings
 from pyxcsr.suspend.base import Suspend, SuspendCallable
 
 if TYPE_CHECKING:
+    from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.policy import SimplePolicy
     from pyxcsr.report import SaveReport
 
@@ -103,12 +104,13 @@ def _save_domain(
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
-    device_model = ThroughLibxl(channel.switch_qemu_logdirty, domid)
+    device_model: DeviceModel = ThroughLibxl(channel.switch_qemu_logdirty, domid)
     if settings.stub_guest is not None:
-        from pyxcsr.helper.stubguest import create_guest, suspend_in_step
+        from pyxcsr.helper.stubguest import create_guest, device_model_in_step, suspend_in_step
 
         domid = create_guest(hv, settings.stub_guest)
         suspend = suspend_in_step(hv, domid, suspend)
+        device_model = device_model_in_step(hv, domid, device_model)
     save(
         hv, domid, arguments.stream_fd,
         live=arguments.live,
@@ -161,6 +163,8 @@ class Success:
         self.told, self.status = False, EXIT_UNREPORTED
 
     def __call__(self, report: SaveReport) -> None:
+        for warning in report.warnings:  # xl shows no report: nobody else would say it
+            self._channel.log(XTL_WARN, f"domain {report.domid}: {warning}")
         self.told = True
         self.status = report_success(self._channel, "the stream is complete", summary(report))
         self._leave(self.status)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, Union
 
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.text import StubGuest
-from pyxcsr.suspend.xenstore import XenstoreSuspend
+from pyxcsr.suspend.default import default_suspend
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.backend import Backend
@@ -39,6 +40,23 @@ def suspend_in_step(
 
     def suspend() -> None:
         ask_libxl()
-        XenstoreSuspend(hv, domid)()
+        default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)()
 
     return suspend
+
+
+class DeviceModelInStep(DeviceModel):
+    """Asks libxl's, and then has the stub's do the same, as libxl would have had QEMU do it."""
+
+    def __init__(self, hv: StubBackend, domid: int, libxls: DeviceModel) -> None:
+        self._guest, self._libxls = hv.stub.guest(domid), libxls
+
+    def track(self, on: bool) -> None:
+        self._libxls.track(on)
+        if self._guest.state().device_model:
+            self._guest.devmodel_logdirty(on)
+
+
+def device_model_in_step(hv: Union[Backend, StubBackend], domid: int, libxls: DeviceModel) -> DeviceModel:
+    """A ``device_model`` for the guest that :func:`create_guest` has made."""
+    return DeviceModelInStep(hv, domid, libxls) if isinstance(hv, StubBackend) else libxls

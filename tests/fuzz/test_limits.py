@@ -122,7 +122,7 @@ def test_cost_grows_with_length_in_hvm_streams(targets: Any, name: str) -> None:
 
 
 def check_cost(targets: Any, stream: bytes, family: Family, factor: int = 1) -> None:
-    """``stream`` made longer by ``family``: time and memory are within bounds; ``factor``: how much longer than others."""
+    """``stream`` made longer by ``family``: time and memory are bounded; ``factor``: how much longer than others."""
     head, pieces, _ = apart(stream)
     assert any(code == PAGE_DATA for code, _ in pieces)
     streams = [together(head, family(pieces, n * factor), b"") for n in (SMALL, LARGE)]

@@ -107,7 +107,8 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, polic
         os.write(out, STREAM[len(STREAM) // 2 :])
         report = types.SimpleNamespace(domid=domid, passes=[1, 2, 3], target_reached=None, pages=768,
                                        bytes=len(STREAM), seconds=1.5,
-                                       seconds_paused=0.25, p2m=types.SimpleNamespace(follows=0, resent=0))
+                                       seconds_paused=0.25, warnings=os.environ.get("FAKE_WARNINGS", "").split(),
+                                       p2m=types.SimpleNamespace(follows=0, resent=0))
         complete(report)
         progress(progress_of("done", 2, 256, 256))
     finally:

@@ -99,6 +99,13 @@ def test_success(tmp_path: Path) -> None:
     }
 
 
+def test_warnings_go_into_xls_log(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"FAKE_WARNINGS": "pages-may-be-missing"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert libxl.logged(7) == ["domain 7: pages-may-be-missing"]
+
+
 def test_not_live(tmp_path: Path) -> None:
     with fake(tmp_path, xcflags=0, domid=0x7FEF) as libxl:
         assert libxl.serve() == 0

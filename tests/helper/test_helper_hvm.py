@@ -1,0 +1,145 @@
+"""The real program with an HVM guest of the stub: what can be amiss with device model, PV driver and parameters."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_libxl import HERE, FakeLibxl, Message
+from test_helper_stub import problems_of
+
+HVM = "hvm:mem=4M,writes=20,devmodel=5,compact=yes"
+RUNS = {"running": True, "shutdown_reason": None, "logdirty": False, "devmodel_logdirty": False}
+SUSPENDED = {**RUNS, "running": False, "shutdown_reason": 2}
+SWITCH = "switch_qemu_logdirty"
+
+
+def watched(tmp_path: Path, guest: str = HVM, **more: Any) -> FakeLibxl:
+    """The helper, and the guest that it leaves."""
+    env = {"PYXCSR_BACKEND": "stub", "PYXCSR_STUB_GUEST": guest, **more.pop("env", {})}
+    return FakeLibxl(tmp_path, program=[sys.executable, str(HERE / "watched.py")], env=env, **more)
+
+
+def left(tmp_path: Path) -> dict[str, object]:
+    """The guest once libxl has been told the result."""
+    state: dict[str, object] = json.loads((tmp_path / "record").read_text())
+    return state
+
+
+def serve(libxl: FakeLibxl, answers: list[int]) -> int:
+    """Plays libxl to the end, with an answer for each switch of the device model; returns the exit status."""
+    while True:
+        message = libxl.next_message()
+        if message.name == SWITCH:
+            libxl.answer(answers.pop(0))
+        elif message.name == "suspend":
+            libxl.answer(1)
+        elif message.name == "complete":
+            return libxl.finish()
+
+
+def switches(libxl: FakeLibxl) -> list[object]:
+    """What was asked of the device model."""
+    return [m.fields[1] for m in libxl.messages if m.name == SWITCH]
+
+
+@pytest.mark.parametrize("guest", [HVM, f"{HVM},pv_drivers=no", "pvh:mem=4M,compact=yes"])
+def test_saved(tmp_path: Path, guest: str) -> None:
+    """With a driver, without one, and without a device model, which libxl is told of all the same."""
+    with watched(tmp_path, guest) as libxl:
+        assert serve(libxl, [0, 0]) == 0
+        assert libxl.completed == (0, 0)
+        assert switches(libxl) == [1, 0] and libxl.logged(7) == []
+        assert problems_of(tmp_path, bytes(libxl.stream)) == []
+    assert left(tmp_path) == SUSPENDED
+
+
+def test_not_live_the_device_model_is_left_alone(tmp_path: Path) -> None:
+    with watched(tmp_path, xcflags=0) as libxl:
+        assert serve(libxl, []) == 0
+        assert libxl.completed == (0, 0)
+    assert left(tmp_path) == SUSPENDED
+
+
+@pytest.mark.parametrize("answers", [[-1, 0], [-1, -1, 0], [-1, -1, -1]])
+def test_a_device_model_that_does_not_begin(tmp_path: Path, answers: list[int]) -> None:
+    """It is told to stop all the same, as it may have begun."""
+    with watched(tmp_path) as libxl:
+        assert serve(libxl, list(answers)) == 0
+        assert libxl.completed[0] == -1
+        assert switches(libxl) == [1, *([0] * (len(answers) - 1))]
+        (text,) = libxl.logged(8)
+        assert "device model begin to tell which pages it writes (answer -1); its own messages say why" in text
+        assert all(m.name != "suspend" for m in libxl.messages)
+        assert problems_of(tmp_path, bytes(libxl.stream)) != []
+    assert left(tmp_path) == RUNS
+
+
+def test_a_device_model_that_stops_at_the_second_attempt(tmp_path: Path) -> None:
+    with watched(tmp_path) as libxl:
+        assert serve(libxl, [0, -1, 0]) == 0
+        assert libxl.completed == (0, 0) and libxl.logged(7) == []
+        assert switches(libxl) == [1, 0, 0]
+    assert left(tmp_path) == SUSPENDED
+
+
+def test_a_device_model_that_does_not_stop(tmp_path: Path) -> None:
+    """The stream is complete, and the guest at its end: that is a warning."""
+    with watched(tmp_path) as libxl:
+        assert serve(libxl, [0, -1, -1]) == 0
+        assert libxl.completed == (0, 0)
+        (text,) = libxl.logged(7)
+        assert "device model stop to tell which pages it writes (answer -1)" in text
+        assert problems_of(tmp_path, bytes(libxl.stream)) == []
+    assert left(tmp_path) == {**SUSPENDED, "devmodel_logdirty": True}
+
+
+def test_aborted_while_libxl_waits_for_qemu(tmp_path: Path) -> None:
+    """The answer is awaited: libxl sends it to whoever reads."""
+    with watched(tmp_path) as libxl:
+        libxl.next_named(SWITCH)
+        libxl.terminate()
+        with pytest.raises(TimeoutError):
+            libxl.next_message(timeout=0.3)
+        libxl.answer(0)
+        assert serve(libxl, [0]) == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+        assert switches(libxl) == [1, 0]
+    assert left(tmp_path) == RUNS
+
+
+def test_libxl_goes_away_instead_of_answering(tmp_path: Path) -> None:
+    """Nobody can tell QEMU any more; Xen's own tracking ends."""
+    with watched(tmp_path) as libxl:
+        libxl.next_named(SWITCH)
+        libxl.close_pipes()
+        assert libxl.exit_status() == 1
+        assert "closed the pipe instead of answering" in libxl.stderr and "Traceback" not in libxl.stderr
+    assert left(tmp_path) == RUNS
+
+
+@pytest.mark.parametrize("call", ["xc_hvm_param_get:1", "xc_hvm_param_get:9", "xc_domain_hvm_getcontext:1",
+                                  "xc_domain_nr_gpfns:1", "xc_domain_get_pod_target:1"])  # fmt: skip
+def test_what_xen_does_not_tell_is_found_out_while_the_guest_runs(tmp_path: Path, call: str) -> None:
+    with watched(tmp_path, env={"WATCHED_FAIL": f"{call}:{errno.EINVAL}"}) as libxl:
+        assert serve(libxl, [0, 0]) == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        (text,) = libxl.logged(8)
+        assert "domain" in text and call.split(":", maxsplit=1)[0] in text
+        assert Message("suspend", ()) not in libxl.messages
+        assert switches(libxl) in ([], [1, 0])
+    assert left(tmp_path) == RUNS
+
+
+def test_what_xen_does_not_tell_of_a_suspended_guest(tmp_path: Path) -> None:
+    """A guest that libxl suspended is libxl's to resume; all else has ended."""
+    with watched(tmp_path, env={"WATCHED_FAIL": f"xc_hvm_param_get:20:{errno.EINVAL}"}) as libxl:
+        assert serve(libxl, [0, 0]) == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        assert Message("suspend", ()) in libxl.messages and switches(libxl) == [1, 0]
+        assert problems_of(tmp_path, bytes(libxl.stream)) != []
+    assert left(tmp_path) == SUSPENDED
