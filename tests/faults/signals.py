@@ -131,7 +131,7 @@ def _with_qemu(at: Path) -> None:
     def parts(hv: Any, domid: int, timeout: float, cancel: Any) -> GuestParts:
         keep.enter_context(qemu_of(hv.stub.guest(domid), at))
         qemu = Qemu(domid, os.fspath(at))
-        return GuestParts(HvmSuspend(hv, domid, qemu, timeout, cancel), qemu)
+        return GuestParts(HvmSuspend(hv, domid, qemu, timeout, cancel), qemu, qemu)
 
     save.guest_parts = parts
 
