@@ -17,7 +17,7 @@ from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
-from pyxcsr.errors import DomainNotFound, UsageError, XcsrError
+from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, Policy, SimplePolicy
@@ -216,6 +216,8 @@ def _guest_goes_on_if_this_fails(hv: Backend, domid: int, suspend: Suspend) -> I
         except XcsrError as problem:  # not the first error, which is the one that is raised
             if is_suspended(hv, domid):
                 say.note(f"the guest may still be suspended: {problem}")
+            elif isinstance(problem, DeviceModelError):
+                say.note(f"the guest does not wait to be resumed, but its devices may stand still: {problem}")
         raise
 
 

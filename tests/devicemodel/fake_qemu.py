@@ -21,7 +21,7 @@ class FakeQemu:
         self.path, self.commands = path, list[tuple[str, dict[str, Any]]]()
         self.tracking = False
         self.running = True
-        self._reply, self._greet = reply, greet
+        self._reply, self.greets = reply, greet
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(8)
@@ -49,7 +49,7 @@ class FakeQemu:
                 self._talk(client)
 
     def _talk(self, client: socket.socket) -> None:
-        if self._greet:
+        if self.greets:
             client.sendall(json.dumps(GREETING).encode() + b"\r\n")
         with client.makefile("rb") as lines:
             for line in lines:
