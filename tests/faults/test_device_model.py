@@ -26,7 +26,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend.hvm import HvmSuspend
 
 GUEST = "hvm:mem=2M,writes=4,devmodel=3,compact=yes,name=guest"
-SECONDS = 0.15
+SECONDS = 0.8
 HOW: dict[str, list[bytes]] = {
     "refuses": [b'{"error": {"class": "GenericError", "desc": "not now"}}\n'],
     "closes": [b""],
