@@ -8,16 +8,23 @@ export PYXCSR_MAX_ITERATIONS=8 PYXCSR_TARGET_DIRTY=0
 [ "$who" = ours ] && export LIBXL_SAVE_HELPER=$helper || unset LIBXL_SAVE_HELPER
 mkdir -p /out
 churning() { sed -n 's/^extra = "\(.*\)"$/extra = "\1 pulse.churn=1"/p' "/lab/$guest.cfg"; }
+written_by_helper() {
+    local p; p=$(pgrep -f -- '-save-helper --save-domain' | head -n 1)
+    [ -n "$p" ] && awk '/^wchar/ {print $2}' "/proc/$p/io" 2>/dev/null || echo 0
+}
 restless() { # between 104 and 127 MiB, until there is nothing to migrate any more
     while [ -e /tmp/migrating ]; do
         xl mem-set "$g" $((104 + RANDOM % 12)); sleep 0.$((RANDOM % 5))
         xl mem-set "$g" $((116 + RANDOM % 12)); sleep 0.$((RANDOM % 5))
     done >/dev/null 2>&1
 }
-migrate() {
-    local status
-    touch /tmp/migrating; restless & local storm=$!
-    xl -v migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive' >/tmp/migrate.log 2>&1; status=$?
+migrate() { # the receiver may own what the guest's target is when xl begins: it balloons below that, and from then on
+    local pid status storm until=$(($(ms) + 60000))
+    xl mem-set "$g" 127; touch /tmp/migrating
+    xl -v migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive' >/tmp/migrate.log 2>&1 & pid=$!
+    until [ "$(written_by_helper)" -gt 2000000 ] || [ "$(ms)" -gt $until ] || ! kill -0 $pid; do sleep 0.05; done
+    restless & storm=$!
+    wait $pid; status=$?
     rm -f /tmp/migrating; wait $storm
     return $status
 }
