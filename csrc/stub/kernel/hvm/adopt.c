@@ -160,7 +160,7 @@ static int check_state(const struct st_domain *d, const struct remembered *r)
     if (d->nr_mem + d->hv->pod_entries < r->pages)
         return st_error(EINVAL, "the guest has %lu pages, and had %lu", (unsigned long)d->nr_mem,
                         (unsigned long)r->pages);
-    if (r->hvm.pv_drivers && !r->prepared)
+    if (r->hvm.pv_drivers && !r->hvm.asleep && !r->prepared) /* one that sleeps is not asked */
         return st_error(EINVAL, "the guest's PV drivers were not asked before it was suspended");
     return 0;
 }
