@@ -54,14 +54,24 @@ class Driver:
 
     def _look(self, domid: int) -> None:
         if "image" in self.request:
-            from peer.image import image_of
-
-            leaves = self.request.get("leaves")
-            Path(self.request["image"]).write_text(json.dumps(image_of(self.hv, domid, leaves)))
+            Path(self.request["image"]).write_text(json.dumps(self._image(domid)))
         if self.request.get("judge"):
             self._judge(domid)
         if self.request.get("adopt"):
             self._adopt(domid)
+
+    def _image(self, domid: int) -> dict[str, Any]:
+        if self._hvm(domid):
+            from support import hvm_truth
+
+            return hvm_truth.image_of(self.hv, domid)
+        from peer.image import image_of
+
+        return image_of(self.hv, domid, self.request.get("leaves"))
+
+    def _hvm(self, domid: int) -> bool:
+        """PVH guests, too."""
+        return bool(self.hv.stub.guest(domid).state().hvm)
 
     # -- saving
 
@@ -81,13 +91,13 @@ class Driver:
         return domid
 
     def _save_by_libxenguest(self, domid: int, out: Any) -> None:
-        from pyxcsr.suspend.xenstore import XenstoreSuspend
-
         passes: list[int] = []
         suspended = []
+        sleeper = self._suspend(domid)
+        model = self._device_model(domid)
 
         def suspend() -> bool:
-            XenstoreSuspend(self.hv, domid, timeout=60.0)()
+            sleeper()
             suspended.append(time.perf_counter())
             return True
 
@@ -95,22 +105,57 @@ class Driver:
             passes.append(dirty)
             return int(iteration >= 5 or 0 <= dirty < 50)
 
+        live = self.request.get("live", True)
         rc, error = self.peer.save(
-            out.fileno(), domid, live=self.request.get("live", True), suspend=suspend, precopy=precopy
+            out.fileno(),
+            domid,
+            live=live,
+            suspend=suspend,
+            precopy=precopy,
+            device_model=model.track if model else None,
         )
         paused = time.perf_counter() - suspended[0] if suspended else None
         self.answer.update(rc=rc, errno=error, passes=passes, paused=paused)
+        self._note_device_model(model)
+
+    def _suspend(self, domid: int) -> Any:
+        """As libxl does it for a guest of its type."""
+        if self._hvm(domid):
+            from support.hvm_guests import suspend_hvm
+
+            return suspend_hvm(self.hv, domid)
+        from pyxcsr.suspend.xenstore import XenstoreSuspend
+
+        return XenstoreSuspend(self.hv, domid, timeout=60.0)
+
+    def _device_model(self, domid: int) -> Any:
+        """The one that is told to track what it writes; PVH guests have one that has nothing to do."""
+        if not self._hvm(domid):
+            return None
+        from support.hvm_guests import StubDeviceModel
+
+        if self.request.get("deaf"):
+            from pyxcsr.devicemodel.base import DeviceModel
+
+            return DeviceModel()
+        return StubDeviceModel(self.hv.stub.guest(domid))
+
+    def _note_device_model(self, model: Any) -> None:
+        if hasattr(model, "told"):
+            self.answer["told"] = model.told
 
     def _save_by_pyxcsr(self, domid: int, out: Any) -> None:
         import pyxcsr
         from pyxcsr.errors import XcsrError
 
+        model, suspend, live = self._device_model(domid), self._suspend(domid), self.request.get("live", True)
         try:
-            report = pyxcsr.save(self.hv, domid, out, live=self.request.get("live", True))
+            report = pyxcsr.save(self.hv, domid, out, live=live, suspend=suspend, device_model=model)
         except XcsrError as error:
             self.answer.update(rc=-1, error=str(error))
             return
         self.answer.update(rc=0, report=report.to_dict(), paused=report.seconds_paused)
+        self._note_device_model(model)
 
     def _argument(self, guest: Any, value: Any) -> Any:
         """``"first L1TAB"`` is the first pfn of that type."""
@@ -174,7 +219,8 @@ class Driver:
 
     def _empty_domain(self) -> int:
         nr_bytes = self.request["pages"] * 4096
-        domid: int = self.hv.stub.create_empty(nr_bytes, vcpus=self.request.get("vcpus", 1))
+        kind, vcpus = self.request.get("kind", "pv64"), self.request.get("vcpus", 1)
+        domid: int = self.hv.stub.create_empty(nr_bytes, vcpus=vcpus, kind=kind)
         return domid
 
     def _restore_by_libxenguest(self, domid: int, source: Any) -> None:
@@ -200,7 +246,8 @@ class Driver:
         with open(self.request["adopt"], "wb") as out:
             import pyxcsr
 
-            pyxcsr.save(self.hv, domid, out)
+            suspend, model = self._suspend(domid), self._device_model(domid)
+            pyxcsr.save(self.hv, domid, out, suspend=suspend, device_model=model)
         self.request["stream"] = self.request["adopt"]
         self._judge(domid)
 
@@ -208,10 +255,11 @@ class Driver:
 
     def _judge(self, domid: int) -> None:
         """Every page and record of the stream against this guest, which must be suspended still."""
+        from support.hvm_guests import judge_guest
         from support.judge import judge
 
         try:
-            judge(self.hv, domid, self.request["stream"])
+            (judge_guest if self._hvm(domid) else judge)(self.hv, domid, self.request["stream"])
             self.answer["wrong"] = None
         except AssertionError as error:
             self.answer["wrong"] = str(error) or "a check failed"

@@ -58,6 +58,14 @@ class Restored(NamedTuple):
     missing: Optional[int]  # of static_data_done; None: it was not called
 
 
+def _telling(device_model: Callable[[bool], None]) -> Callable[[int, int, Any], int]:
+    def switch(domid: int, enable: int, data: Any) -> int:
+        device_model(bool(enable))
+        return 0
+
+    return switch
+
+
 class Libxenguest:
     """xc_domain_save and xc_domain_restore, with a handle of their own."""
 
@@ -111,12 +119,16 @@ class Libxenguest:
         live: bool,
         suspend: Callable[[], bool],
         precopy: Optional[Callable[[int, int, int], int]] = None,
+        device_model: Optional[Callable[[bool], None]] = None,
     ) -> tuple[int, int]:
         """xc_domain_save; (its result, errno after it). ``precopy``: of iteration, total written, dirty count.
 
-        Without ``precopy`` libxenguest decides for itself (at most 5 passes, below 50 dirty pages).
+        Without ``precopy`` libxenguest decides for itself (at most 5 passes, below 50 dirty pages). ``device_model``
+        is told whether to report its writes: HVM and PVH guests cannot be saved without.
         """
         callbacks = _SaveCallbacks(suspend=_Plain(lambda _: int(suspend())))
+        if device_model is not None:
+            callbacks.switch_qemu_logdirty = _Switch(_telling(device_model))
         if precopy is not None:
             decide = precopy
             callbacks.precopy_policy = _Precopy(
