@@ -41,13 +41,13 @@ class Peer:
     """Runs requests, each in a process of its own: see driver.py."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def __call__(self, do: str, by: str, **request: Any) -> Done:
         request = {"do": do, "by": by, **request}
         path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(
-            [sys.executable, "-m", "peer.driver", str(self._folder)],
+            [sys.executable, "-m", "peer.driver", str(self.folder)],
             input=json.dumps(request, default=str),
             env={**os.environ, "PYTHONPATH": path},
             capture_output=True,

@@ -180,5 +180,7 @@ class HvmStorm:
             if self.rng.random() < 0.5 or self.guest.state().pod_cache < 2:
                 self._count("given back", self._each(self.guest.balloon_out, [gfn]))
             else:
-                self.guest.write_page(gfn, b"populated")
-                self._count("populated", 1)
+                self._count("populated", self._each(self._use, [gfn]))
+
+    def _use(self, gfn: int) -> None:
+        self.guest.write_page(gfn, b"populated")
