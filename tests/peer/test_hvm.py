@@ -125,3 +125,12 @@ def test_libxenguest_loses_pages_that_come(peer: Peer, tmp_path: Path) -> None:
     theirs, ours = (peer("save", by, judge=True, **request).ok for by in BY)
     assert theirs["rc"] == ours["rc"] == 0
     assert theirs["wrong"] is not None and ours["wrong"] is None
+
+
+def test_libxenguest_fails_when_a_page_goes(peer: Peer, tmp_path: Path) -> None:
+    """After its type was asked for, before it is mapped; ours sends it as a hole."""
+    hooks = [["xenforeignmemory_map", 1, "balloon_out", [0x300]]]
+    request: dict[str, Any] = {"guest": "pvh:mem=4M,writes=2", "stream": tmp_path / "s", "hooks": hooks}
+    theirs, ours = (peer("save", by, judge=True, **request) for by in BY)
+    assert theirs.ok["rc"] == -1 and "Mapping of pfn 0x300" in theirs.said
+    assert (ours.ok["rc"], ours.ok["wrong"]) == (0, None)
