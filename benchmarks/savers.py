@@ -107,6 +107,10 @@ class Ours(Saver):
         )  # fmt: skip
 
 
+def _nothing_to_track(on: bool) -> None:
+    """What libxl does for a PVH guest when it is told to switch its device model's log-dirty mode."""
+
+
 class Theirs(Saver):
     """libxenguest's xc_domain_save."""
 
@@ -122,6 +126,9 @@ class Theirs(Saver):
         def precopy(iteration: int, _written: int, _dirty: int) -> int:
             return int(iteration >= 1)
 
-        rc, error = self._library.save(fd, self.domid, live=live, suspend=suspended, precopy=precopy)
+        model = _nothing_to_track if self.guest.state().hvm else None
+        rc, error = self._library.save(
+            fd, self.domid, live=live, suspend=suspended, precopy=precopy, device_model=model
+        )
         if rc:
             raise OSError(error, "libxenguest's save failed")
