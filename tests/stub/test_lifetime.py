@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_a_described_guest_says_how_to_make_it_again() -> None:
 def test_records_are_short() -> None:
     page = records.PageData.build([(0, pyxcsr.PageType.NOTAB, bytes(4096))] * 9)
     assert repr(page) == "PageData(entries=<9 words>, pages=<36864 bytes>, reserved=0)"
+
+
+def test_a_child_forked_while_a_thread_holds_the_lock(hv: StubBackend) -> None:
+    """The machine's lock is no lock of a thread that the child does not have."""
+    hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writer="thread", rate=10**9))
+    for _ in range(100):
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)  # a child that waits for ever ends by this
+            os._exit(len(hv.stub.domains) != 1)
+        assert os.waitpid(pid, 0)[1] == 0
