@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = Path(pyxcsr.__file__).parent
     shutil.copytree(package, folder / "pyxcsr", ignore=LEFTOVERS)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is built here is looked at, and hardly run: so it is compiled in half the time, without optimising."""
+    script = tmp_path_factory.mktemp("cc") / "cc"
+    script.write_text('#!/bin/sh\nexec gcc "$@" -O0\n')
+    script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", str(script))
+        yield
 
 
 def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -186,7 +198,7 @@ def test_two_builds_side_by_side_do_not_mix_objects(project: Path, tmp_path: Pat
     """The same sources make both modules; each must be linked from its own objects."""
     if not Path("/usr/include/xenctrl.h").exists():
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
-    for n in range(3):
+    for n in range(2):
         with zipfile.ZipFile(wheel(project, tmp_path / str(n), MAKEFLAGS="-j2")) as archive:
             stub, xen = archive.read("pyxcsr/_stub.abi3.so"), archive.read("pyxcsr/_xen.abi3.so")
         assert b"stub_reset" in stub and b"libxenctrl.so" not in stub

@@ -30,7 +30,7 @@ NAMES = [
 def found(peer: Peer) -> list[dict[str, Any]]:
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-m", "peer.hostile", "--json", str(peer._folder), *NAMES],
+        [sys.executable, "-m", "peer.hostile", "--json", str(peer.folder), *NAMES],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
