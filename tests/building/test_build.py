@@ -190,7 +190,6 @@ def test_a_backend_asked_for_is_required(project: Path, tmp_path: Path) -> None:
 def test_xen_where_it_can_be_built(project: Path, tmp_path: Path) -> None:
     if not Path("/usr/include/xenctrl.h").exists():
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
-    assert modules(wheel(project, tmp_path / "both")) == {"stub", "xen"}
     assert modules(wheel(project, tmp_path / "xen", PYXCSR_BACKENDS="xen")) == {"xen"}
 
 
@@ -199,7 +198,9 @@ def test_two_builds_side_by_side_do_not_mix_objects(project: Path, tmp_path: Pat
     if not Path("/usr/include/xenctrl.h").exists():
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
     for n in range(2):
-        with zipfile.ZipFile(wheel(project, tmp_path / str(n), MAKEFLAGS="-j2")) as archive:
+        built = wheel(project, tmp_path / str(n), MAKEFLAGS="-j2")
+        assert modules(built) == {"stub", "xen"}
+        with zipfile.ZipFile(built) as archive:
             stub, xen = archive.read("pyxcsr/_stub.abi3.so"), archive.read("pyxcsr/_xen.abi3.so")
         assert b"stub_reset" in stub and b"libxenctrl.so" not in stub
         assert b"stub_reset" not in xen and b"libxenctrl.so" in xen
