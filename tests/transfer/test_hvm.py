@@ -24,25 +24,26 @@ from pyxcsr.stream import hvm_params
 
 GUESTS = {
     "pvh": "pvh:mem=8M",
-    "pvh, vcpus": "pvh:mem=8M,vcpus=4,offline_vcpus=2",
+    "pvh, vcpus": "pvh:mem=8M,vcpus=4,offline_vcpus=2,compact=yes",
     "pvh, holes": "pvh:mem=16M,holes=0.3",
-    "pvh, busy": "pvh:mem=8M,writes=200",
-    "hvm": "hvm:mem=8M",
-    "hvm, device model": "hvm:mem=8M,devmodel=50",
+    "pvh, busy": "pvh:mem=8M,writes=200,compact=yes",
+    "hvm": "hvm:mem=8M,compact=yes",
+    "hvm, device model": "hvm:mem=8M,devmodel=50,compact=yes",
     "hvm, video memory": "hvm:mem=8M,vram=4M,devmodel=20",
-    "hvm, no driver": "hvm:mem=8M,pv_drivers=no",
-    "hvm, viridian": "hvm:mem=8M,viridian=yes,xsave=0",
+    "hvm, no driver": "hvm:mem=8M,pv_drivers=no,compact=yes",
+    "hvm, viridian": "hvm:mem=8M,viridian=yes,xsave=0,compact=yes",
 }
 
 
-def created(hv: StubBackend, text: str) -> int:
-    return hv.stub.create(StubGuest.parse(text))
+def created(hv: StubBackend, text: str, compact: bool = True) -> int:
+    """``compact``: few gfns, so that the test is quick. The guests of GUESTS have their own say of that."""
+    return hv.stub.create(StubGuest.parse(f"{text},compact=yes" if compact else text))
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
 @pytest.mark.parametrize("name", GUESTS)
 def test_saved_and_restored(hv: StubBackend, tmp_path: Path, name: str, live: bool) -> None:
-    domid = created(hv, GUESTS[name])
+    domid = created(hv, GUESTS[name], compact=False)
     path = tmp_path / "s"
     report = save_hvm(hv, domid, path, live=live)
     judge_hvm(hv, domid, path)
@@ -235,7 +236,7 @@ def test_what_is_written_to_a_page_before_xen_tracks_it(
     hv: StubBackend, tmp_path: Path, come: tuple[str, int], written: tuple[str, int], far: bool
 ) -> None:
     """A page that comes is sent by the pass under way, or by the next; what is written to it then is in no bitmap."""
-    domid = created(hv, "pvh:mem=8M,max_mem=16M,writes=0")
+    domid = created(hv, "pvh:mem=8M,max_mem=16M,writes=0", compact=False)
     guest = hv.stub.guest(domid)
     known = ordinary(hv, domid)
     gfns = FAR if far else known[-40:]
@@ -284,7 +285,7 @@ def test_gone_and_back_between_two_looks(
 @pytest.mark.parametrize("every", [1, 10, 100])
 def test_a_balloon_that_goes_both_ways_all_along(hv: StubBackend, tmp_path: Path, every: int) -> None:
     text = f"pvh:mem=8M,max_mem=12M,holes=0.2,writes=20,balloon=2,balloon_every={every}"
-    domid = created(hv, text)
+    domid = created(hv, text, compact=False)
     report = save_hvm(hv, domid, tmp_path / "s")
     assert wrong_pages(hv, domid, tmp_path / "s") == []
     assert report.physmap.may_have_missed and report.physmap.sent_again >= (every == 1)
