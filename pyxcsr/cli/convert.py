@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -49,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
     to = Kind(args.to) if args.to else None
     config = read_config(args.config) if args.config else None
     try:
-        with _ended_by_signals(), open_input(args.input) as fd, stream_output(args.file, args.force) as out:
+        with _ended_by_signals(), ExitStack() as stack:
+            try:
+                fd = stack.enter_context(open_input(args.input))
+            except OSError as error:
+                return failure.unreadable(error, args.input, args)
+            out = stack.enter_context(stream_output(args.file, args.force))
             done = convert(fd, Output(out).put, to=to, config=config)
     except OSError as error:
         raise InputError(f"{args.input}: {error.strerror or error}", errno=error.errno or 0, offset=0) from error

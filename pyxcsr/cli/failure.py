@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import traceback
 from typing import Any
 
-from pyxcsr.cli import say
-from pyxcsr.errors import XcsrError
+from pyxcsr.cli import say, status
+from pyxcsr.errors import InputError, XcsrError
 from pyxcsr.stream.sniff import TO_STANDARD_INPUT
 
 REPORT_IT = (
@@ -60,6 +61,13 @@ def of_system(error: OSError) -> XcsrError:
     name = error.filename if isinstance(error.filename, (str, bytes)) else None
     where = f"{os.fsdecode(name)}: " if name else ""
     return XcsrError(f"{where}{error.strerror or error}", errno=error.errno or 0)
+
+
+def unreadable(error: OSError, name: str, args: argparse.Namespace) -> int:
+    """Says that the input cannot be opened, ahead of any work. Returns the exit status."""
+    problem = InputError(f"{name}: {error.strerror or error}", errno=error.errno or 0, offset=0)
+    tell(problem, as_json=getattr(args, "json", False), beside=False)
+    return status.UNUSABLE
 
 
 def name_input(error: XcsrError, name: str, words: list[str]) -> None:

@@ -10,8 +10,7 @@ import argparse
 import json
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, progress, say, status
@@ -63,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     cancel = CancelBySignal()
-    with cancel.installed(), opened(args.backend, "restore") as hv, _input(args.file) as fd:
+    with cancel.installed(), opened(args.backend, "restore") as hv, ExitStack() as stack:
+        try:
+            fd = stack.enter_context(open_input(args.file))
+        except OSError as error:
+            return failure.unreadable(error, args.file, args)
         try:
             sums.check(args.file, fd, args.checksum)
             domid = _domain(hv, args)
@@ -78,19 +81,6 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         say.report(summary(report))
     return status.DONE
-
-
-@contextmanager
-def _input(name: str) -> Iterator[int]:
-    try:
-        opened = open_input(name)
-        fd = opened.__enter__()
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror}", errno=error.errno or 0, offset=0) from error
-    try:
-        yield fd
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def _domain(hv: Backend, args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -134,12 +135,17 @@ def _check(file: object) -> None:
 
 @contextmanager
 def open_input(name: str) -> Iterator[int]:
-    """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here."""
+    """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here.
+
+    Raises OSError, also for a directory, which can be opened but not read.
+    """
     if name == "-":
         yield 0
         return
     fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         yield fd
     finally:
         os.close(fd)

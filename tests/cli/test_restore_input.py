@@ -89,3 +89,27 @@ def test_offsets_of_errors_are_those_in_the_file(stream: bytes, tmp_path: Path) 
     command = [*COMMAND, "restore", "--backend", "stub", str(tmp_path / "file")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1 and f"offset {len(head) + 40}" in done.stderr
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+@pytest.mark.parametrize(("name", "words"), [("nothing", "nothing: No such file"), (".", ".: Is a directory")])
+def test_an_input_that_cannot_be_opened(tmp_path: Path, name: str, words: str, json_too: bool) -> None:
+    """Nothing was done, as docs/api.md has it, and verify and inspect end the same."""
+    command = [*COMMAND, "restore", "--backend", "stub", *(["--json"] if json_too else []), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr
+    if json_too:
+        error = json.loads(done.stdout)["error"]
+        assert error["class"] == "InputError" and error["facts"]["errno"] > 0
+
+
+def test_what_follows_on_a_device_is_not_looked_at(
+    stream: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file that passes for a block device: what was on it before is no part of the stream."""
+    from pyxcsr.cli import main, restore
+
+    monkeypatch.setattr(restore.stat, "S_ISREG", lambda mode: False)
+    (tmp_path / "device").write_bytes(stream + b"rest of what was there")
+    assert main.main(["restore", "--backend", "stub", str(tmp_path / "device")]) == 0
+    assert capfd.readouterr().err == ""

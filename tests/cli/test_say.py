@@ -54,10 +54,15 @@ def test_progress_without_a_reader(tmp_path: Path, unbuffered: bool) -> None:
     done = run(GUEST, tmp_path / "s", "--progress", command=SAVE, stderr=gone, env=environment(unbuffered))
     os.close(gone)
     assert done.returncode == 0 and (tmp_path / "s").exists()
+    gone = no_reader()
+    words = ("restore", "--backend", "stub", tmp_path / "s", "--progress")
+    assert run(*words, stderr=gone, env=environment(unbuffered)).returncode == 0
+    os.close(gone)
 
 
+@BUFFERING
 @pytest.mark.parametrize("blocking", [False, True])
-def test_progress_whose_reader_reads_nothing(tmp_path: Path, blocking: bool) -> None:
+def test_progress_whose_reader_reads_nothing(tmp_path: Path, blocking: bool, unbuffered: bool) -> None:
     """A pipe that is full: in blocking mode a write would hang with the guest in hand."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -66,18 +71,26 @@ def test_progress_whose_reader_reads_nothing(tmp_path: Path, blocking: bool) -> 
             os.write(writer, bytes(65536))
     os.set_blocking(writer, blocking)
     begun = time.monotonic()
-    done = run(GUEST, tmp_path / "s", "--progress", command=SAVE, stderr=writer)
-    assert done.returncode == 0 and (tmp_path / "s").exists() and time.monotonic() - begun < 60
+    env = environment(unbuffered)
+    done = run(GUEST, tmp_path / "s", "--progress", command=SAVE, stderr=writer, env=env)
+    assert done.returncode == 0 and (tmp_path / "s").exists()
+    assert run("restore", "--backend", "stub", tmp_path / "s", "--progress", stderr=writer, env=env).returncode == 0
+    assert time.monotonic() - begun < 60
     os.close(reader)
     os.close(writer)
 
 
-def test_a_terminal_that_has_closed(tmp_path: Path) -> None:
+@BUFFERING
+def test_a_terminal_that_has_closed(tmp_path: Path, unbuffered: bool) -> None:
     ours, theirs = os.openpty()
     os.close(ours)
-    done = run(GUEST, tmp_path / "s", "--progress", command=SAVE, stderr=theirs, stdout=theirs)
-    os.close(theirs)
+    env = environment(unbuffered)
+    done = run(GUEST, tmp_path / "s", "--progress", command=SAVE, stderr=theirs, stdout=theirs, env=env)
     assert done.returncode == status.UNTOLD, "the report went to the terminal, too"
+    words = ("restore", "--backend", "stub", tmp_path / "s", "--progress")
+    assert run(*words, stderr=theirs, stdout=theirs, env=env).returncode == status.UNTOLD
+    assert run(*words, stderr=theirs, env=env).returncode == 0
+    os.close(theirs)
     judge_rules(tmp_path / "s", xen=False)
 
 
@@ -91,6 +104,17 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, full: Any, how: tuple[s
     done = run("restore", "--backend", "stub", *how, path, stdout=full, env=env)
     assert done.returncode == status.UNTOLD
     assert run(GUEST, path, "--force", "--quiet", command=SAVE, stdout=full, env=env).returncode == 0
+
+
+@BUFFERING
+def test_a_report_without_a_reader(tmp_path: Path, unbuffered: bool) -> None:
+    path, env = tmp_path / "s", environment(unbuffered)
+    for command, words in ((SAVE, (GUEST, path)), (COMMAND, ("restore", "--backend", "stub", path))):
+        gone = no_reader()
+        done = run(*words, command=command, stdout=gone, env=env)
+        os.close(gone)
+        assert done.returncode == status.UNTOLD and b"report could not be written" in done.stderr
+    judge_rules(path, xen=False)
 
 
 def test_a_report_beside_a_stream_that_cannot_be_written(full: Any) -> None:

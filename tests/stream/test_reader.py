@@ -279,8 +279,12 @@ def test_the_descriptor_stays_open(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_an_os_error(tmp_path: Path) -> None:
-    with open_input(str(tmp_path)) as fd, pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError), open_input(str(tmp_path)):
+        pass
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
         list(StreamReader(fd))
+    os.close(fd)
 
 
 def test_descriptors_do_not_leak(tmp_path: Path) -> None:
