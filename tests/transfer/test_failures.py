@@ -380,3 +380,22 @@ def test_no_privcmd(hv: StubBackend) -> None:
         with pytest.raises(pyxcsr.PrivilegeError, match="dom0"):
             pyxcsr.open_hypervisor("stub")
         hv.stub.clear_failures()
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+@pytest.mark.parametrize("guest", ["pv64:mem=4M", "pvh:mem=4M,compact=yes"])
+def test_want_of_memory_is_not_the_guests_fault(hv: StubBackend, tmp_path: Path, guest: str, live: bool) -> None:
+    """Whichever mapping it is that finds no memory: it is this machine's, and no frame is called wrong."""
+    for nth in range(1, 100):
+        domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
+        hv.stub.fail("xenforeignmemory_map", nth, errno.ENOMEM)
+        with open(tmp_path / "s", "wb") as out:
+            try:
+                pyxcsr.save(hv, domid, out, live=live)
+            except pyxcsr.XcsrError as error:
+                assert type(error) is pyxcsr.HypervisorError and error.errno == errno.ENOMEM, (nth, error)
+            else:
+                break
+        hv.stub.destroy(domid)
+        hv.stub.clear_failures()
+    assert nth > 2, "some mapping failed"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import INVALID_MFN
+from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
 from pyxcsr.hypervisor.interface import Hypervisor
 
@@ -54,6 +55,8 @@ def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) 
     try:
         words.frombytes(hv.read_frames(domid, mfns))
     except HypervisorError as error:
+        if not is_the_guests(error):
+            raise
         raise P2mError(
             f"the {name} cannot be read: {error}",
             field="pfn_to_mfn_frame_list_list",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional
 
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
+from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.frame_list import read_tree
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
 from pyxcsr.guest.pv.p2m.pagetable import MAX_NR_PFNS, PER_LEAF, Leaves, Walk
@@ -77,7 +78,7 @@ def map_leaves(hv: Hypervisor, domid: int, leaves: Leaves) -> P2mHandle:
     try:
         return hv.map_p2m(domid, leaves.nr_pfns, leaves.mfns)
     except HypervisorError as error:
-        if error.op != "xenforeignmemory_map":
+        if error.op != "xenforeignmemory_map" or not is_the_guests(error):
             raise
         raise P2mError(f"a frame of the p2m is not the guest's: {error}", field="p2m", errno=error.errno) from error
 

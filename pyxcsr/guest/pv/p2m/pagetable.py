@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
+from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.hypervisor.interface import Hypervisor
 
 PRESENT = 0x001
@@ -133,6 +134,8 @@ class Walk:
         try:
             words.frombytes(self._hv.read_frames(self._domid, mfns))
         except HypervisorError as error:
+            if not is_the_guests(error):
+                raise
             raise P2mError(
                 f"the level {level.number} tables of the p2m list cannot be read: {error}",
                 field="p2m_cr3",
