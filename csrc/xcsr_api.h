@@ -299,7 +299,8 @@ uint64_t xcsr_source_offset(const xcsr_source *s); /* bytes taken so far */
 const xcsr_error *xcsr_source_error(const xcsr_source *s);
 
 /* ---- restore/ ------------------------------------------------------------------------------------
- * A domain being built. limit: pfns it may ever have. width: bytes in a word of a PV guest's, 0: translated. PV: its p2m is here, by pfn, and grows with xcsr_restore_grow.
+ * A domain being built. limit: pfns it may ever have. width: bytes in a word of a PV guest's, 0: translated. PV: its p2m
+ * is here, by pfn, and grows with xcsr_restore_grow.
  * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 in a
  * record get a page of 2 MiB where Xen has one, and there are no page tables. Memory is nine bytes a pfn, or
  * one, touched only where there is something. */

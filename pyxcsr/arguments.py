@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Union
 
 from pyxcsr.errors import UsageError
@@ -33,6 +34,12 @@ def check_callback(name: str, value: object, what: str) -> None:
     """Raises UsageError unless ``value`` can be called. ``what``: of which kind it must be."""
     if not callable(value):
         raise UsageError(f"{name} is {value!r}, which cannot be called: give {what}")
+
+
+def check_no_path(stream: object, what: str, to_open: str) -> None:
+    """Raises UsageError for the name of a file. ``what``: is done with a stream; ``to_open``: how that is opened."""
+    if isinstance(stream, (str, bytes, os.PathLike)):
+        raise UsageError(f"a stream is {what} an open file, not a path: give {to_open} instead of {stream!r}")
 
 
 def check_domain(hv: object, domid: object) -> None:

@@ -4,6 +4,7 @@
  * data and deferred. Once it is suspended nothing may move, and a page that cannot be sent is an error that names it. */
 #include "save/batch.h"
 #include "save/follow.h"
+#include "save/physmap.h"
 #include "xen/page_types.h"
 
 #include <stdlib.h>
@@ -80,9 +81,8 @@ static int take_frames(xcsr_save *s, struct batch *b)
  * next bitmap, so it is sent once more when that has been fetched. */
 static int note_if_new(xcsr_save *s, uint64_t gfn)
 {
-    if (s->p2m || s->suspended || !sparse_has(&s->without_data, gfn) || !sparse_add(&s->untracked, gfn))
-        return 0;
-    return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came", (unsigned long long)gfn);
+    bool is_new = !s->p2m && !s->suspended && sparse_has(&s->without_data, gfn);
+    return is_new ? physmap_untracked(s, gfn) : 0;
 }
 
 static int take_type(xcsr_save *s, struct batch *b, uint32_t k)

@@ -82,19 +82,13 @@ int xcsr_mark_all(xcsr_save *s)
     return 0;
 }
 
-static uint64_t without_data(const xcsr_save *s, uint64_t word)
-{
-    const uint64_t *chunk = s->without_data.chunks[word / SPARSE_CHUNK_WORDS];
-    return chunk ? chunk[word % SPARSE_CHUNK_WORDS] : 0;
-}
-
 int xcsr_mark_data(xcsr_save *s, uint64_t *marked)
 {
     XCSR_ENTER(s->h);
     *marked = 0;
     for (uint64_t w = 0; w < s->nr_words; w++) {
         uint64_t left = s->nr_pfns - w * 64, exist = left < 64 ? (1ull << left) - 1 : ~0ull;
-        uint64_t add = exist & ~without_data(s, w) & ~s->bitmap[w];
+        uint64_t add = exist & ~sparse_word(&s->without_data, w) & ~s->bitmap[w];
         s->bitmap[w] |= add;
         *marked += (uint64_t)__builtin_popcountll(add);
     }

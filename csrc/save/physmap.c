@@ -9,6 +9,13 @@
 #include "xen/domain.h"
 #include "xen/page_types.h"
 
+int physmap_untracked(xcsr_save *s, uint64_t gfn)
+{
+    if (sparse_add(&s->untracked, gfn))
+        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
+    return 0;
+}
+
 /* What is found must outlive this bitmap, which the next one overwrites. And it must be sent after the next one even if
  * this pass still comes to it: it may get a page, and be written, before Xen tracks its writes. */
 static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
@@ -16,8 +23,9 @@ static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *
     bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
     if (is_page == was_page)
         return 0;
-    if (sparse_add(&s->untracked, gfn))
-        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
+    int rc = physmap_untracked(s, gfn);
+    if (rc)
+        return rc;
     dirty_add(s, gfn);
     out->appeared += is_page;
     out->vanished += !is_page;

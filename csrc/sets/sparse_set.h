@@ -26,6 +26,13 @@ static inline bool sparse_has(const sparse_set *d, uint64_t pfn)
     return chunk && chunk[pfn % SPARSE_CHUNK_BITS / 64] >> pfn % 64 & 1;
 }
 
+/* Of pfns word * 64 to word * 64 + 63. */
+static inline uint64_t sparse_word(const sparse_set *d, uint64_t word)
+{
+    const uint64_t *chunk = d->chunks[word / SPARSE_CHUNK_WORDS];
+    return chunk ? chunk[word % SPARSE_CHUNK_WORDS] : 0;
+}
+
 /* Called for every page that is sent: most sets are empty where the page is. */
 static inline void sparse_remove(sparse_set *d, uint64_t pfn)
 {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.suspend.default import default_suspend
 
@@ -49,12 +50,12 @@ class DeviceModelInStep(DeviceModel):
     """Asks libxl's, and then has the stub's do the same, as libxl would have had QEMU do it."""
 
     def __init__(self, hv: StubBackend, domid: int, libxls: DeviceModel) -> None:
-        self._guest, self._libxls = hv.stub.guest(domid), libxls
+        self._stubs, self._libxls = device_model_of(hv.stub.guest(domid)), libxls
 
     def track(self, on: bool) -> None:
         self._libxls.track(on)
-        if self._guest.state().device_model:
-            self._guest.devmodel_logdirty(on)
+        if self._stubs is not None:
+            self._stubs.track(on)
 
 
 def device_model_in_step(hv: Union[Backend, StubBackend], domid: int, libxls: DeviceModel) -> DeviceModel:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Union
 
+from pyxcsr.arguments import check_no_path
 from pyxcsr.errors import UsageError
 
 READ_STEP = 8 << 20
@@ -122,8 +123,7 @@ class Source:
 
 
 def _check(file: object) -> None:
-    if isinstance(file, (str, bytes, os.PathLike)):
-        raise UsageError(f'a stream is read from an open file, not a path: give open(PATH, "rb") instead of {file!r}')
+    check_no_path(file, "read from", 'open(PATH, "rb")')
     if isinstance(file, bool) or not (isinstance(file, int) or callable(getattr(file, "readinto", None))):
         raise UsageError(
             f"a stream is read from a descriptor or a binary file object, and {file!r} is neither: give "

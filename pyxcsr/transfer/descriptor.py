@@ -7,6 +7,7 @@ import io
 import os
 from typing import Any, NoReturn, Protocol, Union
 
+from pyxcsr.arguments import check_no_path
 from pyxcsr.errors import InputError, OutputError, UsageError
 
 
@@ -62,8 +63,7 @@ def input_descriptor(in_: Stream) -> int:
 
 
 def _descriptor(stream: Any, what: str, to_open: str, in_memory: str, closed: Any) -> int:
-    if isinstance(stream, (str, bytes, os.PathLike)):
-        raise UsageError(f"a stream is {what} an open file, not a path: give {to_open} instead of {stream!r}")
+    check_no_path(stream, what, to_open)
     if isinstance(stream, int):
         return _checked(stream, what)
     try:

@@ -51,7 +51,7 @@ class PhysmapFollowing:
 
     def fetched(self, final: bool) -> None:
         info = self._hv.domain_info(self._domid)
-        self._moves.bitmap_fetched(self._pages())
+        self._moves.bitmap_fetched(info.tot_pages)
         self._save.grow(check_nr_gfns(info, self._hv.nr_gpfns(self._domid)))
 
     def sweep(self, final: bool) -> int:
