@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +107,18 @@ def with_qemu(**options: Any) -> Do:
     return save
 
 
+@contextmanager
+def other_end(ours: int, work: Callable[..., None], *args: Any) -> Iterator[None]:
+    """Another thread works at the other end meanwhile. In the end our end is closed, and that thread is waited for."""
+    thread = threading.Thread(target=work, args=args)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(ours)
+        thread.join()
+
+
 def save_through(make: Callable[[], tuple[int, int]]) -> Do:
     """Into a pipe or socket with a reader that puts it into a file."""
 
@@ -113,13 +126,8 @@ def save_through(make: Callable[[], tuple[int, int]]) -> Do:
         import pyxcsr
 
         reader, writer = make()
-        thread = threading.Thread(target=drain, args=(reader, path))
-        thread.start()
-        try:
+        with other_end(writer, drain, reader, path):
             pyxcsr.save(hv, domid, writer)
-        finally:
-            os.close(writer)
-            thread.join()
 
     return save
 
@@ -147,13 +155,8 @@ def restore_of(guest: str) -> Do:
         import pyxcsr
 
         reader, writer = os.pipe()
-        thread = threading.Thread(target=feed, args=(writer, stream_of(guest, path.parent).read_bytes()))
-        thread.start()
-        try:
+        with other_end(reader, feed, writer, stream_of(guest, path.parent).read_bytes()):
             pyxcsr.restore(hv, domid, reader)
-        finally:
-            os.close(reader)
-            thread.join()
 
     return restore
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
+from support.judge import looks_complete
+
 import pyxcsr
 from hostile.guests import Hostile
 from hostile.inside import Inside
 from hostile.run import PASSES, Cost
-from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.rules.verify import verify
 
 SECONDS = 10.0
 MIB = 1 << 20
@@ -23,16 +23,7 @@ def judge_refusal(case: Hostile, raised: BaseException, path: Path) -> None:
     wanted = [x for x in case.expect if x is not None]
     found = [x.__name__ for x in type(raised).__mro__]
     assert any(kind in found and words in str(raised) for kind, words in wanted), f"{raised!r}, not one of {wanted}"
-    assert not complete(path), "refused, and yet there is a complete stream"
-
-
-def complete(path: Path) -> bool:
-    """Whether a stream looks like one that may be restored."""
-    with open(path, "rb") as stream:
-        try:
-            return verify(StreamReader(stream)).ok
-        except pyxcsr.StreamError:
-            return False
+    assert not looks_complete(path), "refused, and yet there is a complete stream"
 
 
 def judge_cost(inside: Inside, cost: Cost, raised: Optional[BaseException], times: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from support.hvm_guests import StubDeviceModel, judge_hvm, save_hvm, wrong_pages
+from support.hvm_guests import ToldDeviceModel, judge_hvm, save_hvm, wrong_pages
 from support.judge import judge_rules
 
 from hostile.guests import MAPS, Hostile
@@ -51,7 +51,7 @@ class Saver:
 
     def __call__(self, hv: Any, domid: int, path: Path, live: bool, patience: float) -> None:
         guest = hv.stub.guest(domid)
-        model = StubDeviceModel(guest) if guest.state().device_model else None
+        model = ToldDeviceModel(guest) if guest.state().device_model else None
         if model is not None:
             self.told = model.told
         path.touch()

@@ -132,13 +132,13 @@ class Driver:
         """The one that is told to track what it writes; PVH guests have one that has nothing to do."""
         if not self._hvm(domid):
             return None
-        from support.hvm_guests import StubDeviceModel
+        from support.hvm_guests import ToldDeviceModel
 
         if self.request.get("deaf"):
             from pyxcsr.devicemodel.base import DeviceModel
 
             return DeviceModel()
-        return StubDeviceModel(self.hv.stub.guest(domid))
+        return ToldDeviceModel(self.hv.stub.guest(domid))
 
     def _note_device_model(self, model: Any) -> None:
         if hasattr(model, "told"):

@@ -32,32 +32,17 @@ class HvmSeeds(Seeds):
 
         return HvmStorm(self.hv, seed)
 
-    def _device_model(self, storm: Any) -> Any:
-        from support.hvm_guests import StubDeviceModel
-
-        return StubDeviceModel(storm.guest) if storm.type == "hvm" else None
-
     def save_by_pyxcsr(self, storm: Any, out: Any) -> dict[str, Any]:
         from support.hvm_guests import suspend_hvm
 
-        import pyxcsr
         from pyxcsr.guest.hvm import pod
-        from pyxcsr.hypervisor import saving
+        from pyxcsr.hypervisor.stub.devmodel import device_model_of
 
-        saving.BATCHES_US = 0 if storm.often else 20_000
         pod.wait_until_populated.__defaults__ = (SECONDS_FOR_POD if storm.kind == "pod stays" else 30.0,)
-        try:
-            report = pyxcsr.save(
-                self.hv,
-                storm.domid,
-                out,
-                live=storm.live,
-                policy=pyxcsr.SimplePolicy(max_iterations=storm.max_iterations),
-                suspend=suspend_hvm(self.hv, storm.domid),
-                device_model=self._device_model(storm),
-            )
-        except pyxcsr.XcsrError as error:
-            return {"rc": -1, "error": f"{type(error).__name__}: {error}"}
+        suspend, model = suspend_hvm(self.hv, storm.domid), device_model_of(storm.guest)
+        report = self.ours(storm, out, suspend=suspend, device_model=model)
+        if isinstance(report, dict):
+            return report
         warned = report.physmap.may_have_missed
         return {"rc": 0, "physmap": vars(report.physmap), "pages": report.pages, "warned": warned}
 
@@ -65,8 +50,9 @@ class HvmSeeds(Seeds):
         from support.hvm_guests import suspend_hvm
 
         import pyxcsr
+        from pyxcsr.hypervisor.stub.devmodel import device_model_of
 
-        model, sleeper = self._device_model(storm), suspend_hvm(self.hv, storm.domid)
+        model, sleeper = device_model_of(storm.guest), suspend_hvm(self.hv, storm.domid)
 
         def suspend() -> bool:
             try:

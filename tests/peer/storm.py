@@ -23,24 +23,11 @@ class PvSeeds(Seeds):
 
     def save_by_pyxcsr(self, storm: Any, out: Any) -> dict[str, Any]:
         import pyxcsr
-        from pyxcsr.hypervisor import saving
 
-        saving.BATCHES_US = 0 if storm.often else 20_000
-        policy = pyxcsr.SimplePolicy(max_iterations=storm.max_iterations)
         limits = pyxcsr.P2mLimits(settle_seconds=0.05)
-        try:
-            report = pyxcsr.save(
-                self.hv,
-                storm.domid,
-                out,
-                live=storm.live,
-                policy=policy,
-                cancel=storm.polled,
-                p2m_changes="follow",
-                p2m_limits=limits,
-            )
-        except pyxcsr.XcsrError as error:
-            return {"rc": -1, "error": f"{type(error).__name__}: {error}"}
+        report = self.ours(storm, out, cancel=storm.polled, p2m_changes="follow", p2m_limits=limits)
+        if isinstance(report, dict):
+            return report
         p2m = {k: v for k, v in vars(report.p2m).items() if k != "changes"}
         return {"rc": 0, "p2m": p2m, "pages": report.pages}
 

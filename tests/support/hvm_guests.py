@@ -10,6 +10,7 @@ from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import DeviceModelError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.report import SaveReport
 from pyxcsr.stream.image import MemoryImage
@@ -21,9 +22,9 @@ from support.hvm_truth import wrong
 from support.judge import judge_rules, records
 
 
-class StubDeviceModel(DeviceModel):
-    """The stub's device model, told as QEMU is; of a PVH guest it has nothing to do. ``refuse``: at which switches it
-    fails; ``told``: all switches."""
+class ToldDeviceModel(DeviceModel):
+    """The stub's device model; of a PVH guest it has nothing to do. ``refuse``: at which switches it fails; ``told``:
+    all switches."""
 
     def __init__(self, guest: StubDomain, refuse: tuple[int, ...] = ()) -> None:
         self._guest, self._refuse = guest, refuse
@@ -33,11 +34,12 @@ class StubDeviceModel(DeviceModel):
         self.told.append(on)
         if len(self.told) in self._refuse:
             raise DeviceModelError("the device model does not answer", domid=self._guest.domid, op="track")
-        if self._guest.state().device_model:
-            self._guest.devmodel_logdirty(on)
+        model = device_model_of(self._guest)
+        if model is not None:
+            model.track(on)
 
 
-class StubQemu(StubDeviceModel):
+class StubQemu(ToldDeviceModel):
     """The same, stopped and started as HvmSuspend does it with QEMU."""
 
     def check(self) -> None:
@@ -58,7 +60,7 @@ def suspend_hvm(hv: StubBackend, domid: int) -> HvmSuspend:
 
 def save_hvm(hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> SaveReport:
     """Saves into a file, the device model told. The guest stays suspended."""
-    model = StubDeviceModel(hv.stub.guest(domid)) if hv.stub.guest(domid).param(32) else None
+    model = device_model_of(hv.stub.guest(domid))
     with open(path, "wb") as out:
         return save(hv, domid, out, **{"device_model": model, **options})
 

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any, Union
 
+from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import SaveReport
@@ -30,6 +31,15 @@ def records(path: Union[str, Path]) -> list[Record]:
     """All records of a stream except PAGE_DATA."""
     with open(path, "rb") as stream:
         return [x for x in StreamReader(stream) if x.name != "PAGE_DATA"]
+
+
+def looks_complete(path: Union[str, Path]) -> bool:
+    """Whether a stream looks like one that may be restored."""
+    with open(path, "rb") as stream:
+        try:
+            return bool(verify(StreamReader(stream)).ok)
+        except StreamError:
+            return False
 
 
 def word(blob: Any, offset: int) -> int:

@@ -10,12 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.judge import judge, save_to
+from support.judge import judge, looks_complete, save_to
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.saver import save
 
 GUEST = {"mem": "12M", "writes": 30, "vcpus": 2, "holes": 0.02}
@@ -45,14 +43,6 @@ CALLS = {
     "xs_read": errno.EIO,
     "xs_write": errno.ENOSPC,
 }
-
-
-def looks_complete(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        try:
-            return bool(verify(StreamReader(stream)).ok)
-        except pyxcsr.StreamError:
-            return False
 
 
 def places(total: int) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hvm_guests import StubDeviceModel, judge_hvm, pages_of, restored, save_hvm, wrong_pages
+from support.hvm_guests import ToldDeviceModel, judge_hvm, pages_of, restored, save_hvm, wrong_pages
 
 import pyxcsr
 from pyxcsr import StubGuest
@@ -99,7 +99,7 @@ def test_a_device_model_that_refuses_ends_the_save(
 ) -> None:
     domid = created(hv, "hvm:mem=8M,devmodel=5")
     guest = hv.stub.guest(domid)
-    model = StubDeviceModel(guest, refuse)
+    model = ToldDeviceModel(guest, refuse)
     with pytest.raises(DeviceModelError, match="does not answer"):
         save_hvm(hv, domid, tmp_path / "s", device_model=model)
     assert model.told == told
@@ -108,7 +108,7 @@ def test_a_device_model_that_refuses_ends_the_save(
 
 def test_a_device_model_that_does_not_stop_is_told_twice_and_warned_of(hv: StubBackend, tmp_path: Path) -> None:
     domid = created(hv, "hvm:mem=8M,devmodel=5")
-    model = StubDeviceModel(hv.stub.guest(domid), refuse=(2, 3))
+    model = ToldDeviceModel(hv.stub.guest(domid), refuse=(2, 3))
     report = save_hvm(hv, domid, tmp_path / "s", device_model=model)
     assert model.told == [True, False, False]
     assert report.warnings == ["the device model does not answer"]
@@ -118,7 +118,7 @@ def test_a_device_model_that_does_not_stop_is_told_twice_and_warned_of(hv: StubB
 def test_it_is_told_before_complete_is_called(hv: StubBackend, tmp_path: Path) -> None:
     """Behind `xl` the process ends in ``complete``, and what comes after it is never done."""
     domid = created(hv, "hvm:mem=2M,devmodel=5")
-    model = StubDeviceModel(hv.stub.guest(domid))
+    model = ToldDeviceModel(hv.stub.guest(domid))
     seen: list[object] = []
 
     def complete(report: pyxcsr.SaveReport) -> None:
@@ -130,7 +130,7 @@ def test_it_is_told_before_complete_is_called(hv: StubBackend, tmp_path: Path) -
 
 def test_it_is_left_alone_when_nothing_is_copied_live(hv: StubBackend, tmp_path: Path) -> None:
     domid = created(hv, "hvm:mem=8M,devmodel=5")
-    model = StubDeviceModel(hv.stub.guest(domid))
+    model = ToldDeviceModel(hv.stub.guest(domid))
     save_hvm(hv, domid, tmp_path / "s", device_model=model, live=False)
     assert model.told == []
 
@@ -362,7 +362,7 @@ def test_each_call_fails(hv: StubBackend, tmp_path: Path, function: str) -> None
     for nth in (1, 3):
         hv.stub.clear_calls()
         hv.stub.fail(function, nth, CALLS[function])
-        model = StubDeviceModel(guest)
+        model = ToldDeviceModel(guest)
         what, suspended = f"{function} #{nth}", True
         try:
             save_hvm(hv, domid, tmp_path / "s", device_model=model, policy=SimplePolicy(max_iterations=1))

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.hvm_guests import StubDeviceModel, suspend_hvm
+from support.hvm_guests import suspend_hvm
 from support.hvm_storm import MAX_MEM, HvmStorm
 from support.hvm_truth import differences, image_of, wrong
 from support.judge import judge_rules
@@ -18,6 +18,7 @@ import pyxcsr
 from pyxcsr.guest.hvm import pod
 from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub.devmodel import device_model_of
 
 SEEDS = range(int(os.environ.get("PYXCSR_SEEDS", "20")))
 
@@ -39,7 +40,7 @@ def test_saved_and_restored(
                 live=storm.live,
                 policy=pyxcsr.SimplePolicy(max_iterations=storm.max_iterations),
                 suspend=suspend_hvm(hv, storm.domid),
-                device_model=StubDeviceModel(storm.guest) if storm.type == "hvm" else None,
+                device_model=device_model_of(storm.guest),
             )
     except pyxcsr.NotSupported:
         assert storm.kind == "pod stays"

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.judge import judge, save_to
+from support.judge import judge, looks_complete, save_to
 
 import pyxcsr
 from pyxcsr.guest.pv.p2m import generation
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.saver import save
 
 Action = Callable[[Any], None]
@@ -74,14 +72,6 @@ def test_cancelled(hv: StubBackend, tmp_path: Path, change: str, moment: tuple[s
     assert guest.running
     assert hv.stub.leaks() == {}
     assert not looks_complete(tmp_path / "s")
-
-
-def looks_complete(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        try:
-            return verify(StreamReader(stream)).ok
-        except pyxcsr.StreamError:
-            return False
 
 
 def test_the_command_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
