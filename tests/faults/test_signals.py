@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
 ALL = os.environ.get("PYXCSR_ALL") == "1"
-MOMENTS = {"pv64": 8, "pvh": 4, "hvm": 6}
+MOMENTS = {"pv64": 10, "pvh": 4, "hvm": 6}
 
 
 @pytest.mark.parametrize("kind", MOMENTS)
@@ -26,4 +26,5 @@ def test_signals_at_random_moments(kind: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", done.stdout)}
     assert sum(counts.values()) == moments
-    assert not ALL or counts["cancelled"] > moments // 4, "of a few moments all may come when the save is over"
+    if kind == "pv64" or ALL:  # of the few moments of the others, all may come when the save is over
+        assert counts["cancelled"] > moments // 3

@@ -1,6 +1,6 @@
 """Saves of guests that do all they can to their p2m meanwhile: every page is as it was when the guest was suspended.
 
-``PYXCSR_SEEDS=1000 pytest tests/core/test_storm.py`` runs a thousand; docs/p2m-changes.md has what came of it.
+``PYXCSR_SEEDS=1000 pytest tests/transfer/test_storm.py`` runs a thousand; docs/p2m-changes.md has what came of it.
 """
 
 from __future__ import annotations
