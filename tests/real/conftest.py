@@ -20,6 +20,7 @@ SCRIPTS = Path(__file__).resolve().parent / "dom0"
 IMAGES = Path(os.environ.get("XENLAB", "/var/tmp/xenlab"))
 TIME_OUT, NO_ANSWER = 124, 125  # statuses of tests/xenlab/run
 LEFT_OUT = " left out: "  # what tests/real/dom0/lib.sh says of steps that the hypervisor cannot do
+PAIR_SIZE = ("--mem", "2048", "--dom0-mem", "768", "--cpus", "1")  # each of two machines at a time
 NO_AVX = "max,-la57,-smap,-smep,-rdtscp,-avx"  # run's usual --cpu but for the last word
 WITH_SHADOW = "4.17"  # the release that must have shadow paging: PV guests are saved live on it
 
@@ -92,10 +93,12 @@ class Lab:
         return to
 
     def boot(
-        self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str, cpu: str, seconds: int
+        self, script: str, *arguments: object, payload: Path, out: Path, hypervisor: str, cpu: str, seconds: int,
+        pair: bool = False,
     ) -> tuple[int, str]:
-        """Runs the script in dom0; its status, and all that was printed, which is shown too."""
-        command = [sys.executable, str(LAB / "run"), "--release", self.release, "--hypervisor", hypervisor,
+        """Runs the script in dom0, or in both of a pair; its status, and all that was printed, which is shown too."""
+        machine = [str(LAB / "pair"), *PAIR_SIZE] if pair else [sys.executable, str(LAB / "run")]
+        command = [*machine, "--release", self.release, "--hypervisor", hypervisor,
                    "--timeout", str(seconds), *(["--cpu", cpu] if cpu else []),
                    "--payload", str(payload), "--out", str(out), "--", str(SCRIPTS / script), *map(str, arguments)]
         lines = []
@@ -112,20 +115,23 @@ class Lab:
 
     def prove(
         self, script: str, *arguments: object, tmp_path: Path, live_pv: bool = True, hypervisor: Optional[str] = None,
-        sources: bool = False, carry: Iterable[Path] = (), pvh: bool = False, seconds: int = 1200,
+        sources: bool = False, carry: Iterable[Path] = (), pvh: bool = False, cpu: str = "", pair: bool = False,
+        seconds: int = 1200,
     ) -> Path:
         """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
 
         ``live_pv``: the script makes no sense without live saves of PV guests, so is skipped where Xen cannot do
         them; otherwise it runs there on Debian's hypervisor, and may leave out single steps. ``hypervisor``: this
         one and no other. ``carry``: files that are to be in /payload besides pyxcsr and the scripts. ``pvh``: it
-        starts a PVH guest, which on an emulated 4.17 dies of AVX. ``seconds`` it may take.
+        starts a PVH guest, which on an emulated 4.17 dies of AVX. ``cpu``: the machine's, instead of what is usual
+        there. ``pair``: two machines joined by a network run it, with their number before its arguments.
+        ``seconds`` it may take.
 
         The emulator itself hangs now and then; a boot that neither ended nor told of a failure is tried
         once more, with a warning.
         """
         hypervisor = hypervisor or self.hypervisor(live_pv)
-        cpu = NO_AVX if pvh and self.release == "4.17" else ""
+        cpu = cpu or (NO_AVX if pvh and self.release == "4.17" else "")
         payload = self.sources if sources else self.payload(tmp_path / "payload")
         for file in carry:
             shutil.copy2(file, payload)
@@ -133,7 +139,8 @@ class Lab:
         for left in (1, 0):
             out = tmp_path / f"out{left}"
             status, text = self.boot(
-                script, *arguments, payload=payload, out=out, hypervisor=hypervisor, cpu=cpu, seconds=seconds
+                script, *arguments, payload=payload, out=out, hypervisor=hypervisor, cpu=cpu, seconds=seconds,
+                pair=pair,
             )
             if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
                 break

@@ -96,6 +96,13 @@ def test_physmap_changes_are_followed(lab: Lab, guest: str, times: int, tmp_path
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pvh", "hvm"])
+def test_saved_without_libxl(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`pyxcsr save --format xl` of a PVH or HVM guest, its device model included, then plain `xl restore`."""
+    lab.prove("hvmformat.sh", guest, tmp_path=tmp_path, live_pv=False, pvh=guest == "pvh", seconds=2400)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_figures(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Passes, time paused and pages a second, ours and Xen's own; kept beside the images."""

@@ -1,0 +1,46 @@
+# hvmformat.sh [GUEST]: `pyxcsr save` of a PVH or HVM guest without libxl, its device model included. What it saves with
+# --format xl comes back by plain `xl restore`, devices and all; with --format libxc the devices are not in it, which is
+# said before and in the report. After each failure, as after each save that is to leave it running, the guest goes on.
+. /payload/tests/real/dom0/lib.sh
+unset LIBXL_SAVE_HELPER
+install_pyxcsr
+start "${1:-pvh}"
+f=/tmp/f.xl
+judged() { verify-stream-v2 -f xl -i $f && pyxcsr verify $f; }
+back() { xl restore $f && goes_on; }
+emulated() { # an HVM guest's file has its device model's state, a PVH guest's has none
+    xlwrap list $f >/tmp/list
+    if [ "$g" = hvm ]; then grep -q EMULATOR_CONTEXT /tmp/list; else ! grep -q EMULATOR_CONTEXT /tmp/list; fi || { cat /tmp/list; return 1; }
+}
+for how in --live --no-live; do
+    step "save --format xl $how, the guest goes on" pyxcsr save --format xl $how --force "$g" $f
+    step "  it does, memory clean" goes_on
+    step "save --format xl $how --then destroy" pyxcsr save --format xl $how --force --then destroy "$g" $f
+    step "  pyxcsr verify takes it" pyxcsr verify $f
+    [ "$g" = hvm ] || step "  verify-stream-v2 takes it" judged
+    step "  with the device model's state, if it has one" emulated
+    forget
+    needed "  plain xl restore, it goes on, memory clean" back
+done
+bare() { pyxcsr save --live --force "$g" /tmp/f.raw 2>/tmp/said && pyxcsr verify /tmp/f.raw && verify-stream-v2 -i /tmp/f.raw; }
+step "save --format libxc, live" bare
+[ "$g" != hvm ] || step "  it says that the devices are not in it" grep -i 'device' /tmp/said
+step "  the guest goes on, memory clean" goes_on
+full() { ! pyxcsr save --format xl --live --force "$g" /tmp/small/f.xl; }
+mkdir /tmp/small; mount -t tmpfs -o size=20m none /tmp/small
+step "a full disk: refused" full
+step "  nothing is left" nothing_in /tmp/small
+step "  the guest goes on, memory clean" goes_on
+ended() { # ended SIGNAL: in the middle of a save
+    pyxcsr save --format xl --live --force "$g" /tmp/s/f.xl & local pid=$!
+    written /tmp/s; kill -"$1" $pid; ! wait $pid
+}
+mkdir -p /tmp/s
+step "SIGTERM in the middle: it ends" ended TERM
+step "  nothing is left" nothing_in /tmp/s
+step "  the guest goes on, memory clean" goes_on
+step "and it can be saved by xl afterwards" xl save "$g" /tmp/g.xl
+forget
+step "  and restored" sh -c 'xl restore /tmp/g.xl'
+step "  the guest goes on, memory clean" goes_on
+finish
