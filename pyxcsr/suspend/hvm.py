@@ -14,7 +14,7 @@ from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
 
 CALLBACK_IRQ, ACPI_S_STATE = 0, 14
 IOREQ_PAGES = (5, 6, 32)  # IOREQ_PFN, BUFIOREQ_PFN, IOREQ_SERVER_PFN
-"""HVM_PARAM_*, public/hvm/params.h. A guest made without a device model (PVH) has no pages for its requests."""
+"""HVM_PARAM_*, public/hvm/params.h: pages for what the guest asks of its device model."""
 
 ATTEMPTS = 2
 _POLL = 0.001
@@ -31,7 +31,15 @@ class HvmControl(DomainControl, Protocol):
 
 
 def has_device_model(hv: HvmControl, domid: int) -> bool:
-    """Whether an HVM guest was made with one: then it has pages for its requests."""
+    """Whether an HVM guest was made with one.
+
+    libxl notes a guest's type, and an HVM guest has one, a PVH guest none. It does so because Xen cannot tell them
+    apart: with some releases a PVH guest has pages for requests to a device model, too. Only of a guest that libxl has
+    not made do these have to tell.
+    """
+    kind = hv.xenstore_read(f"/libxl/{domid}/type")
+    if kind is not None:
+        return kind == b"hvm"
     return any(hv.hvm_param(domid, index) for index in IOREQ_PAGES)
 
 

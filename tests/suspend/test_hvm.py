@@ -1,0 +1,148 @@
+"""HvmSuspend: who is asked to suspend a guest, and in which order it, its device model and Xen are told."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from pyxcsr.errors import Cancelled, DeviceModelError, SuspendTimeout
+from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend, has_device_model
+
+DOMID = 5
+CONTROL = f"/local/domain/{DOMID}/control/shutdown"
+IOREQ_SERVER_PFN = 32
+
+
+class Xen:
+    """A hypervisor with one guest, whose driver suspends it as soon as it is asked."""
+
+    def __init__(self, kind: Optional[bytes] = None, params: Optional[dict[int, int]] = None) -> None:
+        self.log: list[str] = []
+        self.suspended, self.obeys = False, True
+        self.params = params or {}
+        self.nodes = {f"/libxl/{DOMID}/type": kind}
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        return self.params.get(index, 0)
+
+    def xenstore_read(self, path: str) -> Optional[bytes]:
+        return self.nodes.get(path)
+
+    def xenstore_write(self, path: str, value: bytes) -> None:
+        assert (path, value) == (CONTROL, b"suspend")
+        self.log.append("driver")
+        self.nodes[path], self.suspended = b"", True
+
+    def xenstore_compare_and_write(self, path: str, expected: bytes, new: bytes) -> bool:
+        return False
+
+    def domain_shutdown(self, domid: int, reason: int) -> None:
+        self.log.append("Xen")
+        self.suspended = self.obeys
+
+    def domain_resume(self, domid: int) -> None:
+        assert self.suspended
+        self.log.append("resume")
+        self.suspended = False
+
+    def domain_info(self, domid: int) -> DomainInfo:
+        return DomainInfo(DOMID, True, False, False, 2 if self.suspended else None, 1, 1, 0, 1, 0)
+
+
+class Model:
+    """A QEMU. ``fails``: so many times, when it is told to go on."""
+
+    def __init__(self, log: list[str], fails: int = 0) -> None:
+        self.log, self.fails = log, fails
+
+    def check(self) -> None:
+        self.log.append("check")
+
+    def stop(self) -> None:
+        self.log.append("stop")
+
+    def go_on(self) -> None:
+        self.log.append("cont")
+        if self.fails:
+            self.fails -= 1
+            raise DeviceModelError("busy", domid=DOMID)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "has"),
+    [
+        (b"hvm", {}, True),
+        (b"pvh", {}, False),
+        (b"pvh", {IOREQ_SERVER_PFN: 0xFF000}, False),  # as with some releases of Xen
+        (None, {IOREQ_SERVER_PFN: 0xFF000}, True),
+        (None, {}, False),
+    ],
+)
+def test_libxl_says_which_guests_have_a_device_model(kind: Optional[bytes], params: dict[int, int], has: bool) -> None:
+    assert has_device_model(Xen(kind, params), DOMID) is has
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "asked"),
+    [
+        (b"pvh", {}, "driver"),
+        (b"pvh", {IOREQ_SERVER_PFN: 0xFF000}, "driver"),  # although it has announced none
+        (b"hvm", {}, "Xen"),
+        (b"hvm", {CALLBACK_IRQ: 1 << 56}, "driver"),
+        (b"hvm", {CALLBACK_IRQ: 1 << 56, ACPI_S_STATE: 3}, "Xen"),
+    ],
+)
+def test_who_suspends_it(kind: bytes, params: dict[int, int], asked: str) -> None:
+    xen = Xen(kind, params)
+    suspend = HvmSuspend(xen, DOMID, None, timeout=1)
+    suspend()
+    assert xen.log == [asked]
+    assert suspend.resume() and xen.log == [asked, "resume"]
+    assert not suspend.resume(), "it was resumed already"
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_devices_stop_after_the_guest_and_go_on_before_it(fails: int) -> None:
+    xen = Xen(b"hvm", {CALLBACK_IRQ: 1})
+    suspend = HvmSuspend(xen, DOMID, Model(xen.log, fails), timeout=1)  # type: ignore[arg-type]
+    suspend()
+    assert suspend.resume()
+    assert xen.log == ["driver", "stop", *["cont"] * (1 + fails), "resume"]
+
+
+def test_a_guest_goes_on_although_its_devices_do_not() -> None:
+    xen = Xen(b"hvm", {CALLBACK_IRQ: 1})
+    suspend = HvmSuspend(xen, DOMID, Model(xen.log, fails=9), timeout=1)  # type: ignore[arg-type]
+    suspend()
+    with pytest.raises(DeviceModelError):
+        suspend.resume()
+    assert xen.log[-1] == "resume" and not xen.suspended
+
+
+def test_suspended_by_xen_and_cancelled_meanwhile() -> None:
+    xen = Xen()
+    suspend = ByXen(xen, DOMID, cancel=lambda: True)
+    with pytest.raises(Cancelled):
+        suspend()
+    assert suspend.resume() and xen.log == ["Xen", "resume"]
+
+
+def test_xen_does_not_suspend_it_in_time() -> None:
+    xen = Xen()
+    xen.obeys = False
+    suspend = ByXen(xen, DOMID, timeout=0.05)
+    with pytest.raises(SuspendTimeout, match="pyxcsr recover"):
+        suspend()
+    assert not suspend.resume()
+    xen.suspended = True  # it does so later
+    assert suspend.resume(), "an attempt may have succeeded although it failed here"
+
+
+def test_a_guest_that_somebody_else_has_suspended_is_not_resumed() -> None:
+    xen = Xen()
+    xen.suspended = True
+    suspend = ByXen(xen, DOMID)
+    suspend()
+    assert not suspend.resume() and xen.log == []
