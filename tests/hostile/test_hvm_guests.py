@@ -30,7 +30,7 @@ def test_names_are_distinct() -> None:
 def test_hostile_guest(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Hostile, live: bool
 ) -> None:
-    monkeypatch.setattr(pod.wait_until_populated, "__defaults__", (case.patience,))
+    monkeypatch.setattr(pod, "SECONDS", case.patience)
     path, saver = tmp_path / "s", Saver()
     inside, cost, raised, acted = save_hostile(hv, case, path, live, saver)
     assert acted or case.when[0] == MAPS, "it never came to act: this tests nothing"

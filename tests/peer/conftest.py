@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from support.shared import built_once
 
 from peer.build import build, find_libxenguest
 
@@ -69,6 +70,4 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Peer:
     for tool in ("gcc", "nm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: apt-get install gcc binutils")
-    folder = tmp_path_factory.mktemp("standin")
-    build(folder, libxenguest)
-    return Peer(folder)
+    return Peer(built_once(tmp_path_factory, "standin", lambda folder: build(folder, libxenguest)))

@@ -38,7 +38,7 @@ class HvmSeeds(Seeds):
         from pyxcsr.guest.hvm import pod
         from pyxcsr.hypervisor.stub.devmodel import device_model_of
 
-        pod.wait_until_populated.__defaults__ = (SECONDS_FOR_POD if storm.kind == "pod stays" else 30.0,)
+        pod.SECONDS = SECONDS_FOR_POD if storm.kind == "pod stays" else 30.0
         suspend, model = suspend_hvm(self.hv, storm.domid), device_model_of(storm.guest)
         report = self.ours(storm, out, suspend=suspend, device_model=model)
         if isinstance(report, dict):

@@ -87,7 +87,7 @@ class Seeds(ABC):
         import pyxcsr
         from pyxcsr.hypervisor import saving
 
-        saving.BATCHES_US = 0 if storm.often else 20_000
+        saving.BATCHES_US = storm.batches_us
         policy = pyxcsr.SimplePolicy(max_iterations=storm.max_iterations)
         try:
             return pyxcsr.save(self.hv, storm.domid, out, live=storm.live, policy=policy, **options)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shared import built_once
 
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.machine import Stub
 from pyxcsr.hypervisor.stub.text import StubGuest
 
 ROOT = Path(__file__).resolve().parents[2]
+PROBE = "_stub_probe"
 
 LIBRARIES = """
 typedef unsigned long xen_pfn_t;
@@ -253,25 +255,29 @@ def declarations(header: Path) -> str:
     return "\n".join(x for x in header.read_text().splitlines() if not x.startswith("#"))
 
 
-@pytest.fixture(scope="session")
-def probe_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The compiled module; its ``lib`` has the libraries' functions and the control panel."""
-    cffi = pytest.importorskip("cffi")
-    folder = tmp_path_factory.mktemp("probe")
-    ffi = cffi.FFI()
+def build_probe(folder: Path) -> None:
+    """Compiles it into ``folder``."""
+    ffi = pytest.importorskip("cffi").FFI()
     for header in ("machine/described.h", "kernel/described.h", "panel/stub_api.h"):
         ffi.cdef(declarations(ROOT / "csrc/stub" / header))
     ffi.cdef((ROOT / "csrc/stub/panel/stub_callback.cdef").read_text())
     ffi.cdef(LIBRARIES)
     ffi.set_source(
-        "_stub_probe", HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").rglob("*.c")),
+        PROBE, HELPERS, sources=sorted(str(x) for x in (ROOT / "csrc/stub").rglob("*.c")),
         include_dirs=[str(ROOT / "csrc"), *([] if real_headers() else [str(ROOT / "csrc/abi")])],
         define_macros=[("_GNU_SOURCE", "1")],
         extra_compile_args=["-std=gnu11", "-O1", "-fvisibility=hidden", "-Werror=incompatible-pointer-types"],
         libraries=["pthread"],
     )
-    built = ffi.compile(tmpdir=str(folder))
-    spec = importlib.util.spec_from_file_location("_stub_probe", built)
+    ffi.compile(tmpdir=str(folder))
+
+
+@pytest.fixture(scope="session")
+def probe_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled module; its ``lib`` has the libraries' functions and the control panel."""
+    folder = built_once(tmp_path_factory, "probe", build_probe)
+    (built,) = folder.glob(f"{PROBE}.*.so")
+    spec = importlib.util.spec_from_file_location(PROBE, built)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

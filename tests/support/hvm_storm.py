@@ -22,6 +22,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.panel import StubError
 from pyxcsr.hypervisor.stub.text import StubGuest
+from support.storm import often_or_not
 
 MAX_MEM = "32M"
 KINDS = (
@@ -37,7 +38,7 @@ PROVIDED = 128  # entries that the balloon driver deals with each time that some
 
 
 class HvmStorm:
-    """One guest. ``live``, ``often``, ``max_iterations``: how it is to be saved; ``done``: what it did."""
+    """One guest. ``live``, ``batches_us``, ``max_iterations``: how it is to be saved; ``done``: what it did."""
 
     def __init__(self, hv: StubBackend, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -51,7 +52,7 @@ class HvmStorm:
         self.domid = hv.stub.create(parsed)
         self.guest = hv.stub.guest(self.domid)
         self.live = self.rng.random() < 0.9
-        self.often = self.rng.random() < 0.5  # whether the saver is to look after each batch
+        self.batches_us = often_or_not(self.rng)
         self.max_iterations = self.rng.choice([1, 2, 5, 8])
         self.rate = self.rng.choice([0.002, 0.02, 0.1, 0.5])  # steps a call
         self.most = self.rng.choice([1, 8, 40, 200])  # pages a step

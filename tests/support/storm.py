@@ -17,7 +17,13 @@ from pyxcsr.hypervisor.stub.text import StubGuest
 
 MAX_PFNS = 16000
 MAX_MEM = "64M"
+USUAL_US = 20_000
 KINDS = ("honest", "honest", "honest", "honest", "honest", "honest", "honest", "liar", "liar", "never settles")
+
+
+def often_or_not(rng: random.Random) -> int:
+    """How long a saver is to copy before it looks at the guest again, in microseconds: 0 is after each batch."""
+    return 0 if rng.random() < 0.5 else USUAL_US
 
 
 class Storm:
@@ -35,7 +41,7 @@ class Storm:
         self.kind = self.rng.choice(KINDS) if self.tree != "only" else "honest"
         self.structure = self.rng.choice([0.0, 0.01, 0.02, 0.04])
         self.contents = self.rng.choice([0.0, 0.02, 0.1, 0.3])
-        self.often = self.rng.random() < 0.5  # whether the saver is to look after each batch
+        self.batches_us = often_or_not(self.rng)
         self.max_iterations = self.rng.choice([1, 2, 5, 8])
         self.done: dict[str, int] = {}
         self.was: dict[int, int] = {}  # pfn -> the frame that it had before it was ballooned out

@@ -308,7 +308,7 @@ def test_too_far_out(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_populated_on_demand_is_waited_for(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pod.wait_until_populated, "__defaults__", (0.3,))
+    monkeypatch.setattr(pod, "SECONDS", 0.3)
     domid = created(hv, "pvh:mem=8M,pod=2M")
     with pytest.raises(NotSupported, match="populated on demand") as caught:
         save_hvm(hv, domid, tmp_path / "s")

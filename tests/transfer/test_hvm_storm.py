@@ -28,8 +28,8 @@ def test_saved_and_restored(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     storm = HvmStorm(hv, seed)
-    monkeypatch.setattr(saving, "BATCHES_US", 0 if storm.often else 20_000)
-    monkeypatch.setattr(pod.wait_until_populated, "__defaults__", (0.3 if storm.kind == "pod stays" else 30.0,))
+    monkeypatch.setattr(saving, "BATCHES_US", storm.batches_us)
+    monkeypatch.setattr(pod, "SECONDS", 0.3 if storm.kind == "pod stays" else 30.0)
     path = tmp_path / "s"
     try:
         with hv.stub.hook(storm.hook), open(path, "wb") as out:

@@ -26,7 +26,7 @@ def test_saved_and_restored(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     storm = Storm(hv, seed)
-    monkeypatch.setattr(saving, "BATCHES_US", 0 if storm.often else 20_000)
+    monkeypatch.setattr(saving, "BATCHES_US", storm.batches_us)
     patience = 0.05 if storm.kind == "never settles" else 5.0  # a busy machine may keep an honest guest waiting
     limits = pyxcsr.P2mLimits(settle_seconds=patience)
     options = dict(

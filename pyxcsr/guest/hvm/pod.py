@@ -19,12 +19,12 @@ SECONDS = 30.0
 _POLL = 0.1
 
 
-def wait_until_populated(hv: Hypervisor, domid: int, poll: Callable[[], None], seconds: float = SECONDS) -> None:
-    """Returns once the guest has no gfns that are populated on demand. Raises NotSupported after ``seconds``.
+def wait_until_populated(hv: Hypervisor, domid: int, poll: Callable[[], None]) -> None:
+    """Returns once the guest has no gfns that are populated on demand. Raises NotSupported after SECONDS.
 
     ``poll`` is called while this waits; it may raise.
     """
-    until = time.monotonic() + seconds
+    until = time.monotonic() + SECONDS
     while True:
         pod = hv.pod_target(domid)
         if not pod.entries:
