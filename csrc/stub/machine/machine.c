@@ -17,6 +17,7 @@
 #define CHUNK_FRAMES  512UL                     /* of the m2p: 2 MiB */
 #define LOW_FRAMES    CHUNK_FRAMES
 #define DEFAULT_FRAMES (8UL << (30 - ST_PAGE_SHIFT))
+#define DEFAULT_ORDER 3
 #define MIN_FRAMES    4096UL
 #define MAX_FRAMES    (1UL << 32)
 
@@ -172,7 +173,7 @@ static int check_machine(const stub_machine_config *config)
 /* Makes the default machine if there is none. */
 int st_machine_ready(void)
 {
-    const stub_machine_config config = { .frames = DEFAULT_FRAMES, .shadow = true };
+    const stub_machine_config config = { .frames = DEFAULT_FRAMES, .extent_order = DEFAULT_ORDER, .shadow = true };
     int rc;
 
     if (st.up)

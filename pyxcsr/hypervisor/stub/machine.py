@@ -53,7 +53,7 @@ class Stub(Panel):
         frames: int = 2 << 20,
         seed: int = 0,
         shadow: bool = True,
-        extent_order: int = 0,
+        extent_order: int = 3,
         force: bool = False,
         window: bool = False,
         backed: int = 0,
