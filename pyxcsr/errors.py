@@ -8,6 +8,8 @@ what happened and, if the reader can do something about it, what.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Optional
 
 
@@ -20,6 +22,8 @@ class XcsrError(Exception):
     facts: dict[str, Any]
     domid: Optional[int] = None
     errno: Optional[int] = None
+    untouched: bool = False
+    """True where it is known that nothing was done before the error: guest, domain and output are as they were."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -41,6 +45,16 @@ def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], facts: dict[str, Any]
     error.facts = {}
     error.learn(**facts)
     return error
+
+
+@contextmanager
+def untouched_so_far() -> Iterator[None]:
+    """Of what is raised within, it is known that nothing was done before it."""
+    try:
+        yield
+    except XcsrError as error:
+        error.untouched = True
+        raise
 
 
 class UsageError(XcsrError):

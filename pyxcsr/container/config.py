@@ -16,7 +16,8 @@ class GuestSummary(NamedTuple):
     """What a configuration says of the guest in short; None where it does not say it, or not as libxl would.
 
     ``type`` is pv, hvm or pvh. Memory is in KiB: ``memory_kib`` what the guest is to have now, ``max_memory_kib``
-    what it may grow to. ``vcpus`` counts all, ``vcpus_online`` those that are not taken away.
+    what it may grow to. ``vcpus`` counts all, ``vcpus_online`` those that are not taken away. ``device_model``: its
+    kind as libxl names it, "none" for a guest without one.
     """
 
     name: Optional[str]
@@ -25,6 +26,7 @@ class GuestSummary(NamedTuple):
     max_memory_kib: Optional[int]
     vcpus: Optional[int]
     vcpus_online: Optional[int]
+    device_model: Optional[str]
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def summary(config: dict[str, Any]) -> GuestSummary:
         _number(b_info.get("max_memkb")),
         _number(b_info.get("max_vcpus")),
         len(online) if isinstance(online, list) else None,
+        _text(b_info.get("device_model_version")),
     )
 
 

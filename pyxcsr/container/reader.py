@@ -214,6 +214,14 @@ class ContainerReader:
         self._skip(left - wanted, offset, CONFIG_NAME)
         return OptionalData(offset, declared, config, left - wanted)
 
+    def says_converted(self) -> bool:
+        """Whether a libxl header follows that says that the stream was a legacy one; nothing is read."""
+        head = self.source.peek(LIBXL_HEADER.size)
+        if len(head) < LIBXL_HEADER.size:
+            return False
+        magic, _, options = LIBXL_HEADER.unpack(head)
+        return magic == LIBXL_MAGIC and bool(options & LIBXL_CONVERTED)
+
     def libxl_header(self) -> LibxlHeader:
         """libxl's header; one with unknown options, too."""
         offset = self.source.offset

@@ -34,15 +34,18 @@ def check_xl_header(header: XlHeader, complaints: Complaints) -> None:
         complaints.add("xl-optional-flags", text, offset=0, record=cont.XL_HEADER_NAME)
 
 
-def check_config(header: XlHeader, data: OptionalData, complaints: Complaints) -> None:
-    """The configuration: its length, its NUL, its JSON."""
+def check_config(header: XlHeader, data: OptionalData, complaints: Complaints, *, converted: bool) -> None:
+    """The configuration: its length; and if it is JSON its NUL and its form.
 
-    def complain(rule: str, text: str) -> None:
-        complaints.add(rule, text, offset=data.offset, record=cont.CONFIG_NAME)
+    ``converted``: the libxl stream was a legacy one. xl of that time saved guests that it knew no configuration of.
+    """
+
+    def complain(rule: str, text: str, *, note: bool = False) -> None:
+        complaints.add(rule, text, offset=data.offset, record=cont.CONFIG_NAME, note=note)
 
     left = header.optional_length - cont.CONFIG_LENGTH.size
     if not header.optional_length or data.declared == 0:
-        complain("xl-config", "there is no configuration: xl restore needs one as a file besides")
+        complain("xl-config", "there is no configuration: xl restore needs one as a file besides", note=converted)
     if data.declared is None:
         if header.optional_length:
             text = f"{header.optional_length} bytes of optional data are too few for the configuration's length"
@@ -52,23 +55,23 @@ def check_config(header: XlHeader, data: OptionalData, complaints: Complaints) -
         complain("xl-config-length", f"length {data.declared}, but there are {left} bytes of optional data for it")
     if data.config is None:
         complain("xl-config-limit", f"{data.declared} bytes, more than {conf.CONFIG_MAX}: not looked at")
-    elif data.config:
-        _check_text(header, data.config, complain)
+    elif data.config and header.mandatory_flags & cont.XL_CONFIG_IS_JSON:
+        _check_json(data.config, complain)
 
 
-def _check_text(header: XlHeader, config: bytes, complain: Any) -> None:
+def _check_json(config: bytes, complain: Any) -> None:
+    """Of a configuration that is not JSON, as xl wrote it up to Xen 4.4, xl takes the bytes that its length tells."""
     nul = config.find(b"\0")
     if nul < 0:
         complain("xl-config-nul", "no NUL at the end: xl reads on beyond it")
     elif nul != len(config) - 1:
         complain("xl-config-nul", f"a NUL at byte {nul} of {len(config)}: xl reads no further")
-    if header.mandatory_flags & cont.XL_CONFIG_IS_JSON:
-        try:
-            problem = conf.problem(conf.parse(_without_nul(config)))
-        except ValueError as error:
-            problem = str(error)
-        if problem is not None:
-            complain("xl-config-json", problem)
+    try:
+        problem = conf.problem(conf.parse(_without_nul(config)))
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        complain("xl-config-json", problem)
 
 
 def _without_nul(config: bytes) -> bytes:
@@ -199,11 +202,18 @@ class OrderRules:
         if stream == "PV" or kind == "pvh":
             self._refuse_emulators(kind if isinstance(kind, str) else "pv")
         elif kind == "hvm" and _T.EMULATOR_CONTEXT not in self._seen:
-            self._complain("libxl-missing", end, "there is no EMULATOR_CONTEXT record, which an HVM guest needs")
+            self._miss_emulator(end, has_none=bool(guest and guest.get("device_model") == "none"))
+
+    def _miss_emulator(self, end: RecordHeader, *, has_none: bool) -> None:
+        """Xen 4.7 to 4.9 had guests of the type hvm without a device model: PVH guests, before there was that type."""
+        text = "there is no EMULATOR_CONTEXT record, which an HVM guest needs"
+        if has_none:
+            text = "there is no EMULATOR_CONTEXT record: the configuration is for an HVM guest without a device model"
+        self._complain("libxl-missing", end, text, note=has_none)
 
     def _refuse_emulators(self, kind: str) -> None:
         for code in sorted(cont.EMULATOR_TYPES & self._seen.keys()):
             self._complain("emulator-guest", self._seen[code], f"a {kind} guest has no emulator: libxl refuses this")
 
-    def _complain(self, rule: str, header: RecordHeader, text: str) -> None:
-        self._complaints.add(rule, text, offset=header.offset, record=header.name)
+    def _complain(self, rule: str, header: RecordHeader, text: str, *, note: bool = False) -> None:
+        self._complaints.add(rule, text, offset=header.offset, record=header.name, note=note)

@@ -79,7 +79,7 @@ class _ContainerVerifier:
         header = self._reader.xl_header()
         rules.check_xl_header(header, self._complaints)
         data = self._reader.optional_data(header)
-        rules.check_config(header, data, self._complaints)
+        rules.check_config(header, data, self._complaints, converted=self._reader.says_converted())
         rules.note_config(header, data, self._facts)
         if self._facts.guest is not None:
             self._unchecked.append("the configuration, but for the guest's type, memory and vcpus")

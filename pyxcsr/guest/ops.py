@@ -15,6 +15,7 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle, PageR
 from pyxcsr.options import RestoreOptions, SaveOptions
 from pyxcsr.report import SaveReport
 from pyxcsr.stream.format import DomainType
+from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.records import Record
 
 Write = Callable[[Iterable[Record]], None]
@@ -182,14 +183,17 @@ class RestoredState(NamedTuple):
 
 
 class RestoreContext:
-    """What a restore gives its ops. ``poll``: the ops call it while they wait; it may raise Cancelled."""
+    """What a restore gives its ops.
 
-    __slots__ = ("hv", "info", "options", "poll")
+    ``poll``: the ops call it while they wait; it may raise Cancelled. ``origin``: where the stream says it is from.
+    """
+
+    __slots__ = ("hv", "info", "options", "origin", "poll")
 
     def __init__(
-        self, hv: Hypervisor, info: DomainInfo, options: RestoreOptions, poll: Callable[[], None]
+        self, hv: Hypervisor, info: DomainInfo, options: RestoreOptions, poll: Callable[[], None], origin: Origin
     ) -> None:
-        self.hv, self.info, self.options, self.poll = hv, info, options, poll
+        self.hv, self.info, self.options, self.poll, self.origin = hv, info, options, poll, origin
 
 
 class RestoreOps(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pyxcsr.errors import StreamError
 from pyxcsr.hypervisor.interface import Hypervisor, TscInfo
 from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.records import CpuidPolicy, MsrPolicy, Record
 from pyxcsr.stream.records import TscInfo as TscRecord
 
@@ -35,12 +36,12 @@ def policy_records(hv: Hypervisor, domid: int) -> Iterator[Record]:
 class PolicyAndTsc:
     """Takes a restored guest's CPU policy and TSC, and sets them."""
 
-    def __init__(self, hv: Hypervisor, domid: int) -> None:
+    def __init__(self, hv: Hypervisor, domid: int, origin: Origin) -> None:
         self._hv, self._domid = hv, domid
         self._policy: dict[str, bytes] = {}
         self._policy_set = False
-        self.tsc_seen = False
-        """Whether the TSC has come, and has been set."""
+        self.tsc_settled = origin.converted
+        """Whether the TSC has come, and has been set; or need not come, because Xen before 4.0 did not write it."""
 
     def take(self, record: Record, offset: int) -> bool:
         """Takes a record if it is one of these; returns whether it is. Raises StreamError if it is out of place."""
@@ -50,7 +51,7 @@ class PolicyAndTsc:
             self._policy[record.name] = bytes(record.blob)
         elif isinstance(record, TscRecord):
             self._hv.set_domain_tsc(self._domid, TscInfo(record.mode, record.khz, record.nsec, record.incarnation))
-            self.tsc_seen = True
+            self.tsc_settled = True
         else:
             return False
         return True

@@ -2,7 +2,8 @@
 
 On a block device something always follows: the device is longer than the stream, and holds whatever it held before.
 That is worth a note. In a file, a pipe or a socket nothing should follow: it was damaged, or two streams were written
-one behind the other.
+one behind the other. Xen's convert-legacy-stream leaves what it was given of an HVM guest's devices behind the stream,
+unless it is told not to.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ _SECONDS = (
     (b"LibxlFmt", "a second libxl stream"),
     (b"Xen saved domain, xl", "a second xl save file"),
 )
+_LEGACY_DEVICES = b"DeviceModelRecord0002"
 
 
 class AfterEnd(NamedTuple):
     """Bytes behind END, at ``offset`` in the input. ``bytes``: how many; None: not counted. ``what`` they are.
 
-    ``on_device``: they are the rest of a block device, which is as it should be.
+    ``on_device``: they are the rest of a block device, which is as it should be. ``legacy_devices``: they begin as the
+    device model's state in a legacy image does, which a converter has left there.
     """
 
     offset: int
     bytes: Optional[int]
     what: str
     on_device: bool = False
+    legacy_devices: bool = False
 
     @property
     def text(self) -> str:
@@ -56,16 +60,22 @@ def look(source: Source, *, count: bool = True) -> Optional[AfterEnd]:
     if not head:
         return None
     if not count:
-        return AfterEnd(offset, None, _what(head, not any(head)))
+        return _after(offset, None, head, not any(head))
     zero = True
     while piece := source.read(_STEP):
         zero = zero and not any(piece)
-    return AfterEnd(offset, source.offset - offset, _what(head, zero))
+    return _after(offset, source.offset - offset, head, zero)
+
+
+def _after(offset: int, count: Optional[int], head: bytes, zero: bool) -> AfterEnd:
+    return AfterEnd(offset, count, _what(head, zero), legacy_devices=head.startswith(_LEGACY_DEVICES))
 
 
 def _what(head: bytes, zero: bool) -> str:
     if zero:
         return "all zero"
+    if head.startswith(_LEGACY_DEVICES):
+        return "the device model's state as in a legacy image, which convert-legacy-stream leaves there"
     for magic, what in _SECONDS:
         if head.startswith(magic):
             return f"{what}, which receivers do not look at"

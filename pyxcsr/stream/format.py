@@ -156,5 +156,8 @@ VCPU_LAYOUTS = {
     4: VcpuLayout(size=2800, word=4, start_info=524, gdt_frames=2640, gdt_ents=2704, cr3=2728, ctrlreg1=None),
 }
 
+SHARED_INFO_NR_PFNS = {8: (3088, 8), 4: (2316, 4)}
+"""By guest width: where arch.max_pfn, which is a count in spite of its name, stands in shared_info, and its size."""
+
 GDT_FRAMES = 16
 GDT_ENTRIES_PER_FRAME = 512

@@ -15,6 +15,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream import sniff
 from pyxcsr.stream.after_end import AfterEnd, look
 from pyxcsr.stream.format import DomainType, RecordType, record_name
+from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.records import DomainHeader, ImageHeader, Record, decode
 from pyxcsr.stream.source import Input, Source
 
@@ -98,6 +99,12 @@ class StreamReader:
             self._domain = DomainHeader.decode(body)
         self._check_domain(self._domain, self.start + fmt.IMAGE_HEADER.size)
         return self._domain
+
+    @property
+    def origin(self) -> Origin:
+        """Where the stream says that it comes from. Raises as the headers do."""
+        domain = self.domain_header
+        return Origin(self.image_header.version, (domain.xen_major, domain.xen_minor))
 
     def raw_records(self) -> Iterator[RawRecord]:
         """Records as they stand, bodies unread; for programs that look at the framing."""

@@ -11,7 +11,15 @@ from contextlib import ExitStack
 from typing import Optional
 
 from pyxcsr.arguments import check_domain
-from pyxcsr.errors import Cancelled, DomainDying, NotSupported, StreamError, UsageError, VerifyMismatch
+from pyxcsr.errors import (
+    Cancelled,
+    DomainDying,
+    NotSupported,
+    StreamError,
+    UsageError,
+    VerifyMismatch,
+    untouched_so_far,
+)
 from pyxcsr.guest.ops import RestoreContext, RestoreOps
 from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
@@ -82,16 +90,17 @@ class Restorer:
 
     def run(self, in_: Stream) -> RestoreReport:
         """Restores the stream ``in_``; see :func:`restore`."""
-        info = self._check_domain(self._hv.domain_info(self._domid))
         warnings: list[str] = []
         with ExitStack() as stack:
-            self._source = self._hv.open_source(input_descriptor(in_))
-            release_by(stack, self._source.close, warnings)
-            self._stream = IncomingStream(self._entered(_Input(self._source, self._poll)))
-            self._report = RestoreReport(self._domid, self._stream.image_header.version, warnings=warnings)
-            self._ops = self._find_ops(info)
-            release_by(stack, self._ops.cleanup, warnings)
-            self._ops.setup()
+            with untouched_so_far():
+                info = self._check_domain(self._hv.domain_info(self._domid))
+                self._source = self._hv.open_source(input_descriptor(in_))
+                release_by(stack, self._source.close, warnings)
+                self._stream = IncomingStream(self._entered(_Input(self._source, self._poll)))
+                self._report = RestoreReport(self._domid, self._stream.image_header.version, warnings=warnings)
+                self._ops = self._find_ops(info)
+                release_by(stack, self._ops.cleanup, warnings)
+                self._ops.setup()
             self._tell("pass")
             while self._record(self._stream.head()):
                 self._poll()
@@ -125,7 +134,7 @@ class Restorer:
                 offset=self._stream.start + IMAGE_HEADER.size,
                 record="domain header",
             )
-        return RESTORE_OPS[kind](RestoreContext(self._hv, info, self._options, self._poll))
+        return RESTORE_OPS[kind](RestoreContext(self._hv, info, self._options, self._poll, self._stream.origin))
 
     # -- records
 

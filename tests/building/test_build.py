@@ -207,12 +207,14 @@ OFFSETS = r"""
 #include <stddef.h>
 #include <stdio.h>
 #include <xenctrl.h>
+#include <xen/foreign/x86_32.h>
 #include <xen/foreign/x86_64.h>
 #define S(m) printf("%zu ", offsetof(struct shared_info_x86_64, arch.m))
 #define V(m) printf("%zu ", offsetof(struct vcpu_guest_context_x86_64, m))
 int main(void) {
     S(max_pfn); S(pfn_to_mfn_frame_list_list); S(p2m_cr3); S(p2m_vaddr); S(p2m_generation);
-    V(user_regs.rdx); printf("%zu", sizeof(struct vcpu_guest_context_x86_64));
+    V(user_regs.rdx); printf("%zu ", offsetof(struct shared_info_x86_32, arch.max_pfn));
+    printf("%zu", sizeof(struct vcpu_guest_context_x86_64));
 }
 """
 
@@ -222,10 +224,12 @@ def test_offsets_are_those_of_xens_headers(tmp_path: Path) -> None:
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
     from pyxcsr.guest.pv import vcpu_context as v
     from pyxcsr.guest.pv.p2m import shared_info as s
+    from pyxcsr.stream.format import SHARED_INFO_NR_PFNS
 
     (tmp_path / "o.c").write_text(OFFSETS)
     done = run("cc", "-o", str(tmp_path / "o"), str(tmp_path / "o.c"))
     assert done.returncode == 0, done.stderr
     found = [int(x) for x in run(str(tmp_path / "o")).stdout.split()]
     mine = [s.MAX_PFN, s.FRAME_LIST_LIST, s.P2M_CR3, s.P2M_VADDR, s.P2M_GENERATION]
-    assert found == [*mine, v.RDX, v.SIZE]
+    assert found == [*mine, v.RDX, SHARED_INFO_NR_PFNS[4][0], v.SIZE]
+    assert SHARED_INFO_NR_PFNS[8][0] == s.MAX_PFN

@@ -45,6 +45,7 @@ GOOD = {
     "xl_hvm": c.HVM_XL,
     "xl_pvh": c.PVH_XL,
     "xl_text_config": c.xl(text=b'name = "guest"\n\0', must=2),
+    "xl_text_config_without_nul": c.xl(text=b'name = "guest"\n', must=2),
     "xl_without_pairs": c.xl(c.libxl(c.HVM, c.emulator(c.XENSTORE, b""), c.BLOB), HVM_TEXT),
 }
 
@@ -113,6 +114,7 @@ def test_facts() -> None:
             "max_memory_kib": 1 << 20,
             "vcpus": 4,
             "vcpus_online": 3,
+            "device_model": None,
         },
         "config": c.config(),
         "libxl_offset": at,
@@ -344,8 +346,8 @@ def test_raw_streams_are_inspected_as_ever() -> None:
 
 def test_summary_of_nonsense() -> None:
     what = {"c_info": {"name": 3, "type": None}, "b_info": {"max_vcpus": True, "target_memkb": -1, "avail_vcpus": 1}}
-    assert summary(what) == GuestSummary(None, None, None, None, None, None)
-    assert summary({"c_info": [], "b_info": 1}) == GuestSummary(None, None, None, None, None, None)
+    assert summary(what) == GuestSummary(*[None] * 7)
+    assert summary({"c_info": [], "b_info": 1}) == GuestSummary(*[None] * 7)
     assert describe(summary(what)) == "a guest without a name: no type"
 
 

@@ -33,6 +33,10 @@ BEHIND = {
     "stream": (PV, "a second libxc stream, which receivers do not look at"),
     "libxl": (c.libxl(), "a second libxl stream, which receivers do not look at"),
     "xl": (c.xl(), "a second xl save file, which receivers do not look at"),
+    "devices": (
+        b"DeviceModelRecord0002\4\0\0\0QEVM",
+        "the device model's state as in a legacy image, which convert-legacy-stream leaves there",
+    ),
     "other": (b"\0\1\2", "beginning with 00 01 02, no stream that is known here"),
     "late": (bytes(5000) + b"\1", "beginning with 00 00 00 00 00 00 00 00, no stream that is known here"),
 }
@@ -48,7 +52,7 @@ def after(data: bytes, **options: bool) -> AfterEnd | None:
 @pytest.mark.parametrize("name", BEHIND)
 def test_what_follows(name: str) -> None:
     data, what = BEHIND[name]
-    assert after(data) == AfterEnd(len(PV), len(data), what)
+    assert after(data) == AfterEnd(len(PV), len(data), what, legacy_devices=name == "devices")
 
 
 def test_nothing_follows() -> None:

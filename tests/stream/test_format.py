@@ -100,4 +100,5 @@ def test_entry() -> None:
 def test_vcpu_layouts() -> None:
     # size, word, user_regs.rdx, gdt_frames, gdt_ents, ctrlreg[3], ctrlreg[1]: offsetof() on Xen's headers
     assert fmt.VCPU_LAYOUTS[8] == (5168, 8, 616, 4832, 4960, 4984 + 3 * 8, 4984 + 8)
+    assert fmt.SHARED_INFO_NR_PFNS == {8: (3088, 8), 4: (2316, 4)}
     assert fmt.VCPU_LAYOUTS[4] == (2800, 4, 524, 2640, 2704, 2716 + 3 * 4, None)

@@ -101,9 +101,14 @@ def pv_static() -> list[rec.Record]:
     ]
 
 
+def shared_info(nr_pfns: int = 1 << 20, at: int = 3088, size: int = 8) -> rec.SharedInfo:
+    """A page in which nothing stands but that the guest has so many pfns."""
+    return rec.SharedInfo(bytes(at) + nr_pfns.to_bytes(size, "little") + bytes(PAGE_SIZE - at - size))
+
+
 def pv_tail(nr_vcpus: int = 2) -> list[rec.Record]:
     """What follows the memory of a PV guest, END included."""
-    tail: list[rec.Record] = [rec.TscInfo(1, 2_500_000, 123, 0), rec.SharedInfo(bytes(PAGE_SIZE))]
+    tail: list[rec.Record] = [rec.TscInfo(1, 2_500_000, 123, 0), shared_info()]
     for vcpu in range(nr_vcpus):
         tail += [
             rec.VcpuBasic(vcpu, vcpu_blob(start_info=START_INFO if vcpu == 0 else 0xDEAD_BEEF)),
@@ -134,7 +139,7 @@ def pv32(nr_pfns: int = 16) -> list[rec.Record]:
         rec.P2mFrames(0, nr_pfns - 1, array("Q", [P2M])),
         *page_records(pages, range(nr_pfns)),
         rec.TscInfo(1, 2_500_000, 123, 0),
-        rec.SharedInfo(bytes(PAGE_SIZE)),
+        shared_info(at=2316, size=4),
         rec.VcpuBasic(0, basic),
         rec.End(),
     ]

@@ -18,7 +18,7 @@ CONTEXT_LIMIT = 1 << 20
 """The most bytes that a context may have besides what each vcpu may add."""
 CONTEXT_PER_VCPU = 1 << 16
 
-BODY_LIMITS = {**x86.BODY_LIMITS, RecordType.HVM_PARAMS: 8 + 16 * 64}
+BODY_LIMITS = {**x86.BODY_LIMITS, RecordType.HVM_PARAMS: 8 + 16 * hvm_params.INDEX_LIMIT}
 
 
 @final
@@ -31,7 +31,8 @@ class HvmRestoreOps:
         self._domid = context.info.domid
         self._limit = gfn_limit(self._info)
         self._memory: Optional[RestoreHandle] = None
-        self._common = PolicyAndTsc(self._hv, self._domid)
+        self._common = PolicyAndTsc(self._hv, self._domid, context.origin)
+        self._newer = context.origin.newer
         self._context: Optional[bytes] = None
         self._params: dict[int, int] = {}
         self._vcpus = 0
@@ -71,14 +72,21 @@ class HvmRestoreOps:
         for index, value in record.params:
             if index in hvm_params.DROPPED:
                 continue
-            problem = hvm_params.problem(index, value)
-            if problem is None and index not in hvm_params.RESTORED:
-                problem = f"{hvm_params.describe(index, value)} is not a receiver's to set"
+            problem = self._why_not(index, value)
             if problem is not None:
                 raise StreamError(
                     f"HVM_PARAMS: {problem}", offset=offset, record=record.name, param=index, value=value
                 )
             self._params[index] = value
+
+    def _why_not(self, index: int, value: int) -> Optional[str]:
+        """Why a parameter is not set. Of one that came after this release, Xen is the judge: it may be newer, too."""
+        if self._newer and hvm_params.may_come(index):
+            return None
+        problem = hvm_params.problem(index, value)
+        if problem is None and index not in hvm_params.RESTORED:
+            problem = f"{hvm_params.describe(index, value)} is not a receiver's to set"
+        return problem
 
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         return self._guest.pages(source, length, self._poll, offset)
@@ -103,7 +111,7 @@ class HvmRestoreOps:
 
     def _check_whole(self, offset: int) -> None:
         """Everything that the guest refers to must have come."""
-        wanted = {"HVM_CONTEXT": self._context, "HVM_PARAMS": self._params, "X86_TSC_INFO": self._common.tsc_seen}
+        wanted = {"HVM_CONTEXT": self._context, "HVM_PARAMS": self._params, "X86_TSC_INFO": self._common.tsc_settled}
         missing = [name for name, seen in wanted.items() if not seen]
         if missing:
             raise IncompleteStream(

@@ -52,7 +52,7 @@ class PvRestoreOps:
         self._limit = pfn_limit_of(info.max_pages, info.max_pages)
         self._memory: Optional[RestoreHandle] = None
         self._info_seen = False
-        self._common = PolicyAndTsc(self._hv, self._domid)
+        self._common = PolicyAndTsc(self._hv, self._domid, context.origin)
         self._leaves = array("Q")
         self._nr_pfns = 0
         self._changed = False  # whether several P2M_FRAMES have come: the guest changed its p2m while it was saved
@@ -185,7 +185,7 @@ class PvRestoreOps:
         self._cut()
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
-        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._common.tsc_seen}
+        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._common.tsc_settled}
         for name, seen in wanted.items():
             if not seen:
                 raise IncompleteStream(

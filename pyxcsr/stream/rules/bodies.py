@@ -8,7 +8,8 @@ from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import RecordType, VcpuLayout, record_name
-from pyxcsr.stream.rules.complaints import Complaints, Origin
+from pyxcsr.stream.origin import Origin
+from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.hvm import HvmRules
 
 _EXTENDED_CR3_BITS = 20
@@ -30,6 +31,7 @@ class BodyRules:
     def __init__(self, origin: Origin, complaints: Complaints) -> None:
         self.pv_info: rec.PvInfo | None = None
         self.references: list[Reference] = []
+        self.shared_info: rec.SharedInfo | None = None
         self.hvm = HvmRules(origin, complaints)
         self._origin = origin
         self._version = origin.version
@@ -42,6 +44,7 @@ class BodyRules:
             rec.VcpuExtended: self._check_extended,
             rec.VcpuXsave: self._check_xsave,
             rec.VcpuMsrs: self._check_vcpu_msrs,
+            rec.SharedInfo: self._take_shared_info,
             rec.TscInfo: self._check_tsc,
             rec.HvmContext: self.hvm.context,
             rec.HvmParams: self._check_hvm_params,
@@ -187,6 +190,23 @@ class BodyRules:
 
     def _note(self, record: rec.VcpuBasic, rule: str, what: str, pfn: int) -> None:
         self.references.append(Reference(record.offset or 0, rule, what, pfn))
+
+    def _take_shared_info(self, record: rec.SharedInfo) -> None:
+        self.shared_info = record
+
+    def finish_shared_info(self, nr_pfns: int, *, may_shrink: bool) -> None:
+        """Compares the last shared_info with the p2m of ``nr_pfns`` that P2M_FRAMES covers. Savers know that from it.
+
+        ``may_shrink``: several P2M_FRAMES have come, so that the p2m may have become smaller than it once was.
+        """
+        if self.shared_info is None or self.pv_info is None:
+            return
+        at, size = fmt.SHARED_INFO_NR_PFNS[self.pv_info.width]
+        claimed = int.from_bytes(self.shared_info.blob[at : at + size], "little")
+        if claimed < nr_pfns and not (may_shrink and claimed):
+            self._current = self.shared_info
+            text = f"the guest has 0x{claimed:x} pfns, but P2M_FRAMES covers 0x{nr_pfns:x}"
+            self._complain("shared-info", text)
 
     def _check_tsc(self, record: rec.TscInfo) -> None:
         self._check_reserved(record.reserved)

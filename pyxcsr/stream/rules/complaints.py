@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 RULES = {
     "truncated": "the stream goes on up to its END record",
@@ -47,6 +47,7 @@ RULES = {
     "p2m-frame": "the frames of the p2m were last sent as ordinary pages with data",
     "cr3": "a vcpu's page table base is a table of the top level that was sent",
     "gdt-frame": "the frames of a GDT were last sent as ordinary pages with data",
+    "shared-info": "shared_info has no fewer pfns than P2M_FRAMES covers",
     "start-info": "start_info was last sent as an ordinary page with data",
 }
 """Name of a rule -> what it demands."""
@@ -57,7 +58,7 @@ CONTAINER_RULES = {
     "xl-config": "an xl save file has a configuration: xl restore needs it",
     "xl-config-length": "the configuration's length fills xl's optional data",
     "xl-config-limit": "a configuration is not longer than 4 MiB",
-    "xl-config-nul": "the configuration ends with its only NUL",
+    "xl-config-nul": "a configuration that is marked as JSON ends with its only NUL",
     "xl-config-json": "a configuration that is marked as JSON is an object as libxl writes it",
     "xl-config-guest": "the configuration is for a guest of the kind that the libxc stream holds",
     "libxl-header": "xl's header is followed by a libxl stream of version 2, little-endian",
@@ -98,26 +99,6 @@ class Complaint:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-
-class Origin(NamedTuple):
-    """Where a stream says that it comes from: the version of the format, and the release of the saving Xen."""
-
-    version: int
-    xen: tuple[int, int]
-
-    @property
-    def converted(self) -> bool:
-        """True for what Xen's convert-legacy-stream has made of an image of Xen 4.5 or older."""
-        return self.xen[0] == 0
-
-    def before(self, major: int, minor: int) -> bool:
-        """True if it is of an older release; a converted stream is."""
-        return self.xen < (major, minor)
-
-    def after(self, major: int, minor: int) -> bool:
-        """True if it is of a newer release, which may write what is not known here."""
-        return self.xen > (major, minor)
 
 
 class Complaints:

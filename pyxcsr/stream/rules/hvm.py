@@ -7,11 +7,8 @@ from typing import Callable, NamedTuple, Optional
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.rules.complaints import Complaints, Origin
-
-KNOWN_XEN = (4, 22)
-"""The newest release whose parameters and save records are known here."""
-
+from pyxcsr.stream.origin import Origin
+from pyxcsr.stream.rules.complaints import Complaints
 
 PAGES_MAX = 1 << 14
 """Pages that are looked up; a guest of 4096 vcpus names fewer."""
@@ -32,7 +29,7 @@ class HvmRules:
 
     def __init__(self, origin: Origin, complaints: Complaints) -> None:
         self.vcpu_end = 0
-        self._newer = origin.after(*KNOWN_XEN)
+        self._newer = origin.newer
         self._complaints = complaints
         self._params: dict[int, int] = {}
         self._pages: list[PageReference] = []
@@ -51,10 +48,13 @@ class HvmRules:
     def _param(self, offset: int, index: int, value: int) -> None:
         problem = hvm_params.problem(index, value)
         if problem is not None:
-            unknown = self._newer and index not in hvm_params.NAMES
+            unknown = self._newer and hvm_params.may_come(index)
             self._complain("hvm-param", RecordType.HVM_PARAMS, offset, problem, note=unknown)
         elif index not in hvm_params.RESTORED | hvm_params.DROPPED:
-            text = f"{hvm_params.describe(index, value)} is one that no saver sends; a receiver sets it"
+            text = (
+                f"{hvm_params.describe(index, value)} is one that no saver sends: libxenguest would set it, and "
+                "pyxcsr refuses to"
+            )
             self._complain("hvm-param", RecordType.HVM_PARAMS, offset, text, note=True)
         for page in hvm_params.pages([(index, value)]):
             needed = index in hvm_params.NEEDED_PAGES
@@ -84,6 +84,8 @@ class HvmRules:
         """At END, whose offset is ``end``. ``why_missing``: what is amiss with a pfn; None if that is not known."""
         if not any(self._params.get(index) for index in (hvm_params.STORE_PFN, hvm_params.CONSOLE_PFN)):
             text = "no HVM_PARAMS name the pages of xenstore and console: the restored guest has neither"
+            if not self._params:
+                text += ", and pyxcsr refuses to restore a stream without any parameter"
             self._complain("hvm-param", RecordType.END, end, text, note=True)
         if why_missing is None:
             return

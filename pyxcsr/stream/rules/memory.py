@@ -36,8 +36,8 @@ class MemoryRules:
     """Follows the guest's memory through one stream.
 
     Memory used: a byte a pfn, and for each page table its targets as runs. ``entries`` and ``pages`` count
-    PAGE_DATA entries and those with data; ``unsent`` are the first ranges (first, last) of pfns never sent,
-    ``nr_unsent`` how many pfns they and all further ones are.
+    PAGE_DATA entries and those with data, ``nr_frame_lists`` P2M_FRAMES; ``unsent`` are the first ranges (first, last)
+    of pfns never sent, ``nr_unsent`` how many pfns they and all further ones are.
     """
 
     def __init__(self, complaints: Complaints, *, pv: bool, holes_left_out: bool = False) -> None:
@@ -54,6 +54,7 @@ class MemoryRules:
         self._tables: dict[int, TableTargets] = {}
         self._p2m_frames: array[int] = array("Q")
         self._p2m_offset = 0
+        self.nr_frame_lists = 0
         self._comparing = False
         self._lost = False
         self._offset = 0
@@ -85,6 +86,7 @@ class MemoryRules:
         first = record.start_pfn // (PAGE_SIZE // self._width)
         self._p2m_frames[first : first + len(record.frames)] = array("Q", record.frames)
         self._p2m_offset = self._offset
+        self.nr_frame_lists += 1
         self.nr_pfns = max(self.nr_pfns, record.end_pfn + 1)
 
     def _why_bad_frames(self, record: P2mFrames) -> str | None:

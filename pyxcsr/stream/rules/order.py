@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.reader import RawRecord
 from pyxcsr.stream.records import DomainHeader
-from pyxcsr.stream.rules.complaints import Complaints, Origin
+from pyxcsr.stream.rules.complaints import Complaints
 
 _T = RecordType
 
@@ -61,9 +62,10 @@ class OrderRules:
             needed.append(_T.STATIC_DATA_END)
         for kind in needed:
             if kind not in self._seen:
-                self._complaints.add(
-                    "missing-record", f"there is no {kind.name} record", offset=end, record=_T.END.name
-                )
+                # Xen before 4.0 did not write the TSC, and receivers leave it as the toolstack has made it.
+                usual = self._origin.converted and kind == _T.X86_TSC_INFO
+                text = f"there is no {kind.name} record"
+                self._complaints.add("missing-record", text, offset=end, record=_T.END.name, note=usual)
 
     def _check_allowed(self, raw: RawRecord) -> bool:
         problem = self._why_not(raw.code)

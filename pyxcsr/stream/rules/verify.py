@@ -14,9 +14,10 @@ from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType, RecordType
+from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, RawRecord, StreamReader
 from pyxcsr.stream.rules.bodies import BodyRules
-from pyxcsr.stream.rules.complaints import RULES, Complaint, Complaints, Origin
+from pyxcsr.stream.rules.complaints import RULES, Complaint, Complaints
 from pyxcsr.stream.rules.memory import MemoryRules
 from pyxcsr.stream.rules.order import OrderRules
 from pyxcsr.stream.wrapping import Container
@@ -102,7 +103,8 @@ class _Verifier:
         self._records = 0
         self._ended_at: int | None = None
         self._memory = MemoryRules(complaints, pv=True)
-        self._bodies = BodyRules(Origin(0, (0, 0)), complaints)
+        self._origin = Origin(0, (0, 0))
+        self._bodies = BodyRules(self._origin, complaints)
         self._version = 0
         self._guest: str | None = None
 
@@ -130,7 +132,7 @@ class _Verifier:
                 offset=self._reader.start + fmt.IMAGE_HEADER.size,
                 record=DOMAIN_HEADER_NAME,
             )
-        origin = Origin(self._version, (domain.xen_major, domain.xen_minor))
+        origin = self._origin = self._reader.origin
         self._order = OrderRules(domain, origin, self._complaints)
         self._bodies = BodyRules(origin, self._complaints)
         self._memory = MemoryRules(self._complaints, pv=domain.is_pv, holes_left_out=origin.converted)
@@ -182,12 +184,14 @@ class _Verifier:
         self._ended_at = end
         self._order.finish(end)
         self._bodies.finish(end, pv=pv)
+        self._bodies.finish_shared_info(self._memory.nr_pfns, may_shrink=self._memory.nr_frame_lists > 1)
         self._memory.finish(end, self._bodies.references)
         if not pv:
             self._bodies.hvm.finish(end, self._memory.why_missing if self._memory.complete else None)
         after = None if self._nested else self._reader.after_end()
         if after is not None:
-            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=after.on_device)
+            note = after.on_device or (after.legacy_devices and self._origin.converted and not pv)
+            self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=note)
 
     def _add_error(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)

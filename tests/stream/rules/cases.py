@@ -708,6 +708,23 @@ def table_ahead_of_its_frame_list(records: Records) -> None:
     insert_before(records, rec.TscInfo, build.pages_of([24]))
 
 
+@case("shared-info", "SHARED_INFO", "the guest has 0x17 pfns, but P2M_FRAMES covers 0x18")
+def smaller_than_its_p2m(records: Records) -> None:
+    change(records, rec.SharedInfo, blob=build.shared_info(23).blob)
+
+
+@case("shared-info", "SHARED_INFO", "the guest has 0xf pfns, but P2M_FRAMES covers 0x10", base=build.pv32)
+def smaller_than_its_p2m_32(records: Records) -> None:
+    change(records, rec.SharedInfo, blob=build.shared_info(15, at=2316, size=4).blob)
+
+
+@case("shared-info", "SHARED_INFO", "the guest has 0x0 pfns, but P2M_FRAMES covers 0x19")
+def no_pfns_after_it_has_grown(records: Records) -> None:
+    insert_before(records, rec.TscInfo, build.p2m_frames(25))
+    insert_before(records, rec.TscInfo, build.pages_of([24]))
+    change(records, rec.SharedInfo, blob=bytes(PAGE_SIZE))
+
+
 @case("scattered", "PAGE_DATA", "too far apart", base=build.hvm)
 def scattered(records: Records) -> None:
     far = [PageType.XTAB << 60 | index << 13 for index in range(1, 20000)]

@@ -6,16 +6,21 @@ import io
 from pathlib import Path
 
 import pytest
+from support import containers as c
 from support import hvm as context
 from support import legacy, oracle
 from support import streams as build
 
+from pyxcsr.container.enter import enter
+from pyxcsr.container.reader import Kind
 from pyxcsr.container.verify import verify_input
 from pyxcsr.frames import PageType
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.rules.complaints import Origin
+from pyxcsr.stream.origin import Origin
+from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import VerifyReport
+from pyxcsr.stream.source import Source
 from stream.rules.cases import Records, change, insert_before, set_page
 
 PV, HVM = DomainType.PV, DomainType.HVM
@@ -63,8 +68,6 @@ def test_converted_pv(tmp_path: Path, live: bool) -> None:
 
 def rec_of(data: bytes, kind: type[legacy.R]) -> list[legacy.R]:
     """The records of a class in a stream."""
-    from pyxcsr.stream.reader import StreamReader
-
     return [record for record in StreamReader(io.BytesIO(data)) if isinstance(record, kind)]
 
 
@@ -88,6 +91,67 @@ def test_converted_hvm_in_libxl(tmp_path: Path) -> None:
     assert rules(report) == ([], ["order", "once", "never-sent"])
     assert report.container is not None and report.container.libxl_options == 2
     assert "the device model's state of 15 bytes" in report.unchecked
+
+
+def test_converted_by_xen_4_6_to_4_13(tmp_path: Path) -> None:
+    """These made version 2, in which nothing marks the end of the static data."""
+    for image, guest, kind in ((legacy.pv(with_holes()), "pv", PV), (legacy.hvm(build.hvm()), "hvm", HVM)):
+        records = list(StreamReader(io.BytesIO(legacy.convert(image, tmp_path, guest))))
+        report = check(saved_by(build.version2(records), kind, (0, 1), 2))
+        assert report.complaints == [] and {each.rule for each in report.notes} >= {"order", "never-sent"}
+
+
+def test_an_image_of_xen_3_has_no_tsc(tmp_path: Path) -> None:
+    for records, guest in ((with_holes(), "pv"), (build.hvm(), "hvm")):
+        at, _ = build.find(records, rec.TscInfo)
+        del records[at]
+        image = legacy.pv(records) if guest == "pv" else legacy.hvm(records)
+        data = bytearray(legacy.convert(image, tmp_path, guest))
+        report = check(bytes(data))
+        assert report.ok and "there is no X86_TSC_INFO record" in [note.text for note in report.notes]
+        data[32:36] = b"\4\0\0\0"
+        assert "missing-record" in rules(check(bytes(data)))[0]
+
+
+def test_what_the_converter_leaves_behind_an_hvm_stream(tmp_path: Path) -> None:
+    """Unless it is told --skip-qemu it copies the device model's state, as it stood in the image, behind END."""
+    data = bytearray(legacy.convert(legacy.hvm(build.hvm()), tmp_path, "hvm", "libxc", "-v"))
+    assert data.endswith(b"DeviceModelRecord0002\7\0\0\0QEVM...")
+    report = check(bytes(data))
+    assert report.ok and report.notes[-1].rule == "after-end"
+    assert report.notes[-1].text.endswith("as in a legacy image, which convert-legacy-stream leaves there")
+    data[32:36] = b"\4\0\0\0"
+    assert "after-end" in rules(check(bytes(data)))[0]
+    pv = legacy.convert(legacy.pv(with_holes()), tmp_path, "pv") + b"DeviceModelRecord0002"
+    assert rules(check(pv))[0] == ["after-end"]
+
+
+CONFIG = b'builder = "hvm"\nname = "old"\nmemory = 64\n'
+
+
+@pytest.mark.parametrize(("config", "noted"), [(CONFIG, False), (b"", True)])
+def test_xl_files_of_xen_4_1_to_4_4(tmp_path: Path, config: bytes, noted: bool) -> None:
+    """Their configuration is text without a NUL, or there is none; the converter sets xl's flag of version 2."""
+    data = legacy.xl(legacy.convert(legacy.hvm(build.hvm()), tmp_path, "hvm", "libxl"), config)
+    report = check(data)
+    assert report.ok and ("xl-config" in rules(report)[1]) is noted
+    assert report.container is not None and report.container.mandatory_flags == 2
+    at = data.index(b"LibxlFmt") + 12
+    today = check(data[:at] + bytes(4) + data[at + 4 :])  # without libxl's mark of a legacy stream
+    assert ("xl-config" in rules(today)[0]) is noted
+    new = tmp_path / "again"
+    new.write_bytes(data)
+    with open(new, "rb") as file:
+        source = Source(file)
+        assert enter(source) is Kind.XL and source.peek(8) == b"\xff" * 8
+
+
+def test_an_hvm_guest_without_a_device_model() -> None:
+    """Of Xen 4.7 to 4.9; since 4.10 such guests are of the type pvh."""
+    report = check(c.xl(c.libxl(c.HVM), c.text_of(c.config("hvm", device_model_version="none")) + b"\0"))
+    assert rules(report) == ([], ["libxl-missing"])
+    report = check(c.xl(c.libxl(c.HVM), c.text_of(c.config("hvm", device_model_version="qemu_xen")) + b"\0"))
+    assert rules(report) == (["libxl-missing"], [])
 
 
 def test_the_same_is_a_complaint_where_it_is_not_converted(tmp_path: Path) -> None:

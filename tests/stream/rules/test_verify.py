@@ -40,6 +40,15 @@ def grown() -> list[rec.Record]:
     return records
 
 
+def shrunk() -> list[rec.Record]:
+    """One whose p2m was larger in between: P2M_FRAMES says how large, and shared_info what became of it."""
+    records = grown()
+    set_page(records, build.L1, PageType.L1TAB, build.table({}))
+    at, _ = build.find(records, rec.SharedInfo)
+    records[at] = build.shared_info(24)
+    return records
+
+
 def compared() -> list[rec.Record]:
     """A guest whose pages follow once more, for comparison."""
     records = build.pv64()
@@ -94,6 +103,7 @@ VALID = {
     "hvm": build.assemble(build.hvm(), HVM),
     "hvm_v2": build.assemble(build.version2(build.hvm()), HVM, 2),
     "grown": build.assemble(grown()),
+    "shrunk": build.assemble(shrunk()),
     "compared": build.assemble(compared()),
     "table_freed": build.assemble(table_freed()),
     "table_given_back": build.assemble(table_given_back()),
