@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pyxcsr.errors import ChecksumMismatch, UsageError
+from pyxcsr.stream.source import GONE
 
 SUFFIX = ".xxh128"
 STEP = 4 << 20
@@ -52,7 +53,7 @@ def real(name: str) -> Path:
     try:
         return Path(os.path.realpath(name))
     except FileNotFoundError as error:
-        raise UsageError(f"{name}: the working directory has been deleted: give an absolute path") from error
+        raise UsageError(f"{name}: {GONE}") from error
 
 
 def forget(path: Path) -> None:

@@ -16,6 +16,7 @@ from pyxcsr.cli import progress, say, status
 from pyxcsr.cli.opening import make_guest
 from pyxcsr.cli.show import summary
 from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.errors import untouched_so_far
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         rate=args.rate,
     )
     cancel = CancelBySignal()
-    hv = open_hypervisor("stub")
+    with untouched_so_far():
+        hv = open_hypervisor("stub")
     assert isinstance(hv, StubBackend)
     with cancel.installed(), hv, tempfile.TemporaryFile(prefix="pyxcsr-demo-") as out:
         domid = make_guest(hv, guest)

@@ -118,7 +118,7 @@ def _failed(error: BaseException, args: argparse.Namespace) -> int:
     failure.tell(error, as_json=getattr(args, "json", False), beside=getattr(args, "beside", False))
     if isinstance(error, Cancelled) and error.signal:
         return status.BY_SIGNAL + error.signal
-    return status.UNUSABLE if isinstance(error, UsageError) else status.FAILED
+    return status.of_error(error)
 
 
 if __name__ == "__main__":

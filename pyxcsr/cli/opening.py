@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError
+from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BackendName
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
@@ -20,7 +20,8 @@ TRY_THE_STUB = "without Xen, try the built-in stub hypervisor: {command} --backe
 def opened(backend: BackendName, command: str) -> Backend:
     """The hypervisor, open. An error says how to go on without Xen, if Xen is what is missing."""
     try:
-        return open_hypervisor(backend)
+        with untouched_so_far():
+            return open_hypervisor(backend)
     except (BackendUnavailable, PrivilegeError) as error:
         if backend == "xen" and "--backend stub" not in str(error):
             error.args = (f"{error}; {TRY_THE_STUB.format(command=f'pyxcsr {command}')}", *error.args[1:])
@@ -48,7 +49,7 @@ def find_domain(hv: Backend, name: str) -> int:
     if name.isdigit():
         if int(name) == 0:
             raise UsageError("domain 0 cannot be saved")
-        return int(name)
+        return hv.domain_info(int(name)).domid
     for domain in hv.domains():
         if hv.xenstore_read(f"/local/domain/{domain.domid}/name") == os.fsencode(name):
             return domain.domid

@@ -15,6 +15,7 @@ from typing import Callable, Optional, Union
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import say
 from pyxcsr.errors import Cancelled, OutputError, UsageError
+from pyxcsr.stream.format import IMAGE_HEADER
 
 Cancel = Optional[Callable[[], bool]]
 
@@ -67,8 +68,9 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
         raise UsageError(f"{name}: --checksum needs a file to put the checksum beside")
     if standard:
         fd = _standard_output()
-        yield fd
-        _sync(fd, "standard output")
+        with _unmistakable(fd, "standard output"):
+            yield fd
+            _sync(fd, "standard output")
         return
     if special:
         yield from _special(Path(name), cancel)
@@ -131,10 +133,33 @@ def _special(path: Path, cancel: Cancel) -> Iterator[int]:
     except OSError as error:
         raise _failed(path, "cannot be opened", error) from error
     try:
-        yield fd
-        _sync(fd, path)
+        with _unmistakable(fd, path):
+            yield fd
+            _sync(fd, path)
     finally:
         _close(fd)
+
+
+@contextmanager
+def _unmistakable(fd: int, name: Union[Path, str]) -> Iterator[None]:
+    """On a failure: what was begun over something older must not be taken for a stream with the older one's end."""
+    start = _position(fd)
+    try:
+        yield
+    except BaseException:
+        if start is not None and start < (_position(fd) or 0) < os.lseek(fd, 0, os.SEEK_END):
+            try:
+                os.pwrite(fd, bytes(IMAGE_HEADER.size), start)
+                os.fsync(fd)
+            except OSError as error:
+                say.note(f"{name} begins like a stream, but is none: it could not be marked: {error.strerror}")
+        raise
+
+
+def _position(fd: int) -> Optional[int]:
+    """Where a descriptor of a file or a block device stands; None for anything else."""
+    mode = os.fstat(fd).st_mode
+    return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else None
 
 
 def _open_fifo(path: Path, cancel: Cancel) -> int:

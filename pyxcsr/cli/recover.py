@@ -10,13 +10,16 @@ import json
 
 from pyxcsr.cli import say, status
 from pyxcsr.cli.opening import find_domain, opened
+from pyxcsr.errors import untouched_so_far
 from pyxcsr.transfer.recovery import Recovery, recover
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained(
-        "the guest runs", "failed, or something is left for others to undo", "cannot be done as asked"
+        "the guest runs",
+        "failed, or something is left for others to undo",
+        "cannot be done as asked, and nothing was done",
     )
     add = parser.add_argument
     add("domain", metavar="DOMAIN", help="id or name of the domain")
@@ -32,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status: 1 if the guest does not run after it."""
     with opened("xen", "save") as hv:
-        done = recover(hv, find_domain(hv, args.domain), resume=args.resume)
+        with untouched_so_far():
+            domid = find_domain(hv, args.domain)
+        done = recover(hv, domid, resume=args.resume)
     document = {"ok": not done.left, **done.to_dict()}
     say.report(json.dumps(document, indent=2) if args.json else told(done))
     return status.FAILED if done.left else status.DONE

@@ -19,7 +19,7 @@ from pyxcsr.cli.show import MIB
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.container.enter import enter, leave
 from pyxcsr.container.reader import Kind
-from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError
+from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError, untouched_so_far
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS, KINDS
@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             return failure.unreadable(error, args.file, args)
         try:
-            sums.check(args.file, fd, args.checksum)
-            domid = _domain(hv, args)
+            with untouched_so_far():
+                sums.check(args.file, fd, args.checksum)
+                domid = _domain(hv, args)
             report = _restore(hv, domid, fd, args, cancel)
         except (StreamError, InputError, ChecksumMismatch) as error:
             failure.name_input(error, args.file, args.words)

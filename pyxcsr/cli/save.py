@@ -17,7 +17,7 @@ from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
-from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError
+from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, Policy, SimplePolicy
@@ -113,14 +113,16 @@ def run(args: argparse.Namespace) -> int:
     args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
     with cancel.installed(), opened(args.backend, "save") as hv:
-        domid = find_domain(hv, args.domain)
-        config = config_for(hv, domid, args)
-        suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
+        with untouched_so_far():
+            domid = find_domain(hv, args.domain)
+            config = config_for(hv, domid, args)
+            suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
         devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
         with ExitStack() as stack:
-            output = _output(args, stack, cancel)
+            with untouched_so_far():
+                output = _begun(_output(args, stack, cancel))
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as fd:
                     with wrapped(hv, domid, fd, config, qemu, cancel):
@@ -163,6 +165,15 @@ def _output(
     if args.receiver is not None:
         return stack.enter_context(started(args.receiver, args.receiver_timeout, cancel)).stream()
     return stream_output(args.file, args.force, cancel, args.checksum)
+
+
+@contextmanager
+def _begun(output: AbstractContextManager[int]) -> Iterator[int]:
+    """The same output. If it cannot be opened, no guest has been touched."""
+    with ExitStack() as stack:
+        with untouched_so_far():
+            fd = stack.enter_context(output)
+        yield fd
 
 
 def _save(

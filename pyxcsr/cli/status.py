@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyxcsr.errors import UsageError
+
 DONE = 0
 FAILED = 1
 UNUSABLE = 2
@@ -15,6 +17,12 @@ COMMON = (
     "3 done, but the report could not be written (standard output is full, closed, or has lost its reader); "
     "70 a bug in pyxcsr; 128 + N ended by signal N."
 )
+
+
+def of_error(error: BaseException) -> int:
+    """Whether the work has failed, or has not been begun."""
+    untouched = isinstance(error, UsageError) or getattr(error, "untouched", False)
+    return UNUSABLE if untouched else FAILED
 
 
 def explained(done: str, failed: str, unusable: str) -> str:

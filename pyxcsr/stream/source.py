@@ -133,6 +133,26 @@ def _check(file: object) -> None:
         raise UsageError(f"{file} is no file descriptor")
 
 
+GONE = "the working directory has been deleted: give an absolute path"
+
+
+def _open(name: str) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError as error:
+        if os.path.isabs(name) or not _folder_is_gone():
+            raise
+        raise FileNotFoundError(errno.ENOENT, GONE, name) from error
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 @contextmanager
 def open_input(name: str) -> Iterator[int]:
     """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here.
@@ -142,7 +162,7 @@ def open_input(name: str) -> Iterator[int]:
     if name == "-":
         yield 0
         return
-    fd = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    fd = _open(name)
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from pyxcsr.arguments import check_domain, check_flag
-from pyxcsr.errors import DomainDying
+from pyxcsr.errors import DomainDying, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
 
@@ -61,9 +61,10 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     """
     check_domain(hv, domid)
     check_flag("resume", resume)
-    info = hv.domain_info(domid)
-    if info.dying:
-        raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
+    with untouched_so_far():
+        info = hv.domain_info(domid)
+        if info.dying:
+            raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"

@@ -21,6 +21,7 @@ from pyxcsr.errors import (
     PageTableError,
     UsageError,
     XcsrError,
+    untouched_so_far,
 )
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import Following, SaveContext, SaveOps
@@ -143,13 +144,14 @@ class Saver:
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`save`."""
-        info = self._check_domain(self._hv.domain_info(self._domid))
-        self._pause = Pause(self._hv, self._domid, self._who_suspends(info))
-        ops = self._new_ops(info)
-        ops.check()
-        self._pause.check(info)
         with ExitStack() as stack:
-            self._sink = self._hv.open_sink(output_descriptor(out))
+            with untouched_so_far():
+                info = self._check_domain(self._hv.domain_info(self._domid))
+                self._pause = Pause(self._hv, self._domid, self._who_suspends(info))
+                ops = self._new_ops(info)
+                ops.check()
+                self._pause.check(info)
+                self._sink = self._hv.open_sink(output_descriptor(out))
             release_by(stack, self._sink.close, self._report.warnings)
             if self._options.durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)

@@ -102,7 +102,7 @@ def test_full_disk_is_said(tmp_path: Path) -> None:
 
 def test_no_folder(tmp_path: Path) -> None:
     done = pyxcsr_run("save", "--backend", "stub", GUEST, str(tmp_path / "no" / "image"))
-    assert done.returncode == 1 and b"cannot be created" in done.stderr
+    assert done.returncode == 2 and b"cannot be created" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -123,7 +123,7 @@ def test_the_default_backend_is_xen_and_never_the_stub(tmp_path: Path) -> None:
     if Path("/dev/xen/privcmd").exists():
         pytest.skip("this is a Xen host")
     done = pyxcsr_run("save", GUEST, str(tmp_path / "image"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"stub" in done.stderr or b"dom0" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

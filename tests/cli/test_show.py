@@ -42,6 +42,7 @@ NAMES = {"/local/domain/3/name": b"db", "/local/domain/7/name": b"web"}
 XEN: Any = SimpleNamespace(
     domains=lambda: [SimpleNamespace(domid=x) for x in (0, 3, 5, 7)],
     xenstore_read=NAMES.get,
+    domain_info=lambda domid: SimpleNamespace(domid=domid),
 )
 
 

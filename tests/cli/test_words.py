@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_without_xen_the_stub_is_named(tmp_path: Path) -> None:
         pytest.skip("this is a Xen host")
     for words in (["save", "1", str(tmp_path / "s")], ["restore", os.devnull, "--domid", "1"], ["recover", "1"]):
         done = run(*words)
-        assert done.returncode == 1 and b"--backend stub" in done.stderr
+        assert done.returncode == 2 and b"--backend stub" in done.stderr
 
 
 @pytest.mark.parametrize("error", [pyxcsr.BackendUnavailable("no library", backend="xen"),
@@ -60,7 +59,7 @@ def test_a_source_tree_says_that_it_is_one(tmp_path: Path) -> None:
     env = environment(PYTHONPATH=os.fspath(tree))
     for backend in ("stub", "xen"):
         done = run("save", "--backend", backend, "1", "s", cwd=tree, env=env)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert f"source tree in {tree}".encode() in done.stderr and b"pip install" in done.stderr
     assert not opens.is_source_tree(package) or (package.parent / "csrc").is_dir()
 
@@ -159,7 +158,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """The file is named as the user knows it, not as it is called while it is incomplete."""
     done = run(GUEST, tmp_path / "nothing/image", command=SAVE)
-    assert done.returncode == 1 and b"nothing/image: cannot be created: No such file" in done.stderr
+    assert done.returncode == 2 and b"nothing/image: cannot be created: No such file" in done.stderr
     assert b"partial" not in done.stderr
 
 
@@ -168,12 +167,12 @@ def test_a_stream_of_another_kind_of_guest(tmp_path: Path, kind: str) -> None:
     assert run(f"{kind}:mem=8M", tmp_path / "s", "--quiet", command=SAVE).returncode == 0
     done = run("restore", "--backend", "stub", "--json", tmp_path / "s")
     error = json.loads(done.stdout)["error"]
-    assert done.returncode == 1 and error["class"] == "StreamError"
+    assert done.returncode == 2 and error["class"] == "StreamError"
     assert "HVM or PVH guest's, and domain 1 is a PV domain" in error["message"] and "--kind" in error["message"]
     assert run("restore", "--backend", "stub", "--kind", kind, tmp_path / "s").returncode == 0
     assert run(GUEST, tmp_path / "pv", "--quiet", command=SAVE).returncode == 0
     done = run("restore", "--backend", "stub", "--kind", kind, tmp_path / "pv")
-    assert done.returncode == 1 and b"a PV guest's, and domain 1 is an HVM or PVH domain" in done.stderr
+    assert done.returncode == 2 and b"a PV guest's, and domain 1 is an HVM or PVH domain" in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ["", "utf-8:strict"])
@@ -197,18 +196,6 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path, locale: str, encoding: str) ->
     assert done.returncode == 2 and name in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
-    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
-    for words in ([*SAVE, GUEST, "s"], [*COMMAND, "verify", "s"], [*COMMAND, "convert", os.devnull, "s"]):
-        command = ["sh", "-c", script, "sh", sys.executable, *words[1:]]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=60)
-        assert done.returncode == 2 and b"Traceback" not in done.stderr, done.stderr
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", *SAVE, GUEST, str(tmp_path / "s")], cwd=tmp_path, check=False, timeout=60
-    )
-    assert done.returncode == 0
-
-
 # Streams
 
 
@@ -218,7 +205,7 @@ def test_a_cut_file_is_named(image: Path, tmp_path: Path) -> None:
         done = run(*words, tmp_path / "cut", *(["-"] if words[0] == "convert" else []))
         assert done.returncode == 1 and done.stderr.startswith(f"pyxcsr: {tmp_path}/cut: ".encode())
     done = run("restore", "--backend", "stub", "-", input=b"")
-    assert done.returncode == 1 and done.stderr.startswith(b"pyxcsr: standard input: the input is empty")
+    assert done.returncode == 2 and done.stderr.startswith(b"pyxcsr: standard input: the input is empty")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +215,7 @@ def test_the_advice_does_what_was_wanted(image: Path, tmp_path: Path, words: lis
     path = tmp_path / "x y.gz"
     path.write_bytes(gzip.compress(image.read_bytes()))
     done = run(*words, path)
-    assert done.returncode in (1, 2)
+    assert done.returncode == 2
     advice = done.stderr.decode().split("`")[1]
     assert advice == f"zcat '{path}' | pyxcsr {' '.join(words)} -"
     command = advice.replace("| pyxcsr ", f"| {' '.join(COMMAND)} ")  # the folder's name may have the word in it
