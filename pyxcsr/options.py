@@ -85,6 +85,13 @@ class SaveOptions:
         return self.p2m_changes == "follow"
 
 
+PORT_LIMIT = 1 << 32
+"""First event channel that cannot be named: start_info has 32 bits for it."""
+
+DOMID_LIMIT = 0x7FF0
+"""First domid that is no domain's (DOMID_FIRST_RESERVED)."""
+
+
 class Rings:
     """The event channels of a restored guest's rings in its new domain, and the domains at their other ends."""
 
@@ -93,11 +100,13 @@ class Rings:
     def __init__(
         self, store_evtchn: int = 0, store_domid: int = 0, console_evtchn: int = 0, console_domid: int = 0
     ) -> None:
-        for name, number in (
-            ("store_evtchn", store_evtchn), ("store_domid", store_domid),
-            ("console_evtchn", console_evtchn), ("console_domid", console_domid),
+        for name, number, limit in (
+            ("store_evtchn", store_evtchn, PORT_LIMIT), ("store_domid", store_domid, DOMID_LIMIT),
+            ("console_evtchn", console_evtchn, PORT_LIMIT), ("console_domid", console_domid, DOMID_LIMIT),
         ):  # fmt: skip
             check_number(name, number, 0)
+            if number >= limit:
+                raise UsageError(f"{name} is {number}: it must be less than {limit}")
         self.store_evtchn, self.store_domid = store_evtchn, store_domid
         self.console_evtchn, self.console_domid = console_evtchn, console_domid
 

@@ -16,7 +16,7 @@ from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.container.copy import GUESTS, Conversion, convert
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.xlconfig import read_config
-from pyxcsr.errors import InputError, NotAStream, OutputError, StreamError, untouched_so_far
+from pyxcsr.errors import NotAStream, OutputError, StreamError, untouched_so_far
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
                 out = stack.enter_context(stream_output(args.file, args.force))
             done = convert(fd, Output(out).put, to=to, config=config)
     except OSError as error:
-        raise InputError(f"{args.input}: {error.strerror or error}", errno=error.errno or 0, offset=0) from error
+        raise failure.of_input(error, args.input) from error
     except StreamError as error:
         error.untouched = isinstance(error, NotAStream)  # which is known before anything has been written
         failure.name_input(error, args.input, args.words)

@@ -63,9 +63,19 @@ def of_system(error: OSError) -> XcsrError:
     return XcsrError(f"{where}{error.strerror or error}", errno=error.errno or 0)
 
 
+def shown(name: str) -> str:
+    """An input's name for a person."""
+    return "standard input" if name == "-" else name or "''"
+
+
+def of_input(error: OSError, name: str) -> InputError:
+    """What the operating system says of an input."""
+    return InputError(f"{shown(name)}: {error.strerror or error}", errno=error.errno or 0, offset=0)
+
+
 def unreadable(error: OSError, name: str, args: argparse.Namespace) -> int:
     """Says that the input cannot be opened, ahead of any work. Returns the exit status."""
-    problem = InputError(f"{name}: {error.strerror or error}", errno=error.errno or 0, offset=0)
+    problem = of_input(error, name)
     tell(problem, as_json=getattr(args, "json", False), beside=False)
     return status.UNUSABLE
 
@@ -79,7 +89,6 @@ def name_input(error: XcsrError, name: str, words: list[str]) -> None:
     if TO_STANDARD_INPUT in text:
         again = " ".join(shlex.quote("-" if x == name else x) for x in words)
         text = text.replace(TO_STANDARD_INPUT, f"{shlex.quote(name)} | pyxcsr {again}")
-    shown = "standard input" if name == "-" else name
-    if not text.startswith(f"{shown}:"):
-        text = f"{shown}: {text}"
+    if not text.startswith(f"{shown(name)}:"):
+        text = f"{shown(name)}: {text}"
     error.args = (text, *error.args[1:])

@@ -10,7 +10,7 @@ from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.reading import watched
 from pyxcsr.container import config as conf
 from pyxcsr.container.survey import survey_input
-from pyxcsr.errors import InputError, StreamError, UsageError, XcsrError
+from pyxcsr.errors import StreamError, UsageError, XcsrError
 from pyxcsr.stream.source import open_input
 from pyxcsr.stream.survey import Line, Pass, Survey
 
@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     except (StreamError, UsageError) as error:
         return _unreadable(args, error)
     except OSError as error:
-        text = f"{args.file}: {error.strerror or error}"
-        return _unreadable(args, InputError(text, errno=error.errno or 0, offset=0))
+        return _unreadable(args, failure.of_input(error, args.file))
     if args.json:
         say.report(json.dumps(_document(lines, sums), indent=2))
     else:

@@ -60,6 +60,8 @@ def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool 
     a FIFO has no reader. ``checksum``: a checksum file is put beside it; regular files only. The file is readable by
     its owner only: it holds a guest's memory.
     """
+    if not name:
+        raise UsageError("the name of the file is empty")
     if checksum:
         sums.load()  # said before a guest is touched
     standard = is_standard_output(name)

@@ -148,6 +148,8 @@ def _check(args: argparse.Namespace) -> None:
     check_arguments(args)
     if (args.file is None) == (args.receiver is None):
         raise UsageError("say where the stream goes: FILE, or --receiver COMMAND, and not both")
+    if args.receiver is not None and not args.receiver.strip():
+        raise UsageError("--receiver needs a command")
     if args.receiver is not None and args.checksum:
         raise UsageError("--checksum needs a FILE to put the checksum beside; a receiver can make its own")
     if args.then == "destroy" and args.receiver is None and not is_synced(args.file):

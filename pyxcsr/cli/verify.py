@@ -10,7 +10,7 @@ from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.reading import watched
 from pyxcsr.container.verify import verify_input
-from pyxcsr.errors import ChecksumMismatch, InputError, NotAStream, UsageError, XcsrError
+from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError, XcsrError
 from pyxcsr.stream.rules.verify import PAGES_UNCHECKED
 from pyxcsr.stream.source import open_input
 
@@ -80,8 +80,7 @@ def _verify(name: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     except (NotAStream, UsageError) as error:
         return _unreadable(name, error, args)
     except OSError as error:
-        text = f"{name}: {error.strerror or error}"
-        return _unreadable(name, InputError(text, errno=error.errno or 0, offset=0), args)
+        return _unreadable(name, failure.of_input(error, name), args)
     if compared:
         report.unchecked[:] = [text for text in report.unchecked if text != PAGES_UNCHECKED]
     ok = report.ok and not damage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import select
@@ -145,6 +146,16 @@ def _open(name: str) -> int:
         raise FileNotFoundError(errno.ENOENT, GONE, name) from error
 
 
+def _check_standard_input() -> None:
+    """Raises OSError if it cannot be read from. What was closed may have been given another meaning since."""
+    try:
+        mode = fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError as error:
+        raise OSError(errno.EBADF, "it is closed", "-") from error
+    if mode == os.O_WRONLY:
+        raise OSError(errno.EBADF, "it is closed, or open for writing only", "-")
+
+
 def _folder_is_gone() -> bool:
     try:
         os.getcwd()
@@ -160,6 +171,7 @@ def open_input(name: str) -> Iterator[int]:
     Raises OSError, also for a directory, which can be opened but not read.
     """
     if name == "-":
+        _check_standard_input()
         yield 0
         return
     fd = _open(name)

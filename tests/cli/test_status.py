@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from support import containers as c
 
 import pyxcsr
-from cli.programs import GUEST, SAVE, run
+from cli.programs import COMMAND, GUEST, SAVE, run
 from pyxcsr.hypervisor.open import StubBackend
 
 RESTORE = ("restore", "--backend", "stub")
@@ -34,7 +35,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("save", "--backend", "stub", "--checksum", GUEST, "{folder}/none/s"), "cannot be created"),
         (("save", "--backend", "stub", GUEST, "{image}"), "exists; --force replaces it"),
         (("save", "--backend", "stub", GUEST, "{folder}"), "is a directory"),
+        (("save", "--backend", "stub", "--force", GUEST, ""), "the name of the file is empty"),
+        (("save", "--backend", "stub", GUEST, "--receiver", " "), "--receiver needs a command"),
+        (("save", "--backend", "stub", "pv64:mem=8M,vcpus=0", "{folder}/s"), "1 to 64 vcpus"),
+        (("demo", "--vcpus", "0"), "1 to 64 vcpus"),
         (("convert", "{xl}", "{folder}/none/s"), "cannot be created"),
+        (("convert", "{xl}", ""), "the name of the file is empty"),
+        (("convert", "", "{folder}/s"), "'': No such file"),
         (("convert", os.devnull, "{folder}/s"), "the input is empty"),
         (("convert", "{folder}/garbage", "{folder}/s"), "not a libxc stream"),
         (("convert", "{folder}/none", "{folder}/s"), "none: No such file"),
@@ -48,7 +55,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*RESTORE, "--checksum", "{image}"), "there is no checksum"),
         ((*RESTORE, "--max-mem", "1", "{image}"), ""),
         ((*RESTORE, "--domid", "4", "{image}"), "--domid is for Xen"),
+        ((*RESTORE, "--store-evtchn", "4294967296", "{image}"), "store_evtchn is 4294967296: it must be less"),
         (("verify", "{folder}/none"), "none: No such file"),
+        (("verify", ""), "'': No such file"),
         (("verify", "{folder}/garbage"), "not a libxc stream"),
         (("inspect", "{folder}/none"), "none: No such file"),
         (("inspect", "{folder}/garbage"), "not a libxc stream"),
@@ -67,6 +76,16 @@ def test_nothing_was_done(image: Path, tmp_path: Path, words: tuple[str, ...], w
     done = run(*(word.format(**places) for word in words))
     assert done.returncode == 2 and what in done.stderr.decode(), done.stderr
     assert image.read_bytes() == data and sorted(x.name for x in tmp_path.iterdir()) == sorted(given)
+
+
+@pytest.mark.parametrize("words", [("verify", "-"), ("inspect", "-"), ("convert", "-", "s"), (*RESTORE, "-")])
+@pytest.mark.parametrize("how", ["<&-", "</dev/null 0>/dev/null"])
+def test_a_standard_input_that_cannot_be_read(tmp_path: Path, words: tuple[str, ...], how: str) -> None:
+    """Closed, or open for writing only."""
+    command = ["sh", "-c", f'exec "$@" {how}', "sh", *COMMAND, *words]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(b"pyxcsr: standard input: it is closed"), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
