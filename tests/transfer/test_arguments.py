@@ -167,9 +167,14 @@ def test_who_ended_a_save(hv: StubBackend, domid: int) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"store_evtchn": "1"}, {"store_evtchn": 1 << 32}, {"console_domid": -1}, {"console_domid": 0x7FF0},
-        {"progress": 1}, {"cancel": "no"}, {"static_data_done": True},
-    ],  # fmt: skip
+        {"store_evtchn": "1"},
+        {"store_evtchn": 1 << 32},
+        {"console_domid": -1},
+        {"console_domid": 0x7FF0},
+        {"progress": 1},
+        {"cancel": "no"},
+        {"static_data_done": True},
+    ],
 )
 def test_an_option_of_a_restore(hv: StubBackend, options: dict[str, Any]) -> None:
     with open("/dev/null", "rb") as file, pytest.raises(pyxcsr.UsageError, match=next(iter(options))):
