@@ -263,10 +263,10 @@ def test_restore_out_of_a_container(config: Path, tmp_path: Path) -> None:
     data[20] ^= 1  # the type of libxl's first record
     paths[1].write_bytes(data)
     done = pyxcsr_run("restore", "--backend", "stub", paths[1])
-    assert done.returncode == 1 and b"not an empty LIBXC_CONTEXT" in done.stderr
+    assert done.returncode == 2 and b"not an empty LIBXC_CONTEXT" in done.stderr
     paths[0].write_bytes(paths[0].read_bytes()[:40])
     done = pyxcsr_run("restore", "--backend", "stub", paths[0])
-    assert done.returncode == 1 and b"the input ends" in done.stderr
+    assert done.returncode == 2 and b"the input ends" in done.stderr
 
 
 @pytest.mark.parametrize(
