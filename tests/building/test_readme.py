@@ -24,6 +24,9 @@ SECONDS = 900
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.timeout(2 * SECONDS)]
 
+builds = pytest.mark.readme
+"""These build the package seven times: .ci/run runs them, tests/run does not."""
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 HAS_XEN = Path("/usr/include/xenctrl.h").exists()
@@ -158,6 +161,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield clone
 
 
+@builds
 def test_try_it(tried: Path) -> None:
     assert "_stub" in modules(tried / ".venv")
     for guest in ("pvh", "hvm"):
@@ -165,6 +169,7 @@ def test_try_it(tried: Path) -> None:
         shell(f".venv/bin/pyxcsr demo --guest {guest} --mem 16M", tried)
 
 
+@builds
 def test_installed_in_dom0(tried: Path, tmp_path: Path) -> None:
     """Into /opt and /usr/local/bin of the test's own."""
     system = tmp_path / "system"
@@ -192,6 +197,7 @@ def debian(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder / "bin"
 
 
+@builds
 def test_a_dom0_without_network(tried: Path, debian: Path, tmp_path: Path) -> None:
     """The wheel is built with what the index has, and installed with what Debian has; so is the source."""
     build, apt, install = map(possible, WHEEL)
@@ -216,6 +222,7 @@ PROGRAMS = {
 }
 
 
+@builds
 def test_the_commands_of_use(tried: Path, tmp_path: Path) -> None:
     """As written, but for the domain's name, which is a guest of the stub, and ``...``, which is another file."""
     programs, away = tmp_path / "programs", tmp_path / "away"
@@ -235,6 +242,7 @@ def test_the_commands_of_use(tried: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == str(programs / "pyxcsr-save-helper")
 
 
+@builds
 def test_the_benchmarks(tried: Path) -> None:
     """``python -m benchmarks`` needs no more than the extra ``bench`` brings."""
     assert "python -m benchmarks" in README
