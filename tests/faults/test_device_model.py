@@ -184,6 +184,6 @@ def test_a_parameter_that_xen_does_not_tell(
         return parts(hv, *args)
 
     monkeypatch.setattr(command, "guest_parts", with_bad_param)
-    assert save(script, tmp_path / "s") == 2, "nothing was done"
+    assert save(script, tmp_path / "s") == (2 if nth <= 2 else 1), "2: nothing was done"
     judge(script, tmp_path / "s", 1)
     assert "cannot read HVM parameter" in capsys.readouterr().err
