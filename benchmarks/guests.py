@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyxcsr
-from pyxcsr.hypervisor.stub.text import StubGuest, parse_size
+from pyxcsr.hypervisor.stub.text import StubGuest
+from pyxcsr.units import parse_size
 
 PAGE = 4096
 OF_ITS_OWN = 4 << 30

@@ -1,5 +1,5 @@
-/* The other end of pipes and sockets: `pump drain` reads standard input and drops it; `pump feed FILE TIMES` writes
- * the file to standard output so often, or until nobody reads it any more. */
+/* The other end of pipes and sockets: `pump drain [RATE]` reads standard input and drops it, at most RATE bytes a second;
+ * `pump feed FILE TIMES` writes the file to standard output so often, or until nobody reads it any more. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,19 +7,44 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-static int drain(void)
+static double now(void)
 {
-    const size_t room = 4u << 20;
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void wait_until(double at)
+{
+    double left = at - now();
+    struct timespec t = {(time_t)left, (long)((left - (double)(time_t)left) * 1e9)};
+
+    if (left > 0)
+        nanosleep(&t, NULL);
+}
+
+/* A link takes nothing while it is idle, and does not make up for it: each read has to wait for the one before. */
+static int drain(double rate)
+{
+    const size_t room = rate > 0 ? 64u << 10 : 4u << 20;
     char *buffer = malloc(room);
+    double free_at = now();
     ssize_t n;
 
     if (!buffer)
         return 1;
-    do
+    do {
         n = read(0, buffer, room);
-    while (n > 0 || (n < 0 && errno == EINTR));
+        if (n > 0 && rate > 0) {
+            double at = now();
+            free_at = (at > free_at + 0.002 ? at : free_at) + (double)n / rate;
+            wait_until(free_at);
+        }
+    } while (n > 0 || (n < 0 && errno == EINTR));
     return n ? 1 : 0;
 }
 
@@ -53,10 +78,10 @@ static int feed(const char *path, long times)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "drain") == 0)
-        return drain();
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "drain") == 0)
+        return drain(argc == 3 ? atof(argv[2]) : 0);
     if (argc == 4 && strcmp(argv[1], "feed") == 0)
         return feed(argv[2], atol(argv[3]));
-    fprintf(stderr, "pump drain | pump feed FILE TIMES\n");
+    fprintf(stderr, "pump drain [RATE] | pump feed FILE TIMES\n");
     return 2;
 }

@@ -19,9 +19,12 @@ KINDS = ("null", "pipe", "socketpair", "tmpfs")
 
 
 @contextmanager
-def _drained(fd: int) -> Iterator[None]:
-    """A process that reads and drops what comes out of ``fd``, and ends when nothing can come any more."""
-    with subprocess.Popen([str(pump()), "drain"], stdin=fd) as process:
+def _drained(fd: int, rate: float = 0) -> Iterator[None]:
+    """A process that reads and drops what comes out of ``fd``, and ends when nothing can come any more.
+
+    ``rate``: bytes a second at most; 0: as fast as it can.
+    """
+    with subprocess.Popen([str(pump()), "drain", *([str(rate)] if rate else [])], stdin=fd) as process:
         os.close(fd)
         try:
             yield
@@ -47,6 +50,17 @@ def pipe() -> Iterator[int]:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_BYTES)
     with _drained(reader):
+        try:
+            yield writer
+        finally:
+            os.close(writer)
+
+
+@contextmanager
+def link(rate: float) -> Iterator[int]:
+    """A pipe of 64 KiB whose reader takes so many bytes a second: little lies in it, as in a network's send buffer."""
+    reader, writer = os.pipe()
+    with _drained(reader, rate):
         try:
             yield writer
         finally:

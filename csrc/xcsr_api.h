@@ -182,6 +182,23 @@ int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len);
 int xcsr_sink_flush(xcsr_sink *s);
 uint64_t xcsr_sink_offset(const xcsr_sink *s); /* bytes accepted so far */
 const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
+/* From now on at most so many bytes a second; 0: as many as the output takes. A write that must wait for that returns
+ * XCSR_AGAIN after wait_ms or when a signal came, as it does when the output is slow. */
+void xcsr_sink_limit(xcsr_sink *s, uint64_t bytes_per_second);
+uint64_t xcsr_sink_held_us(const xcsr_sink *s); /* for how long that has kept writes waiting */
+
+/* ---- bucket.c: pure, exported for tests --------------------------------------------------------
+ * rate: bytes a second, 0: no limit, and never above XCSR_BUCKET_MAX. level: bytes that may be written at once; below
+ * 0 more were than there should have been. wait: microseconds until something may be written, 0: now. */
+#define XCSR_BUCKET_MAX 4398046511104
+typedef struct xcsr_bucket {
+    uint64_t rate;
+    int64_t level;
+    int64_t at_us; /* when it was filled up last */
+} xcsr_bucket;
+void xcsr_bucket_set(xcsr_bucket *b, uint64_t rate, int64_t now_us);
+int64_t xcsr_bucket_wait(xcsr_bucket *b, int64_t now_us);
+void xcsr_bucket_take(xcsr_bucket *b, uint64_t nr_bytes);
 
 /* ---- save/: lifetime.c, logdirty.c, pass.c ------------------------------------------------------
  * p2m may be NULL (pfn == gfn, no page tables: HVM); it must outlive the save. */
@@ -212,6 +229,8 @@ int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
+/* How many pfns Xen's bitmap names by now, without fetching or clearing it. */
+int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
 /* Adds to the bitmap all pfns whose last entry in the stream had data, or that have none yet; *marked: how many. */
 int xcsr_mark_data(xcsr_save *s, uint64_t *marked);

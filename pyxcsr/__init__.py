@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.names import BackendName
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub.text import StubGuest
+    from pyxcsr.limits.limits import Limits
+    from pyxcsr.policies.adaptive import AdaptivePolicy
     from pyxcsr.policy import Decision, P2mChanges, P2mLimits, Policy, PrecopyStats, SimplePolicy
     from pyxcsr.report import P2mReport, PassReport, Phase, Progress, RestoreReport, SaveReport
     from pyxcsr.stream.reader import StreamReader
@@ -101,7 +103,9 @@ _WHERE = {
     "BackendName": "hypervisor.names",
     "open_hypervisor": "hypervisor.open",
     "StubGuest": "hypervisor.stub.text",
+    "AdaptivePolicy": "policies.adaptive",
     "Decision": "policy",
+    "Limits": "limits.limits",
     "P2mChanges": "policy",
     "P2mLimits": "policy",
     "Policy": "policy",
@@ -124,6 +128,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "AdaptivePolicy",
     "BackendName",
     "BackendUnavailable",
     "Cancelled",
@@ -138,6 +143,7 @@ __all__ = [
     "HypervisorError",
     "IncompleteStream",
     "InputError",
+    "Limits",
     "LogDirtyUnsupported",
     "NotAStream",
     "NotSupported",

@@ -82,17 +82,19 @@ class BackendUnavailable(XcsrError):
 
 
 class Cancelled(XcsrError):
-    """The caller's cancel callback, a signal, or the policy's ABORT ended the operation. Facts: by, domid if any.
+    """The caller's cancel callback, a signal, a limit, or the policy's ABORT ended the operation. Facts: by, and domid.
 
-    ``by``: "policy" if a policy answered ABORT, else "caller". ``signal``: its number, if a command was ended by one.
+    ``by``: "policy" if a policy answered ABORT, "limit" if the time for the whole was over, else "caller".
+    ``limit``: the one that ended it, "timeout" or "abort_if_busy". ``signal``: its number, if a command was ended so.
     ``acknowledged``: of a save that was cancelled while the guest was being suspended, as in SuspendTimeout.
     """
 
-    by: Literal["caller", "policy"]
+    by: Literal["caller", "policy", "limit"]
+    limit: Optional[str] = None
     signal: Optional[int] = None
     acknowledged: Optional[bool] = None
 
-    def __init__(self, message: str, *, by: Literal["caller", "policy"] = "caller", **facts: Any) -> None:
+    def __init__(self, message: str, *, by: Literal["caller", "policy", "limit"] = "caller", **facts: Any) -> None:
         super().__init__(message, by=by, **facts)
 
 

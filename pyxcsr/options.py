@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from pyxcsr.arguments import check_callback, check_flag, check_number
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
+from pyxcsr.limits.limits import Limits, check_not_live
+from pyxcsr.limits.words import BY_NAME, PolicyName
+from pyxcsr.policies.named import policy_for
 from pyxcsr.policy import (
     DEFAULT_MAP_AHEAD,
     DEFAULT_P2M_CHANGES,
@@ -15,7 +18,6 @@ from pyxcsr.policy import (
     P2mChanges,
     P2mLimits,
     Policy,
-    SimplePolicy,
 )
 from pyxcsr.report import ProgressCallback, SaveReport
 from pyxcsr.suspend.base import SuspendCallable
@@ -25,6 +27,8 @@ Cancel = Callable[[], bool]
 
 Enter = Callable[[Any], object]
 """Takes the input (a ``pyxcsr.stream.source.Source``), and reads whatever stands ahead of the libxc stream in it."""
+
+PolicyOrName = Union[Policy, PolicyName]
 
 Complete = Callable[[SaveReport], None]
 StaticDataDone = Callable[[int], None]
@@ -39,11 +43,15 @@ _CALLBACKS = {
 
 
 class SaveOptions:
-    """How one save is to be done. The options are the keywords of :func:`pyxcsr.save`, which explains them."""
+    """How one save is to be done. The options are the keywords of :func:`pyxcsr.save`, which explains them.
+
+    Those of a :class:`pyxcsr.Limits` may be given by name, or as ``limits``, and are in ``limits`` afterwards.
+    """
 
     live: bool = True
     verify: bool = False
-    policy: Policy = SimplePolicy()
+    policy: Policy
+    limits: Limits
     suspend: Optional[SuspendCallable] = None
     progress: Optional[ProgressCallback] = None
     cancel: Optional[Cancel] = None
@@ -56,6 +64,8 @@ class SaveOptions:
 
     def __init__(self, **given: object) -> None:
         """Takes any option by name. None stands for the default. Raises UsageError for a wrong value."""
+        self.limits = _limits(given)
+        self.policy = policy_for(given.pop("policy", None), self.limits)  # type: ignore[arg-type]
         for name, value in given.items():
             if name not in SaveOptions.__annotations__:
                 raise UsageError(f"a save has no option {name!r}")
@@ -72,7 +82,8 @@ class SaveOptions:
     def _check_kinds(self) -> None:
         for name in ("live", "verify", "durable"):
             check_flag(name, getattr(self, name))
-        check_callback("policy", self.policy, "a function of pyxcsr.PrecopyStats, or a pyxcsr.SimplePolicy")
+        if not self.live:
+            check_not_live(self.limits)
         for name, what in _CALLBACKS.items():
             if getattr(self, name, None) is not None:
                 check_callback(name, getattr(self, name), what)
@@ -83,6 +94,20 @@ class SaveOptions:
     def follows_p2m(self) -> bool:
         """True if a change of the guest's p2m is followed, False if it ends the save."""
         return self.p2m_changes == "follow"
+
+
+def _limits(given: dict[str, object]) -> Limits:
+    """Takes what makes up the limits out of a save's options."""
+    words = {x: given.pop(x) for x in list(given) if x in BY_NAME and x != "policy"}
+    words = {x: value for x, value in words.items() if value is not None}
+    limits = given.pop("limits", None)
+    if limits is None:
+        return Limits(**words)  # type: ignore[arg-type]
+    if not isinstance(limits, Limits):
+        raise UsageError(f"limits is {limits!r}: give a pyxcsr.Limits")
+    if words:
+        raise UsageError(f"limits and {' and '.join(words)} are given: put all of them into limits")
+    return limits
 
 
 PORT_LIMIT = 1 << 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Literal, Optional, get_args
 
 from pyxcsr.arguments import check_number
@@ -30,7 +30,12 @@ class PrecopyStats:
     ``iteration``: how many passes are complete; ``dirty_count``: how many pfns the next pass has to send, or None as
     long as the bitmap has not been fetched (fetching it clears Xen's, so that pass must then be made);
     ``nr_pfns``: how many pfns the guest has; ``pages_sent``, ``bytes_sent`` and ``seconds``: since the save began;
-    ``last_bytes`` and ``last_seconds``: of the pass just made; ``p2m_restless``: the guest changes the structure of its
+    ``last_bytes``, ``last_pages`` and ``last_seconds``: of the pass just made; ``dirty_rate``: how many pfns the guest
+    dirties in a second, as last measured, or None; ``pause_seconds``: how long the pause would be if nothing were
+    dirty, ``page_seconds``: how much longer each dirty page makes it, as measured in this save, None at first;
+    ``look``: asks Xen how many pfns are dirty now, while ``dirty_count`` is None. It fetches nothing, so that no pass
+    must follow, but the guest stands still for a moment; it returns None, or is None, where that cannot be
+    told. ``dirty_now`` and the predictions call it. ``p2m_restless``: the guest changes the structure of its
     p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs. Then STOP_AND_COPY suspends
     it at once, with all that is dirty left for the last pass, and any other answer ends the save.
     """
@@ -44,6 +49,40 @@ class PrecopyStats:
     last_bytes: int = 0
     last_seconds: float = 0.0
     p2m_restless: bool = False
+    last_pages: int = 0
+    dirty_rate: Optional[float] = None
+    pause_seconds: float = 0.0
+    page_seconds: Optional[float] = None
+    look: Optional[Callable[[], Optional[int]]] = field(default=None, compare=False, repr=False)
+
+    @property
+    def dirty_now(self) -> Optional[int]:
+        """How many pfns would be left for the pause if the guest were suspended at once; None if that is not known.
+
+        Once the dirty bitmap has been fetched these are the ones that the next pass sends.
+        """
+        if self.dirty_count is not None:
+            return self.dirty_count
+        return self.look() if self.look is not None else None
+
+    @property
+    def predicted_pause(self) -> Optional[float]:
+        """Seconds for which the guest would be paused if it were suspended now; None if that is not known."""
+        return self._pause_of(self.dirty_now)
+
+    @property
+    def predicted_gain(self) -> Optional[float]:
+        """By how many seconds a further pass shortens that, if the guest goes on as it did in the pass just made."""
+        dirty = self.dirty_now
+        if dirty is None or self.page_seconds is None:
+            return None
+        again = min(1.0, dirty / self.last_pages) if self.last_pages else float(dirty > 0)
+        return self.page_seconds * dirty * (1.0 - again)
+
+    def _pause_of(self, dirty: Optional[int]) -> Optional[float]:
+        if dirty is None or self.page_seconds is None:
+            return None
+        return self.pause_seconds + self.page_seconds * dirty
 
     @property
     def bytes_per_second(self) -> Optional[float]:
@@ -55,7 +94,8 @@ Policy = Callable[[PrecopyStats], Decision]
 """What says when to stop copying.
 
 A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
-Then the report says whether that was reached (:class:`pyxcsr.SaveReport`).
+Then the report says whether that was reached (:class:`pyxcsr.SaveReport`). It may have a text ``reason``, why it gave
+its last answer: that is in the report, and in the error if it answered ABORT.
 """
 
 
@@ -68,6 +108,8 @@ class SimplePolicy:
 
     max_iterations: int = 5
     target_dirty: int = 50
+
+    name = "libxc"
 
     def __post_init__(self) -> None:
         check_number("max_iterations", self.max_iterations, 1)

@@ -19,7 +19,9 @@ class Progress:
     and 0. ``bytes_written``: of the stream, read if it is a restore; ``seconds``: since the work began.
     ``dirty_count``: how many pfns were marked when the pass began. ``p2m_follows``: how many changes of the p2m's
     structure were followed since the save began; ``p2m_resent``: how many pfns were marked although no dirty bitmap
-    named them.
+    named them. Of a live save, and None until it has been measured: ``dirty_rate``: pfns that the guest dirties in
+    a second; ``bandwidth``: bytes written in a second; ``predicted_pause``: for how many seconds the guest would
+    be paused if it were suspended now, or, once it is, what was expected then.
     """
 
     phase: Phase
@@ -31,6 +33,14 @@ class Progress:
     seconds: float
     p2m_follows: int = 0
     p2m_resent: int = 0
+    dirty_rate: Optional[float] = None
+    bandwidth: Optional[float] = None
+    predicted_pause: Optional[float] = None
+
+    @property
+    def remaining(self) -> int:
+        """Pfns that this pass has still to look at."""
+        return max(self.pages_total - self.pages_done, 0)
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -39,7 +49,9 @@ ProgressCallback = Callable[[Progress], None]
 @dataclass
 class PassReport:
     """One pass. ``dirty``: pfns marked when it began. Of these, ``pages`` were sent with data, ``tables`` of them page
-    tables; ``holes`` have no memory; ``deferred`` could not be sent yet. ``bytes``: written to the stream in it."""
+    tables; ``holes`` have no memory; ``deferred`` could not be sent yet. ``bytes``: written to the stream in it.
+    ``began``: seconds since the save began; ``seconds_held``: for how long the bandwidth limit kept it waiting;
+    ``predicted_pause``: after it, of a live pass, how long the pause would be, or None if nothing was known yet."""
 
     iteration: int
     suspended: bool
@@ -50,6 +62,9 @@ class PassReport:
     tables: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    began: float = 0.0
+    seconds_held: float = 0.0
+    predicted_pause: Optional[float] = None
 
     @property
     def pages_per_second(self) -> Optional[float]:
@@ -117,7 +132,11 @@ class SaveReport:
     HVM guest's physmap; ``mapped_ahead``: batches whose pages a second thread mapped while the one before was
     written; ``target_dirty``: fewer dirty pages than these the policy wanted to be left for the pause, and
     ``target_reached``: whether it ever had so few (both None if the policy has no such number, or the save was not
-    live); ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
+    live); ``policy``: its name, or that of its class; ``stopped``: why the guest was suspended just then, "" if the
+    policy does not tell; ``predicted_pause``: what ``seconds_paused`` was expected to be when the guest was
+    asked to suspend, None if nothing was known; ``max_downtime``: the limit for it, and ``downtime_kept``: whether
+    it was kept (both None if there was none); ``bandwidth_limit``: in bytes a second, if there was one;
+    ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
     complete all the same).
     """
 
@@ -138,6 +157,12 @@ class SaveReport:
     mapped_ahead: int = 0
     target_dirty: Optional[int] = None
     target_reached: Optional[bool] = None
+    policy: str = ""
+    stopped: str = ""
+    predicted_pause: Optional[float] = None
+    max_downtime: Optional[float] = None
+    downtime_kept: Optional[bool] = None
+    bandwidth_limit: Optional[int] = None
     warnings: list[str] = field(default_factory=list)
 
     @property

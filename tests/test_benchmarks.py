@@ -253,3 +253,22 @@ def test_the_model_finds_its_terms() -> None:
     assert (found.fixed, found.pfn, found.page) == pytest.approx((1e-4, 5e-10, 1e-6))
     assert found.error < 1e-6
     assert found.seconds(1 << 28, 50) == pytest.approx(1e-4 + 5e-10 * (1 << 28) + 5e-5)
+
+
+# -- convergence
+
+
+def test_convergence(lib: Any, tmp_path: Path) -> None:
+    """It runs, for an idle guest and a busy one, to a link and to nothing, and puts its table where it is wanted."""
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nbelow\n")
+    words = ["--size", "16M", "--rate", "0", "60000", "--output", "1 GB/s", "unlimited", "--repeats", "1"]
+    more = ["--json", str(tmp_path / "x.json"), "--update", str(page)]
+    command = [sys.executable, "-m", "benchmarks.convergence", *words, *more]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = json.loads((tmp_path / "x.json").read_text())
+    assert len(runs) == 2 * 2 * 3 and {x["policy"] for x in runs} == {"libxc", "adaptive", "adaptive, 100 ms"}
+    text = page.read_text()
+    assert text.startswith("above\n") and text.endswith("below\n") and "old" not in text
+    assert text.count("| 16M | 60000 | 1 GB/s | libxc |") == 1 and "of 0 saves where" not in text

@@ -6,6 +6,7 @@
  * own that can be non-blocking, or else gets no more than the PIPE_BUF bytes that poll promises;
  * regular files and devices are simply written to. */
 #include "io/sink.h"
+#include "io/bucket.h"
 #include "io/durable.h"
 #include "io/iov.h"
 #include "base/base.h"
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_IOV (IOV_MAX < 1024 ? IOV_MAX : 1024)
@@ -34,6 +36,8 @@ struct xcsr_sink {
     uint64_t begin;  /* a file's position when it was opened */
     uint64_t offset; /* since */
     struct durable durable; /* a file to be synced in the end */
+    xcsr_bucket bucket;
+    int64_t held_us; /* waited for the bucket */
     struct iovec *iov; /* what is still to be written */
     uint32_t nr;
     struct iovec one; /* for xcsr_sink_write */
@@ -128,7 +132,7 @@ void xcsr_sink_close(xcsr_sink *s)
 
 static ssize_t put(xcsr_sink *s)
 {
-    int nr = s->nr < MAX_IOV ? (int)s->nr : MAX_IOV;
+    int nr = bucket_iovs(&s->bucket, s->iov, s->nr < MAX_IOV ? (int)s->nr : MAX_IOV);
     if (s->little)
         return write(s->fd, s->iov->iov_base, s->iov->iov_len < PIPE_BUF ? s->iov->iov_len : PIPE_BUF);
     if (!s->socket)
@@ -159,9 +163,32 @@ static int wait_for_room(xcsr_sink *s)
     return n > 0 ? 0 : XCSR_AGAIN; /* errors show in the write itself */
 }
 
+/* Until the bucket lets something through, but not beyond until. A signal ends it, too. */
+static int hold(xcsr_sink *s, int64_t until)
+{
+    int64_t now = xcsr_now_us(), wait = xcsr_bucket_wait(&s->bucket, now);
+    if (!wait)
+        return 0;
+    int64_t us = wait < until - now ? wait : until - now;
+    struct timespec t = {us / 1000000, us % 1000000 * 1000};
+    if (us > 0)
+        (void)nanosleep(&t, NULL);
+    s->held_us += xcsr_now_us() - now;
+    return us < wait || xcsr_bucket_wait(&s->bucket, xcsr_now_us()) ? XCSR_AGAIN : 0;
+}
+
+static int ready(xcsr_sink *s, int64_t until)
+{
+    if (xcsr_now_us() > until)
+        return XCSR_AGAIN;
+    int rc = s->bucket.rate ? hold(s, until) : 0;
+    return !rc && s->polls ? wait_for_room(s) : rc;
+}
+
 static int written(xcsr_sink *s, size_t n)
 {
     advance(s, n);
+    xcsr_bucket_take(&s->bucket, n);
     int err = durable_follow(&s->durable, s->fd, s->offset);
     return err ? failed(s, err, "sync_file_range") : 0;
 }
@@ -170,7 +197,7 @@ static int drain(xcsr_sink *s)
 {
     int64_t until = xcsr_now_us() + s->wait_ms * INT64_C(1000);
     while (s->nr) {
-        int rc = xcsr_now_us() > until ? XCSR_AGAIN : s->polls ? wait_for_room(s) : 0;
+        int rc = ready(s, until);
         if (rc)
             return rc;
         ssize_t n = put(s);
@@ -224,6 +251,16 @@ int xcsr_sink_write(xcsr_sink *s, const void *data, size_t len)
 uint64_t xcsr_sink_offset(const xcsr_sink *s)
 {
     return s->offset;
+}
+
+void xcsr_sink_limit(xcsr_sink *s, uint64_t bytes_per_second)
+{
+    xcsr_bucket_set(&s->bucket, bytes_per_second, xcsr_now_us());
+}
+
+uint64_t xcsr_sink_held_us(const xcsr_sink *s)
+{
+    return (uint64_t)s->held_us;
 }
 
 uint64_t sink_position(const xcsr_sink *s)

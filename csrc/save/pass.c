@@ -148,6 +148,8 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
     int rc;
     XCSR_ENTER(s->h);
     sink_hurry(sink, s->suspended);
+    if (s->batch->writing) /* the output is slow: what it took is told as soon as this record is out */
+        until = 0;
     do {
         rc = one_batch(s, sink);
         if (rc == XCSR_AGAIN) /* what was added up so far is told next time */

@@ -88,7 +88,7 @@ def _domain(hv: Backend, args: argparse.Namespace) -> int:
     if isinstance(hv, StubBackend):
         if args.domid is not None:
             raise UsageError("--domid is for Xen; on the stub the domain is made anew")
-        from pyxcsr.hypervisor.stub.text import parse_size
+        from pyxcsr.units import parse_size
 
         return hv.stub.create_empty(max_mem=parse_size(args.max_mem), vcpus=args.vcpus, kind=args.kind)
     if args.domid is None:

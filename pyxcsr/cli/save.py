@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from pyxcsr.cli import progress, say, status
+from pyxcsr.cli import limiting, progress, say, status
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
 from pyxcsr.cli.receiver import started
@@ -20,7 +21,8 @@ from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
 from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, Policy, SimplePolicy
+from pyxcsr.limits.given import Given
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.transfer.saver import save
@@ -60,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="copy while the guest runs and pause it only for the rest (default), or suspend it first",
     )
-    add("--max-iterations", type=int, default=5, metavar="N", help="live passes at most (5)")
-    add("--target-dirty", type=int, default=50, metavar="N", help="suspend below so many dirty pages (50)")
+    limiting.add_arguments(parser)
     add(
         "--p2m-changes",
         choices=P2M_CHANGES,
@@ -108,13 +109,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
-    policy = SimplePolicy(args.max_iterations, args.target_dirty)
     _check(args)
+    limits = limiting.asked(args, os.environ)
     args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
     with cancel.installed(), opened(args.backend, "save") as hv:
         with untouched_so_far():
             domid = find_domain(hv, args.domain)
+            given = limits.for_guest(lambda: hv.xenstore_read(f"/local/domain/{domid}/name"), args.live, say.note)
             config = config_for(hv, domid, args)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
         devices_are_lost = model is not None and args.format == "libxc"
@@ -126,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as fd:
                     with wrapped(hv, domid, fd, config, qemu, cancel):
-                        report = _save(hv, domid, fd, args, policy, parts, cancel)
+                        report = _save(hv, domid, fd, args, given, parts, cancel)
                         if devices_are_lost:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
@@ -183,7 +185,7 @@ def _save(
     domid: int,
     fd: int,
     args: argparse.Namespace,
-    policy: Policy,
+    given: Given,
     parts: GuestParts,
     cancel: CancelBySignal,
 ) -> SaveReport:
@@ -195,7 +197,8 @@ def _save(
             fd,
             live=args.live,
             verify=args.verify,
-            policy=policy,
+            policy=given.policy,
+            limits=given.limits(),
             suspend=parts.suspend,
             progress=line,
             cancel=progress.Ticking(cancel, line),

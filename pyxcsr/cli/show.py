@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.report import PassReport, SaveReport
+from pyxcsr.transfer.missed import missed
 
 MIB = 1 << 20
 
@@ -28,15 +29,19 @@ def summary(report: SaveReport) -> str:
     )
     lines.append(
         f"guest: {1000 * report.seconds_suspending:.1f} ms to suspend, "
-        f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete"
+        f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete" + _predicted(report)
     )
     lines += _p2m(report)
     if report.verify is not None:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.logdirty_retried:
         lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
-    lines += _target(report)
+    lines += [f"note: {x}" for x in missed(report)]
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])
+
+
+def _predicted(report: SaveReport) -> str:
+    return "" if report.predicted_pause is None else f" ({1000 * report.predicted_pause:.1f} ms predicted)"
 
 
 def _p2m(report: SaveReport) -> list[str]:
@@ -48,17 +53,6 @@ def _p2m(report: SaveReport) -> list[str]:
         f"{p2m.moved} moved; {p2m.resent} sent again for it; "
         f"{1000 * (p2m.seconds_following + p2m.seconds_sweeping):.1f} ms"
         + ("; suspended because it never held still" if p2m.restless else "")
-    ]
-
-
-def _target(report: SaveReport) -> list[str]:
-    if report.target_reached is not False:
-        return []
-    live = sum(not x.suspended for x in report.passes)
-    return [
-        f"note: the target of fewer than {report.target_dirty} dirty pages was not reached in {live} passes: "
-        f"{report.passes[-1].dirty} pages were left to be sent while the guest was paused (--max-iterations, "
-        "--target-dirty)"
     ]
 
 

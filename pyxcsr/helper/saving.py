@@ -22,11 +22,11 @@ from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, XTL_WARN, Channel
 from pyxcsr.helper.settings import Settings, read_settings
+from pyxcsr.limits.sources import Sources
 from pyxcsr.suspend.base import Suspend, SuspendCallable
 
 if TYPE_CHECKING:
     from pyxcsr.devicemodel.base import DeviceModel
-    from pyxcsr.policy import SimplePolicy
     from pyxcsr.report import SaveReport
 
 def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: Leave = stay) -> int:
@@ -52,7 +52,8 @@ def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: 
                 raise stream_error
             check_choice(environ, SAVE)
             _refuse_unsupported(arguments, channel)
-            _save_domain(arguments, read_settings(environ), channel, abort, success, held)
+            settings, sources = read_settings(environ), Sources(environ)
+            _save_domain(arguments, settings, sources, channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
             if success.told:  # it takes one result only, and has it
                 raise
@@ -91,7 +92,13 @@ def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
 
 
 def _save_domain(
-    arguments: SaveArguments, settings: Settings, channel: Channel, abort: Abort, success: Success, held: ExitStack
+    arguments: SaveArguments,
+    settings: Settings,
+    sources: Sources,
+    channel: Channel,
+    abort: Abort,
+    success: Success,
+    held: ExitStack,
 ) -> None:
     """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
@@ -111,28 +118,23 @@ def _save_domain(
         domid = create_guest(hv, settings.stub_guest)
         suspend = suspend_in_step(hv, domid, suspend)
         device_model = device_model_in_step(hv, domid, device_model)
+    given = sources.for_guest(
+        lambda: hv.xenstore_read(f"/local/domain/{domid}/name"),
+        arguments.live,
+        lambda text: channel.log(XTL_WARN, text),
+    )
     save(
         hv, domid, arguments.stream_fd,
         live=arguments.live,
         verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
-        policy=_policy(settings),
+        policy=given.policy,
+        limits=given.limits(),
         suspend=suspend,
         progress=ProgressThrottle(channel.progress),
         cancel=abort,
         complete=success,
         p2m_changes=settings.p2m_changes,
         device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
-    )
-
-
-def _policy(settings: Settings) -> SimplePolicy:
-    from pyxcsr.policy import SimplePolicy
-
-    default = SimplePolicy()
-    iterations, dirty = settings.max_iterations, settings.target_dirty
-    return SimplePolicy(
-        max_iterations=default.max_iterations if iterations is None else iterations,
-        target_dirty=default.target_dirty if dirty is None else dirty,
     )
 
 
@@ -172,16 +174,14 @@ class Success:
 
 def summary(report: SaveReport) -> str:
     """One line of figures for xl's log."""
+    from pyxcsr.transfer.missed import missed
+
     passes = len(report.passes)
     changed = report.p2m.follows or report.p2m.resent
     p2m = f"; p2m: {report.p2m.follows} changes followed, {report.p2m.resent} pfns sent again" if changed else ""
-    missed = ""
-    if report.target_reached is False:
-        left = report.passes[-1].dirty
-        missed = f"; the target of fewer than {report.target_dirty} dirty pages was missed: {left} were left"
     return (
         f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
         f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
         + p2m
-        + missed
+        + "".join(f"; {x}" for x in missed(report))
     )

@@ -1,4 +1,4 @@
-"""What the environment says: libxl's messages have no place for a policy, so it comes from here."""
+"""What the environment says, but for limits (pyxcsr/limits/): libxl's messages have no place for it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ Word = TypeVar("Word", bound=str)
 
 
 class Settings(NamedTuple):
-    """The helper's settings. ``max_iterations``, ``target_dirty``: None means the default.
-
-    ``stub_guest`` is only ever set where ``backend`` is "stub".
-    """
+    """The helper's settings, but for the limits. ``stub_guest`` is only ever set where ``backend`` is "stub"."""
 
     backend: BackendName
-    max_iterations: Optional[int]
-    target_dirty: Optional[int]
     stub_guest: Optional[str]
     p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES
 
@@ -35,8 +30,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise UsageError("PYXCSR_BACKEND=stub needs a guest: PYXCSR_STUB_GUEST=pv64:mem=16M, for example")
     return Settings(
         backend=backend,
-        max_iterations=_count(environ, "PYXCSR_MAX_ITERATIONS", least=1),
-        target_dirty=_count(environ, "PYXCSR_TARGET_DIRTY", least=0),
         stub_guest=stub_guest,
         p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", P2M_CHANGES) or DEFAULT_P2M_CHANGES,
     )
@@ -51,11 +44,3 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[Word, ...]) ->
             return choice
     raise UsageError(f"{name} is {word!r}, not {' or '.join(choices)}")
 
-
-def _count(environ: Mapping[str, str], name: str, *, least: int) -> Optional[int]:
-    word = environ.get(name, "")
-    if not word:
-        return None
-    if not (word.isascii() and word.isdigit()) or len(word) > 9 or int(word) < least:
-        raise UsageError(f"{name} is {word!r}, not a number from {least} to 999999999")
-    return int(word)

@@ -32,6 +32,13 @@ class Sink(Child):
     def durable(self, expected: int) -> None:
         self._backend._lib.xcsr_sink_durable(self._live(), expected)
 
+    def limit(self, bytes_per_second: Optional[int]) -> None:
+        self._backend._lib.xcsr_sink_limit(self._live(), bytes_per_second or 0)
+
+    @property
+    def seconds_held(self) -> float:
+        return int(self._backend._lib.xcsr_sink_held_us(self._live())) / 1e6
+
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()
         pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last byte is out
@@ -63,6 +70,9 @@ class Save(Child):
 
     def logdirty_clean(self, final: bool) -> int:
         return self._number(self._backend._lib.xcsr_logdirty_clean, "uint64_t *", final)
+
+    def logdirty_count(self) -> int:
+        return self._number(self._backend._lib.xcsr_logdirty_count, "uint64_t *")
 
     def mark_all(self) -> None:
         self._call(self._backend._lib.xcsr_mark_all)

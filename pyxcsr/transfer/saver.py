@@ -27,25 +27,27 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import Following, SaveContext, SaveOps
 from pyxcsr.guest.save_table import save_ops
 from pyxcsr.hypervisor.interface import BatchResult, DomainInfo, Hypervisor, SaveHandle, SinkHandle
-from pyxcsr.options import Cancel, Complete, SaveOptions
+from pyxcsr.limits.limits import Limits, Size, Time
+from pyxcsr.limits.words import OnTimeout
+from pyxcsr.options import Cancel, Complete, PolicyOrName, SaveOptions
 from pyxcsr.policy import (
     DEFAULT_MAP_AHEAD,
     DEFAULT_P2M_CHANGES,
     Decision,
     P2mChanges,
     P2mLimits,
-    Policy,
-    PrecopyStats,
     map_ahead_here,
 )
 from pyxcsr.report import PassReport, Phase, Progress, ProgressCallback, SaveReport
 from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend.base import Suspend, SuspendCallable, as_suspend
 from pyxcsr.suspend.default import default_suspend
+from pyxcsr.transfer.deadline import Bandwidth, Deadline
+from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.descriptor import Stream, output_descriptor
+from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import note, release_by
-from pyxcsr.transfer.target import Target
 from pyxcsr.transfer.telling import Telling
 
 END = frame(End())
@@ -58,7 +60,7 @@ def save(
     *,
     live: bool = True,
     verify: bool = False,
-    policy: Optional[Policy] = None,
+    policy: Optional[PolicyOrName] = None,
     suspend: Optional[SuspendCallable] = None,
     progress: Optional[ProgressCallback] = None,
     cancel: Optional[Cancel] = None,
@@ -68,12 +70,22 @@ def save(
     p2m_limits: Optional[P2mLimits] = None,
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD,
     device_model: Optional[DeviceModel] = None,
+    limits: Optional[Limits] = None,
+    max_downtime: Optional[Time] = None,
+    timeout: Optional[Time] = None,
+    on_timeout: Optional[OnTimeout] = None,
+    max_iterations: Optional[int] = None,
+    target_dirty: Optional[int] = None,
+    bandwidth: Optional[Size] = None,
+    bandwidth_while_paused: Optional[bool] = None,
+    abort_if_busy: Optional[bool] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
     ``live``: copy while the guest runs, and suspend it only for the last pass; False: suspend it first.
     ``verify``: send all pages a second time while the guest is suspended, for the receiver to compare (VERIFY).
-    ``policy``: says when to stop copying (by default :class:`SimplePolicy` with libxenguest's numbers).
+    ``policy``: says when to stop copying: "adaptive" (the default) goes by what it measures, see
+    :class:`pyxcsr.AdaptivePolicy`; "libxc" by libxenguest's numbers (:class:`SimplePolicy`); or a function.
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. A :class:`pyxcsr.Suspend` is
     also asked before anything is copied whether it can (``check``), and resumes the guest when the save fails after it
     suspended it (``resume``); a plain callable leaves the guest suspended then.
@@ -93,6 +105,8 @@ def save(
     the batches that were mapped that way.
     ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
     until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
+    ``max_downtime`` ... ``abort_if_busy``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
+    once, which may be changed while the save runs.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
@@ -114,6 +128,15 @@ def save(
         p2m_limits=p2m_limits,
         map_ahead=map_ahead,
         device_model=device_model,
+        limits=limits,
+        max_downtime=max_downtime,
+        timeout=timeout,
+        on_timeout=on_timeout,
+        max_iterations=max_iterations,
+        target_dirty=target_dirty,
+        bandwidth=bandwidth,
+        bandwidth_while_paused=bandwidth_while_paused,
+        abort_if_busy=abort_if_busy,
     )
     return Saver(hv, domid, options).run(out)
 
@@ -124,12 +147,17 @@ class Saver:
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
         check_domain(hv, domid)
         self._hv, self._domid, self._options = hv, domid, options
-        self._target = Target(options.policy)
         self._telling = Telling(options.progress)
-        self._report = SaveReport(domid, options.live)
+        self._deadline = Deadline(options.limits, domid)
+        self._report = SaveReport(domid, options.live, bandwidth_limit=options.limits.bandwidth)
         self._following: Optional[Following] = None
+        self._left = 0  # pfns of the pass under way that have still to be sent
         self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
+        self._info: DomainInfo
+        self._outlook: Outlook
+        self._deciding: Deciding
         self._pause: Pause
+        self._bandwidth: Bandwidth
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -146,24 +174,27 @@ class Saver:
         """Saves the domain into ``out``; see :func:`save`."""
         with ExitStack() as stack:
             with untouched_so_far():
-                info = self._check_domain(self._hv.domain_info(self._domid))
+                info = self._info = self._check_domain(self._hv.domain_info(self._domid))
+                self._outlook = Outlook(info.nr_online_vcpus)
                 self._pause = Pause(self._hv, self._domid, self._who_suspends(info))
                 ops = self._new_ops(info)
                 ops.check()
                 self._pause.check(info)
                 self._sink = self._hv.open_sink(output_descriptor(out))
             release_by(stack, self._sink.close, self._report.warnings)
+            self._bandwidth = Bandwidth(self._options.limits, self._sink)
+            self._bandwidth.apply(info.suspended)
             if self._options.durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)
             if ops.suspend_first and not self._options.live:
                 with self._pause.ends_if_this_fails(info, self._is_complete):
-                    self._suspend_guest(info)
+                    self._suspend_guest()
                     self._set_up(stack, self._hv.domain_info(self._domid))
-                    self._stream(info)
+                    self._stream()
             else:
                 self._set_up(stack, info)
                 with self._pause.ends_if_this_fails(info, self._is_complete):
-                    self._stream(info)
+                    self._stream()
         self._report.seconds = self._telling.seconds()
         return self._report
 
@@ -179,6 +210,7 @@ class Saver:
         self._report.nr_vcpus = info.nr_online_vcpus
         self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
         release_by(stack, self._save.close, self._report.warnings)
+        self._deciding = Deciding(self._options.policy, self._report, self._outlook, self._save.logdirty_count)
         self._begin_ahead()
         if self._options.live:
             self._following = self._ops.following(self._save, self._write)
@@ -192,7 +224,7 @@ class Saver:
     def _is_complete(self) -> bool:
         return self._complete_at is not None and self._sink.offset >= self._complete_at
 
-    def _stream(self, info: DomainInfo) -> None:
+    def _stream(self) -> None:
         major, minor = self._hv.xen_version()
         self._put(image_header() + domain_header(self._ops.domain_type, major, minor))
         self._write(self._ops.static_data())
@@ -202,9 +234,9 @@ class Saver:
         with self._logdirty():
             if self._options.live:
                 self._precopy()
-                self._ops.rehearse(self._save)
             if not self._pause.begun:
-                self._suspend_guest(info)
+                self._rehearse()
+                self._suspend_guest()
             self._last_pass()
             if self._options.verify:
                 self._verify_pass()
@@ -213,7 +245,7 @@ class Saver:
             tail = self._tail()
             self._complete_at = self._sink.offset + len(tail)
             self._put(tail)
-            self._report.seconds_paused = self._pause.seconds()
+            self._paused(self._pause.seconds())
         self._report.bytes = self._sink.offset
         self._report.nr_pfns = self._ops.nr_pfns
         self._report.seconds_suspending = self._pause.seconds_suspending
@@ -232,9 +264,25 @@ class Saver:
             raise UsageError(f"domain {info.domid} is suspended already: save it non-live", domid=info.domid)
         return info
 
-    def _suspend_guest(self, info: DomainInfo) -> None:
+    def _rehearse(self) -> None:
+        if self._options.live:
+            began = time.monotonic()
+            self._ops.rehearse(self._save)
+            self._outlook.rehearsed(began)
+
+    def _suspend_guest(self) -> None:
+        if self._options.live:
+            self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
-        self._pause.begin(info)
+        self._pause.begin(self._info)
+        self._bandwidth.apply(paused=True)
+
+    def _paused(self, seconds: float) -> None:
+        """The stream's last byte has been written, and the guest has been suspended for so long."""
+        self._report.seconds_paused = seconds
+        most = self._options.limits.max_downtime
+        if self._options.live and most is not None:
+            self._report.max_downtime, self._report.downtime_kept = most, seconds <= most
 
     def _tail(self) -> bytes:
         """All that follows the pages, for one write: the suspended guest waits for it."""
@@ -270,6 +318,7 @@ class Saver:
     def _logdirty_on(self) -> None:
         self._ops.switch_device_model(True)
         self._report.logdirty_retried = self._save.logdirty_enable()
+        self._outlook.begin()
         if self._following:
             self._following.tracked()
 
@@ -286,6 +335,8 @@ class Saver:
         dirty, decision = self._ops.nr_pfns, Decision.CONTINUE
         while True:
             self._report.passes.append(self._pass("pass", dirty, suspended=False))
+            if self._is_over():
+                return
             if self._following and self._following.restless:
                 self._stop_restless(self._following.restless)
                 return
@@ -294,8 +345,21 @@ class Saver:
             dirty = self._fetch_dirty(final=False)
             decision = self._ask(dirty)
 
+    def _is_over(self) -> bool:
+        """Whether the guest is to be suspended whatever the policy says, or has been already."""
+        why = self._deadline.suspends()
+        if why and not self._pause.begun:
+            self._report.stopped = why
+        return self._pause.begun or why is not None
+
     def _fetch_dirty(self, *, final: bool) -> int:
         """Fetches Xen's dirty bitmap, and marks what else the next pass has to send. Returns how many are marked."""
+        began = time.monotonic()
+        dirty = self._marked_dirty(final)
+        self._outlook.fetched(dirty, began)
+        return dirty
+
+    def _marked_dirty(self, final: bool) -> int:
         dirty = self._save.logdirty_clean(final)
         if self._following is None:
             return dirty + self._save.merge_deferred()
@@ -313,32 +377,13 @@ class Saver:
             )
 
     def _ask(self, dirty: Optional[int], restless: bool = False) -> Decision:
-        passes = self._report.passes
-        stats = PrecopyStats(
-            iteration=len(passes),
-            dirty_count=dirty,
+        return self._deciding.ask(
+            dirty,
             nr_pfns=self._ops.nr_pfns,
-            pages_sent=self._report.pages,
             bytes_sent=self._sink.offset,
             seconds=self._telling.seconds(),
-            last_bytes=passes[-1].bytes,
-            last_seconds=passes[-1].seconds,
-            p2m_restless=restless,
+            restless=restless,
         )
-        self._target.asked(dirty)
-        decision = self._options.policy(stats)
-        if not isinstance(decision, Decision):
-            raise UsageError(
-                f"the policy returned {decision!r}, which is no pyxcsr.Decision; the guest goes on", domid=self._domid
-            )
-        if decision is Decision.ABORT:
-            raise Cancelled(
-                f"the policy ended the save of domain {self._domid} after {stats.iteration} passes, with "
-                f"{'an unknown number of' if dirty is None else dirty} pages dirty",
-                domid=self._domid,
-                by="policy",
-            )
-        return decision
 
     def _last_pass(self) -> None:
         if self._options.live:
@@ -348,7 +393,7 @@ class Saver:
             dirty = self._ops.nr_pfns
         self._report.passes.append(self._pass("final", dirty, suspended=True))
         if self._options.live:
-            self._target.tell(self._report)
+            self._deciding.finish()
         self._write(self._ops.end_of_pages())
 
     def _verify_pass(self) -> None:
@@ -359,32 +404,38 @@ class Saver:
         self._write(self._ops.end_of_pages())
 
     def _pass(self, phase: Phase, dirty: int, *, suspended: bool) -> PassReport:
-        done = PassReport(len(self._report.passes), suspended, dirty)
-        began, offset, looked_at = time.monotonic(), self._sink.offset, 0
+        done = PassReport(len(self._report.passes), suspended, dirty, began=self._telling.seconds())
+        began, offset, held, looked_at = time.monotonic(), self._sink.offset, self._sink.seconds_held, 0
+        self._left, poll = dirty, self._poll if suspended else self._poll_live
         if self._following:
             self._following.begin_pass()
         self._check_iteration(suspended)
         self._save.pass_begin(suspended)
         more = dirty > 0
         while more:
-            self._poll()
-            batch = self._batches(suspended)
+            poll()
+            batch = self._batches(suspended, poll)
             _add(done, batch)
             self._report.mapped_ahead += batch.nr_ahead
             looked_at += batch.nr_pfns
+            self._left = max(dirty - looked_at, 0)
             self._tell(phase, done, looked_at, often=True)
             more = not batch.done
             if self._following and not suspended:
                 self._following.look()
         self._check_iteration(suspended)
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
+        done.seconds_held, self._left = self._sink.seconds_held - held, 0
+        if phase == "pass":
+            self._outlook.passed(done)
+            done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)
         return done
 
-    def _batches(self, suspended: bool) -> BatchResult:
+    def _batches(self, suspended: bool, poll: Callable[[], None]) -> BatchResult:
         """If a page of a suspended guest cannot be sent because the p2m has changed, that is the error raised."""
         try:
-            return self._save.batches(self._sink, self._poll)
+            return self._save.batches(self._sink, poll)
         except (PageError, PageTableError):
             if suspended:
                 self._write(self._ops.check_iteration())
@@ -408,6 +459,14 @@ class Saver:
     def _poll(self) -> None:
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
+        self._deadline.check()
+        self._bandwidth.apply(self._pause.begun)
+
+    def _poll_live(self) -> None:
+        """The same in a live pass. If the guest is to be suspended at once, the rest of the pass is sent then."""
+        self._poll()
+        if not self._pause.begun and self._is_over():
+            self._suspend_guest()
 
     def _tell(self, phase: Phase, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
         self._telling.tell(lambda seconds: self._progress(phase, done, looked_at, seconds), often)
@@ -415,10 +474,19 @@ class Saver:
     def _progress(self, phase: Phase, done: Optional[PassReport], looked_at: int, seconds: float) -> Progress:
         dirty = done.dirty if done else 0
         iteration = done.iteration if done else len(self._report.passes)
-        p2m = self._report.p2m
+        p2m, outlook = self._report.p2m, self._outlook
+        predicted = self._report.predicted_pause if self._pause.begun else self._predicted_pause()
         return Progress(
-            phase, iteration, looked_at, dirty, self._sink.offset, dirty, seconds, p2m.follows, p2m.resent
-        )
+            phase, iteration, looked_at, dirty, self._sink.offset, dirty, seconds, p2m.follows, p2m.resent,
+            outlook.dirty_rate, outlook.bandwidth, predicted,
+        )  # fmt: skip
+
+    def _predicted_pause(self) -> Optional[float]:
+        """If the guest were suspended now. What is left of a pass has to be sent, too, if that is to be at once."""
+        if self._outlook.dirty_rate is None:  # perhaps it is not even known how many pfns there are
+            return None
+        left = self._left if self._deadline.suspends() else 0
+        return self._outlook.pause(self._outlook.dirty_now(self._ops.nr_pfns) + left)
 
 
 def _tried_twice(end: Callable[[], None]) -> list[str]:

@@ -15,7 +15,7 @@ import pyxcsr
 from cli.programs import COMMAND, GUEST, SAVE, environment, run
 from pyxcsr.cli import main, opening
 from pyxcsr.hypervisor import open as opens
-from pyxcsr.hypervisor.stub.text import parse_size
+from pyxcsr.units import parse_size
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_a_target_that_was_missed_is_said(tmp_path: Path) -> None:
     done = run(busy, tmp_path / "s", "--target-dirty=1", "--max-iterations=3", "--json", "--force", command=SAVE)
     report = json.loads(done.stdout)
     assert report["target_reached"] is False and report["target_dirty"] == 1
-    done = run("pv64:mem=16M", tmp_path / "s", "--json", "--force", command=SAVE)
+    done = run("pv64:mem=16M", tmp_path / "s", "--json", "--force", "--policy", "libxc", command=SAVE)
     assert json.loads(done.stdout)["target_reached"] is True
     done = run("pv64:mem=16M", tmp_path / "s", "--json", "--force", "--no-live", command=SAVE)
     assert json.loads(done.stdout)["target_reached"] is None

@@ -71,7 +71,7 @@ def save_changing(hv: Any, domid: int, path: Path) -> None:
             actions.get((name, seen[name]), lambda: None)()
 
     with hv.stub.hook(hook):
-        save_file(hv, domid, path)
+        save_file(hv, domid, path, policy="libxc")  # all of its passes, so that there is time for all of that
 
 
 def save_ballooning(hv: Any, domid: int, path: Path) -> None:
@@ -89,7 +89,7 @@ def save_ballooning(hv: Any, domid: int, path: Path) -> None:
             actions.get(seen[name], lambda: None)()
 
     with hv.stub.hook(hook):
-        save_file(hv, domid, path)
+        save_file(hv, domid, path, policy="libxc")  # all of its passes, so that there is time for all of that
 
 
 def with_qemu(**options: Any) -> Do:

@@ -67,9 +67,9 @@ def stray_output() -> None:
     assert os.read(0, 1) == b""
 
 
-def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, suspend: Any,
+def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, limits: Any, suspend: Any,
               progress: Any, cancel: Any, complete: Any, p2m_changes: str, device_model: Any) -> types.SimpleNamespace:
-    record.update(domid=domid, live=live, verify=verify, iterations=policy.max_iterations, dirty=policy.target_dirty,
+    record.update(domid=domid, live=live, verify=verify, policy=policy, limits=repr(limits),
                   has_resume=type(suspend).resume is not Suspend.resume, p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
     try:
@@ -105,8 +105,8 @@ def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, polic
             raise errors.Cancelled("cancelled")
         progress(progress_of("final", 2, 256, 256))
         os.write(out, STREAM[len(STREAM) // 2 :])
-        report = types.SimpleNamespace(domid=domid, passes=[1, 2, 3], target_reached=None, pages=768,
-                                       bytes=len(STREAM), seconds=1.5,
+        report = types.SimpleNamespace(domid=domid, passes=[1, 2, 3], target_reached=None, downtime_kept=None,
+                                       stopped="", pages=768, bytes=len(STREAM), seconds=1.5,
                                        seconds_paused=0.25, warnings=os.environ.get("FAKE_WARNINGS", "").split(),
                                        p2m=types.SimpleNamespace(follows=0, resent=0))
         complete(report)

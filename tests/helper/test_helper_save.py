@@ -93,8 +93,8 @@ def test_success(tmp_path: Path) -> None:
         assert libxl.logged(5) == ["domain 7: 3 passes, 768 pages, 1.0 MiB in 1.50 s, paused 0.250 s"]
         assert libxl.stderr == ""
     assert record(tmp_path) == {
-        "backend": "xen", "domid": 7, "live": True, "verify": False, "iterations": 5, "dirty": 50, "has_resume": False,
-        "p2m_changes": DEFAULT_P2M_CHANGES,
+        "backend": "xen", "domid": 7, "live": True, "verify": False, "policy": None, "limits": "Limits()",
+        "has_resume": False, "p2m_changes": DEFAULT_P2M_CHANGES,
         "cleaned_up": True, "hypervisor_closed": True, "core_was_loaded": True, "left": [0, "mapped still"],
     }
 
@@ -115,9 +115,34 @@ def test_not_live(tmp_path: Path) -> None:
 
 
 def test_policy_from_the_environment(tmp_path: Path) -> None:
-    with fake(tmp_path, env={"PYXCSR_MAX_ITERATIONS": "12", "PYXCSR_TARGET_DIRTY": "0"}) as libxl:
+    env = {"PYXCSR_MAX_ITERATIONS": "12", "PYXCSR_TARGET_DIRTY": "0", "PYXCSR_POLICY": "libxc"}
+    with fake(tmp_path, env=env) as libxl:
         assert libxl.serve() == 0
-    assert (record(tmp_path)["iterations"], record(tmp_path)["dirty"]) == (12, 0)
+    told = record(tmp_path)
+    assert (told["limits"], told["policy"]) == ("Limits(max_iterations=12, target_dirty=0)", "libxc")
+
+
+EVERY_LIMIT = {
+    "PYXCSR_MAX_DOWNTIME": "300ms", "PYXCSR_TIMEOUT": "2m", "PYXCSR_ON_TIMEOUT": "suspend", "PYXCSR_BANDWIDTH": "100M",
+    "PYXCSR_BANDWIDTH_WHILE_PAUSED": "yes", "PYXCSR_ABORT_IF_BUSY": "1", "PYXCSR_POLICY": "adaptive",
+}  # fmt: skip
+
+
+def test_limits_from_the_environment(tmp_path: Path) -> None:
+    with fake(tmp_path, env=EVERY_LIMIT) as libxl:
+        assert libxl.serve() == 0
+    assert record(tmp_path)["limits"] == (
+        "Limits(abort_if_busy=True, bandwidth=104857600, bandwidth_while_paused=True, max_downtime=0.3, "
+        "on_timeout='suspend', timeout=120.0)"
+    )
+
+
+def test_xl_save_is_not_stopped_by_limits_for_live_saves(tmp_path: Path) -> None:
+    """It always suspends the guest first, and whoever sets the variables for all may not know that."""
+    with fake(tmp_path, env=EVERY_LIMIT, xcflags=0) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+    assert record(tmp_path)["limits"] == "Limits(bandwidth=104857600, bandwidth_while_paused=True)"
 
 
 @pytest.mark.parametrize("word", ["follow", "abort", ""])
@@ -227,6 +252,9 @@ REFUSED = [
     ({}, {"PYXCSR_MAX_ITERATIONS": "five"}, errno.EINVAL, "PYXCSR_MAX_ITERATIONS"),
     ({}, {"PYXCSR_TARGET_DIRTY": "-1"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
     ({}, {"PYXCSR_TARGET_DIRTY": "1e3"}, errno.EINVAL, "PYXCSR_TARGET_DIRTY"),
+    ({}, {"PYXCSR_MAX_DOWNTIME": "300"}, errno.EINVAL, "PYXCSR_MAX_DOWNTIME is '300': '300' has no unit"),
+    ({}, {"PYXCSR_BANDWIDTH": "1Gbit"}, errno.EINVAL, "PYXCSR_BANDWIDTH"),
+    ({}, {"PYXCSR_CONFIG": "/nowhere/x.conf"}, errno.EINVAL, "there is no settings file /nowhere/x.conf"),
     ({}, {"PYXCSR_P2M_CHANGES": "ignore"}, errno.EINVAL, "PYXCSR_P2M_CHANGES"),
     ({}, {"PYXCSR_BACKEND": "kvm"}, errno.EINVAL, "PYXCSR_BACKEND"),
     ({}, {"PYXCSR_BACKEND": "stub"}, errno.EINVAL, "PYXCSR_STUB_GUEST"),

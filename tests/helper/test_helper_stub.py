@@ -58,6 +58,68 @@ def test_policy_from_the_environment(tmp_path: Path) -> None:
         assert libxl.logged(5)[0].split(": ")[1].startswith("3 passes"), "two live, and the last"
 
 
+CONFIG = """\
+[guests]
+max_iterations = 3
+target_dirty = 0
+
+[guest db]
+max_iterations = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "passes"), [("db", {}, 3), ("web", {}, 4), ("db", {"PYXCSR_MAX_ITERATIONS": "5"}, 6)]
+)
+def test_the_settings_file(tmp_path: Path, name: str, env: dict[str, str], passes: int) -> None:
+    """libxl tells a domid; the name is in xenstore."""
+    (tmp_path / "x.conf").write_text(CONFIG)
+    with on_stub(tmp_path, f"{GUEST},name={name}", env={"PYXCSR_CONFIG": str(tmp_path / "x.conf"), **env}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.logged(5)[0].split(": ")[1].startswith(f"{passes} passes")
+
+
+def test_a_settings_file_that_is_wrong(tmp_path: Path) -> None:
+    """In what it says of another guest, even: it is not to come to light when that one must go."""
+    (tmp_path / "x.conf").write_text(CONFIG + "bandwidth = plenty\n")
+    with on_stub(tmp_path, GUEST, env={"PYXCSR_CONFIG": str(tmp_path / "x.conf")}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        assert f"{tmp_path}/x.conf, line 7: bandwidth is 'plenty'" in libxl.logged(8)[0]
+        assert libxl.stream == b"" and all(m.name != "suspend" for m in libxl.messages)
+
+
+def test_limits_that_contradict_each_other(tmp_path: Path) -> None:
+    with on_stub(tmp_path, env={"PYXCSR_ON_TIMEOUT": "abort"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EINVAL)
+        assert "there is no timeout: give one (on_timeout: PYXCSR_ON_TIMEOUT)" in libxl.logged(8)[0]
+        assert libxl.stream == b""
+
+
+def test_a_timeout(tmp_path: Path) -> None:
+    with on_stub(tmp_path, env={"PYXCSR_TIMEOUT": "300ms", "PYXCSR_BANDWIDTH": "512K"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.ETIMEDOUT)
+        assert "longer than its timeout of 300 ms" in libxl.logged(8)[0]
+        assert all(m.name != "suspend" for m in libxl.messages)
+
+
+def test_a_guest_that_is_too_busy(tmp_path: Path) -> None:
+    with on_stub(tmp_path, "pv64:mem=4M,writes=3000", env={"PYXCSR_ABORT_IF_BUSY": "yes"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (-1, errno.EBUSY)
+        assert "abort_if_busy" in libxl.logged(8)[0]
+
+
+def test_a_limit_that_was_missed_is_told(tmp_path: Path) -> None:
+    env = {"PYXCSR_MAX_DOWNTIME": "1us", "PYXCSR_MAX_ITERATIONS": "2"}
+    with on_stub(tmp_path, "pv64:mem=16M,writes=200", env=env) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert "; max_downtime of 0.001 ms was not kept: " in libxl.logged(5)[0]
+
+
 def test_suspend_refused(tmp_path: Path) -> None:
     with on_stub(tmp_path) as libxl:
         assert libxl.serve(suspend=0) == 0

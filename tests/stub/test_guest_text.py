@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pyxcsr.errors import UsageError
-from pyxcsr.hypervisor.stub.text import StubGuest, format_size, parse_size
+from pyxcsr.hypervisor.stub.text import StubGuest
+from pyxcsr.units import format_size, parse_size
 
 
 def test_defaults() -> None:

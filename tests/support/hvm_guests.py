@@ -59,10 +59,10 @@ def suspend_hvm(hv: StubBackend, domid: int) -> HvmSuspend:
 
 
 def save_hvm(hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> SaveReport:
-    """Saves into a file, the device model told. The guest stays suspended."""
+    """Saves into a file, the device model told. The guest stays suspended. The policy is that of ``judge.save_to``."""
     model = device_model_of(hv.stub.guest(domid))
     with open(path, "wb") as out:
-        return save(hv, domid, out, **{"device_model": model, **options})
+        return save(hv, domid, out, **{"device_model": model, "policy": "libxc", **options})
 
 
 def wrong_pages(hv: StubBackend, domid: int, path: Union[str, Path]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Literal, Union
 
 import pytest
 
@@ -11,8 +11,10 @@ from pyxcsr.cli.show import summary
 from pyxcsr.helper.saving import summary as helpers_summary
 from pyxcsr.hypervisor.open import StubBackend
 
+Chosen = Union[pyxcsr.Policy, Literal["libxc"], None]
 
-def saved(hv: StubBackend, guest: str, policy: Optional[pyxcsr.Policy], *, live: bool = True) -> pyxcsr.SaveReport:
+
+def saved(hv: StubBackend, guest: str, policy: Chosen, *, live: bool = True) -> pyxcsr.SaveReport:
     domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
     with open("/dev/null", "wb") as out:
         return pyxcsr.save(hv, domid, out, policy=policy, live=live)
@@ -33,8 +35,9 @@ def test_a_target(hv: StubBackend, guest: str, numbers: tuple[int, int], reached
     assert (said in summary(report), said in helpers_summary(report)) == (not reached, not reached)
 
 
-def test_the_defaults_have_a_target(hv: StubBackend) -> None:
-    assert saved(hv, BUSY, None).target_dirty == 50
+def test_which_defaults_have_a_target(hv: StubBackend) -> None:
+    assert saved(hv, BUSY, "libxc").target_dirty == 50
+    assert saved(hv, BUSY, None).target_dirty is None, "it goes by what is worth a further pass"
 
 
 def test_a_save_without_a_target(hv: StubBackend) -> None:

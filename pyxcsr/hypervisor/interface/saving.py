@@ -67,6 +67,9 @@ class SaveHandle(Protocol):
     def logdirty_clean(self, final: bool) -> int:
         """Fetches and clears Xen's dirty bitmap; returns how many pfns it names."""
 
+    def logdirty_count(self) -> int:
+        """How many pfns Xen's dirty bitmap names by now; it is neither fetched nor cleared."""
+
     def mark_all(self) -> None:
         """Marks every pfn for sending."""
 

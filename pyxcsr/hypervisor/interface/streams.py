@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Protocol
+from typing import Callable, Optional, Protocol
 
 Again = Callable[[], None]
 """Called at least ten times a second while the output is slow; may raise to give up (cancel)."""
@@ -21,6 +21,13 @@ class SinkHandle(Protocol):
     def durable(self, expected: int) -> None:
         """Before the first write: the caller will fsync. A regular file is brought to the disk while it is written,
         after room for ``expected`` bytes was asked for; with any other output nothing changes."""
+
+    def limit(self, bytes_per_second: Optional[int]) -> None:
+        """From now on at most so many bytes a second are written; None: as many as the output takes."""
+
+    @property
+    def seconds_held(self) -> float:
+        """For how long that limit has kept writes waiting."""
 
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""

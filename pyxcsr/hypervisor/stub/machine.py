@@ -16,7 +16,8 @@ from pyxcsr.frames import PAGE_SIZE, Pfn
 from pyxcsr.hypervisor.names import KINDS
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
-from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest, parse_size
+from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest
+from pyxcsr.units import parse_size
 
 Hook = Callable[[str, int], Optional[int]]
 """Called at the entry of each libxenctrl call with its name and how often it was called.

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.names import KINDS
+from pyxcsr.units import format_size, parse_size
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B?)", re.IGNORECASE | re.ASCII)
 _SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot", "vram", "pod", "pod_missing"}
 TREES = ("no", "both", "only")
 """What a guest's p2m is announced as, in the order of enum stub_p2m_kind."""
@@ -33,32 +30,6 @@ _NOT_PV = {"pod", "pod_missing", "balloon", "balloon_every", "viridian", "compac
 _ONLY_HVM = {"vram", "devmodel", "devmodel_stops", "pv_drivers", "acpi_s_state"}
 _ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV}
 """The fields that guests of a kind do not have."""
-
-
-def parse_size(text: Union[str, int]) -> int:
-    """Bytes from ``4096``, ``"64K"``, ``"64KiB"``, ``"256MB"``, ``"1.5G"`` or ``"2T"``. Raises UsageError.
-
-    The units are powers of 1024, however they are written: memory comes in those.
-    """
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    if not isinstance(text, str):
-        raise UsageError(f"{text!r} is not a size: give a whole number of bytes, or text like '64M'")
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
-    nr_bytes = Fraction(found[1]) * _UNITS.get((found[2] or "").upper(), 1)
-    if nr_bytes.denominator != 1:
-        raise UsageError(f"{text!r} is not a whole number of bytes: write it in a smaller unit")
-    return int(nr_bytes)
-
-
-def format_size(nr_bytes: int) -> str:
-    """The shortest text that :func:`parse_size` turns back into ``bytes``."""
-    for letter in ("T", "G", "M", "K"):
-        if nr_bytes and nr_bytes % _UNITS[letter] == 0:
-            return f"{nr_bytes // _UNITS[letter]}{letter}"
-    return str(nr_bytes)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""The limits of `pyxcsr save` as options; the environment and the settings file have the same words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.given import Given
+from pyxcsr.limits.sources import Sources
+from pyxcsr.limits.words import WORDS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for each word."""
+    group = parser.add_argument_group(
+        "limits",
+        "Each may also be set by a variable (PYXCSR_MAX_DOWNTIME and so on) or in /etc/pyxcsr.conf. An option goes "
+        'before a variable, and that before the file; "none" lifts a limit that another one sets.',
+    )
+    for word in WORDS:
+        if word.metavar:
+            group.add_argument(word.option, metavar=word.metavar, help=word.help)
+        else:
+            group.add_argument(word.option, action=argparse.BooleanOptionalAction, default=None, help=word.help)
+
+
+def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
+    """What options, environment and file say. Raises UsageError for what is not understood."""
+    options = Given()
+    for word in WORDS:
+        value = getattr(args, word.name)
+        if value is not None:
+            text = str(value) if word.metavar else "yes" if value else "no"
+            options.add(word.name, text, word.option, word.option)
+    if not args.live:
+        _refuse_live_ones(options)
+    return Sources(environ, options)
+
+
+def _refuse_live_ones(options: Given) -> None:
+    wrong = [x.option for x in WORDS if x.only_live and options.values.get(x.name)]
+    if options.values.get("on_timeout") == "suspend":
+        wrong.append("--on-timeout suspend")
+    if wrong:
+        raise UsageError(f"{' and '.join(wrong)}: of no use with --no-live, which suspends the guest first")

@@ -1,0 +1,165 @@
+"""The settings file: limits for all guests, and for single ones by name.
+
+    [guests]
+    max_downtime = 300ms
+
+    [guest db1]
+    timeout = 10m
+    on_timeout = suspend
+
+All of it is checked whichever guest is saved: a mistake is not to come to light when a certain guest must go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.given import Given
+from pyxcsr.limits.words import BY_NAME
+
+VARIABLE = "PYXCSR_CONFIG"
+DEFAULT_PATH = "/etc/pyxcsr.conf"
+ALL = "guests"
+ONE = "guest "
+LARGEST = 1 << 20
+"""Bytes; what is larger is no settings file."""
+
+Places = dict[tuple[str, str], int]
+
+
+class SettingsFile:
+    """What a settings file says. ``path``: its name, for messages."""
+
+    __slots__ = ("_all", "_guests", "path")
+
+    def __init__(self, path: str, everybody: Given, guests: dict[str, Given]) -> None:
+        self.path, self._all, self._guests = path, everybody, guests
+
+    @property
+    def names_guests(self) -> bool:
+        """Whether it says something about single guests."""
+        return bool(self._guests)
+
+    def for_guest(self, name: Optional[str]) -> Given:
+        """What it says of a guest; None: its name is not known."""
+        own = self._guests.get(name) if name is not None else None
+        return self._all if own is None else own.over(self._all)
+
+
+NO_FILE = SettingsFile("", Given(), {})
+
+
+def read_settings_file(environ: Mapping[str, str]) -> SettingsFile:
+    """Reads the file that PYXCSR_CONFIG names, which must exist then, or else /etc/pyxcsr.conf if there is one.
+
+    Raises UsageError, with file and line, for anything in it that is not understood.
+    """
+    named = environ.get(VARIABLE, "")
+    path = named or DEFAULT_PATH
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        if named:
+            raise UsageError(f"there is no settings file {path}, which {VARIABLE} names") from None
+        return NO_FILE
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"the settings file {path} cannot be read: {why}") from None
+    return parse_settings(path, data)
+
+
+def parse_settings(path: str, data: bytes) -> SettingsFile:
+    """What a settings file with this content says. Raises UsageError as :func:`read_settings_file`."""
+    if len(data) > LARGEST:
+        raise UsageError(f"{path} is larger than {LARGEST} bytes: that is no settings file")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(path, data[: error.start].count(b"\n") + 1, "this is not UTF-8") from None
+    lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
+    everybody, guests = Given(), {}
+    sections, places = _sections(path, lines)
+    for section, words in sections.items():
+        given = everybody
+        if section != ALL:
+            given = guests[_guest(path, section, places[section, ""])] = Given()
+        for word, value in words.items():
+            _add(given, path, places[section, word], word, value)
+    settings = SettingsFile(path, everybody, guests)
+    for given in (everybody, *(settings.for_guest(x) for x in guests)):
+        given.limits()
+    return settings
+
+
+def _guest(path: str, section: str, line: int) -> str:
+    name = section[len(ONE) :].strip()
+    if not section.startswith(ONE) or not name:
+        raise _wrong(path, line, f"there is no section [{section}]: write [{ALL}], or [{ONE}NAME] with a guest's name")
+    return name
+
+
+def _add(given: Given, path: str, line: int, word: str, value: str) -> None:
+    if word not in BY_NAME:
+        raise _wrong(path, line, f"there is no setting {word!r} (there are {', '.join(BY_NAME)})")
+    place = f"{path}, line {line}"
+    given.add(word, value, place, f"{place}: {word}")
+
+
+def _wrong(path: str, line: int, what: str) -> UsageError:
+    return UsageError(f"{path}, line {line}: {what}", path=path, line=line)
+
+
+def _word(text: str) -> str:
+    """A word as it stands in a file: also as on the command line, with hyphens."""
+    return text.strip().lower().replace("-", "_")
+
+
+def _sections(path: str, lines: list[str]) -> tuple[dict[str, dict[str, str]], Places]:
+    import configparser  # only where there is a file: the helper's start waits for it
+
+    parser = configparser.RawConfigParser(
+        delimiters=("=",), comment_prefixes=("#", ";"), inline_comment_prefixes=("#",), default_section="\0",
+        empty_lines_in_values=False,
+    )  # fmt: skip
+    parser.optionxform = _word  # type: ignore[method-assign, assignment]
+    try:
+        parser.read_file((f"{x}\n" for x in lines), path)
+    except configparser.Error as error:
+        raise _wrong(path, _line_of(error), _text_of(error)) from None
+    return {x: dict(parser.items(x)) for x in parser.sections()}, _places(lines)
+
+
+def _line_of(error: Exception) -> int:
+    errors = getattr(error, "errors", None)
+    line = errors[0][0] if errors else getattr(error, "lineno", None)
+    return int(line or 0)
+
+
+def _text_of(error: Exception) -> str:
+    option, section = getattr(error, "option", None), getattr(error, "section", None)
+    if option is not None:
+        return f"{option!r} stands twice in [{section}]"
+    if section is not None:
+        return f"the section [{section}] stands twice"
+    if hasattr(error, "line"):
+        return f"this stands ahead of the first section: write [{ALL}] above it"
+    return "this is neither [SECTION] nor WORD = VALUE"
+
+
+def _places(lines: list[str]) -> Places:
+    """The line of each section and of each word in it: configparser keeps none of what it has understood."""
+    places: Places = {}
+    section = ""
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text[0] in "#;":
+            continue
+        if text[0] == "[" and "]" in text:
+            section = text[1 : text.rindex("]")] if " #" not in text else text[1 : text.index("]")]
+            places.setdefault((section, ""), number)
+        else:
+            places.setdefault((section, _word(line.partition("=")[0])), number)
+    return places

@@ -1,0 +1,71 @@
+"""Words as they were given, with the place where each of them stands: for errors that say what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.limits import Limits, check_libxc, without_live_ones
+from pyxcsr.limits.words import WORDS, PolicyName, parse
+
+
+class Given:
+    """Values by word, None for "none"; and where each was given, as ``PYXCSR_TIMEOUT`` or ``FILE, line 3``."""
+
+    __slots__ = ("values", "where")
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.where: dict[str, str] = {}
+
+    def add(self, name: str, text: str, where: str, shown: str) -> None:
+        """A word as text. ``where``: its place; ``shown``: how an error about the value begins."""
+        self.values[name] = parse(name, text, shown)
+        self.where[name] = where
+
+    def over(self, lower: Given) -> Given:
+        """Both together; where both have a word, this one's counts."""
+        both = Given()
+        both.values = {**lower.values, **self.values}
+        both.where = {**lower.where, **self.where}
+        return both
+
+    def for_save(self, live: bool) -> Given:
+        """Without what says nothing about a save of a guest that is suspended first, if it is one."""
+        out = Given()
+        out.values = dict(self.values) if live else without_live_ones(self.values)
+        out.where = self.where
+        return out
+
+    @property
+    def policy(self) -> Optional[PolicyName]:
+        """The policy's name, if one was given."""
+        name: Optional[PolicyName] = self.values.get("policy")
+        return name
+
+    def limits(self) -> Limits:
+        """The limits. Raises UsageError for such as contradict each other, with the places where they stand."""
+        values = {x: value for x, value in self.values.items() if x != "policy" and value is not None}
+        try:
+            limits = Limits(**values)
+            if self.policy == "libxc":
+                check_libxc(limits)
+            return limits
+        except UsageError as error:
+            raise UsageError(f"{error} ({self.places(str(error))})") from None
+
+    def places(self, text: str) -> str:
+        """Where the words that a text speaks of were given."""
+        told = [f"{name}: {where}" for name, where in self.where.items() if name in text and self.values.get(name)]
+        return "; ".join(told)
+
+
+def from_environment(environ: Mapping[str, str]) -> Given:
+    """The PYXCSR_* variables; an empty one counts as unset. Raises UsageError that names the variable."""
+    given = Given()
+    for word in WORDS:
+        text = environ.get(word.variable, "")
+        if text:
+            given.add(word.name, text, word.variable, word.variable)
+    return given

@@ -1,0 +1,150 @@
+"""The limits of one save, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional, Union
+
+from pyxcsr.arguments import check_flag, check_number, check_seconds
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, ON_TIMEOUT, OnTimeout
+from pyxcsr.units import format_seconds, parse_seconds, parse_size
+
+Time = Union[float, str]
+Size = Union[int, str]
+
+
+class Limits:
+    """What the operator of a save allows. None: no such limit.
+
+    ``max_downtime``: for how long the guest may be paused, from being suspended to the stream's last byte; ``timeout``:
+    how long the whole save may take, and ``on_timeout`` what happens then: "abort" (the guest runs on) or "suspend" (it
+    is suspended at once, and the rest is copied); ``max_iterations``: live passes; ``target_dirty``: fewer dirty pages
+    than these are to be left for the pause; ``bandwidth``: bytes a second while the guest runs, and with
+    ``bandwidth_while_paused`` also while it is paused; ``abort_if_busy``: the save ends, and the guest runs on, if it
+    writes to pages faster than they can be sent.
+
+    Times are seconds, or text such as "300ms"; a size is bytes, or text such as "500M". The fields may be changed while
+    a save that was given this object runs: it goes by the new ones from its next decision on. ``suspend_now``, False at
+    first, may be set then: the save suspends the guest as soon as it sees that.
+
+    Raises UsageError for values that are none, and for limits that contradict each other.
+    """
+
+    __slots__ = (
+        "abort_if_busy", "bandwidth", "bandwidth_while_paused", "max_downtime", "max_iterations", "on_timeout",
+        "suspend_now", "target_dirty", "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        max_downtime: Optional[Time] = None,
+        timeout: Optional[Time] = None,
+        on_timeout: Optional[OnTimeout] = None,
+        max_iterations: Optional[int] = None,
+        target_dirty: Optional[int] = None,
+        bandwidth: Optional[Size] = None,
+        bandwidth_while_paused: Optional[bool] = None,
+        abort_if_busy: Optional[bool] = None,
+    ) -> None:
+        self.max_downtime = _seconds("max_downtime", max_downtime)
+        self.timeout = _seconds("timeout", timeout)
+        self.on_timeout: Optional[OnTimeout] = on_timeout
+        self.max_iterations, self.target_dirty = max_iterations, target_dirty
+        self.bandwidth = None if bandwidth is None else _bandwidth(bandwidth)
+        self.bandwidth_while_paused, self.abort_if_busy = bandwidth_while_paused or False, abort_if_busy or False
+        self.suspend_now = False
+        for name in ("bandwidth_while_paused", "abort_if_busy"):
+            check_flag(name, getattr(self, name))
+        self._check_counts()
+        self._check_together()
+
+    def __repr__(self) -> str:
+        told = (f"{x}={getattr(self, x)!r}" for x in self.__slots__ if getattr(self, x) not in (None, False))
+        return f"Limits({', '.join(told)})"
+
+    def _check_counts(self) -> None:
+        for name, least in (("max_iterations", 1), ("target_dirty", 0)):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least)
+
+    def _check_together(self) -> None:
+        if self.on_timeout is not None and self.on_timeout not in ON_TIMEOUT:
+            raise UsageError(f"on_timeout is {self.on_timeout!r}, not {' or '.join(ON_TIMEOUT)}")
+        if self.on_timeout is not None and self.timeout is None:
+            raise UsageError("on_timeout says what happens at the timeout, but there is no timeout: give one")
+        if self.bandwidth_while_paused and self.bandwidth is None:
+            raise UsageError("bandwidth_while_paused says when the limit holds, but there is no bandwidth: give one")
+        if self.timeout is not None and self.max_downtime is not None and self.max_downtime >= self.timeout:
+            raise UsageError(
+                f"max_downtime ({format_seconds(self.max_downtime)}) is not shorter than timeout "
+                f"({format_seconds(self.timeout)}), the time for the whole save: make one of them fit the other"
+            )
+
+    @property
+    def aborts_at_timeout(self) -> bool:
+        """What happens at the timeout: True: the save ends; False: the guest is suspended."""
+        return self.on_timeout != "suspend"
+
+
+_NOT_LIBXC = ("max_downtime", "abort_if_busy")
+_POLICYS_OWN = ("max_downtime", "max_iterations", "target_dirty", "abort_if_busy")
+
+
+def check_libxc(limits: Limits) -> None:
+    """Raises UsageError for limits of which the policy libxc knows nothing."""
+    _refuse(
+        limits, _NOT_LIBXC,
+        "policy libxc goes by max_iterations and target_dirty only, not by {}: leave that out, or take adaptive",
+    )  # fmt: skip
+
+
+def check_own(limits: Limits) -> None:
+    """Raises UsageError for limits that are the business of a policy that the caller has written."""
+    text = "a policy of your own decides about {} itself: leave that out, or leave the policy out"
+    _refuse(limits, _POLICYS_OWN, text)
+
+
+def check_not_live(limits: Limits) -> None:
+    """Raises UsageError for limits that mean nothing where the guest is suspended before anything is copied."""
+    text = "{} says something about the time in which the guest runs: leave it out, or save the guest live"
+    _refuse(limits, _POLICYS_OWN, text)
+    if limits.on_timeout == "suspend":
+        raise UsageError(text.format("on_timeout=suspend"))
+
+
+def _refuse(limits: Limits, names: tuple[str, ...], text: str) -> None:
+    given = [x for x in names if getattr(limits, x) not in (None, False)]
+    if given:
+        raise UsageError(text.format(" and ".join(given)))
+
+
+def without_live_ones(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the words that say something about a save of a guest that is suspended first."""
+    left = {name: value for name, value in words.items() if not BY_NAME[name].only_live}
+    if left.get("on_timeout") == "suspend":  # it is suspended already
+        del left["on_timeout"]
+        left.pop("timeout", None)
+    return left
+
+
+def _seconds(name: str, value: Optional[Time]) -> Optional[float]:
+    if value is None:
+        return None
+    seconds: Any = _named(name, parse_seconds, value) if isinstance(value, str) else value
+    check_seconds(name, seconds)
+    return float(seconds)
+
+
+def _bandwidth(value: Size) -> int:
+    nr_bytes: int = _named("bandwidth", parse_size, value) if isinstance(value, str) else value
+    check_number("bandwidth", nr_bytes, LEAST_BANDWIDTH)
+    return nr_bytes
+
+
+def _named(name: str, parse: Any, text: str) -> Any:
+    try:
+        return parse(text.removesuffix("/s") if name == "bandwidth" else text)
+    except UsageError as error:
+        raise UsageError(f"{name} is {text!r}: {error}") from None

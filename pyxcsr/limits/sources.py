@@ -1,0 +1,46 @@
+"""All places where limits are given, in their order: a command's options, the environment, the settings file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Callable, Optional
+
+from pyxcsr.errors import XcsrError
+from pyxcsr.limits.file import read_settings_file
+from pyxcsr.limits.given import Given, from_environment
+
+ReadName = Callable[[], Optional[bytes]]
+"""Reads the guest's name from xenstore, as :meth:`pyxcsr.Hypervisor.xenstore_read` does it."""
+
+
+class Sources:
+    """What was asked for, before it is known which guest it is for. Reads environment and file when it is made.
+
+    ``options``: of a command line, which go before both. Raises UsageError for what is not understood, with its place.
+    """
+
+    def __init__(self, environ: Mapping[str, str], options: Optional[Given] = None) -> None:
+        self._options = Given() if options is None else options
+        self._environment, self._file = from_environment(environ), read_settings_file(environ)
+
+    def for_guest(self, read_name: ReadName, live: bool, warn: Callable[[str], None]) -> Given:
+        """What holds for a guest. ``read_name`` is called only if the file says something about single guests; if it
+        fails, ``warn`` is told. Raises UsageError for limits that contradict each other.
+
+        Where the guest is suspended first, what speaks of the time before is left out, unless it is an option.
+        """
+        rest = self._environment.over(self._file.for_guest(self._name(read_name, warn)))
+        given = self._options.over(rest.for_save(live))
+        given.limits()
+        return given
+
+    def _name(self, read_name: ReadName, warn: Callable[[str], None]) -> Optional[str]:
+        if not self._file.names_guests:
+            return None
+        try:
+            name = read_name()
+        except XcsrError as error:
+            warn(f"the guest's name cannot be read: only what {self._file.path} says of all guests holds: {error}")
+            return None
+        return None if name is None else os.fsdecode(name)

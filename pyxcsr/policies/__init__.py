@@ -1,0 +1,1 @@
+"""Policies with a name: when to stop copying and suspend the guest."""

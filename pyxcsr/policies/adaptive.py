@@ -1,0 +1,168 @@
+"""The default policy: it goes by what was measured in this save, and predicts the pause.
+
+It decides before a dirty bitmap is fetched, when nothing has to be done yet: Xen is asked how many pages are dirty by
+then, so that it is known for how long the guest would be paused if it were suspended now. A further pass sends just
+these pages, and while it does, the guest dirties pages again: as many as now in relation to how long the two passes
+take, if it goes on as it did. (A guest that writes the same pages over and over dirties more of them than that in a
+short pass. Then the next look shows it.) That is what a further pass can win, and it is made if that is worth it.
+
+No dataclass here: the save helper loads this while a guest's user waits.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from pyxcsr.limits.limits import Limits
+from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.units import format_seconds
+
+MAX_ITERATIONS = 30
+"""Live passes, unless a limit says otherwise: max_iterations; or a timeout, while something is not reached yet."""
+
+LIBXC_PASSES = 5
+"""So many libxenguest makes of any guest: up to there a smaller gain is taken, so as never to pause a guest longer."""
+
+GAIN_EARLY = 0.04
+GAIN_LATE = 0.05
+GAIN_WHEN_MET = 0.5
+"""The part of the pause that a pass must win: in the first passes, later, once all that was asked for is reached."""
+
+LEAST_GAIN = 0.0001
+"""Seconds. What is less cannot be told from chance."""
+
+FUTILE = 2
+"""Passes that win nothing before the guest is suspended: one alone may have met a short burst of writes."""
+
+ALL_MEMORY = 0.9
+"""A guest that has rewritten so much of its memory in a pass over all of it does so in the next one, too."""
+
+BUSY = 0.9
+"""Pages dirtied for each page sent, from which on a guest counts as faster than its output."""
+
+FEW = 50
+"""Dirty pages below which no guest is busy."""
+
+TOO_FAST = "the guest dirties pages as fast as they can be sent"
+
+MARGIN = 1.3
+"""By how much a predicted pause must stay below the limit: predictions are wrong at times."""
+
+
+class AdaptivePolicy:
+    """Goes on while a further pass shortens the pause worth its while, or until the limits are kept; see the module.
+
+    It goes by ``max_downtime``, ``target_dirty``, ``max_iterations`` and ``abort_if_busy`` of ``limits``, as they are
+    when it is asked. ``reason`` tells why it gave its last answer. An object serves one save at a time.
+    """
+
+    __slots__ = ("_futile", "limits", "reason")
+
+    name = "adaptive"
+
+    def __init__(self, limits: Optional[Limits] = None) -> None:
+        self.limits = Limits() if limits is None else limits
+        self.reason = ""
+        self._futile = 0
+
+    @property
+    def target_dirty(self) -> Optional[int]:
+        """Of the limits."""
+        return self.limits.target_dirty
+
+    def __call__(self, stats: PrecopyStats) -> Decision:
+        if stats.iteration <= 1 and stats.dirty_count is None:
+            self._futile = 0
+        if stats.p2m_restless:
+            return self._say(Decision.STOP_AND_COPY, "the guest changed its p2m more often than the limits allow")
+        if stats.dirty_count is not None and stats.look is not None:  # what the pass to come leaves will be looked at
+            return self._say(Decision.CONTINUE, "")
+        last = stats.iteration >= self._most()
+        if stats.dirty_now is None or stats.predicted_pause is None:
+            return self._at_the_end(stats, None, last) if last else self._say(Decision.CONTINUE, "")
+        met = self._met(stats, stats.dirty_now, stats.predicted_pause)
+        if not last and (self._pays(stats, met) or (met is False and not self._ends_busy(stats))):
+            return self._say(Decision.CONTINUE, "")
+        return self._at_the_end(stats, met, last)
+
+    # -- what there is to know
+
+    def _most(self) -> float:
+        """Live passes at most."""
+        limits = self.limits
+        if limits.max_iterations is not None:
+            return limits.max_iterations
+        wanted = limits.max_downtime is not None or limits.target_dirty is not None
+        return float("inf") if wanted and limits.timeout is not None else MAX_ITERATIONS
+
+    def _met(self, stats: PrecopyStats, dirty: int, pause: float) -> Optional[bool]:
+        """Whether all that was asked for of the pause is reached; None if nothing was."""
+        limits, met = self.limits, []
+        if limits.max_downtime is not None:
+            met.append(pause * MARGIN <= limits.max_downtime)
+        if limits.target_dirty is not None:
+            met.append(dirty < limits.target_dirty)
+        return all(met) if met else None
+
+    def _pays(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
+        """Whether a further pass wins enough."""
+        gain, pause = stats.predicted_gain, stats.predicted_pause
+        assert gain is not None and pause is not None
+        share = GAIN_EARLY if stats.iteration < LIBXC_PASSES else GAIN_LATE
+        if met:
+            share = GAIN_WHEN_MET
+        if gain <= LEAST_GAIN and _cheap(stats):
+            return False
+        if gain > LEAST_GAIN and gain >= share * pause:
+            self._futile = 0
+            return True
+        if met:
+            return False
+        self._futile += FUTILE if _rewrites_all(stats) else 1
+        return self._futile < FUTILE
+
+    def _ends_busy(self, stats: PrecopyStats) -> bool:
+        return self.limits.abort_if_busy and self._is_busy(stats)
+
+    def _is_busy(self, stats: PrecopyStats) -> bool:
+        dirty = stats.dirty_now or 0
+        return dirty >= FEW and dirty >= BUSY * stats.last_pages
+
+    # -- the answer
+
+    def _say(self, decision: Decision, reason: str) -> Decision:
+        self.reason = reason
+        return decision
+
+    def _at_the_end(self, stats: PrecopyStats, met: Optional[bool], last: bool) -> Decision:
+        busy = self._is_busy(stats)
+        rates = _rates(stats)
+        if self.limits.abort_if_busy and not met and (busy or met is False):
+            what = TOO_FAST if busy else "the limits cannot be kept"
+            return self._say(Decision.ABORT, f"abort_if_busy: {what}{rates}")
+        if met:
+            return self._say(Decision.STOP_AND_COPY, "what was asked for was reached")
+        if last:
+            return self._say(Decision.STOP_AND_COPY, f"max_iterations: {stats.iteration} live passes were made{rates}")
+        if busy:
+            return self._say(Decision.STOP_AND_COPY, f"{TOO_FAST}{rates}")
+        return self._say(Decision.STOP_AND_COPY, "a further pass would not have shortened the pause worth its while")
+
+
+def _cheap(stats: PrecopyStats) -> bool:
+    """Whether so little is dirty that no pass could win anything."""
+    return (stats.dirty_now or 0) * (stats.page_seconds or 0.0) <= LEAST_GAIN
+
+
+def _rewrites_all(stats: PrecopyStats) -> bool:
+    return (stats.dirty_now or 0) >= ALL_MEMORY * stats.nr_pfns
+
+
+def _rates(stats: PrecopyStats) -> str:
+    if stats.dirty_now is None or stats.predicted_pause is None or stats.last_seconds <= 0:
+        return ""
+    dirtied, sent = stats.dirty_now / stats.last_seconds, stats.last_pages / stats.last_seconds
+    return (
+        f" ({dirtied:.0f} a second, and {sent:.0f} were sent; a pause of {format_seconds(stats.predicted_pause)} was "
+        "expected)"
+    )

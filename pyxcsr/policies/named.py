@@ -1,0 +1,34 @@
+"""From what a caller gives as the policy, a name or a function, to the policy."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from pyxcsr.arguments import check_callback
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.limits import Limits, check_libxc, check_own
+from pyxcsr.limits.words import POLICIES, PolicyName
+from pyxcsr.policies.adaptive import AdaptivePolicy
+from pyxcsr.policy import Policy, SimplePolicy
+
+DEFAULT: PolicyName = "adaptive"
+
+
+def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Policy:
+    """The policy. Raises UsageError if there is none of that name, or if it has no use for one of the limits."""
+    if chosen is None or chosen == "adaptive":
+        return AdaptivePolicy(limits)
+    if chosen == "libxc":
+        check_libxc(limits)
+        default = SimplePolicy()
+        return SimplePolicy(
+            default.max_iterations if limits.max_iterations is None else limits.max_iterations,
+            default.target_dirty if limits.target_dirty is None else limits.target_dirty,
+        )
+    if isinstance(chosen, str):
+        raise UsageError(f"policy is {chosen!r}: give {', '.join(POLICIES)}, or a function of pyxcsr.PrecopyStats")
+    check_callback("policy", chosen, "a function of pyxcsr.PrecopyStats, a pyxcsr.SimplePolicy, or a policy's name")
+    if getattr(chosen, "limits", None) is not limits:
+        check_own(limits)
+    return chosen
+

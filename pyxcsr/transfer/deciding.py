@@ -1,0 +1,114 @@
+"""Asking the policy: what it is told, and what is made of its answer."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.errors import Cancelled, HypervisorError, UsageError
+from pyxcsr.policy import Decision, Policy, PrecopyStats
+from pyxcsr.report import SaveReport
+from pyxcsr.transfer.outlook import Outlook
+from pyxcsr.transfer.target import Target
+
+Count = Callable[[], int]
+"""Asks Xen how many pfns are dirty. Raises HypervisorError."""
+
+
+class Deciding:
+    """One save's policy. ``count``: see :data:`Count`; if it fails once it is not called again: that is a warning."""
+
+    def __init__(self, policy: Policy, report: SaveReport, outlook: Outlook, count: Count) -> None:
+        self._policy, self._report, self._outlook, self._count = policy, report, outlook, count
+        self._target = Target(policy)
+        self._can_look = True
+        report.policy = name_of(policy)
+
+    def ask(
+        self, dirty: Optional[int], *, nr_pfns: int, bytes_sent: int, seconds: float, restless: bool = False
+    ) -> Decision:
+        """The policy's answer. ``dirty``: see :class:`PrecopyStats`. Raises Cancelled if it is ABORT."""
+        last = self._report.passes[-1]
+        stats = PrecopyStats(
+            iteration=len(self._report.passes),
+            dirty_count=dirty,
+            nr_pfns=nr_pfns,
+            pages_sent=self._report.pages,
+            bytes_sent=bytes_sent,
+            seconds=seconds,
+            last_bytes=last.bytes,
+            last_seconds=last.seconds,
+            p2m_restless=restless,
+            last_pages=last.pages,
+            dirty_rate=self._outlook.dirty_rate,
+            pause_seconds=self._outlook.pause_seconds,
+            page_seconds=self._outlook.page_seconds,
+            look=Looking(self._look) if self._can_look else None,
+        )
+        self._target.asked(dirty)
+        decision = self._policy(stats)
+        if not isinstance(decision, Decision):
+            raise UsageError(
+                f"the policy returned {decision!r}, which is no pyxcsr.Decision; the guest goes on",
+                domid=self._report.domid,
+            )
+        reason = self._reason()
+        if decision is Decision.ABORT:
+            raise self._aborted(stats, reason)
+        if decision is Decision.STOP_AND_COPY:
+            self._report.stopped = reason
+        return decision
+
+    def finish(self) -> None:
+        """The last pass of a live save has been made: puts into the report whether the target was reached."""
+        self._target.tell(self._report)
+
+    def _look(self) -> Optional[int]:
+        try:
+            dirty = self._count()
+        except HypervisorError as problem:
+            self._can_look = False
+            self._report.warnings.append(f"the policy was not told how many pages are dirty: {problem}")
+            return None
+        self._outlook.looked(dirty)
+        self._target.asked(dirty)
+        return dirty
+
+    def _reason(self) -> str:
+        reason = getattr(self._policy, "reason", "")
+        return reason if isinstance(reason, str) else ""
+
+    def _aborted(self, stats: PrecopyStats, reason: str) -> Cancelled:
+        domid, dirty = self._report.domid, stats.dirty_count
+        limit = "abort_if_busy" if reason.startswith("abort_if_busy") else None
+        facts = {"limit": limit, "errno": errno.EBUSY} if limit else {}
+        left = f"with {'an unknown number of' if dirty is None else dirty} pages dirty"
+        return Cancelled(
+            f"the policy ended the save of domain {domid} after {stats.iteration} passes, {reason or left}; the guest "
+            "runs on",
+            domid=domid,
+            by="policy",
+            **facts,
+        )
+
+
+class Looking:
+    """A look that is made once for one question, however often the policy asks for what it tells."""
+
+    __slots__ = ("_count", "_done", "_look")
+
+    def __init__(self, look: Callable[[], Optional[int]]) -> None:
+        self._look, self._done = look, False
+        self._count: Optional[int] = None
+
+    def __call__(self) -> Optional[int]:
+        if not self._done:
+            self._count, self._done = self._look(), True
+        return self._count
+
+
+def name_of(policy: Policy) -> str:
+    """What a policy is called: by itself, or by the name of its function or class."""
+    name = getattr(policy, "name", None) or getattr(policy, "__name__", None)
+    return name if isinstance(name, str) else type(policy).__name__

@@ -1,0 +1,312 @@
+"""Limits of whole saves on the stub: what happens to the stream and to the guest when they are reached."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import judge as judges
+from support.judge import judge, judge_pages, looks_complete
+
+import pyxcsr
+from pyxcsr.cli.show import summary
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.report import Progress
+from pyxcsr.transfer.saver import Saver
+
+
+def save_to(hv: StubBackend, domid: int, path: Path, **options: Any) -> pyxcsr.SaveReport:
+    """By the default policy."""
+    return judges.save_to(hv, domid, path, **{"policy": None, **options})
+
+
+BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3)
+IDLE = pyxcsr.StubGuest.pv64(mem="8M", writer="none", fixmap=False)
+
+
+@contextmanager
+def anew() -> Iterator[StubBackend]:
+    """A hypervisor on a machine as it was at first, so that the same guest does the same."""
+    with pyxcsr.open_hypervisor("stub") as backend:
+        assert isinstance(backend, StubBackend)
+        backend.stub.reset()
+        yield backend
+
+
+def untouched(hv: StubBackend, domid: int) -> bool:
+    """Running, and nobody tracks its writes."""
+    state = hv.stub.guest(domid).state()
+    return bool(state.running and not state.logdirty)
+
+
+# -- the policy
+
+
+def test_the_default_is_told(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s")
+    assert (report.policy, len(report.passes)) == ("adaptive", 2)
+    assert report.stopped == "a further pass would not have shortened the pause worth its while"
+    assert report.predicted_pause is not None and report.passes[0].predicted_pause is None
+    assert report.max_downtime is None and report.downtime_kept is None and report.warnings == []
+    assert "ms predicted)" in summary(report) and "note" not in summary(report)
+
+
+def test_libxc_by_name_is_what_it_was(tmp_path: Path) -> None:
+    """Call by call: a policy that does not ask for a look changes nothing."""
+    calls, passes = [], []
+    for policy in ("libxc", pyxcsr.SimplePolicy()):
+        with anew() as hv:
+            report = save_to(hv, hv.stub.create(BUSY), tmp_path / "s", policy=policy, map_ahead=False)
+            calls.append(hv.stub.calls())
+        passes.append([(x.dirty, x.pages, x.bytes) for x in report.passes])
+        assert len(report.passes) == 6 and report.target_dirty == 50
+    assert calls[0] == calls[1] and passes[0] == passes[1]
+    assert calls[0]["xc_logdirty_control"] == 5, "a bitmap for each pass but the first, and no look"
+
+
+def test_numbers_for_libxc(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(BUSY), tmp_path / "s", policy="libxc", max_iterations=2, target_dirty=1)
+    assert (len(report.passes), report.target_dirty, report.policy) == (3, 1, "libxc")
+
+
+def test_max_iterations(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(BUSY)
+    report = save_to(hv, domid, tmp_path / "s", max_iterations=4, target_dirty=0)
+    assert len(report.passes) == 5 and report.stopped.startswith("max_iterations: 4 live passes")
+    assert "target of fewer than 0 dirty pages was not reached in 4 passes" in summary(report)
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_what_the_policy_looked_at_was_true(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(BUSY)
+    looked: list[tuple[Any, int]] = []
+
+    def policy(stats: PrecopyStats) -> Decision:
+        if stats.dirty_count is None:
+            before = hv.stub.guest(domid).state().dirty
+            looked.append((stats.dirty_now, before))
+            assert stats.dirty_now == looked[-1][0], "it is looked once"
+        return Decision.STOP_AND_COPY if stats.iteration == 3 else Decision.CONTINUE
+
+    report = save_to(hv, domid, tmp_path / "s", policy=policy)
+    assert len(looked) == 3 and all(before <= now <= before + 700 and before > 0 for now, before in looked)
+    assert report.policy == "policy" and report.stopped == ""
+    judge_pages(hv, domid, tmp_path / "s")
+
+
+def test_a_look_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(BUSY)
+    hv.stub.fail("xc_logdirty_control", 1, errno.EBUSY)
+    report = save_to(hv, domid, tmp_path / "s")
+    assert len(report.passes) > 1
+    assert len(report.warnings) == 1 and "not told how many pages are dirty" in report.warnings[0]
+    judge(hv, domid, tmp_path / "s")
+
+
+# -- max_downtime
+
+
+def test_max_downtime(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s", max_downtime=60)
+    assert report.downtime_kept is True and report.max_downtime == 60 and report.seconds_paused < 60
+    assert report.stopped == "what was asked for was reached" and report.to_dict()["downtime_kept"] is True
+
+
+def test_max_downtime_that_is_missed_is_said(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(BUSY), tmp_path / "s", max_downtime="1us", max_iterations=3)
+    assert report.downtime_kept is False and len(report.passes) == 4
+    told = summary(report)
+    assert "note: max_downtime of 0.001 ms was not kept: the guest was paused for" in told
+    assert "the guest was suspended because of max_iterations (3 live passes were made" in told
+
+
+# -- abort_if_busy
+
+
+def test_abort_if_busy(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writes=3000))
+    with pytest.raises(pyxcsr.Cancelled, match=r"abort_if_busy.*the guest runs on") as error:
+        save_to(hv, domid, tmp_path / "s", abort_if_busy=True)
+    assert error.value.errno == errno.EBUSY and error.value.limit == "abort_if_busy"
+    assert untouched(hv, domid) and not looks_complete(tmp_path / "s")
+
+
+# -- timeout; with a bandwidth by which nothing of this could be done in time
+
+
+SLOW = {"bandwidth": "512K"}
+
+
+def test_a_timeout_ends_the_save(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(BUSY)
+    with pytest.raises(pyxcsr.Cancelled, match="longer than its timeout of 300 ms") as error:
+        save_to(hv, domid, tmp_path / "s", timeout="300ms", **SLOW)
+    assert error.value.by == "limit" and error.value.errno == errno.ETIMEDOUT
+    assert untouched(hv, domid) and not looks_complete(tmp_path / "s")
+
+
+def test_a_timeout_of_a_save_that_is_not_live(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(BUSY)
+    with pytest.raises(pyxcsr.Cancelled, match="timeout"):
+        save_to(hv, domid, tmp_path / "s", live=False, timeout="300ms", bandwidth_while_paused=True, **SLOW)
+    assert untouched(hv, domid)
+
+
+@pytest.mark.parametrize("kind", ["pv64", "pvh", "hvm"])
+def test_a_timeout_suspends_the_guest_in_the_midst_of_a_pass(hv: StubBackend, tmp_path: Path, kind: str) -> None:
+    guest = pyxcsr.StubGuest.parse(f"{kind}:mem=8M,writes=60,seed=5")
+    domid = hv.stub.create(guest)
+    phases: list[Progress] = []
+    report = save_to(
+        hv, domid, tmp_path / "s", timeout="300ms", on_timeout="suspend", progress=phases.append, **SLOW
+    )  # fmt: skip
+    assert [x.suspended for x in report.passes] == [False, True], "the pass under way is the last but one"
+    assert report.stopped == "timeout: 300 ms were over"
+    assert report.predicted_pause is None, "nothing was known yet"
+    order = [x.phase for x in phases]
+    assert order.index("suspend") < len(order) - 1 - order[::-1].index("pass"), "the pass was gone on with"
+    if kind == "pv64":
+        judge(hv, domid, tmp_path / "s")
+    else:
+        assert looks_complete(tmp_path / "s")
+    hv.domain_resume(domid)
+    assert untouched(hv, domid)
+
+
+def test_a_failure_after_it_was_suspended_in_a_pass(hv: StubBackend, tmp_path: Path) -> None:
+    """It is resumed as after any other failure."""
+    domid = hv.stub.create(BUSY)
+    with pytest.raises(pyxcsr.Cancelled, match="was cancelled"):
+        save_to(
+            hv, domid, tmp_path / "s", timeout="200ms", on_timeout="suspend",
+            cancel=lambda: hv.stub.guest(domid).suspended, **SLOW,
+        )  # fmt: skip
+    assert untouched(hv, domid)
+
+
+def test_suspend_now(hv: StubBackend, tmp_path: Path) -> None:
+    domid, limits = hv.stub.create(BUSY), pyxcsr.Limits(target_dirty=0, max_iterations=1000)
+
+    def progress(now: Progress) -> None:
+        if now.iteration == 2:
+            limits.suspend_now = True
+
+    report = save_to(hv, domid, tmp_path / "s", limits=limits, progress=progress)
+    assert len(report.passes) == 4 and report.stopped == "it was asked for while the save ran"
+    judge(hv, domid, tmp_path / "s")
+
+
+# -- bandwidth
+
+
+@pytest.mark.parametrize("output", ["file", "pipe"])
+def test_the_bandwidth_is_kept(hv: StubBackend, tmp_path: Path, output: str) -> None:
+    """How long it takes at least; how long at most is for the bucket's own tests (tests/core/test_bucket.py)."""
+    domid = hv.stub.create(IDLE)
+    began = time.monotonic()
+    if output == "file":
+        report = save_to(hv, domid, tmp_path / "s", bandwidth="4M")
+    else:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
+            assert reader.stdin is not None
+            report = pyxcsr.save(hv, domid, reader.stdin, bandwidth="4M")
+            reader.stdin.close()
+    assert report.passes[0].bytes > 8 << 20
+    assert time.monotonic() - began >= 2 * 0.9
+    assert report.passes[0].seconds_held > 0 and report.passes[-1].seconds_held == 0
+    assert report.bandwidth_limit == 4 << 20
+    if output == "file":
+        judge(hv, domid, tmp_path / "s")
+
+
+def test_a_paused_guest_does_not_wait_for_it(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s", live=False, bandwidth="4096")
+    assert report.passes[0].seconds_held == 0, "half an hour otherwise"
+
+
+def test_unless_that_is_asked_for(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(IDLE)
+    report = save_to(hv, domid, tmp_path / "s", live=False, bandwidth="4M", bandwidth_while_paused=True)
+    assert report.seconds_paused >= 2 * 0.9 and report.passes[0].seconds_held > 0
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_a_save_that_is_held_can_be_cancelled(hv: StubBackend, tmp_path: Path) -> None:
+    """At this rate it would have written a few pages when it is asked for the fifth time."""
+    asked = []
+
+    def cancel() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) > 5
+
+    domid = hv.stub.create(IDLE)
+    with pytest.raises(pyxcsr.Cancelled):
+        save_to(hv, domid, tmp_path / "s", bandwidth=4096, cancel=cancel)
+    assert (tmp_path / "s").stat().st_size < 2 << 20
+    assert untouched(hv, domid)
+
+
+def test_the_stream_is_the_same(tmp_path: Path) -> None:
+    streams = []
+    for name, bandwidth in (("fast", None), ("slow", "64M")):
+        with anew() as hv:
+            save_to(hv, hv.stub.create(IDLE), tmp_path / name, bandwidth=bandwidth)
+        streams.append((tmp_path / name).read_bytes())
+    assert streams[0] == streams[1]
+
+
+# -- what cannot be asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"policy": "best"}, "policy is 'best'"),
+        ({"policy": "libxc", "max_downtime": 1}, "policy libxc goes by .*not by max_downtime"),
+        ({"policy": "libxc", "abort_if_busy": True}, "abort_if_busy"),
+        ({"policy": lambda stats: Decision.CONTINUE, "max_iterations": 3}, "a policy of your own decides about max_it"),
+        ({"live": False, "max_downtime": 1}, "save the guest live"),
+        ({"live": False, "timeout": 1, "on_timeout": "suspend"}, "save the guest live"),
+        ({"limits": pyxcsr.Limits(), "timeout": 1}, "limits and timeout are given"),
+        ({"limits": {"timeout": 1}}, "give a pyxcsr.Limits"),
+        ({"timeout": "soon"}, "timeout is 'soon'"),
+    ],
+)
+def test_what_makes_no_sense(hv: StubBackend, tmp_path: Path, options: dict[str, Any], why: str) -> None:
+    domid = hv.stub.create(IDLE)
+    with pytest.raises(pyxcsr.UsageError, match=why):
+        save_to(hv, domid, tmp_path / "s", **options)
+    assert "xc_logdirty_control" not in hv.stub.calls() and untouched(hv, domid)
+
+
+# -- what is told meanwhile
+
+
+def test_progress_has_the_figures(hv: StubBackend, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    report = save_to(
+        hv, hv.stub.create(BUSY), tmp_path / "s", target_dirty=0, max_iterations=3, progress=seen.append
+    )  # fmt: skip
+    assert seen[0].phase == "setup" and (seen[0].predicted_pause, seen[0].dirty_rate) == (None, None)
+    later = [x for x in seen if x.phase == "pass" and x.iteration == 2]
+    assert later and all((x.predicted_pause or 0) > 0 and (x.dirty_rate or 0) > 0 and x.bandwidth for x in later)
+    assert later[-1].remaining == 0
+    final = [x for x in seen if x.phase == "final"]
+    assert final[-1].predicted_pause == report.predicted_pause
+    assert [x.began for x in report.passes] == sorted(x.began for x in report.passes)
+
+
+def test_a_saver_is_made_of_options(hv: StubBackend, tmp_path: Path) -> None:
+    from pyxcsr.options import SaveOptions
+
+    options = SaveOptions(bandwidth="1G", max_iterations=2, policy="libxc")
+    assert options.limits.bandwidth == 1 << 30 and isinstance(options.policy, pyxcsr.SimplePolicy)
+    with open(tmp_path / "s", "wb") as out:
+        assert len(Saver(hv, hv.stub.create(BUSY), options).run(out).passes) == 3

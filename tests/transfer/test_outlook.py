@@ -1,0 +1,135 @@
+"""What a save makes of its measurements, and limits in time: with a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+import pyxcsr
+from pyxcsr.report import PassReport
+from pyxcsr.transfer.deadline import Bandwidth, Deadline
+from pyxcsr.transfer.outlook import ENOUGH, STATE, STATE_VCPU, SUSPENDING, Outlook
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def a_pass(pages: int, seconds: float, held: float = 0.0) -> PassReport:
+    return PassReport(0, False, pages, pages=pages, bytes=4096 * pages, seconds=seconds, seconds_held=held)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_before_anything_is_known(clock: Clock) -> None:
+    outlook = Outlook(2, clock)
+    assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
+    outlook.passed(a_pass(10_000, 1.0))
+    assert outlook.pause(0) == pytest.approx(STATE + 2 * STATE_VCPU)
+
+
+def test_the_pause(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    outlook.passed(a_pass(100_000, 2.0))
+    assert (outlook.page_seconds, outlook.bandwidth) == (2e-5, 4096 * 50_000)
+    clock.now += 2.0
+    began = clock.now
+    clock.now += 0.01
+    outlook.fetched(40_000, began)
+    assert outlook.dirty_rate == pytest.approx(20_000)
+    outlook.rehearsed(clock.now - 0.003)
+    fixed = 0.01 + 0.003 + 20_000 * SUSPENDING * 2e-5
+    assert outlook.pause_seconds == pytest.approx(fixed)
+    assert outlook.pause(1000) == pytest.approx(fixed + 0.02)
+
+
+def test_what_is_dirty_now(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    clock.now += 2.0
+    outlook.fetched(1000, clock.now)
+    clock.now += 1.0
+    assert outlook.dirty_now(10_000) == 500 and outlook.dirty_now(300) == 300
+    outlook.looked(800)
+    assert (outlook.dirty_rate, outlook.dirty_now(10_000)) == (800, 800)
+    clock.now += 0.5
+    assert outlook.dirty_now(10_000) == 1200
+    outlook.fetched(1200, clock.now)
+    assert outlook.dirty_now(10_000) == 0, "they are in the bitmap that was fetched"
+
+
+def test_which_pass_tells_what_a_page_costs(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.passed(a_pass(50_000, 1.0))
+    outlook.passed(a_pass(10, 0.1))
+    assert outlook.page_seconds == 2e-5, "a small pass costs what any pass costs"
+    outlook.passed(a_pass(ENOUGH, 0.0512))
+    assert outlook.page_seconds == pytest.approx(1e-4), "the output has become slower"
+
+
+def test_the_bandwidth_limit_does_not_hold_while_the_guest_is_paused(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.passed(a_pass(10_000, 5.0, held=4.0))
+    assert outlook.page_seconds == pytest.approx(1e-4)
+    assert outlook.bandwidth == pytest.approx(4096 * 2000)
+
+
+# -- the time for the whole
+
+
+def test_a_timeout_that_aborts(clock: Clock) -> None:
+    deadline = Deadline(pyxcsr.Limits(timeout=10), 7, clock)
+    clock.now += 9.9
+    deadline.check()
+    assert deadline.suspends() is None
+    clock.now += 0.1
+    assert deadline.suspends() is None
+    with pytest.raises(pyxcsr.Cancelled, match="longer than its timeout of 10 s") as error:
+        deadline.check()
+    assert (error.value.by, error.value.limit, error.value.domid, error.value.errno) == ("limit", "timeout", 7, 110)
+
+
+def test_a_timeout_that_suspends(clock: Clock) -> None:
+    limits = pyxcsr.Limits(timeout=10, on_timeout="suspend")
+    deadline = Deadline(limits, 7, clock)
+    assert deadline.suspends() is None
+    clock.now += 10
+    deadline.check()
+    assert deadline.suspends() == "timeout: 10 s were over"
+    limits.timeout = 20.0
+    assert deadline.suspends() is None, "it may be changed"
+    limits.suspend_now = True
+    assert deadline.suspends() == "it was asked for while the save ran"
+
+
+class FakeSink:
+    def __init__(self) -> None:
+        self.set: list[object] = []
+
+    def limit(self, rate: object) -> None:
+        self.set.append(rate)
+
+
+@pytest.mark.parametrize(("while_paused", "calls"), [(False, [1 << 20, 2 << 20, None]), (True, [1 << 20, 2 << 20])])
+def test_bandwidth(while_paused: bool, calls: list[object]) -> None:
+    limits, sink = pyxcsr.Limits(bandwidth="1M", bandwidth_while_paused=while_paused), FakeSink()
+    bandwidth = Bandwidth(limits, sink)  # type: ignore[arg-type]
+    bandwidth.apply(False)
+    bandwidth.apply(False)
+    limits.bandwidth = 2 << 20
+    bandwidth.apply(False)
+    bandwidth.apply(True)
+    bandwidth.apply(True)
+    assert sink.set == calls
+
+
+def test_without_a_limit_the_sink_is_left_alone() -> None:
+    sink = FakeSink()
+    Bandwidth(pyxcsr.Limits(), sink).apply(False)  # type: ignore[arg-type]
+    assert sink.set == []
