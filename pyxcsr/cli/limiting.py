@@ -39,7 +39,8 @@ def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
 
 
 def _refuse_live_ones(options: Given) -> None:
-    wrong = [x.option for x in WORDS if x.only_live and options.values.get(x.name)]
+    given = [name for name, value in options.values.items() if value is not None and value is not False]
+    wrong = [x.option for x in WORDS if x.only_live and x.name in given]
     if options.values.get("on_timeout") == "suspend":
         wrong.append("--on-timeout suspend")
     if wrong:

@@ -57,7 +57,7 @@ class Given:
 
     def places(self, text: str) -> str:
         """Where the words that a text speaks of were given."""
-        told = [f"{name}: {where}" for name, where in self.where.items() if name in text and self.values.get(name)]
+        told = [f"{name}: {where}" for name, where in self.where.items() if name in text and self.values[name] is not None]
         return "; ".join(told)
 
 

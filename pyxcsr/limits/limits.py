@@ -61,7 +61,7 @@ class Limits:
         self._check_together()
 
     def __repr__(self) -> str:
-        told = (f"{x}={getattr(self, x)!r}" for x in self.__slots__ if getattr(self, x) not in (None, False))
+        told = (f"{x}={getattr(self, x)!r}" for x in self.__slots__ if _given(self, x))
         return f"Limits({', '.join(told)})"
 
     def _check_counts(self) -> None:
@@ -115,9 +115,15 @@ def check_not_live(limits: Limits) -> None:
 
 
 def _refuse(limits: Limits, names: tuple[str, ...], text: str) -> None:
-    given = [x for x in names if getattr(limits, x) not in (None, False)]
+    given = [x for x in names if _given(limits, x)]
     if given:
         raise UsageError(text.format(" and ".join(given)))
+
+
+def _given(limits: Limits, name: str) -> bool:
+    """Whether there is such a limit; 0 is one."""
+    value = getattr(limits, name)
+    return value is not None and value is not False
 
 
 def without_live_ones(words: Mapping[str, Any]) -> dict[str, Any]:

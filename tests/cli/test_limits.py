@@ -53,6 +53,7 @@ def test_libxc_by_name(tmp_path: Path) -> None:
         (["--on-timeout", "suspend"], "there is no timeout: give one (on_timeout: --on-timeout)"),
         (["--timeout", "1s", "--max-downtime", "2s"], "(max_downtime: --max-downtime; timeout: --timeout)"),
         (["--policy", "libxc", "--abort-if-busy"], "policy libxc goes by"),
+        (["--no-live", "--target-dirty", "0"], "--target-dirty: of no use with --no-live"),
         (["--no-live", "--max-downtime", "1s"], "--max-downtime: of no use with --no-live"),
         (["--no-live", "--timeout", "1s", "--on-timeout", "suspend"], "--on-timeout suspend: of no use"),
     ],

@@ -111,7 +111,7 @@ def test_limits() -> None:
     limits = pyxcsr.Limits(max_downtime="300ms", timeout=60, bandwidth="1G/s", abort_if_busy=True)
     assert (limits.max_downtime, limits.timeout, limits.bandwidth) == (pytest.approx(0.3), 60.0, 1 << 30)
     assert limits.aborts_at_timeout and not limits.bandwidth_while_paused and limits.target_dirty is None
-    assert repr(pyxcsr.Limits(max_iterations=3)) == "Limits(max_iterations=3)"
+    assert repr(pyxcsr.Limits(max_iterations=3, target_dirty=0)) == "Limits(max_iterations=3, target_dirty=0)"
     with pytest.raises(AttributeError):
         limits.max_down_time = 1  # type: ignore[attr-defined]
 

@@ -136,7 +136,7 @@ def test_target_dirty() -> None:
 
 @pytest.mark.parametrize("limits", [{}, {"max_downtime": 0.1}, {"target_dirty": 50}])
 def test_abort_if_busy(limits: dict[str, Any]) -> None:
-    with pytest.raises(pyxcsr.Cancelled, match="abort_if_busy: the guest dirties pages as fast") as error:
+    with pytest.raises(pyxcsr.Cancelled, match=r"after [1-5] passes, abort_if_busy: the guest dirties pages") as error:
         simulate(World(1 << 16, 400_000, 4e-5), adaptive(abort_if_busy=True, **limits))
     assert error.value.by == "policy" and error.value.limit == "abort_if_busy" and error.value.facts["errno"] == 16
     for rate in (0, 1000, 20_000):
@@ -196,6 +196,13 @@ def test_an_object_serves_one_save_after_another() -> None:
     for _ in range(2):
         assert policy(stats(1, None, looked=1000)) is Decision.CONTINUE
         assert policy(stats(2, None, looked=1000)) is Decision.STOP_AND_COPY
+
+
+def test_a_guest_with_a_few_dirty_pages_is_not_busy() -> None:
+    policy = adaptive(abort_if_busy=True)
+    few = {"looked": 10, "last_pages": 10}
+    assert policy(stats(2, None, **few)) is Decision.CONTINUE
+    assert policy(stats(3, None, **few)) is Decision.STOP_AND_COPY
 
 
 def test_all_memory_rewritten_is_enough_to_know() -> None:

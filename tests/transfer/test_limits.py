@@ -273,6 +273,7 @@ def test_the_stream_is_the_same(tmp_path: Path) -> None:
         ({"policy": "libxc", "abort_if_busy": True}, "abort_if_busy"),
         ({"policy": lambda stats: Decision.CONTINUE, "max_iterations": 3}, "a policy of your own decides about max_it"),
         ({"live": False, "max_downtime": 1}, "save the guest live"),
+        ({"live": False, "target_dirty": 0}, "target_dirty says something"),
         ({"live": False, "timeout": 1, "on_timeout": "suspend"}, "save the guest live"),
         ({"limits": pyxcsr.Limits(), "timeout": 1}, "limits and timeout are given"),
         ({"limits": {"timeout": 1}}, "give a pyxcsr.Limits"),
