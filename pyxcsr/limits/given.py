@@ -57,8 +57,8 @@ class Given:
 
     def places(self, text: str) -> str:
         """Where the words that a text speaks of were given."""
-        told = [f"{name}: {where}" for name, where in self.where.items() if name in text and self.values[name] is not None]
-        return "; ".join(told)
+        given = {name: where for name, where in self.where.items() if self.values[name] is not None}
+        return "; ".join(f"{name}: {where}" for name, where in given.items() if name in text)
 
 
 def from_environment(environ: Mapping[str, str]) -> Given:
