@@ -1,4 +1,4 @@
-"""The default policy: it goes by what was measured in this save, and predicts the pause.
+"""A policy that goes by what was measured in this save, and predicts the pause.
 
 It decides before a dirty bitmap is fetched, when nothing has to be done yet: Xen is asked how many pages are dirty by
 then, so that it is known for how long the guest would be paused if it were suspended now. A further pass sends just

@@ -11,12 +11,17 @@ from pyxcsr.limits.words import POLICIES, PolicyName
 from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import Policy, SimplePolicy
 
-DEFAULT: PolicyName = "adaptive"
+
+def default_policy(limits: Limits) -> PolicyName:
+    """libxenguest's numbers, which xl's users know; but adaptive for limits of which these know nothing."""
+    return "adaptive" if limits.max_downtime is not None or limits.abort_if_busy else "libxc"
 
 
 def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Policy:
     """The policy. Raises UsageError if there is none of that name, or if it has no use for one of the limits."""
-    if chosen is None or chosen == "adaptive":
+    if chosen is None:
+        chosen = default_policy(limits)
+    if chosen == "adaptive":
         return AdaptivePolicy(limits)
     if chosen == "libxc":
         check_libxc(limits)

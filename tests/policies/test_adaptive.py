@@ -1,4 +1,4 @@
-"""The default policy, in a made-up world with a clock of its own, beside libxenguest's policy."""
+"""The policy that goes by measured rates, in a made-up world with a clock of its own, beside libxenguest's policy."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from pyxcsr.transfer.saver import Saver
 
 
 def save_to(hv: StubBackend, domid: int, path: Path, **options: Any) -> pyxcsr.SaveReport:
-    """By the default policy."""
-    return judges.save_to(hv, domid, path, **{"policy": None, **options})
+    """By measured rates."""
+    return judges.save_to(hv, domid, path, **{"policy": "adaptive", **options})
 
 
 BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3)
@@ -49,7 +49,14 @@ def untouched(hv: StubBackend, domid: int) -> bool:
 # -- the policy
 
 
-def test_the_default_is_told(hv: StubBackend, tmp_path: Path) -> None:
+def test_the_default_is_libxcs(hv: StubBackend, tmp_path: Path) -> None:
+    report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s", policy=None)
+    assert report.policy == "libxc" and report.target_dirty == 50
+    report = save_to(hv, hv.stub.create(IDLE), tmp_path / "t", policy=None, max_downtime=1.0)
+    assert report.policy == "adaptive" and report.downtime_kept
+
+
+def test_what_adaptive_tells(hv: StubBackend, tmp_path: Path) -> None:
     report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s")
     assert (report.policy, len(report.passes)) == ("adaptive", 2)
     assert report.stopped == "a further pass would not have shortened the pause worth its while"
