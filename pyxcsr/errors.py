@@ -58,7 +58,13 @@ def untouched_so_far() -> Iterator[None]:
 
 
 class UsageError(XcsrError):
-    """The caller asked for something that makes no sense. Nothing was done."""
+    """The caller asked for something that makes no sense. Nothing was done.
+
+    ``path``, ``line``: where it stands, if it stands in a settings file.
+    """
+
+    path: Optional[str] = None
+    line: Optional[int] = None
 
 
 class NotSupported(XcsrError):

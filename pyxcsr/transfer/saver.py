@@ -158,7 +158,7 @@ class Saver:
         self._outlook: Outlook
         self._deciding: Deciding
         self._pause: Pause
-        self._bandwidth: Bandwidth
+        self._bandwidth: Optional[Bandwidth] = None
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -183,8 +183,8 @@ class Saver:
                 self._pause.check(info)
                 self._sink = self._hv.open_sink(output_descriptor(out))
             release_by(stack, self._sink.close, self._report.warnings)
-            self._bandwidth = Bandwidth(self._options.limits, self._sink)
-            self._bandwidth.apply(info.suspended)
+            bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
+            bandwidth.apply(info.suspended)
             if self._options.durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)
             if ops.suspend_first and not self._options.live:
@@ -276,7 +276,8 @@ class Saver:
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
         self._pause.begin(self._info)
-        self._bandwidth.apply(paused=True)
+        if self._bandwidth is not None:
+            self._bandwidth.apply(paused=True)
 
     def _paused(self, seconds: float) -> None:
         """The stream's last byte has been written, and the guest has been suspended for so long."""
@@ -461,7 +462,8 @@ class Saver:
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
         self._deadline.check()
-        self._bandwidth.apply(self._pause.begun)
+        if self._bandwidth is not None:
+            self._bandwidth.apply(self._pause.begun)
 
     def _poll_live(self) -> None:
         """The same in a live pass. If the guest is to be suspended at once, the rest of the pass is sent then."""

@@ -96,6 +96,13 @@ def test_physmap_changes_are_followed(lab: Lab, guest: str, times: int, tmp_path
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_limits(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`xl migrate` with limits for the pause, the time and the bandwidth, given in the environment and in a file."""
+    lab.prove("limits.sh", guest, tmp_path=tmp_path, live_pv=guest == "pulse", pvh=guest == "pvh", seconds=1800)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pvh", "hvm"])
 def test_saved_without_libxl(lab: Lab, guest: str, tmp_path: Path) -> None:
     """`pyxcsr save --format xl` of a PVH or HVM guest, its device model included, then plain `xl restore`."""

@@ -90,7 +90,7 @@ with pyxcsr.open_hypervisor("stub") as hv:
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a pipe that cannot be opened again; needs another user's")
 def test_a_pipe_of_another_user_that_nobody_reads_can_be_cancelled() -> None:
     done = run_python("""
-import os, time, pyxcsr, pyxcsr._stub, pyxcsr.transfer.saver
+import fractions, os, time, pyxcsr, pyxcsr._stub, pyxcsr.transfer.saver
 import pyxcsr.stream.records, pyxcsr.suspend.xenstore, pyxcsr.hypervisor.stub.machine, pyxcsr.hypervisor.open
 import pyxcsr.guest.pv.save  # all that is loaded at need: the other user may not be able to read it
 reader, writer = os.pipe()
