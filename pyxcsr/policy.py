@@ -23,6 +23,13 @@ class Decision(enum.Enum):
     ABORT = "abort"
 
 
+def pause_of(pause_seconds: float, page_seconds: Optional[float], dirty: Optional[int]) -> Optional[float]:
+    """Seconds for which a guest is paused with ``dirty`` pfns dirty (see :class:`PrecopyStats`), or None."""
+    if page_seconds is None or dirty is None:
+        return None
+    return pause_seconds + page_seconds * dirty
+
+
 @dataclass(frozen=True)
 class PrecopyStats:
     """What a policy is told. It is asked twice after each live pass: before and after the dirty bitmap is fetched.
@@ -68,7 +75,7 @@ class PrecopyStats:
     @property
     def predicted_pause(self) -> Optional[float]:
         """Seconds for which the guest would be paused if it were suspended now; None if that is not known."""
-        return self._pause_of(self.dirty_now)
+        return pause_of(self.pause_seconds, self.page_seconds, self.dirty_now)
 
     @property
     def predicted_gain(self) -> Optional[float]:
@@ -78,11 +85,6 @@ class PrecopyStats:
             return None
         again = min(1.0, dirty / self.last_pages) if self.last_pages else float(dirty > 0)
         return self.page_seconds * dirty * (1.0 - again)
-
-    def _pause_of(self, dirty: Optional[int]) -> Optional[float]:
-        if dirty is None or self.page_seconds is None:
-            return None
-        return self.pause_seconds + self.page_seconds * dirty
 
     @property
     def bytes_per_second(self) -> Optional[float]:

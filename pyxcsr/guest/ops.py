@@ -77,7 +77,7 @@ class SaveOps(Protocol):
         switch_device_model(True)               of a live save, before log-dirty mode is enabled
         F.tracked
         { F.begin_pass, pass, F.fetched, F.sweep } ...                      live passes, the guest running
-        rehearse                                                            the guest still runs
+        rehearse                                the guest still runs; not if it was suspended in the midst of a pass
         F.fetched(final), F.sweep(final), pass                              the guest is suspended
         end_of_pages, and after a pass for comparison (VERIFY) again
         end_of_checkpoint

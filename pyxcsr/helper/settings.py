@@ -43,4 +43,3 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[Word, ...]) ->
         if word == choice:
             return choice
     raise UsageError(f"{name} is {word!r}, not {' or '.join(choices)}")
-

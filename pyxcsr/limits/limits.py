@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 from pyxcsr.arguments import check_flag, check_number, check_seconds
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, ON_TIMEOUT, OnTimeout
+from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, ON_TIMEOUT, WORDS, OnTimeout
 from pyxcsr.units import format_seconds, parse_seconds, parse_size
 
 Time = Union[float, str]
@@ -89,7 +89,12 @@ class Limits:
 
 
 _NOT_LIBXC = ("max_downtime", "abort_if_busy")
-_POLICYS_OWN = ("max_downtime", "max_iterations", "target_dirty", "abort_if_busy")
+_POLICYS_OWN = tuple(x.name for x in WORDS if x.only_live and x.name != "policy")
+
+
+def beyond_libxc(limits: Limits) -> bool:
+    """Whether there are limits of which the policy libxc knows nothing."""
+    return any(_given(limits, x) for x in _NOT_LIBXC)
 
 
 def check_libxc(limits: Limits) -> None:

@@ -6,7 +6,7 @@ from typing import Union
 
 from pyxcsr.arguments import check_callback
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.limits import Limits, check_libxc, check_own
+from pyxcsr.limits.limits import Limits, beyond_libxc, check_libxc, check_own
 from pyxcsr.limits.words import POLICIES, PolicyName
 from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import Policy, SimplePolicy
@@ -14,7 +14,7 @@ from pyxcsr.policy import Policy, SimplePolicy
 
 def default_policy(limits: Limits) -> PolicyName:
     """libxenguest's numbers, which xl's users know; but adaptive for limits of which these know nothing."""
-    return "adaptive" if limits.max_downtime is not None or limits.abort_if_busy else "libxc"
+    return "adaptive" if beyond_libxc(limits) else "libxc"
 
 
 def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Policy:
@@ -36,4 +36,3 @@ def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Polic
     if getattr(chosen, "limits", None) is not limits:
         check_own(limits)
     return chosen
-

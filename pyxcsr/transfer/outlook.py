@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
+from pyxcsr.policy import pause_of
 from pyxcsr.report import PassReport
 
 ENOUGH = 512
@@ -86,6 +87,4 @@ class Outlook:
 
     def pause(self, dirty: int) -> Optional[float]:
         """For how many seconds the guest would be paused with so many pfns dirty; None if that is not known."""
-        if self.page_seconds is None:
-            return None
-        return self.pause_seconds + self.page_seconds * dirty
+        return pause_of(self.pause_seconds, self.page_seconds, dirty)

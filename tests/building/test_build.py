@@ -9,45 +9,23 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .conftest import LEFTOVERS, ROOT, copy_project
+
 pytestmark = pytest.mark.toolchain
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ("build_ffi.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in", "LICENSE", "csrc")
 BESIDE = ("benchmarks", "docs", "tests")
-LEFTOVERS = shutil.ignore_patterns("*.so", "*.pyc", "__pycache__", ".*_cache")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's sources, so that nothing is built in place."""
-    import pyxcsr
-
+    """A copy of the project's sources."""
     folder = tmp_path_factory.mktemp("project")
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name)
-        else:
-            shutil.copy(source, folder / name)
-    package = Path(pyxcsr.__file__).parent
-    shutil.copytree(package, folder / "pyxcsr", ignore=LEFTOVERS)
+    copy_project(folder, "csrc")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is built here is looked at, and hardly run: so it is compiled in half the time, without optimising."""
-    script = tmp_path_factory.mktemp("cc") / "cc"
-    script.write_text('#!/bin/sh\nexec gcc "$@" -O0\n')
-    script.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CC", str(script))
-        yield
 
 
 def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.shared import built_once
 
-import pyxcsr
+from .conftest import ROOT, copy_project
 
 SECONDS = 900
 """For a command: some build the package, and others may keep the processors busy."""
@@ -27,14 +27,12 @@ pytestmark = [pytest.mark.toolchain, pytest.mark.timeout(2 * SECONDS)]
 builds = pytest.mark.readme
 """These build the package seven times: .ci/run runs them, tests/run does not."""
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 HAS_XEN = Path("/usr/include/xenctrl.h").exists()
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`", re.DOTALL)
 APT = re.compile(r"apt-get install[^`#\n]*")
-LEFTOVERS = shutil.ignore_patterns("*.so", "*.pyc", "__pycache__", ".*_cache")
 
 DEBIAN = {
     "12": ("cffi==1.15.1", "setuptools==66.1.1", "wheel==0.38.4", "pip==23.0.1"),
@@ -96,23 +94,8 @@ def test_apt_has_what_it_is_asked_for() -> None:
 
 def copied(folder: Path) -> Path:
     """A copy of the project, as a clone of it is."""
-    for name in ("build_ffi.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("csrc", "benchmarks", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=LEFTOVERS, dirs_exist_ok=True)
-    shutil.copytree(Path(pyxcsr.__file__).parent, folder / "pyxcsr", ignore=LEFTOVERS, dirs_exist_ok=True)
+    copy_project(folder, "csrc", "benchmarks", "tests")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """As in test_build: what is built is hardly run."""
-    script = tmp_path_factory.mktemp("cc") / "cc"
-    script.write_text('#!/bin/sh\nexec gcc "$@" -O0\n')
-    script.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CC", str(script))
-        yield
 
 
 def shell(text: str, folder: Path, *first: Path, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
