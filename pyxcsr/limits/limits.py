@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 from pyxcsr.arguments import check_flag, check_number, check_seconds
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, ON_TIMEOUT, WORDS, OnTimeout
-from pyxcsr.units import format_seconds, parse_seconds, parse_size
+from pyxcsr.units import format_seconds
 
 Time = Union[float, str]
 Size = Union[int, str]
@@ -143,19 +143,19 @@ def without_live_ones(words: Mapping[str, Any]) -> dict[str, Any]:
 def _seconds(name: str, value: Optional[Time]) -> Optional[float]:
     if value is None:
         return None
-    seconds: Any = _named(name, parse_seconds, value) if isinstance(value, str) else value
+    seconds: Any = _named(name, value) if isinstance(value, str) else value
     check_seconds(name, seconds)
     return float(seconds)
 
 
 def _bandwidth(value: Size) -> int:
-    nr_bytes: int = _named("bandwidth", parse_size, value) if isinstance(value, str) else value
+    nr_bytes: int = _named("bandwidth", value) if isinstance(value, str) else value
     check_number("bandwidth", nr_bytes, LEAST_BANDWIDTH)
     return nr_bytes
 
 
-def _named(name: str, parse: Any, text: str) -> Any:
+def _named(name: str, text: str) -> Any:
     try:
-        return parse(text.removesuffix("/s") if name == "bandwidth" else text)
+        return BY_NAME[name].parse(text)
     except UsageError as error:
         raise UsageError(f"{name} is {text!r}: {error}") from None
