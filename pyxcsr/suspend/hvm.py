@@ -31,11 +31,11 @@ class HvmControl(DomainControl, Protocol):
 
 
 def has_device_model(hv: HvmControl, domid: int) -> bool:
-    """Whether an HVM guest was made with one.
+    """Whether a guest that Xen calls HVM was made with a device model.
 
-    libxl notes a guest's type, and an HVM guest has one, a PVH guest none. It does so because Xen cannot tell them
-    apart: with some releases a PVH guest has pages for requests to a device model, too. Only of a guest that libxl has
-    not made do these have to tell.
+    libxl notes each guest's type in xenstore: a guest of type hvm has a device model, one of type pvh has none. Xen
+    itself calls both HVM, and with some releases a PVH guest, too, has pages for requests to a device model. So these
+    pages are looked at only for a guest that libxl has not made.
     """
     kind = hv.xenstore_read(f"/libxl/{domid}/type")
     if kind is not None:
