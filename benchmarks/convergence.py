@@ -34,7 +34,7 @@ SETTLED = 0.3
 
 POLICIES: dict[str, dict[str, Any]] = {
     "libxc": {"policy": "libxc"},
-    "adaptive": {},
+    "adaptive": {"policy": "adaptive"},
     "adaptive, 100 ms": {"max_downtime": DOWNTIME},
 }
 

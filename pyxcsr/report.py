@@ -109,7 +109,9 @@ class PhysmapReport:
     that; ``appeared``, ``vanished``: gfns that had got a page, or lost theirs, since they were sent, and were sent
     again; ``sent_again``: how often all pages were, since a gfn may have lost its page and got another one unseen, the
     last time perhaps while the guest was suspended; ``may_have_missed``: the number went both up and down during the
-    save, and up to Xen 4.21 nothing tells of a page that goes and comes between two questions.
+    save, and up to Xen 4.21 nothing tells of a page that goes and comes between two questions; ``exchanges_shown``:
+    whether this Xen tells of such a page (since 4.22): if not, a guest that makes such an exchange, and seems to move
+    in one direction only, is not noticed.
     """
 
     moves: int = 0
@@ -118,6 +120,7 @@ class PhysmapReport:
     vanished: int = 0
     sent_again: int = 0
     may_have_missed: bool = False
+    exchanges_shown: bool = False
     seconds_looking: float = 0.0
 
 

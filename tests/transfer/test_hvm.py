@@ -195,6 +195,16 @@ def test_what_the_report_says_of_it(hv: StubBackend, tmp_path: Path) -> None:
     assert report.to_dict()["physmap"]["vanished"] == 10
 
 
+@pytest.mark.parametrize(("xen", "shown"), [((4, 17), False), ((4, 21), False), ((4, 22), True), ((5, 0), True)])
+def test_the_report_says_whether_xen_shows_an_exchange(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xen: tuple[int, int], shown: bool
+) -> None:
+    monkeypatch.setattr(hv, "xen_version", lambda: xen)
+    report = save_hvm(hv, created(hv, "pvh:mem=8M"), tmp_path / "s")
+    assert report.physmap.exchanges_shown is shown
+    assert report.to_dict()["physmap"]["exchanges_shown"] is shown
+
+
 def test_a_guest_that_does_not_balloon_is_not_looked_at(hv: StubBackend, tmp_path: Path) -> None:
     domid = created(hv, "pvh:mem=8M")
     assert save_hvm(hv, domid, tmp_path / "s").physmap.looks == 0

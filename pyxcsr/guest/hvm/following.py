@@ -16,6 +16,9 @@ from pyxcsr.guest.hvm.moves import Moves
 from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle
 from pyxcsr.report import SaveReport
 
+EXCHANGES_SHOWN = (4, 22)
+"""The first Xen whose dirty bitmap has a gfn that gets a page."""
+
 REST = 4
 """Within a pass, looks rest this many times as long as one takes: at most a fifth of the time goes into them."""
 
@@ -39,6 +42,7 @@ class PhysmapFollowing:
         return self._save.watch_pages()
 
     def tracked(self) -> None:
+        self._report.exchanges_shown = self._hv.xen_version() >= EXCHANGES_SHOWN
         self._moves.note(self._pages())
 
     def begin_pass(self) -> None:
