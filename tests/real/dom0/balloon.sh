@@ -38,7 +38,11 @@ for n in $(seq "$times"); do
         migrate >/tmp/step 2>&1 && say "ok   $n: xl migrate" || say "     $n: xl migrate failed"
     fi
     tr '\r' '\n' </tmp/migrate.log | grep -v ': *[0-9]*/[0-9]*' >/out/migrate-$n.log
-    [ "$(domid)" = "$was" ] || good=$((good + 1))
+    if [ "$(domid)" = "$was" ]; then
+        mkdir -p "/out/not-migrated-$n"; xl list >"/out/not-migrated-$n/list"; cp $logs/guest-"$g"*.log "/out/not-migrated-$n/"
+    else
+        good=$((good + 1))
+    fi
     xl mem-set "$g" 127
     if [ "$who" = ours ]; then
         step "$n: the guest goes on, memory clean" goes_on
