@@ -33,7 +33,9 @@ moved() {
     printf '%s --save-domain\n%s --restore-domain\n' "$2" "$3" | diff - $who || return 1
     ! xl dmesg | grep -E 'mm\.c|domctl\.c|[Bb]ad |[Ee]rror|WARN'
 }
-begin_anew() { # after a failure: the next pair is to start from a guest that is well
+begin_anew() { # begin_anew N WAY SAVER RESTORER: after a failure the next pair starts from a guest that is well
+    local kept="/out/failed-$1-$2-$3-$4"
+    mkdir -p "$kept"; xl list >"$kept/list"; xl dmesg >"$kept/xen-dmesg"; cp $logs/guest-"$g"*.log "$kept/"
     xl list | awk 'NR > 1 && $1 != "Domain-0" {print $2}' | xargs -r -n 1 xl destroy
     forget; start "$g"
 }
@@ -44,7 +46,7 @@ pair() { # pair N WAY SAVER RESTORER
     step "$1: $2 -> $3, $n" moved "$@"; ms=$(($(ms) - a))
     [ $fails -gt $was ] || step "  the guest goes on, memory clean" goes_on
     echo "$* $n $((fails == was)) $ms $since" >>$rows
-    [ $fails -eq $was ] || begin_anew
+    [ $fails -eq $was ] || begin_anew "$n" "$@"
 }
 for n in $(seq "$times"); do
     for way; do
