@@ -88,6 +88,14 @@ int xcsr_seed_grants(xcsr *h, uint32_t domid, uint64_t console_mfn, uint64_t sto
 int xcsr_domain_tsc(xcsr *h, uint32_t domid, xcsr_tsc *out);
 int xcsr_set_tsc(xcsr *h, uint32_t domid, const xcsr_tsc *tsc);
 
+/* ---- scheduler.c: how much of the processors a domain may have ------------------------------------
+ * sched: a XEN_SCHEDULER_* number. xcsr_scheduler: the host's; a domain in a cpupool of its own may have another one.
+ * cap: percent of one processor, 0: no limit. -EOPNOTSUPP: that scheduler has no caps, or is not this domain's. Setting a
+ * cap leaves the weight as it is. */
+int xcsr_scheduler(xcsr *h, uint32_t *sched);
+int xcsr_sched_get(xcsr *h, uint32_t domid, uint32_t sched, uint32_t *weight, uint32_t *cap);
+int xcsr_sched_set_cap(xcsr *h, uint32_t domid, uint32_t sched, uint32_t cap);
+
 /* ---- vcpu.c -----------------------------------------------------------------------------------
  * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
  * -ENOBUFS: too small, *len says what is needed. */
@@ -290,6 +298,28 @@ int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_r
 
 /* The save has so many pfns, if it had fewer; the new ones are marked. Not within a batch. */
 int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
+
+/* ---- measure/meter.c: what a guest writes, without saving it -------------------------------------
+ * A meter has XCSR_METER_SETS sets of pfns, all empty at first. xcsr_meter_fetch fills set 0; the others are made of
+ * sets by xcsr_meter_join. A set that stays empty takes next to no memory. -EINVAL: there is no such set. */
+typedef struct xcsr_meter xcsr_meter;
+#define XCSR_METER_SETS 32
+enum xcsr_meter_how { XCSR_METER_COPY, XCSR_METER_ADD, XCSR_METER_COMMON };
+
+int xcsr_meter_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_meter **out);
+void xcsr_meter_free(xcsr_meter *m); /* ends log-dirty mode if this meter began it */
+/* Log-dirty mode on. take_over 0: if it is on already, by whomever, or there are PCI devices, the error is EINVAL; 1: it is
+ * ended and begun anew, and *retried says whether it was. */
+int xcsr_meter_begin(xcsr_meter *m, uint32_t take_over, uint32_t *retried);
+int xcsr_meter_end(xcsr_meter *m); /* no-op if this meter did not begin it */
+/* Set 0 is what was written since it was fetched last, and Xen's bitmap is clear. *dirty: how many pfns that are. */
+int xcsr_meter_fetch(xcsr_meter *m, uint64_t *dirty);
+/* into becomes from, from and into, or what both have; *count: how many pfns that are. */
+int xcsr_meter_join(xcsr_meter *m, uint32_t from, uint32_t into, enum xcsr_meter_how how, uint64_t *count);
+int xcsr_meter_clear(xcsr_meter *m, uint32_t set);
+/* counts[i]: how many pfns of the set are from i * per_range on, below (i + 1) * per_range. -EINVAL unless per_range is a
+ * multiple of 64 and the ranges cover all pfns. */
+int xcsr_meter_spread(xcsr_meter *m, uint32_t set, uint64_t per_range, uint32_t nr_ranges, uint64_t *counts);
 
 /* ---- bitmap.c: pure, exported for tests ------------------------------------------------------- */
 uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words);

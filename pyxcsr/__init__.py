@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub.text import StubGuest
     from pyxcsr.limits.limits import Limits
+    from pyxcsr.measure.dirty_rate import dirty_rate
+    from pyxcsr.measure.predict import Prediction
+    from pyxcsr.measure.result import DirtyRate
     from pyxcsr.policies.adaptive import AdaptivePolicy
     from pyxcsr.policy import Decision, P2mChanges, P2mLimits, Policy, PrecopyStats, SimplePolicy
     from pyxcsr.report import P2mReport, PassReport, Phase, Progress, RestoreReport, SaveReport
@@ -104,6 +107,9 @@ _WHERE = {
     "open_hypervisor": "hypervisor.open",
     "StubGuest": "hypervisor.stub.text",
     "AdaptivePolicy": "policies.adaptive",
+    "DirtyRate": "measure.result",
+    "Prediction": "measure.predict",
+    "dirty_rate": "measure.dirty_rate",
     "Decision": "policy",
     "Limits": "limits.limits",
     "P2mChanges": "policy",
@@ -135,6 +141,7 @@ __all__ = [
     "ChecksumMismatch",
     "Decision",
     "DeviceModelError",
+    "DirtyRate",
     "DomainDying",
     "DomainInfo",
     "DomainNotFound",
@@ -160,6 +167,7 @@ __all__ = [
     "Phase",
     "Policy",
     "PrecopyStats",
+    "Prediction",
     "PrivilegeError",
     "Progress",
     "Recovery",
@@ -179,6 +187,7 @@ __all__ = [
     "XcsrError",
     "XenstoreSuspend",
     "__version__",
+    "dirty_rate",
     "open_hypervisor",
     "recover",
     "restore",

@@ -168,6 +168,12 @@ long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int so
                               xc_hypercall_buffer_t *dirty_bitmap, unsigned long pages,
                               unsigned int mode, xc_shadow_op_stats_t *stats);
 
+int xc_sched_id(xc_interface *xch, int *sched_id);
+int xc_sched_credit_domain_set(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit *sdom);
+int xc_sched_credit_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit *sdom);
+int xc_sched_credit2_domain_set(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *sdom);
+int xc_sched_credit2_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *sdom);
+
 int xc_hvm_param_set(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t value);
 int xc_hvm_param_get(xc_interface *handle, uint32_t dom, uint32_t param, uint64_t *value);
 /* get: returns the size, or -1; with no buffer, how much room is enough. set: 0 or -1. */

@@ -2,6 +2,7 @@
 #include "save/follow.h"
 #include "save/logdirty.h"
 #include "save/pass.h"
+#include "xen/tracking.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -13,22 +14,13 @@ static uint64_t words_for(uint64_t nr_pfns)
 
 static int alloc_bitmap(xcsr_save *s)
 {
-    uint64_t pages = (s->nr_words * sizeof(uint64_t) + XCSR_PAGE - 1) / XCSR_PAGE;
-    if (pages > INT32_MAX)
-        return -EOVERFLOW;
-    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
-    bitmap = xc_hypercall_buffer_alloc_pages(s->h->xch, bitmap, (int)pages);
-    s->bitmap = bitmap;
-    s->bitmap_pages = (int)pages;
-    return bitmap ? 0 : -ENOMEM;
+    s->bitmap = tracking_alloc(s->h, s->nr_words, &s->bitmap_buf, &s->bitmap_pages);
+    return s->bitmap ? 0 : -ENOMEM;
 }
 
 static void free_bitmap(xcsr_save *s)
 {
-    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
-    bitmap = s->bitmap;
-    if (bitmap)
-        xc_hypercall_buffer_free_pages(s->h->xch, bitmap, s->bitmap_pages);
+    tracking_free(s->h, s->bitmap, &s->bitmap_buf, s->bitmap_pages);
     s->bitmap = NULL;
 }
 
@@ -136,9 +128,7 @@ static int grow_bitmap(xcsr_save *s, uint64_t nr_pfns)
     }
     memset(s->bitmap, 0, s->nr_words * sizeof *s->bitmap);
     memcpy(s->bitmap, was, nr_was * sizeof *was);
-    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, old, &buf_was);
-    old = was;
-    xc_hypercall_buffer_free_pages(s->h->xch, old, pages_was);
+    tracking_free(s->h, was, &buf_was, pages_was);
     mark_range(s->bitmap, s->nr_pfns, nr_pfns);
     return 0;
 }

@@ -2,30 +2,15 @@
 #include "save/logdirty.h"
 #include "save/dirty.h"
 #include "xen/pte.h"
-
-static int shadow(xcsr_save *s, unsigned int op)
-{
-    return xc_shadow_control(s->h->xch, s->domid, op, NULL, 0);
-}
+#include "xen/tracking.h"
 
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
 {
     XCSR_ENTER(s->h);
-    *retried = 0;
-    int rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
-    int first = errno;
-    if (rc < 0 && first != EOPNOTSUPP && first != EPERM && first != EACCES && first != ESRCH) {
-        /* left on by a saver that was killed, or used to track a frame buffer: it is switched off and on again */
-        *retried = 1;
-        rc = shadow(s, XEN_DOMCTL_SHADOW_OP_OFF);
-        if (rc >= 0)
-            rc = shadow(s, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
-    }
-    if (rc < 0)
-        return xcsr_fail_call(s->h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
-                              "cannot track the writes of domain %u", s->domid);
-    s->logdirty_on = true;
-    return 0;
+    int rc = tracking_begin(s->h, s->domid, true, retried);
+    if (!rc)
+        s->logdirty_on = true;
+    return rc;
 }
 
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported)
@@ -44,11 +29,10 @@ int logdirty_stop(xcsr_save *s)
 {
     if (!s->logdirty_on)
         return 0;
-    if (shadow(s, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
-        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_OFF",
-                              "log-dirty mode of domain %u stays on", s->domid);
-    s->logdirty_on = false;
-    return 0;
+    int rc = tracking_end(s->h, s->domid);
+    if (!rc)
+        s->logdirty_on = false;
+    return rc;
 }
 
 int xcsr_logdirty_disable(xcsr_save *s)
@@ -60,16 +44,9 @@ int xcsr_logdirty_disable(xcsr_save *s)
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
 {
     XCSR_ENTER(s->h);
-    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
-    xc_shadow_op_stats_t stats = {0, 0};
-    (void)bitmap;
-    long long rc = xc_logdirty_control(s->h->xch, s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN, HYPERCALL_BUFFER(bitmap),
-                                       s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, &stats);
-    if (rc < 0)
-        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_CLEAN", "cannot read domain %u's dirty bitmap", s->domid);
-    if ((unsigned long long)rc != s->nr_pfns)
-        return xcsr_fail_call(s->h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
-                              (unsigned long long)s->nr_pfns);
+    int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
+    if (rc)
+        return rc;
     s->cursor = 0; /* no pass has come past any of these */
     *dirty = xcsr_count_dirty(s);
     return 0;

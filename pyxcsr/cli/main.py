@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "save a guest of the built-in stub hypervisor live, and check the stream",
     "save": "save a domain into a libxc migration stream",
     "restore": "restore a libxc migration stream into a paused domain",
+    "dirty-rate": "measure how a guest dirties its memory, and predict what a live save would come to",
     "recover": "undo what a killed save has left in a domain",
     "verify": "check a stream against every rule of the format",
     "inspect": "show what is in a stream",
@@ -55,7 +56,7 @@ def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, epilog=STATUSES)
         if name == wanted:
-            module = importlib.import_module(f"pyxcsr.cli.{name}")
+            module = importlib.import_module(f"pyxcsr.cli.{name.replace('-', '_')}")
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Optional, TypeVar
 
 from pyxcsr.hypervisor.domains import DomainCalls, XenstoreCalls
-from pyxcsr.hypervisor.interface import P2mHandle, RestoreHandle, SaveHandle, SinkHandle, SourceHandle
+from pyxcsr.hypervisor.interface import MeterHandle, P2mHandle, RestoreHandle, SaveHandle, SinkHandle, SourceHandle
 from pyxcsr.hypervisor.saving import Save, Sink
+from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 
 Mine = TypeVar("Mine", bound="Backend")
 
 
-class Backend(DomainCalls, XenstoreCalls, PvCalls, HvmCalls):
+class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):
     """An open hypervisor. See :class:`pyxcsr.hypervisor.interface.Hypervisor` for the contract."""
 
     def __enter__(self: Mine) -> Mine:
@@ -34,6 +35,13 @@ class Backend(DomainCalls, XenstoreCalls, PvCalls, HvmCalls):
 
     def logdirty_off(self, domid: int) -> bool:
         return bool(self._number(self._lib.xcsr_logdirty_off, "uint32_t *", domid, domid=domid))
+
+    def new_meter(self, domid: int, nr_pfns: int) -> MeterHandle:
+        from pyxcsr.hypervisor.measuring import Meter
+
+        out = self._ffi.new("xcsr_meter **")
+        self._call(self._lib.xcsr_meter_new, domid, nr_pfns, out, domid=domid)
+        return Meter(self, out[0], domid, nr_pfns)
 
     # -- building one
 

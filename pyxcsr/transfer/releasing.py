@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Optional
 
 
@@ -28,3 +28,35 @@ def release_by(stack: ExitStack, release: Callable[[], None], warnings: list[str
                 warnings.append(str(problem))
 
     stack.push(at_exit)
+
+
+@contextmanager
+def ended_by(ends: Sequence[Callable[[], None]], warnings: list[str]) -> Iterator[None]:
+    """Whatever becomes of the body, calls each of ``ends``, in their order, and those that fail a second time.
+
+    For what must not be left on, such as log-dirty mode: a guest whose writes are tracked for ever is slow for ever.
+    What cannot be ended all the same is a note at the body's error, or a warning if there is none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for problem in _ended(ends):
+            note(error, f"besides: {problem}")
+        raise
+    warnings += _ended(ends)
+
+
+def _ended(ends: Sequence[Callable[[], None]]) -> list[str]:
+    """What could not be ended, in words."""
+    return [problem for end in ends for problem in _tried_twice(end)]
+
+
+def _tried_twice(end: Callable[[], None]) -> list[str]:
+    try:
+        end()
+    except Exception:
+        try:
+            end()
+        except Exception as problem:
+            return [str(problem)]
+    return []

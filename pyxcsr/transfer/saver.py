@@ -47,7 +47,7 @@ from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.descriptor import Stream, output_descriptor
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
-from pyxcsr.transfer.releasing import note, release_by
+from pyxcsr.transfer.releasing import ended_by, release_by
 from pyxcsr.transfer.telling import Telling
 
 END = frame(End())
@@ -308,14 +308,9 @@ class Saver:
         if not self._options.live:
             yield
             return
-        try:
+        with ended_by((self._save.logdirty_disable, self._switch_device_model_off), self._report.warnings):
             self._logdirty_on()
             yield
-        except BaseException as error:
-            for problem in self._logdirty_off():
-                note(error, f"besides: {problem}")
-            raise
-        self._report.warnings += self._logdirty_off()
 
     def _logdirty_on(self) -> None:
         self._ops.switch_device_model(True)
@@ -323,10 +318,6 @@ class Saver:
         self._outlook.begin()
         if self._following:
             self._following.tracked()
-
-    def _logdirty_off(self) -> list[str]:
-        """Ends all that ``_logdirty_on`` began, as far as it came; returns what went wrong."""
-        return [*_tried_twice(self._save.logdirty_disable), *_tried_twice(self._switch_device_model_off)]
 
     def _switch_device_model_off(self) -> None:
         self._ops.switch_device_model(False)
@@ -490,18 +481,6 @@ class Saver:
             return None
         left = self._left if self._deadline.suspends() else 0
         return self._outlook.pause(self._outlook.dirty_now(self._ops.nr_pfns) + left)
-
-
-def _tried_twice(end: Callable[[], None]) -> list[str]:
-    """What went wrong, if both attempts did: a guest whose writes are tracked for ever is slow for ever."""
-    try:
-        end()
-    except Exception:
-        try:
-            end()
-        except Exception as problem:
-            return [str(problem)]
-    return []
 
 
 def _add(done: PassReport, batch: BatchResult) -> None:

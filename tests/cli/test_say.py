@@ -200,7 +200,9 @@ def test_what_cannot_be_encoded_is_no_error() -> None:
     assert say.encoded("é", "ascii") == b"\\xe9"
 
 
-@pytest.mark.parametrize("command", ["save", "restore", "recover", "verify", "inspect", "convert", "demo"])
+@pytest.mark.parametrize(
+    "command", ["save", "restore", "recover", "dirty-rate", "verify", "inspect", "convert", "demo"]
+)
 def test_every_help_has_the_statuses(command: str) -> None:
     text = b" ".join(run(command, "--help").stdout.split())
     for words in (b"Exit status: 0 ", b"; 1 ", b"; 2 ", b"; 3 done, but the report", b"70 a bug", b"128 + N"):

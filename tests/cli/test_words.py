@@ -31,7 +31,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_xen_the_stub_is_named(tmp_path: Path) -> None:
     if Path("/dev/xen/privcmd").exists():
         pytest.skip("this is a Xen host")
-    for words in (["save", "1", str(tmp_path / "s")], ["restore", os.devnull, "--domid", "1"], ["recover", "1"]):
+    save, restore = ["save", "1", str(tmp_path / "s")], ["restore", os.devnull, "--domid", "1"]
+    for words in (save, restore, ["recover", "1"], ["dirty-rate", "1"]):
         done = run(*words)
         assert done.returncode == 2 and b"--backend stub" in done.stderr
 

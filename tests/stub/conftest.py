@@ -70,6 +70,13 @@ int xc_set_domain_cpu_policy(xc_interface *xch, uint32_t domid, uint32_t nr_leav
                              uint32_t *msr);
 int xc_dom_gnttab_seed(xc_interface *xch, uint32_t domid, bool is_hvm, xen_pfn_t console_gfn, xen_pfn_t store_gfn,
                        uint32_t console_domid, uint32_t store_domid);
+struct xen_domctl_sched_credit { uint16_t weight, cap; };
+struct xen_domctl_sched_credit2 { uint16_t weight, cap; };
+int xc_sched_id(xc_interface *xch, int *id);
+int xc_sched_credit_domain_set(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit *sdom);
+int xc_sched_credit_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit *sdom);
+int xc_sched_credit2_domain_set(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *sdom);
+int xc_sched_credit2_domain_get(xc_interface *xch, uint32_t domid, struct xen_domctl_sched_credit2 *sdom);
 int xc_interface_close(xc_interface *xch);
 int xc_version(xc_interface *xch, int cmd, void *arg);
 int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned int max, xc_domaininfo_t *info);

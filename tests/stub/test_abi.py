@@ -28,6 +28,8 @@ STRUCTS = {
     "struct xen_domctl_cpu_policy": "nr_leaves nr_msrs leaves msrs err_leaf err_subleaf err_msr",
     "struct xen_domctl_tsc_info": "tsc_mode gtsc_khz incarnation elapsed_nsec",
     "struct xen_domctl_address_size": "size",
+    "struct xen_domctl_sched_credit": "weight cap",
+    "struct xen_domctl_sched_credit2": "weight cap",
     "xc_domaininfo_t": (
         "domain flags tot_pages max_pages outstanding_pages shr_pages paged_pages "
         "shared_info_frame cpu_time nr_online_vcpus max_vcpu_id ssidref handle cpupool "
@@ -116,6 +118,7 @@ XEN_DOMCTL_PFINFO_L3TAB XEN_DOMCTL_PFINFO_L4TAB XEN_DOMCTL_PFINFO_LTABTYPE_MASK
 XEN_DOMCTL_PFINFO_LPINTAB XEN_DOMCTL_PFINFO_XTAB XEN_DOMCTL_PFINFO_XALLOC XEN_DOMCTL_PFINFO_BROKEN
 XEN_DOMCTL_PFINFO_LTAB_MASK XEN_DOMCTL_SHADOW_OP_OFF XEN_DOMCTL_SHADOW_OP_ENABLE_TEST
 XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY XEN_DOMCTL_SHADOW_OP_CLEAN XEN_DOMCTL_SHADOW_OP_PEEK
+XEN_SCHEDULER_CREDIT XEN_SCHEDULER_CREDIT2 XEN_SCHEDULER_ARINC653 XEN_SCHEDULER_RTDS XEN_SCHEDULER_NULL
 XEN_DOMCTL_SHADOW_OP_ENABLE XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL
 XEN_DOMCTL_get_address_size XEN_DOMCTL_set_address_size XEN_DOMCTL_get_ext_vcpucontext
 XEN_DOMCTL_set_ext_vcpucontext XEN_DOMCTL_getvcpuextstate XEN_DOMCTL_setvcpuextstate
@@ -170,7 +173,8 @@ xs_resume_domain xc_domain_populate_physmap_exact xc_mmuext_op xc_vcpu_setcontex
 xc_domain_set_tsc_info xc_set_domain_cpu_policy xc_dom_gnttab_seed
 xc_domain_decrease_reservation_exact xc_domain_populate_physmap xc_domain_decrease_reservation
 xc_domain_get_pod_target xc_domain_set_pod_target xc_hvm_param_set xc_hvm_param_get xc_domain_hvm_getcontext
-xc_domain_hvm_setcontext xc_domain_maximum_gpfn xs_directory
+xc_domain_hvm_setcontext xc_domain_maximum_gpfn xs_directory xc_sched_id xc_sched_credit_domain_set
+xc_sched_credit_domain_get xc_sched_credit2_domain_set xc_sched_credit2_domain_get
 """
 
 MACROS = """

@@ -19,6 +19,8 @@ NOTHING_RETURNED = {
     "xc_cpu_policy_destroy", "xc__hypercall_buffer_free", "xc__hypercall_buffer_free_pages", "xs_close",
 }
 
+CREDIT = 5
+
 
 class Calls:
     """One right call of each function. True: it worked."""
@@ -30,6 +32,8 @@ class Calls:
         self.policy = probe.lib.xc_cpu_policy_init()
         self.buffer = self.new("xc_hypercall_buffer_t *")
         self.hvm = probe.hvm(mem="4M")
+        self.credit = probe.guest(mem="4M")
+        self.credit.poke_domain("scheduler", CREDIT)
         self.node = f"/local/domain/{guest.domid}/name".encode()
         assert probe.lib.xc__hypercall_buffer_alloc_pages(probe.xch, self.buffer, 1)
 
@@ -59,6 +63,11 @@ class Calls:
             "xc_cpu_policy_get_size": (self.new("uint32_t *"), self.new("uint32_t *")),
             "xc_cpu_policy_get_domain": (domid, self.policy),
             "xc_cpu_policy_serialise": (self.policy, null, out32, null, out32),
+            "xc_sched_id": (self.new("int *"),),
+            "xc_sched_credit_domain_get": (self.credit.domid, self.new("struct xen_domctl_sched_credit *")),
+            "xc_sched_credit_domain_set": (self.credit.domid, self.new("struct xen_domctl_sched_credit *")),
+            "xc_sched_credit2_domain_get": (domid, self.new("struct xen_domctl_sched_credit2 *")),
+            "xc_sched_credit2_domain_set": (domid, self.new("struct xen_domctl_sched_credit2 *")),
             "xc_domain_shutdown": (domid, 2),
             "xc_domain_pause": (domid,),
             "xc_domain_set_tsc_info": (domid, 0, 1, 2, 3),

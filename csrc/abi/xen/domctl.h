@@ -129,6 +129,20 @@ struct xen_domctl_cpu_policy {
     uint32_t err_leaf, err_subleaf, err_msr;
 };
 
+#define XEN_SCHEDULER_CREDIT   5
+#define XEN_SCHEDULER_CREDIT2  6
+#define XEN_SCHEDULER_ARINC653 7
+#define XEN_SCHEDULER_RTDS     8
+#define XEN_SCHEDULER_NULL     9
+
+struct xen_domctl_sched_credit {
+    uint16_t weight, cap;
+};
+
+struct xen_domctl_sched_credit2 {
+    uint16_t weight, cap;
+};
+
 #define XEN_DOMCTL_get_address_size     36
 #define XEN_DOMCTL_get_ext_vcpucontext  43
 #define XEN_DOMCTL_set_ext_vcpucontext  42

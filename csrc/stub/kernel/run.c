@@ -35,7 +35,8 @@ void st_guest_tick(struct st_domain *d)
         return;
     d->kernel->kind->registers(d);
     if (!d->kernel->config.rate)
-        st_guest_work(d, d->kernel->config.writes, d->kernel->config.pt_updates);
+        st_guest_work(d, (d->kernel->config.writes * st_domain_share(d) + ST_WHOLE - 1) / ST_WHOLE,
+                      d->kernel->config.pt_updates);
     st_guest_poll(d);
 }
 

@@ -34,14 +34,25 @@ static bool writer_turn(struct st_domain *d, uint64_t *owed)
     return go_on;
 }
 
+/* A domain with a cap gets less done. */
+static uint64_t rate_now(const struct st_domain *d)
+{
+    uint64_t share;
+
+    st_lock();
+    share = st_domain_share(d);
+    st_unlock();
+    return d->kernel->config.rate * share / ST_WHOLE;
+}
+
 static void *writer(void *argument)
 {
     struct st_domain *d = argument;
     const struct timespec pause = { 0, WRITER_PAUSE };
-    uint64_t rate = d->kernel->config.rate, since = now(), owed = 0;
+    uint64_t since = now(), owed = 0;
 
     for (;;) {
-        uint64_t at = now(), due = (at - since) * rate / 1000000000UL;
+        uint64_t at = now(), rate = rate_now(d), due = (at - since) * rate / 1000000000UL;
 
         if (due) {
             since = at;

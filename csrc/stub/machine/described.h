@@ -13,6 +13,7 @@ typedef struct {
     uint64_t frames;        /* of the machine, 4 KiB each */
     uint64_t seed;          /* of the permutation by which mfns are handed out */
     uint32_t extent_order;  /* mfns are handed out in runs of 2^extent_order */
+    uint32_t scheduler;     /* XEN_SCHEDULER_*; 0: credit2 */
     bool shadow;            /* false: a hypervisor built without shadow paging */
     bool force;             /* drop live foreign mappings instead of refusing with EBUSY */
     bool window;            /* for benchmarks: mappings that cost next to nothing (window.c); seed 0: frames in order */

@@ -122,6 +122,8 @@ struct st_domain *st_domain_alloc(uint64_t pfns)
     d->id = st.next_domid++;
     d->cap_pfns = pfns;
     d->width = sizeof(uint64_t);
+    d->scheduler = st.scheduler;
+    d->sched_weight = 256;
     d->tsc = (struct st_tsc){ .khz = TSC_KHZ + d->id, .incarnation = 1, .nsec = TSC_NSEC };
     d->truth = sparse(pfns * sizeof(*d->truth));
     d->mem = sparse(pfns * sizeof(*d->mem));

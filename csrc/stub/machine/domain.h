@@ -66,6 +66,8 @@ struct st_domain {
     uint64_t dirty_count, fault_count;
 
     uint32_t nr_vcpus;
+    uint32_t scheduler;                 /* XEN_SCHEDULER_*: its cpupool's */
+    uint16_t sched_weight, sched_cap;   /* cap: percent of one processor, 0: none */
     struct st_vcpu *vcpu;
     struct st_tsc tsc;
     struct xc_cpu_policy *policy;       /* NULL: none was set */
@@ -102,6 +104,9 @@ void st_domain_reap(void);
 void st_domain_free_all(void);
 int st_domain_shut_down(struct st_domain *d, int reason);
 int st_domain_resume(struct st_domain *d, int fast);
+/* How much of its processors the scheduler lets it have, in ST_WHOLE parts. */
+#define ST_WHOLE 1000U
+uint32_t st_domain_share(const struct st_domain *d);
 /* A turn of one domain, if it runs, or of all. */
 void st_domain_tick(struct st_domain *d);
 void st_domains_tick(void);

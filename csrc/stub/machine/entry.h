@@ -22,7 +22,9 @@
     X(xc_domain_decrease_reservation_exact) X(xc_domain_decrease_reservation)                \
     X(xc_domain_populate_physmap) X(xc_domain_get_pod_target) X(xc_domain_set_pod_target)    \
     X(xc_domain_maximum_gpfn) X(xc_hvm_param_get) X(xc_hvm_param_set)                        \
-    X(xc_domain_hvm_getcontext) X(xc_domain_hvm_setcontext) X(xs_directory)
+    X(xc_domain_hvm_getcontext) X(xc_domain_hvm_setcontext) X(xs_directory)       \
+    X(xc_sched_id) X(xc_sched_credit_domain_set) X(xc_sched_credit_domain_get)               \
+    X(xc_sched_credit2_domain_set) X(xc_sched_credit2_domain_get)
 
 #define ST_FUNCTION_ID(name) ST_FN_##name,
 enum st_function { ST_FUNCTIONS(ST_FUNCTION_ID) ST_NR_FUNCTIONS };

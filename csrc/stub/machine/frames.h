@@ -30,6 +30,7 @@ struct st_machine {
     bool mapped_by_window;              /* window.c */
     int fd;
     unsigned order;
+    uint32_t scheduler;                 /* XEN_SCHEDULER_*, of domains in no other cpupool */
     uint64_t seed, nr_frames;
     uint64_t backed;                    /* frames below have memory of their own; the others share */
     uint64_t m2p_first, m2p_chunks;     /* where the m2p's own frames begin; 2 MiB each */

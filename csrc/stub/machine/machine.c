@@ -141,6 +141,7 @@ static int machine_up(const stub_machine_config *config)
     st.nr_frames = config->frames;
     st.backed = backed_frames(config);
     st.mapped_by_window = config->window;
+    st.scheduler = config->scheduler ? config->scheduler : XEN_SCHEDULER_CREDIT2;
     st.physmap_dirty = config->physmap_dirty;
     st.scattered = config->scattered;
     st.m2p_first = LOW_FRAMES;

@@ -157,6 +157,8 @@ static int set_domain_field(struct st_domain *d, const char *field, uint64_t val
         d->hvm = value != 0;
     else if (strcmp(field, "assigned_devices") == 0 && d->hv)
         d->hv->assigned = value != 0;
+    else if (strcmp(field, "scheduler") == 0)
+        d->scheduler = (uint32_t)value;
     else if (strcmp(field, "width") == 0)
         d->width = (unsigned)value;
     else

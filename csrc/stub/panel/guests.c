@@ -219,6 +219,7 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
         .shutdown_reason = (uint32_t)d->shutdown_reason, .shutdown = d->shutdown,
         .paused = d->pause_count > 0, .dying = d->dying, .logdirty = d->logdirty,
         .running = st_domain_running(d), .booted = d->built,
+        .sched_weight = d->sched_weight, .sched_cap = d->sched_cap,
     };
 }
 

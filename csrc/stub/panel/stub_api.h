@@ -49,6 +49,8 @@ typedef struct {
     uint64_t devmodel_writes;
     uint64_t pod_entries;
     uint64_t pod_cache;
+    uint32_t sched_weight;
+    uint32_t sched_cap;         /* percent of one processor, 0: none */
 } stub_domain_state;
 
 /* The machine. Everything is made anew, call counts and fault rules included; handles stay open. */

@@ -50,6 +50,8 @@ class StubState:
     devmodel_writes: int
     pod_entries: int
     pod_cache: int
+    sched_weight: int
+    sched_cap: int
 
 
 def _condition(state: StubState) -> str:

@@ -25,6 +25,9 @@ Hook = Callable[[str, int], Optional[int]]
 An int other than 0 that it returns is the errno with which that call fails.
 """
 
+SCHEDULERS = {"credit": 5, "credit2": 6, "arinc653": 7, "rtds": 8, "null": 9}
+"""Xen's, with their numbers (XEN_SCHEDULER_*)."""
+
 _SLACK_PAGES = 256
 _SPECIAL_PAGES = 16  # of an HVM guest; a PVH guest has half of them
 
@@ -60,6 +63,7 @@ class Stub(Panel):
         backed: int = 0,
         physmap_dirty: bool = False,
         superpages: bool = True,
+        scheduler: str = "credit2",
     ) -> None:
         """Makes a new machine, without guests, rules, counts or store; open handles stay open.
 
@@ -69,11 +73,15 @@ class Stub(Panel):
         frames from ``backed`` on that share 256 MiB of memory, so that a machine may be larger than this one.
         ``physmap_dirty``: in an HVM guest's log-dirty mode a gfn that comes is dirty, as since Xen 4.22; up to 4.21
         it is not. ``superpages=False``: populating an HVM guest with an order above 0 gives nothing.
+        ``scheduler``: one of SCHEDULERS, of which credit and credit2 have caps.
         Raises StubError (EBUSY) while foreign mappings are alive, unless ``force`` takes them away.
         """
+        if scheduler not in SCHEDULERS:
+            raise UsageError(f"scheduler: {scheduler!r} is none of {', '.join(SCHEDULERS)}")
         config = self._ffi.new("stub_machine_config *")
         config.frames, config.seed, config.extent_order = frames, seed, extent_order
         config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
+        config.scheduler = SCHEDULERS[scheduler]
         config.physmap_dirty, config.scattered = physmap_dirty, not superpages
         self._check(self._lib.stub_reset(config))
         Stub._machines += 1

@@ -1,0 +1,69 @@
+/* Log-dirty mode: on, off, and the bitmap. Whoever saves or measures a domain shares Xen's one bitmap. */
+#include "xen/tracking.h"
+
+static int shadow(xcsr *h, uint32_t domid, unsigned int op)
+{
+    return xc_shadow_control(h->xch, domid, op, NULL, 0);
+}
+
+/* Whether an error may mean that it is on already: left on by a saver that was killed, or used to track a frame buffer. */
+static bool may_be_on(int err)
+{
+    return err != EOPNOTSUPP && err != EPERM && err != EACCES && err != ESRCH;
+}
+
+int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
+{
+    *retried = 0;
+    int rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    int first = errno;
+    if (rc < 0 && take_over && may_be_on(first)) {
+        *retried = 1;
+        rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_OFF);
+        if (rc >= 0)
+            rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    }
+    if (rc < 0)
+        return xcsr_fail_call(h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
+                              "cannot track the writes of domain %u", domid);
+    return 0;
+}
+
+int tracking_end(xcsr *h, uint32_t domid)
+{
+    if (shadow(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "log-dirty mode of domain %u stays on", domid);
+    return 0;
+}
+
+int tracking_fetch(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns, uint32_t mode)
+{
+    xc_shadow_op_stats_t stats = {0, 0};
+    long long rc = xc_logdirty_control(h->xch, domid, XEN_DOMCTL_SHADOW_OP_CLEAN, buffer, nr_pfns, mode, &stats);
+    if (rc < 0)
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_CLEAN", "cannot read domain %u's dirty bitmap", domid);
+    if ((unsigned long long)rc != nr_pfns)
+        return xcsr_fail_call(h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
+                              (unsigned long long)nr_pfns);
+    return 0;
+}
+
+uint64_t *tracking_alloc(xcsr *h, uint64_t nr_words, xc_hypercall_buffer_t *buffer, int *pages)
+{
+    uint64_t wanted = (nr_words * sizeof(uint64_t) + XCSR_PAGE - 1) / XCSR_PAGE;
+    *pages = 0;
+    if (wanted > INT32_MAX)
+        return NULL;
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, words, buffer);
+    words = xc_hypercall_buffer_alloc_pages(h->xch, words, (int)wanted);
+    *pages = (int)wanted;
+    return words;
+}
+
+void tracking_free(xcsr *h, uint64_t *words, xc_hypercall_buffer_t *buffer, int pages)
+{
+    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, given, buffer);
+    given = words;
+    if (given)
+        xc_hypercall_buffer_free_pages(h->xch, given, pages);
+}

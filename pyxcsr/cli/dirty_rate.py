@@ -1,0 +1,90 @@
+"""Measures how a guest dirties its memory, without saving it, and predicts what a live save would come to.
+
+The guest runs on, somewhat more slowly. Do not start a save or migration of it meanwhile: Xen has one dirty bitmap for
+a domain, and they would take it from each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import product
+from typing import Optional
+
+from pyxcsr.cli import say, status
+from pyxcsr.cli.opening import find_domain, opened
+from pyxcsr.cli.show_rate import told
+from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.cli.suspending import guest_parts
+from pyxcsr.errors import UsageError
+from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.measure.dirty_rate import dirty_rate
+from pyxcsr.units import parse_seconds, parse_size
+
+BANDWIDTHS = ("100M", "1G")
+LEAST_BANDWIDTH = 4096
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.epilog = status.explained(
+        "measured", "failed: log-dirty mode is off again, or the text says that it is not", "cannot be done as asked"
+    )
+    add = parser.add_argument
+    add("domain", metavar="GUEST", help="id or name of the domain; on the stub, a guest described as data")
+    add("--seconds", type=float, default=10.0, metavar="N", help="for how long to measure (10)")
+    add(
+        "--bandwidth",
+        action="append",
+        metavar="SIZE",
+        help="predict a save through an output that takes so many bytes a second, as 500M; may be given several times "
+        f"({' and '.join(BANDWIDTHS)})",
+    )
+    add(
+        "--max-downtime",
+        action="append",
+        metavar="TIME",
+        help="predict a save in which the guest may be paused for so long, as 300ms; may be given several times (none)",
+    )
+    add(
+        "--take-over",
+        action="store_true",
+        help="if the guest's writes are tracked already, as for the display of an HVM guest, begin that anew. It ruins "
+        "a save or migration that is at work",
+    )
+    add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
+    add("--json", action="store_true", help="print what was measured and predicted, or the error, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Returns the exit status."""
+    bandwidths = [_bandwidth(x) for x in args.bandwidth or BANDWIDTHS]
+    limits: list[Optional[float]] = [_downtime(x) for x in args.max_downtime] if args.max_downtime else [None]
+    cancel = CancelBySignal()
+    with cancel.installed(), opened(args.backend, "dirty-rate") as hv:
+        domid = find_domain(hv, args.domain)
+        model = guest_parts(hv, domid, 60.0, cancel).device_model
+        found = dirty_rate(
+            hv, domid, seconds=args.seconds, device_model=model, cancel=cancel, take_over=args.take_over
+        )
+    predictions = [found.predict(bandwidth, limit) for bandwidth, limit in product(bandwidths, limits)]
+    if args.json:
+        document = {"ok": True, **found.to_dict(), "predictions": [x.to_dict() for x in predictions]}
+        say.report(json.dumps(document, indent=2))
+    else:
+        say.report(told(found, predictions))
+    return status.DONE
+
+
+def _bandwidth(text: str) -> int:
+    nr_bytes = parse_size(text)
+    if nr_bytes < LEAST_BANDWIDTH:
+        raise UsageError(f"--bandwidth {text}: it must be at least {LEAST_BANDWIDTH} bytes a second")
+    return nr_bytes
+
+
+def _downtime(text: str) -> float:
+    seconds = parse_seconds(text)
+    if not seconds > 0:
+        raise UsageError(f"--max-downtime {text}: it must be more than 0")
+    return seconds

@@ -1,0 +1,76 @@
+"""What was measured of a guest's writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from pyxcsr.arguments import check_number, check_seconds
+from pyxcsr.measure.curve import Curve
+from pyxcsr.measure.predict import MAX_ITERATIONS, Guest, Prediction, predict
+from pyxcsr.measure.windows import Counted
+
+
+@dataclass
+class DirtyRate:
+    """How a guest dirtied its memory while it was measured. Pages are counted by pfn.
+
+    Xen's bitmap tells that a page was written since the last one, and not how often: a page written twice in a window
+    counts once in it. So the rate is lower the longer the window is, and ``windows`` has it for each length.
+
+    ``seconds``: for how long it was measured; ``nr_pfns``: that the guest has; ``tot_pages``: pages of memory;
+    ``bitmaps``: fetched, each of which took ``fetch_seconds`` on an average; ``distinct``: pages dirtied at all;
+    ``steady``: of these, pages dirtied in each whole second, which no further pass of a save gets rid of, or None if
+    it was measured for less than a second; ``ranges``: how many of the distinct pages are in each range of
+    ``per_range`` pfns; ``taken_over``: log-dirty mode was on already, and was begun anew.
+    """
+
+    domid: int
+    seconds: float
+    nr_pfns: int
+    tot_pages: int
+    nr_vcpus: int
+    bitmaps: int
+    fetch_seconds: float
+    windows: list[Counted]
+    distinct: int
+    steady: Optional[int]
+    per_range: int
+    ranges: list[int]
+    taken_over: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def second(self) -> Counted:
+        """The windows that are closest to one second."""
+        return min(self.windows, key=lambda x: abs(x.seconds - 1.0))
+
+    @property
+    def pages_per_second(self) -> float:
+        """Distinct pages dirtied in a second: the rate over windows of one second, or as close to that as there are."""
+        return self.second.pages / self.second.seconds
+
+    @property
+    def curve(self) -> Curve:
+        """Distinct pages over the length of an interval."""
+        points = [(x.seconds, x.pages) for x in self.windows]
+        return Curve([*points, (self.seconds, float(self.distinct))], float(max(self.tot_pages, self.distinct)))
+
+    def predict(
+        self, bandwidth: float, max_downtime: Optional[float] = None, max_iterations: int = MAX_ITERATIONS
+    ) -> Prediction:
+        """What a live save of this guest would come to, through an output that takes ``bandwidth`` bytes a second.
+
+        ``max_downtime``: seconds for which the guest may be paused. Raises UsageError for numbers that are not above 0.
+        """
+        check_number("bandwidth", bandwidth, 1, (int, float))
+        check_number("max_iterations", max_iterations, 1)
+        if max_downtime is not None:
+            check_seconds("max_downtime", max_downtime)
+        guest = Guest(self.curve, self.tot_pages, self.nr_vcpus, self.fetch_seconds)
+        return predict(guest, bandwidth, max_downtime, max_iterations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the fields, and the rate."""
+        windows = [{**x._asdict(), "pages_per_second": x.pages / x.seconds} for x in self.windows]
+        return {**asdict(self), "windows": windows, "pages_per_second": self.pages_per_second}

@@ -1,0 +1,109 @@
+"""The meter: sets of pfns made of Xen's bitmaps, against Python's sets; and log-dirty mode, which it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+
+import pytest
+
+import pyxcsr
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.hypervisor.stub.domain import StubDomain
+
+
+def guest_of(hv: StubBackend, mem: str = "5M") -> StubDomain:
+    return hv.stub.guest(hv.stub.create(pyxcsr.StubGuest.pvh(mem=mem, writer="none")))
+
+
+@pytest.mark.parametrize("nr_pfns", [1280, 1281, 1000, 64, 1])
+def test_against_sets(hv: StubBackend, nr_pfns: int) -> None:
+    """Also with fewer pfns than the guest has, of which the last word is not whole."""
+    guest, rng = guest_of(hv), random.Random(nr_pfns)
+    meter, model = hv.new_meter(guest.domid, nr_pfns), dict[int, set[int]]()
+    assert meter.begin(False) is False
+    for _ in range(60):
+        action = rng.randrange(3)
+        one, two = rng.randrange(0, 4), rng.randrange(1, 4)
+        if action == 0:
+            written = {rng.randrange(1280) for _ in range(rng.randrange(40))}
+            for pfn in written:
+                guest.write_page(pfn, b"x")
+            model[0] = {pfn for pfn in written if pfn < nr_pfns}
+            assert meter.fetch() == len(model[0])
+        elif action == 1:
+            how = rng.choice(("copy", "add", "common"))
+            a, b = model.get(one, set()), model.get(two, set())
+            model[two] = set(a) if how == "copy" else a | b if how == "add" else a & b
+            assert meter.join(one, two, how) == len(model[two])
+        else:
+            meter.clear(two)
+            model[two] = set()
+        spread = meter.spread(two, 64)
+        assert spread == [sum(pfn // 64 == i for pfn in model.get(two, ())) for i in range(-(-nr_pfns // 64))]
+    meter.close()
+    assert not guest.state().logdirty
+
+
+def test_what_it_refuses(hv: StubBackend) -> None:
+    guest = guest_of(hv)
+    meter = hv.new_meter(guest.domid, 100)
+    for wrong in (lambda: meter.join(32, 1), lambda: meter.join(0, 32), lambda: meter.clear(99)):
+        with pytest.raises(pyxcsr.HypervisorError, match="no set"):
+            wrong()
+    for per_range in (32, 100):
+        with pytest.raises(pyxcsr.HypervisorError):
+            meter.spread(0, per_range)
+    with pytest.raises(pyxcsr.HypervisorError) as caught:
+        meter.fetch()  # it has not begun
+    assert caught.value.errno == errno.EINVAL
+    meter.close()
+    with pytest.raises(pyxcsr.UsageError, match="over"):
+        meter.fetch()
+    with pytest.raises(pyxcsr.HypervisorError):
+        hv.new_meter(guest.domid, 0)
+
+
+def test_it_ends_only_what_it_began(hv: StubBackend) -> None:
+    guest = guest_of(hv)
+    first, second = hv.new_meter(guest.domid, 100), hv.new_meter(guest.domid, 100)
+    first.begin(False)
+    with pytest.raises(pyxcsr.LogDirtyUnsupported):
+        second.begin(False)
+    second.end()
+    second.close()
+    assert guest.state().logdirty
+    first.end()
+    assert not guest.state().logdirty
+    first.begin(False)
+    third = hv.new_meter(guest.domid, 100)
+    assert third.begin(True) is True
+    third.close()
+    first.close()
+    assert not guest.state().logdirty
+
+
+def test_closing_the_hypervisor_ends_it() -> None:
+    hv = pyxcsr.open_hypervisor("stub")
+    assert isinstance(hv, StubBackend)
+    hv.stub.reset()
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    hv.new_meter(domid, 1024).begin(False)
+    hv.close()
+    assert hv.stub.leaks(handles=True) == {}
+
+
+def test_a_child_leaves_it_on(hv: StubBackend) -> None:
+    """After a fork log-dirty mode is the parent's."""
+    guest = guest_of(hv)
+    meter = hv.new_meter(guest.domid, 100)
+    meter.begin(False)
+    pid = os.fork()
+    if pid == 0:
+        meter.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert guest.state().logdirty
+    meter.close()
+    assert not guest.state().logdirty
