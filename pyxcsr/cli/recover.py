@@ -1,4 +1,5 @@
-"""Undoes what a killed save has left in a domain: the tracking of its writes, a request to suspend, a suspended guest.
+"""Undoes what a killed save has left in a domain: the tracking of its writes, a request to suspend, a suspended guest,
+a lowered cap.
 
 Not for a guest whose stream was complete and runs elsewhere by now: use --no-resume, or destroy it.
 """
@@ -54,10 +55,17 @@ def told(done: Recovery) -> str:
         if done.withdrawn
         else "no request to suspend was waiting",
         logdirty[done.logdirty],
+        *_cap(done),
         _suspended(done),
         *done.left,
     ]
     return "\n".join(f"domain {done.domid}: {x}" for x in lines)
+
+
+def _cap(done: Recovery) -> list[str]:
+    if done.cap is None:
+        return []
+    return [f"it had been throttled, and its cap is {done.cap or 'none'} again, as before"]
 
 
 def _suspended(done: Recovery) -> str:

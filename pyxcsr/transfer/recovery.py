@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.errors import DomainDying, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
+from pyxcsr.transfer.cap import Capped, put_back, read_record
 
 
-class Recoverable(Protocol):
+class Recoverable(Capped, Protocol):
     """The part of a Hypervisor that is needed here."""
 
     def domain_info(self, domid: int, /) -> DomainInfo:
@@ -34,6 +35,7 @@ class Recovery:
     ``withdrawn``: a request to suspend was still in the guest's control/shutdown, and was withdrawn;
     ``logdirty``: "off", or "unsupported" if this Xen cannot track the guest's writes;
     ``suspended``: the guest was found suspended; ``resumed``: it was resumed;
+    ``cap``: a throttled guest's cap, as it was before and is again, 0 being none; None: it was not throttled;
     ``left``: in words, what was found and not undone.
     """
 
@@ -42,6 +44,7 @@ class Recovery:
     logdirty: str = "off"
     suspended: bool = False
     resumed: bool = False
+    cap: Optional[int] = None
     left: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,8 +55,9 @@ class Recovery:
 def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     """Undoes what a killed saver has left of its work in a domain, and says what there was.
 
-    The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, and a
-    suspended guest is resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
+    The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, the cap of a
+    guest that was throttled becomes what it was, unless somebody else has set it since, and a suspended guest is
+    resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
     guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
     paused it. If another saver is at work on the domain, its save fails, cleanly.
 
@@ -68,6 +72,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
+    _unthrottle(hv, domid, done)
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
     if info.suspended and resume:
@@ -80,3 +85,14 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done
+
+
+def _unthrottle(hv: Recoverable, domid: int, done: Recovery) -> None:
+    record = read_record(hv, domid)
+    if record is None:
+        return
+    others = put_back(hv, domid, record)
+    if others is None:
+        done.cap = record.was
+    else:
+        done.left.append(others)
