@@ -132,7 +132,11 @@ class Measurement:
     def _why(self, error: LogDirtyUnsupported) -> str:
         if error.errno != errno.EINVAL:
             return NO_SHADOW
-        return DEVICES if self._hv.xenstore_directory(f"/local/domain/0/backend/pci/{self._domid}") else TRACKED
+        try:
+            devices = self._hv.xenstore_directory(f"/local/domain/0/backend/pci/{self._domid}")
+        except HypervisorError:
+            devices = []  # it only makes the words more exact
+        return DEVICES if devices else TRACKED
 
     def _model_off(self) -> None:
         self._device_model.track(False)

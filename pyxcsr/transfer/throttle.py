@@ -108,7 +108,7 @@ class Throttle:
         if taken == self.taken:
             return taken
         assert self._record is not None  # check() has made it
-        cap = max(1, int(self._whole * (1.0 - taken)))
+        cap = max(1, round(self._whole * (1.0 - taken)))
         record = self._record._replace(next=cap)
         write_record(self._hv, self._domid, record)
         self._record, self._changed = record, True

@@ -110,6 +110,20 @@ def test_saved_without_libxl(lab: Lab, guest: str, tmp_path: Path) -> None:
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh", "hvm"])
+def test_dirty_rate(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`pyxcsr dirty-rate` beside the guest's own count; refusals, signals, recover."""
+    pv = guest == "pulse"
+    lab.prove("dirtyrate.sh", guest, tmp_path=tmp_path, live_pv=pv, pvh=guest == "pvh", seconds=2400)
+
+
+@each_release
+def test_throttle(lab: Lab, tmp_path: Path) -> None:
+    """A cap lowered and given back, by us and after a SIGKILL by recover; `xl sched-credit2` says what it is."""
+    lab.prove("throttle.sh", tmp_path=tmp_path, live_pv=False)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_figures(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Passes, time paused and pages a second, ours and Xen's own; kept beside the images."""

@@ -1,0 +1,48 @@
+# dirtyrate.sh [GUEST]: `pyxcsr dirty-rate` of a running guest agrees with the guest's own count of the pages that it
+# writes; a second one is refused; signals end it with log-dirty mode off, and after a SIGKILL `pyxcsr recover` does that.
+. /payload/tests/real/dom0/lib.sh
+unset LIBXL_SAVE_HELPER
+install_pyxcsr
+start "${1:-pulse}"
+mkdir -p /out
+over=; [ "$g" != hvm ] || over=--take-over # QEMU tracks its display
+near() { # near SECONDS: 15 % at most from what the guest counts
+    local a b
+    a=$(last_beat)
+    pyxcsr dirty-rate $over --seconds "$1" --json --bandwidth 100M --max-downtime 300ms "$g" >/out/rate.json || return 1
+    b=$(last_beat)
+    python3 - "$a" "$b" <<'PY'
+import json, sys
+first, last = ({k: int(v) for k, v in (x.split("=") for x in line.split() if "=" in x)} for line in sys.argv[1:])
+wrote = 1000 * (last["wrote"] - first["wrote"]) / (last["ms"] - first["ms"])
+found = json.load(open("/out/rate.json"))
+print(f"the guest wrote {wrote:.0f} pages a second; measured {found['pages_per_second']:.0f}")
+for row in found["windows"]:
+    print(f"  {row['seconds']:8.3f} s {row['pages']:9.1f} pages {row['pages_per_second']:8.0f} a second")
+print(found["predictions"])
+sys.exit(not 0.85 <= found["pages_per_second"] / wrote <= 1.15)
+PY
+}
+step "measured for 20 s: within 15 % of what the guest says" near 20
+cat /tmp/step
+step "  the guest goes on, memory clean" goes_on
+at_work() { # at_work SIGNAL STATUS: a measurement in the middle gets it; meanwhile a second one is refused
+    pyxcsr dirty-rate $over --seconds 120 "$g" >/tmp/first 2>&1 & local pid=$! status
+    sleep 15
+    refused 'tracked already' pyxcsr dirty-rate --seconds 1 "$g" || { kill $pid; return 1; }
+    kill -"$1" $pid; wait $pid; status=$?
+    [ $status = "$2" ] || { echo "status $status"; cat /tmp/first; return 1; }
+}
+for number in TERM INT; do
+    step "SIG$number in the middle; a second measurement is refused" at_work $number $((128 + $(kill -l $number)))
+    step "  log-dirty mode is off" pyxcsr dirty-rate $over --seconds 1 "$g"
+done
+step "SIGKILL in the middle" at_work KILL 137
+[ "$g" = hvm ] || step "  log-dirty mode is on" refused 'tracked already' pyxcsr dirty-rate --seconds 1 "$g"
+step "  pyxcsr recover" pyxcsr recover "$g"
+step "  log-dirty mode is off" pyxcsr dirty-rate $over --seconds 1 "$g"
+step "  the guest goes on, memory clean" goes_on
+saved() { pyxcsr save --live --force "$g" /tmp/r.raw && pyxcsr verify /tmp/r.raw; }
+step "a live save afterwards" saved
+step "  the guest goes on, memory clean" goes_on
+finish

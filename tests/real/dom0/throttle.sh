@@ -1,0 +1,42 @@
+# throttle.sh [GUEST]: a guest's cap is lowered step by step and given back; after a SIGKILL by `pyxcsr recover`. What
+# `xl sched-credit2` says of the cap is the judge, and the guest goes on each time.
+. /payload/tests/real/dom0/lib.sh
+unset LIBXL_SAVE_HELPER
+install_pyxcsr
+start "${1:-pulse}"
+cap() { xl sched-credit2 -d "$g" | awk 'END {print $NF}'; }
+has() { [ "$(cap)" = "$1" ] || { echo "the cap is $(cap), not $1"; xl sched-credit2 -d "$g"; return 1; }; }
+throttled() { # throttled STEPS END: END release, or kill
+    python3 - "$(domid)" "$@" <<'PY'
+import os, sys
+import pyxcsr
+from pyxcsr.transfer.throttle import Throttle
+domid, steps, end = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+with pyxcsr.open_hypervisor("xen") as hv, Throttle(hv, domid) as throttle:
+    throttle.check()
+    for _ in range(steps):
+        print(throttle.tighten(), os.popen(f"xl sched-credit2 -d {domid}").read(), flush=True)
+    if end == "kill":
+        os.kill(os.getpid(), 9)
+PY
+}
+killed() { throttled "$1" kill; [ $? = 137 ]; }
+vcpus=$(xl list "$g" | awk 'NR == 2 {print $4}')
+step "two steps, and given back" throttled 2 release
+step "  no cap" has 0
+step "killed after two steps" killed 2
+step "  the cap is 70 % of its vcpus" has $((70 * vcpus))
+step "  pyxcsr recover" pyxcsr recover "$g"
+step "  no cap" has 0
+step "a cap of its own" xl sched-credit2 -d "$g" -c 50
+step "  killed after one step" killed 1
+step "  80 % of that" has 40
+step "  pyxcsr recover" pyxcsr recover "$g"
+step "  as before" has 50
+step "  killed, and somebody sets another cap" killed 1
+step "  somebody does" xl sched-credit2 -d "$g" -c 33
+others() { pyxcsr recover "$g"; [ $? = 1 ] && has 33; }
+step "  pyxcsr recover leaves it, and says so" others
+step "no cap again" xl sched-credit2 -d "$g" -c 0
+step "  the guest goes on, memory clean" goes_on
+finish
