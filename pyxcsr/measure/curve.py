@@ -37,7 +37,7 @@ class Curve:
         else:  # not between two points: never faster than the time
             length, pages = self._points[min(at, len(self._points) - 1)]
             power = min(1.0, self._power(max(1, min(at, len(self._points) - 1))))
-        return min(self._limit, pages * (seconds / length) ** power)
+        return min(self._limit, pages * math.pow(seconds / length, power))
 
     def _power(self, at: int) -> float:
         """With which the pages grow from the point before ``at`` to that."""
