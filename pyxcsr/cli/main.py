@@ -21,6 +21,7 @@ COMMANDS = {
     "recover": "undo what a killed save has left in a domain",
     "verify": "check a stream against every rule of the format",
     "inspect": "show what is in a stream",
+    "plot": "draw what save --json or dirty-rate --json has printed",
     "convert": "take a stream out of an xl save file or a libxl stream, or put it into one",
 }
 

@@ -201,7 +201,7 @@ def test_what_cannot_be_encoded_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["save", "restore", "recover", "dirty-rate", "verify", "inspect", "convert", "demo"]
+    "command", ["save", "restore", "recover", "dirty-rate", "plot", "verify", "inspect", "convert", "demo"]
 )
 def test_every_help_has_the_statuses(command: str) -> None:
     text = b" ".join(run(command, "--help").stdout.split())

@@ -1,0 +1,95 @@
+"""`pyxcsr plot`: pictures of what the commands have printed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyxcsr.cli import main
+
+MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
+
+
+def printed(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command prints with --json on the stub."""
+    assert main.main([words[0], "--backend", "stub", *words[1:], "--json"]) == 0
+    return capfd.readouterr().out
+
+
+def plot(*words: object) -> int:
+    return main.main(["plot", *map(str, words)])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize("how", ["--live", "--no-live"])
+def test_a_save(capfd: pytest.CaptureFixture[str], tmp_path: Path, suffix: str, how: str) -> None:
+    pytest.importorskip("matplotlib")
+    report, picture = tmp_path / "report.json", tmp_path / f"out{suffix}"
+    report.write_text(printed(capfd, "save", "pv64:mem=4M", str(tmp_path / "s"), how, "--quiet"))
+    assert plot(report, picture) == 0
+    assert picture.read_bytes().startswith(MAGIC[suffix]) and picture.stat().st_size > 5000
+    assert picture.stat().st_mode & 0o777 == 0o644
+    assert sorted(x.name for x in tmp_path.iterdir()) == sorted(["report.json", picture.name, "s"])
+
+
+def test_a_dirty_rate(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also without ranges, which it can be drawn without."""
+    pytest.importorskip("matplotlib")
+    found = json.loads(printed(capfd, "dirty-rate", "pvh:mem=4M", "--seconds", "0.3"))
+    report = tmp_path / "rate.json"
+    for kept in (found, {k: v for k, v in found.items() if k in ("windows", "ok")}):
+        report.write_text(json.dumps(kept))
+        assert plot(report, tmp_path / "out.svg", "--force") == 0
+    assert (tmp_path / "out.svg").read_bytes().startswith(MAGIC[".svg"])
+
+
+def one_pass(**other: Any) -> dict[str, Any]:
+    return {"iteration": 0, "suspended": False, "dirty": 9, "pages": 9, "bytes": 4096, "seconds": 0.1, **other}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is no report"),
+        ("[1, 2]", "is no report"),
+        ('{"ok": false, "error": {}}', "failed"),
+        ('{"ok": true}', "neither passes nor windows"),
+        ('{"passes": []}', "neither"),
+        (json.dumps({"passes": [one_pass(seconds=-1)]}), "neither"),
+        (json.dumps({"passes": [one_pass(bytes="4K")]}), "neither"),
+        (json.dumps({"passes": [one_pass(pages=float("inf"))]}), "neither"),
+        (json.dumps({"windows": [{"seconds": 1.0}]}), "neither"),
+        (json.dumps({"passes": [one_pass()], "bytes": "many"}), "bytes cannot be"),
+        (json.dumps({"passes": [one_pass()], "ranges": [1, None]}), "ranges cannot be"),
+    ],
+)
+def test_what_is_no_report(capfd: pytest.CaptureFixture[str], tmp_path: Path, text: str, why: str) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(text)
+    assert plot(report, tmp_path / "out.svg") == 2
+    assert why in capfd.readouterr().err and not (tmp_path / "out.svg").exists()
+
+
+def test_names(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(json.dumps({"passes": [one_pass()]}))
+    assert plot(report, tmp_path / "out.pdf") == 2 and ".svg or .png" in capfd.readouterr().err
+    (tmp_path / "out.svg").touch()
+    assert plot(report, tmp_path / "out.svg") == 2 and "--force" in capfd.readouterr().err
+    assert plot(tmp_path / "none.json", tmp_path / "new.svg") == 1
+    assert not list(tmp_path.glob(".*")) and not (tmp_path / "new.svg").exists()
+
+
+def test_without_matplotlib(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(json.dumps({"passes": [one_pass()]}))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "pyxcsr.cli.picture", raising=False)
+    assert plot(report, tmp_path / "out.svg") == 2
+    assert "pyxcsr[plot]" in capfd.readouterr().err and not (tmp_path / "out.svg").exists()
