@@ -236,6 +236,7 @@ uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn);
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
+/* -ENODATA: somebody else has ended log-dirty mode meanwhile, so that what the guest has written is not known. */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
 /* How many pfns Xen's bitmap names by now, without fetching or clearing it. */
 int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty);
@@ -300,20 +301,24 @@ int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_r
 int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
 
 /* ---- measure/meter.c: what a guest writes, without saving it -------------------------------------
- * A meter has XCSR_METER_SETS sets of pfns, all empty at first. xcsr_meter_fetch fills set 0; the others are made of
- * sets by xcsr_meter_join. A set that stays empty takes next to no memory. -EINVAL: there is no such set. */
+ * A meter has XCSR_METER_SETS sets of pfns, all empty at first. xcsr_meter_fetch and _peek fill set 0; the others are made
+ * of sets by xcsr_meter_join. A set that stays empty takes next to no memory. -EINVAL: there is no such set. */
 typedef struct xcsr_meter xcsr_meter;
 #define XCSR_METER_SETS 32
 enum xcsr_meter_how { XCSR_METER_COPY, XCSR_METER_ADD, XCSR_METER_COMMON };
 
 int xcsr_meter_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_meter **out);
 void xcsr_meter_free(xcsr_meter *m); /* ends log-dirty mode if this meter began it */
-/* Log-dirty mode on. take_over 0: if it is on already, by whomever, or there are PCI devices, the error is EINVAL; 1: it is
- * ended and begun anew, and *retried says whether it was. */
-int xcsr_meter_begin(xcsr_meter *m, uint32_t take_over, uint32_t *retried);
+/* Log-dirty mode on. -EINVAL: it is on already, by whomever, or there are PCI devices. */
+int xcsr_meter_begin(xcsr_meter *m);
 int xcsr_meter_end(xcsr_meter *m); /* no-op if this meter did not begin it */
-/* Set 0 is what was written since it was fetched last, and Xen's bitmap is clear. *dirty: how many pfns that are. */
+/* Log-dirty mode is somebody else's from now on: this meter will not end it. */
+void xcsr_meter_leave(xcsr_meter *m);
+/* Set 0 is what was written since it was fetched last, and Xen's bitmap is clear. *dirty: how many pfns that are.
+ * -ENODATA: somebody else has ended log-dirty mode meanwhile; it is on again, and this meter's. */
 int xcsr_meter_fetch(xcsr_meter *m, uint64_t *dirty);
+/* The same, but Xen's bitmap stays as it is, and it is not noticed if log-dirty mode is off. */
+int xcsr_meter_peek(xcsr_meter *m, uint64_t *dirty);
 /* into becomes from, from and into, or what both have; *count: how many pfns that are. */
 int xcsr_meter_join(xcsr_meter *m, uint32_t from, uint32_t into, enum xcsr_meter_how how, uint64_t *count);
 int xcsr_meter_clear(xcsr_meter *m, uint32_t set);

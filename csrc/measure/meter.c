@@ -66,10 +66,11 @@ void xcsr_meter_free(xcsr_meter *m)
     }
 }
 
-int xcsr_meter_begin(xcsr_meter *m, uint32_t take_over, uint32_t *retried)
+int xcsr_meter_begin(xcsr_meter *m)
 {
     XCSR_ENTER(m->h);
-    int rc = tracking_begin(m->h, m->domid, take_over, retried);
+    uint32_t retried;
+    int rc = tracking_begin(m->h, m->domid, false, &retried);
     if (!rc)
         m->on = true;
     return rc;
@@ -81,17 +82,33 @@ int xcsr_meter_end(xcsr_meter *m)
     return end(m);
 }
 
-int xcsr_meter_fetch(xcsr_meter *m, uint64_t *dirty)
+void xcsr_meter_leave(xcsr_meter *m)
 {
-    XCSR_ENTER(m->h);
+    m->on = false;
+}
+
+/* What a call of Xen's that returned rc has left in set 0. */
+static int fetched(xcsr_meter *m, int rc, uint64_t *dirty)
+{
     *dirty = 0;
-    int rc = tracking_fetch(m->h, m->domid, &m->buffer, m->nr_pfns, 0);
     if (rc)
         return rc;
     if (m->nr_pfns % 64)
         m->sets[0][m->nr_words - 1] &= (1ull << m->nr_pfns % 64) - 1;
     *dirty = xcsr_bitmap_count(m->sets[0], m->nr_words);
     return 0;
+}
+
+int xcsr_meter_fetch(xcsr_meter *m, uint64_t *dirty)
+{
+    XCSR_ENTER(m->h);
+    return fetched(m, tracking_fetch(m->h, m->domid, &m->buffer, m->nr_pfns, 0), dirty);
+}
+
+int xcsr_meter_peek(xcsr_meter *m, uint64_t *dirty)
+{
+    XCSR_ENTER(m->h);
+    return fetched(m, tracking_peek(m->h, m->domid, &m->buffer, m->nr_pfns), dirty);
 }
 
 static int need(xcsr_meter *m, uint32_t set)

@@ -36,16 +36,43 @@ int tracking_end(xcsr *h, uint32_t domid)
     return 0;
 }
 
+static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns, uint32_t mode)
+{
+    const char *name = op == XEN_DOMCTL_SHADOW_OP_CLEAN ? "XEN_DOMCTL_SHADOW_OP_CLEAN" : "XEN_DOMCTL_SHADOW_OP_PEEK";
+    xc_shadow_op_stats_t stats = {0, 0};
+    long long rc = xc_logdirty_control(h->xch, domid, op, buffer, nr_pfns, mode, &stats);
+    if (rc < 0)
+        return xcsr_fail_call(h, errno, name, "cannot read domain %u's dirty bitmap", domid);
+    if ((unsigned long long)rc != nr_pfns)
+        return xcsr_fail_call(h, EPROTO, name, "Xen's dirty bitmap covers %lld of %llu pfns", rc, (unsigned long long)nr_pfns);
+    return 0;
+}
+
+/* While log-dirty mode is off, Xen answers CLEAN with a bitmap in which nothing is dirty, and no error
+ * (paging_log_dirty_op in xen/arch/x86/mm/paging.c). There is one way to ask whether it is on: Xen refuses to switch on
+ * what is on already. Asked after CLEAN it tells that for the whole time before, unless somebody has both ended it and
+ * begun it anew. */
+static int still_on(xcsr *h, uint32_t domid)
+{
+    if (shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY) < 0) {
+        if (errno == EINVAL)
+            return 0;
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
+                              "cannot tell whether log-dirty mode of domain %u is still on", domid);
+    }
+    return xcsr_fail_call(h, ENODATA, "XEN_DOMCTL_SHADOW_OP_CLEAN",
+                          "somebody else has ended log-dirty mode of domain %u: what it has written is not known", domid);
+}
+
 int tracking_fetch(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns, uint32_t mode)
 {
-    xc_shadow_op_stats_t stats = {0, 0};
-    long long rc = xc_logdirty_control(h->xch, domid, XEN_DOMCTL_SHADOW_OP_CLEAN, buffer, nr_pfns, mode, &stats);
-    if (rc < 0)
-        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_CLEAN", "cannot read domain %u's dirty bitmap", domid);
-    if ((unsigned long long)rc != nr_pfns)
-        return xcsr_fail_call(h, EPROTO, "XEN_DOMCTL_SHADOW_OP_CLEAN", "Xen's dirty bitmap covers %lld of %llu pfns", rc,
-                              (unsigned long long)nr_pfns);
-    return 0;
+    int rc = read_bitmap(h, domid, XEN_DOMCTL_SHADOW_OP_CLEAN, buffer, nr_pfns, mode);
+    return rc ? rc : still_on(h, domid);
+}
+
+int tracking_peek(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns)
+{
+    return read_bitmap(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, nr_pfns, 0);
 }
 
 uint64_t *tracking_alloc(xcsr *h, uint64_t nr_words, xc_hypercall_buffer_t *buffer, int *pages)

@@ -10,8 +10,11 @@ int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried);
 /* Off. An error leaves it on. */
 int tracking_end(xcsr *h, uint32_t domid);
 /* Fetches nr_pfns bits into buffer, and clears them all in Xen. mode: 0, or XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL. Bits
- * past the last pfn may be anything. */
+ * past the last pfn may be anything. -ENODATA: somebody else has ended log-dirty mode, so that the bitmap is worth
+ * nothing; it is on again now. */
 int tracking_fetch(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns, uint32_t mode);
+/* The same bits, which stay as they are in Xen. Does not notice that log-dirty mode is off: then there are none. */
+int tracking_peek(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns);
 
 /* Memory for so many words of a bitmap, which Xen can write to: *pages of it, described by buffer. The caller gives it
  * back with tracking_free. NULL: there is none. */

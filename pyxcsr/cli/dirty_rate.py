@@ -1,7 +1,7 @@
 """Measures how a guest dirties its memory, without saving it, and predicts what a live save would come to.
 
-The guest runs on, somewhat more slowly. Do not start a save or migration of it meanwhile: Xen has one dirty bitmap for
-a domain, and they would take it from each other.
+The guest runs on, somewhat more slowly. A save or migration of it that begins meanwhile goes first: what has been
+measured until then is shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ LEAST_BANDWIDTH = 4096
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained(
-        "measured", "failed: log-dirty mode is off again, or the text says that it is not", "cannot be done as asked"
+        "measured, though for a shorter time if a save came",
+        "failed: log-dirty mode is off again, or the text says that it is not",
+        "cannot be done as asked",
     )
     add = parser.add_argument
     add("domain", metavar="GUEST", help="id or name of the domain; on the stub, a guest described as data")
@@ -49,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--take-over",
         action="store_true",
-        help="if the guest's writes are tracked already, as for the display of an HVM guest, begin that anew. It ruins "
-        "a save or migration that is at work",
+        help="if the guest's writes are tracked already, as for the display of an HVM guest, begin that anew; refused "
+        "while a process of this host is seen to save it",
     )
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
     add("--json", action="store_true", help="print what was measured and predicted, or the error, as JSON")

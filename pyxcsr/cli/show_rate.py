@@ -32,6 +32,8 @@ def _summary(found: DirtyRate) -> list[str]:
     ]
     if found.steady is not None:
         lines[-1] += f"; in each second: {found.steady}"
+    if found.ended_by is not None:
+        lines.append(f"note: it ended before its time: {found.ended_by}")
     if found.taken_over:
         lines.append("note: its writes had been tracked already, and that was begun anew")
     return lines

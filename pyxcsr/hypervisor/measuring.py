@@ -20,14 +20,20 @@ class Meter(Child):
         self.nr_sets = int(lib.XCSR_METER_SETS)
         self._how = {"copy": lib.XCSR_METER_COPY, "add": lib.XCSR_METER_ADD, "common": lib.XCSR_METER_COMMON}
 
-    def begin(self, take_over: bool) -> bool:
-        return bool(self._number(self._backend._lib.xcsr_meter_begin, "uint32_t *", take_over))
+    def begin(self) -> None:
+        self._call(self._backend._lib.xcsr_meter_begin)
 
     def end(self) -> None:
         self._call(self._backend._lib.xcsr_meter_end)
 
+    def leave(self) -> None:
+        self._backend._lib.xcsr_meter_leave(self._live())
+
     def fetch(self) -> int:
         return self._number(self._backend._lib.xcsr_meter_fetch, "uint64_t *")
+
+    def peek(self) -> int:
+        return self._number(self._backend._lib.xcsr_meter_peek, "uint64_t *")
 
     def join(self, source: int, into: int, how: How = "add") -> int:
         return self._number(self._backend._lib.xcsr_meter_join, "uint64_t *", source, into, self._how[how])

@@ -1,8 +1,12 @@
-"""Measures how a guest dirties its memory: log-dirty mode on, bitmaps at intervals, off again on every way out."""
+"""Measures how a guest dirties its memory: log-dirty mode on, bitmaps at intervals, off again on every way out.
+
+What keeps a measurement and a save apart is in tracking.py.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,8 +19,10 @@ from pyxcsr.guest.hvm.limits import check_nr_gfns
 from pyxcsr.guest.pv.p2m.map import pfn_limit
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, MeterHandle
 from pyxcsr.measure.result import DirtyRate
-from pyxcsr.measure.windows import Windows, leaves, lengths_for
+from pyxcsr.measure.tracking import OP, BeingSaved, Ended, Tracking
+from pyxcsr.measure.windows import Read, Windows, period_for, reads_for
 from pyxcsr.transfer.releasing import ended_by, release_by
+from pyxcsr.transfer.savers import NoSavers, Savers
 
 Cancel = Callable[[], bool]
 
@@ -47,16 +53,18 @@ def dirty_rate(
 ) -> DirtyRate:
     """Measures for about so many ``seconds`` how a running guest dirties its memory. Nothing is copied or mapped.
 
-    The guest runs on, more slowly: each page's first write after a bitmap was fetched goes through Xen. A save or
-    migration must not begin meanwhile, because Xen has one bitmap for a domain, and who fetches it clears it.
+    The guest runs on, more slowly: once a second the first write to each page goes through Xen. If a save or migration
+    of the guest begins meanwhile, by any toolstack on this host, the measurement ends, and ``ended_by`` of the result
+    says so; if not even a second had been measured (or all, if that is less), that is an error.
 
     ``device_model``: of an HVM guest that has one, told to say which pages it writes; without it these are not seen.
     ``cancel``: polled at least ten times a second; True ends the measurement. ``take_over``: if log-dirty mode is on
-    already, ends it and begins it anew, instead of refusing. If a save is at work, that ruins what it saves.
+    already, and no process can be seen that saves the guest, ends it and begins it anew, instead of refusing.
 
-    Whatever happens log-dirty mode is off afterwards; if it could not be ended, the result has a warning, or the error
-    a note. Raises XcsrError: DomainNotFound, DomainDying, LogDirtyUnsupported, GuestStateError, DeviceModelError,
-    Cancelled, HypervisorError, UsageError.
+    Whatever happens log-dirty mode is off afterwards, or a save's that has taken it over; if it could not be ended, the
+    result has a warning, or the error a note. Raises XcsrError: DomainNotFound, DomainDying, LogDirtyUnsupported (with
+    errno EBUSY if the guest is being saved), GuestStateError, DeviceModelError, Cancelled, HypervisorError, UsageError;
+    OSError if /proc cannot be read.
     """
     check_domain(hv, domid)
     check_seconds("seconds", seconds)
@@ -69,7 +77,7 @@ def dirty_rate(
 
 
 class Measurement:
-    """One measurement. ``clock`` and ``sleep``: of the time module, or a test's."""
+    """One measurement. ``clock`` and ``sleep``: of the time module, or a test's; ``savers``: what looks for saves."""
 
     def __init__(
         self,
@@ -81,15 +89,19 @@ class Measurement:
         take_over: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        savers: Optional[Savers] = None,
     ) -> None:
         self._hv, self._domid, self._seconds = hv, domid, seconds
         self._device_model, self._cancel, self._take_over = device_model, cancel, take_over
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._savers = clock, sleep, savers
         self._warnings: list[str] = []
         self._taken_over = False
-        self._fetching, self._last, self._bitmaps = 0.0, 0.0, 0
-        self._began = self._at = 0.0  # when the first bitmap was asked for, and the last one
+        self._last, self._cleaning = 0.0, list[float]()  # seconds that the last bitmap took, and each that was cleared
+        self._bitmaps = 0
+        self._at = 0.0  # when the last bitmap was asked for
+        self._measured = 0.0  # seconds, of whole periods
         self._meter: MeterHandle
+        self._tracking: Tracking
 
     def run(self) -> DirtyRate:
         """Measures; see :func:`dirty_rate`."""
@@ -98,7 +110,8 @@ class Measurement:
         with ExitStack() as stack:
             self._meter = self._hv.new_meter(self._domid, nr_pfns)
             release_by(stack, self._meter.close, self._warnings)
-            with ended_by((self._meter.end, self._model_off), self._warnings):
+            self._tracking = tracking = self._track()
+            with ended_by((tracking.end_model, tracking.end_logdirty), self._warnings):
                 self._begin()
                 windows = self._measure()
             self._warn(info, nr_pfns)
@@ -121,10 +134,25 @@ class Measurement:
         nr_pfns = self._hv.nr_gpfns(self._domid)
         return check_nr_gfns(info, nr_pfns) if info.hvm else min(nr_pfns, pfn_limit(info))
 
-    def _begin(self) -> None:
-        self._device_model.track(True)
+    def _track(self) -> Tracking:
+        savers = self._savers
+        if savers is None:
+            stub = self._hv.backend == "stub"  # its guests live in this process
+            savers = NoSavers(self._domid) if stub else Savers(self._domid, self._name())
+        return Tracking(self._hv, self._domid, self._meter, self._device_model, savers, self._warnings)
+
+    def _name(self) -> Optional[str]:
         try:
-            self._taken_over = self._meter.begin(self._take_over)
+            name = self._hv.xenstore_read(f"/local/domain/{self._domid}/name")
+        except HypervisorError:
+            return None
+        return None if name is None else os.fsdecode(name)
+
+    def _begin(self) -> None:
+        try:
+            self._taken_over = self._tracking.begin(self._take_over)
+        except BeingSaved:
+            raise
         except LogDirtyUnsupported as error:
             text = f"domain {self._domid} cannot be measured: {self._why(error)}"
             raise LogDirtyUnsupported(text, op=error.op, errno=error.errno, domid=self._domid) from error
@@ -138,26 +166,38 @@ class Measurement:
             devices = []  # it only makes the words more exact
         return DEVICES if devices else TRACKED
 
-    def _model_off(self) -> None:
-        self._device_model.track(False)
-
     # -- meanwhile
 
     def _measure(self) -> Windows:
-        self._fetch()
-        self._began = self._at
-        finest, coarse = lengths_for(self._last)
-        windows, until = Windows(self._meter, finest, coarse), self._began
-        self._fetching = 0.0
-        for level in leaves(finest, coarse, self._seconds, lambda: self._last * 4 <= 2.0**finest):
-            until += 2.0**level
-            self._wait(until)
-            since = self._at
-            dirty = self._fetch()
-            windows.leaf(level, self._at - since, dirty)
-            self._bitmaps += 1
-            until = max(until, self._at)  # what was late once need not be late for ever
+        """All periods, or those until a save came."""
+        self._fetch(self._tracking.clean)
+        period = period_for(self._seconds, self._last)
+        windows = Windows(self._meter, period)
+        self._cleaning.clear()
+        try:
+            for _ in range(max(1, round(self._seconds / 2.0**period))):
+                self._one_period(windows, period)
+        except Ended:
+            if windows.empty:
+                raise self._nothing() from None
         return windows
+
+    def _one_period(self, windows: Windows, period: int) -> None:
+        began, reads = self._at, list[Read]()
+        for level in reads_for(period, self._last):
+            self._wait(began + 2.0**level)
+            pages = self._fetch(self._tracking.peek)
+            reads.append(Read(level, self._at - began, pages))
+        self._wait(began + 2.0**period)
+        pages = self._fetch(self._tracking.clean)
+        windows.period(reads, self._at - began, pages)
+        self._bitmaps += len(reads) + 1
+        self._cleaning.append(self._last)
+        self._measured += self._at - began
+
+    def _nothing(self) -> BeingSaved:
+        text = f"nothing was measured of domain {self._domid}: {self._tracking.ended_by}"
+        return BeingSaved(text, op=OP, errno=errno.EBUSY, domid=self._domid)
 
     def _wait(self, until: float) -> None:
         while True:
@@ -168,10 +208,10 @@ class Measurement:
                 return
             self._sleep(min(left, POLL))
 
-    def _fetch(self) -> int:
+    def _fetch(self, fetch: Callable[[], int]) -> int:
         self._at = self._clock()
         try:
-            return self._meter.fetch()
+            return fetch()
         except HypervisorError as error:
             if self._hv.domain_info(self._domid).dying:
                 text = f"domain {self._domid} was destroyed while it was measured"
@@ -179,7 +219,6 @@ class Measurement:
             raise
         finally:
             self._last = self._clock() - self._at
-            self._fetching += self._last
 
     # -- afterwards
 
@@ -197,12 +236,12 @@ class Measurement:
             per_range *= 2
         return DirtyRate(
             self._domid,
-            self._at - self._began,
+            self._measured,
             nr_pfns,
             info.tot_pages,
             info.nr_online_vcpus,
             self._bitmaps,
-            self._fetching / self._bitmaps,
+            sum(self._cleaning) / len(self._cleaning),
             windows.counted(),
             windows.distinct,
             windows.steady,
@@ -210,4 +249,5 @@ class Measurement:
             windows.spread(per_range),
             self._taken_over,
             self._warnings,
+            self._tracking.ended_by,
         )

@@ -19,10 +19,12 @@ class DirtyRate:
     counts once in it. So the rate is lower the longer the window is, and ``windows`` has it for each length.
 
     ``seconds``: for how long it was measured; ``nr_pfns``: that the guest has; ``tot_pages``: pages of memory;
-    ``bitmaps``: fetched, each of which took ``fetch_seconds`` on an average; ``distinct``: pages dirtied at all;
+    ``bitmaps``: read; those that were cleared as well took ``fetch_seconds`` on an average; ``distinct``: pages dirtied
+    at all;
     ``steady``: of these, pages dirtied in each whole second, which no further pass of a save gets rid of, or None if
     it was measured for less than a second; ``ranges``: how many of the distinct pages are in each range of
-    ``per_range`` pfns; ``taken_over``: log-dirty mode was on already, and was begun anew.
+    ``per_range`` pfns; ``taken_over``: log-dirty mode was on already, and was begun anew; ``ended_by``: what ended it
+    before its time, a save that began, in words, or None.
     """
 
     domid: int
@@ -39,6 +41,7 @@ class DirtyRate:
     ranges: list[int]
     taken_over: bool = False
     warnings: list[str] = field(default_factory=list)
+    ended_by: Optional[str] = None
 
     @property
     def second(self) -> Counted:

@@ -1,19 +1,23 @@
 """How many pages are dirtied in windows of different lengths, each page counted once in its window.
 
-The bitmaps fetched are the shortest windows. Two neighbours of one length make a window of twice that length, so that
-for each length the windows follow one another and do not overlap.
+The bitmap is cleared once in a period, of a second mostly. Until then it is read several times, so that each period has
+one window of each shorter length, which all begin with it. From a period on two neighbours of one length make a window
+of twice that length: these follow one another and do not overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from pyxcsr.hypervisor.interface import MeterHandle
 
-FINEST, COARSE, UNIT = -6, -3, 0
-"""Lengths as powers of two of a second. In each second one of the coarse windows is made of finest ones: often enough
-to know the beginning of the curve, and seldom enough that fetching does not slow the guest down by much."""
+FINEST, SHORTEST, UNIT, LONGEST = -6, -3, 0, 4
+"""Lengths as powers of two of a second: of the finest window; of the period, at least, usually, and at most."""
+
+SHARE = 8
+"""A window is at least so many times as long as one fetch takes, for which the guest stands still."""
 
 FETCHED = 0
 
@@ -27,31 +31,45 @@ class Counted(NamedTuple):
     most: int
 
 
-class Windows:
-    """Counts pages by lengths of windows. ``finest``, ``coarse``: the lengths of the bitmaps, as powers of two."""
+class Read(NamedTuple):
+    """The bitmap, read within a period: the window's length as a power of two, as it really was, and its pages."""
 
-    def __init__(self, meter: MeterHandle, finest: int, coarse: int) -> None:
-        self._meter, self._finest, self._coarse = meter, finest, coarse
-        self._unit = max(UNIT, coarse)
+    level: int
+    seconds: float
+    pages: int
+
+
+class Windows:
+    """Counts pages by lengths of windows. ``period``: its length as a power of two."""
+
+    def __init__(self, meter: MeterHandle, period: int) -> None:
+        self._meter, self._period = meter, period
         self._all, self._steady = meter.nr_sets - 1, meter.nr_sets - 2
         self._open: dict[int, float] = {}  # windows that lack their second half: how long the first is
         self._sums: dict[int, list[float]] = {}  # by length: number, seconds, pages, most
         self.distinct = 0
         """Pages dirtied at all."""
         self.steady: Optional[int] = None
-        """Pages dirtied in each of the windows of a second; None before the first."""
+        """Pages dirtied in each of the periods, if these are a second or longer; None before the first."""
 
-    def leaf(self, level: int, seconds: float, pages: int) -> None:
-        """A bitmap of ``pages`` pages has been fetched, over a window of that length."""
+    @property
+    def empty(self) -> bool:
+        """Whether not even one period is complete."""
+        return not self._sums
+
+    def period(self, reads: Sequence[Read], seconds: float, pages: int) -> None:
+        """One more period is complete; its bitmap was fetched just now."""
+        for read in reads:
+            self._note(*read)
         self.distinct = self._meter.join(FETCHED, self._all)
-        self._complete(FETCHED, level, seconds, pages)
+        if self._period >= UNIT:
+            self.steady = self._meter.join(FETCHED, self._steady, "copy" if self.steady is None else "common")
+        self._complete(FETCHED, self._period, seconds, pages)
 
     def _complete(self, number: int, level: int, seconds: float, pages: int) -> None:
         """A window is complete, and in set ``number``."""
         self._note(level, seconds, pages)
-        if level == self._unit:
-            self.steady = self._meter.join(number, self._steady, "copy" if self.steady is None else "common")
-        above = self._number(level + 1)
+        above = level + 1 - self._period
         if above >= self._steady:
             return
         first = self._open.pop(level + 1, None)
@@ -60,10 +78,6 @@ class Windows:
             self._open[level + 1] = seconds
         else:
             self._complete(above, level + 1, first + seconds, self._meter.join(number, above))
-
-    def _number(self, level: int) -> int:
-        """The set that a window of that length is made in."""
-        return level - self._finest + 1
 
     def _note(self, level: int, seconds: float, pages: int) -> None:
         sums = self._sums.setdefault(level, [0, 0.0, 0, 0])
@@ -84,22 +98,14 @@ class Windows:
         return self._meter.spread(self._all, per_range)
 
 
-def lengths_for(fetch_seconds: float) -> tuple[int, int]:
-    """Finest and coarse windows: at least eight times as long as one fetch takes, for which the guest stands still."""
-    finest = FINEST
-    while 2.0**finest < 8 * fetch_seconds and finest < 4:
-        finest += 1
-    return finest, max(COARSE, finest)
+def period_for(seconds: float, fetch_seconds: float) -> int:
+    """How long the periods are, as a power of two: if one fetch takes so long, and it is measured for ``seconds``."""
+    period = UNIT if seconds >= 2.0**UNIT else max(SHORTEST, math.floor(math.log2(seconds)))
+    while 2.0**period < SHARE * fetch_seconds and period < LONGEST:
+        period += 1
+    return period
 
 
-def leaves(finest: int, coarse: int, seconds: float, is_quick: Callable[[], bool]) -> Iterator[int]:
-    """The lengths of the bitmaps to fetch, one after another, until so many seconds are full.
-
-    ``is_quick``: whether fetching is quick enough for the finest ones, by the last time.
-    """
-    number, each = max(1, round(seconds / 2.0**coarse)), max(1, round(2.0 ** (UNIT - coarse)))
-    for at in range(number):
-        if at % each == 0 and is_quick():
-            yield from [finest] * (1 << (coarse - finest))
-        else:
-            yield coarse
+def reads_for(period: int, fetch_seconds: float) -> list[int]:
+    """The lengths of windows, as powers of two, after which the bitmap is read within a period."""
+    return [x for x in range(FINEST, period) if 2.0**x >= SHARE * fetch_seconds]

@@ -22,7 +22,7 @@ def test_against_sets(hv: StubBackend, nr_pfns: int) -> None:
     """Also with fewer pfns than the guest has, of which the last word is not whole."""
     guest, rng = guest_of(hv), random.Random(nr_pfns)
     meter, model = hv.new_meter(guest.domid, nr_pfns), dict[int, set[int]]()
-    assert meter.begin(False) is False
+    meter.begin()
     for _ in range(60):
         action = rng.randrange(3)
         one, two = rng.randrange(0, 4), rng.randrange(1, 4)
@@ -55,9 +55,6 @@ def test_what_it_refuses(hv: StubBackend) -> None:
     for per_range in (32, 100):
         with pytest.raises(pyxcsr.HypervisorError):
             meter.spread(0, per_range)
-    with pytest.raises(pyxcsr.HypervisorError) as caught:
-        meter.fetch()  # it has not begun
-    assert caught.value.errno == errno.EINVAL
     meter.close()
     with pytest.raises(pyxcsr.UsageError, match="over"):
         meter.fetch()
@@ -68,19 +65,61 @@ def test_what_it_refuses(hv: StubBackend) -> None:
 def test_it_ends_only_what_it_began(hv: StubBackend) -> None:
     guest = guest_of(hv)
     first, second = hv.new_meter(guest.domid, 100), hv.new_meter(guest.domid, 100)
-    first.begin(False)
+    first.begin()
     with pytest.raises(pyxcsr.LogDirtyUnsupported):
-        second.begin(False)
+        second.begin()
     second.end()
     second.close()
     assert guest.state().logdirty
     first.end()
     assert not guest.state().logdirty
-    first.begin(False)
-    third = hv.new_meter(guest.domid, 100)
-    assert third.begin(True) is True
-    third.close()
+    first.begin()
+    first.leave()
+    first.end()
     first.close()
+    assert guest.state().logdirty, "it has been left to somebody else"
+    assert hv.logdirty_off(guest.domid)
+
+
+def test_peeking_changes_nothing(hv: StubBackend) -> None:
+    guest = guest_of(hv)
+    mine, others = hv.new_meter(guest.domid, 1280), hv.new_meter(guest.domid, 1280)
+    mine.begin()
+    for count in range(1, 4):
+        guest.write_page(7 * count, b"x")
+        assert mine.peek() == others.peek() == count
+    assert mine.fetch() == 3 and mine.peek() == 0
+    mine.close()
+    others.close()
+
+
+def test_somebody_ends_log_dirty_mode(hv: StubBackend) -> None:
+    """Xen then answers with no bit set. What was written is lost, and that is said."""
+    guest = guest_of(hv)
+    meter = hv.new_meter(guest.domid, 1280)
+    meter.begin()
+    guest.write_page(3, b"x")
+    assert hv.logdirty_off(guest.domid)
+    assert meter.peek() == 0
+    with pytest.raises(pyxcsr.HypervisorError, match="somebody else has ended log-dirty mode") as caught:
+        meter.fetch()
+    assert caught.value.errno == errno.ENODATA and guest.state().logdirty
+    guest.write_page(4, b"x")
+    assert meter.fetch() == 1
+    meter.close()
+    assert not guest.state().logdirty
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOMEM])
+def test_whether_it_is_on_cannot_be_told(hv: StubBackend, error: int) -> None:
+    guest = guest_of(hv)
+    meter = hv.new_meter(guest.domid, 1280)
+    meter.begin()
+    hv.stub.fail("xc_shadow_control", 1, error)
+    with pytest.raises(pyxcsr.HypervisorError, match="cannot tell whether") as caught:
+        meter.fetch()
+    assert caught.value.errno == error
+    meter.close()
     assert not guest.state().logdirty
 
 
@@ -89,7 +128,7 @@ def test_closing_the_hypervisor_ends_it() -> None:
     assert isinstance(hv, StubBackend)
     hv.stub.reset()
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
-    hv.new_meter(domid, 1024).begin(False)
+    hv.new_meter(domid, 1024).begin()
     hv.close()
     assert hv.stub.leaks(handles=True) == {}
 
@@ -98,7 +137,7 @@ def test_a_child_leaves_it_on(hv: StubBackend) -> None:
     """After a fork log-dirty mode is the parent's."""
     guest = guest_of(hv)
     meter = hv.new_meter(guest.domid, 100)
-    meter.begin(False)
+    meter.begin()
     pid = os.fork()
     if pid == 0:
         meter.close()

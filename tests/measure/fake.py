@@ -14,8 +14,11 @@ class SetMeter:
         self._nr_pfns = nr_pfns
         self.sets: dict[int, set[int]] = {}
 
-    def begin(self, take_over: bool) -> bool:
-        return False
+    def begin(self) -> None:
+        """Nothing is on."""
+
+    def leave(self) -> None:
+        """Nothing is on."""
 
     def end(self) -> None:
         """Nothing is on."""
@@ -25,6 +28,9 @@ class SetMeter:
 
     def fetch(self) -> int:
         return len(self.sets.get(0, ()))
+
+    def peek(self) -> int:
+        return self.fetch()
 
     def join(self, source: int, into: int, how: How = "add") -> int:
         one, two = self.sets.get(source, set()), self.sets.get(into, set())

@@ -2,90 +2,70 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Iterator
 
 import pytest
 
 from measure.fake import SetMeter
 from pyxcsr.measure.curve import Curve
-from pyxcsr.measure.windows import COARSE, FINEST, Windows, leaves, lengths_for
-
-Leaf = tuple[float, set[int]]
+from pyxcsr.measure.windows import Read, Windows, period_for, reads_for
 
 
-def quick() -> bool:
-    return True
-
-
-def expected(leaf_list: list[Leaf], level: int) -> list[set[int]]:
-    """The windows of 2^level seconds that are complete, cut out of the leaves by the clock."""
-    length, found, at = 2.0**level, [], 0.0
-    now: set[int] = set()
-    for seconds, pfns in leaf_list:
-        if seconds > length:
-            now, at = set(), at + seconds
-            continue
-        now = now | pfns
-        at += seconds
-        if at % length == 0:
-            found.append(now)
-            now = set()
-    return found
+def measured(seconds: float, period: int, rng: random.Random) -> tuple[Windows, list[set[int]]]:
+    """Windows over a guest that writes one page always and others by chance, and what it wrote in each period."""
+    meter = SetMeter(4096)
+    windows, periods = Windows(meter, period), list[set[int]]()
+    for _ in range(round(seconds / 2.0**period)):
+        now, reads = set[int](), list[Read]()
+        for level in reads_for(period, 0.0):
+            now |= {7, *(rng.randrange(4096) for _ in range(rng.randrange(50)))}
+            reads.append(Read(level, 2.0**level, len(now)))
+        now |= {rng.randrange(4096) for _ in range(rng.randrange(50))}
+        meter.sets[0] = set(now)
+        windows.period(reads, 2.0**period, len(now))
+        periods.append(now)
+    return windows, periods
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_against_sets(seed: int) -> None:
-    rng, meter = random.Random(seed), SetMeter(4096)
-    windows, done = Windows(meter, FINEST, COARSE), list[Leaf]()
-    for level in leaves(FINEST, COARSE, 7.0, quick):
-        pfns = {7, *(rng.randrange(4096) for _ in range(rng.randrange(50)))}
-        done.append((2.0**level, pfns))
-        meter.sets[0] = set(pfns)
-        windows.leaf(level, 2.0**level, len(pfns))
-    for row in windows.counted():
-        level = round(math.log2(row.seconds))
-        if level < COARSE:
-            continue
-        sets = expected(done, level)
+@pytest.mark.parametrize("period", [0, 1, -2])
+def test_against_sets(seed: int, period: int) -> None:
+    """Neighbours make longer windows, by twos."""
+    windows, periods = measured(7.0 if period < 1 else 14.0, period, random.Random(seed))
+    by_length = {x.seconds: x for x in windows.counted()}
+    for more in range(3):
+        each = 2**more
+        sets = [set.union(*periods[i : i + each]) for i in range(0, len(periods) - each + 1, each)]
+        row = by_length[2.0 ** (period + more)]
         assert row.windows == len(sets) and row.most == max(map(len, sets))
         assert row.pages == pytest.approx(sum(map(len, sets)) / len(sets))
-    assert [x.seconds for x in windows.counted()] == [2.0**x for x in range(FINEST, 3)]
-    assert windows.distinct == len(set.union(*(x for _, x in done)))
-    assert windows.steady == len(set.intersection(*expected(done, 0)))
+    assert windows.distinct == len(set.union(*periods))
+    assert windows.steady == (len(set.intersection(*periods)) if period >= 0 else None)
+    assert sum(windows.spread(64)) == windows.distinct
 
 
-def test_the_finest_windows_are_counted() -> None:
-    meter = SetMeter(64)
-    windows = Windows(meter, FINEST, COARSE)
-    for i, level in enumerate(leaves(FINEST, COARSE, 1.0, quick)):
-        meter.sets[0] = {i}
-        windows.leaf(level, 2.0**level, 1)
+def test_what_is_read_within_a_period() -> None:
+    """One window of each shorter length, which all begin with it."""
+    windows = Windows(SetMeter(64), 0)
+    assert windows.empty
+    for i in range(4):
+        windows.period([Read(level, 2.0**level, 10 + level + i) for level in reads_for(0, 0.001)], 1.0, 20)
     by_length = {x.seconds: x for x in windows.counted()}
-    assert (by_length[2.0**FINEST].windows, by_length[2.0**FINEST].pages) == (8, 1)
-    assert (by_length[2.0 ** (FINEST + 1)].windows, by_length[2.0 ** (FINEST + 1)].pages) == (4, 2)
-    assert by_length[0.125].windows == 8 and by_length[0.125].most == 8
-    assert by_length[1.0].pages == 15
+    assert sorted(by_length) == [2.0**x for x in range(-6, 3)] and not windows.empty
+    assert (by_length[1 / 64].windows, by_length[1 / 64].pages, by_length[1 / 64].most) == (4, 5.5, 7)
+    assert (by_length[0.5].windows, by_length[0.5].pages, by_length[1.0].pages) == (4, 10.5, 20)
 
 
 def test_fetching_that_is_slow_makes_windows_longer() -> None:
-    assert lengths_for(0.0001) == (FINEST, COARSE)
+    assert period_for(10.0, 0.0001) == 0 and reads_for(0, 0.0001) == [-6, -5, -4, -3, -2, -1]
     for fetch in (0.002, 0.01, 0.1, 0.7):
-        finest, coarse = lengths_for(fetch)
-        assert 2.0**finest >= 8 * fetch and coarse == max(COARSE, finest)
-    assert lengths_for(1e9) == (4, 4)
+        period = period_for(10.0, fetch)
+        assert 2.0**period >= 8 * fetch and all(2.0**x >= 8 * fetch for x in reads_for(period, fetch))
+    assert period_for(10.0, 1e9) == 4 and reads_for(4, 1e9) == []
 
 
-def total(found: Iterator[int]) -> float:
-    return sum(2.0**x for x in found)
-
-
-def test_the_schedule_fills_the_time() -> None:
-    assert total(leaves(FINEST, COARSE, 10.0, quick)) == 10.0
-    assert total(leaves(FINEST, COARSE, 0.01, quick)) == 0.125  # one coarse window at least
-    assert set(leaves(FINEST, COARSE, 10.0, lambda: False)) == {COARSE}  # fetching has become slow
-    assert list(leaves(2, 2, 9.0, quick)) == [2, 2]
+def test_a_short_time_has_short_periods() -> None:
+    assert [period_for(x, 0.0) for x in (0.001, 0.13, 0.3, 0.9, 1.0, 90.0)] == [-3, -3, -2, -1, 0, 0]
 
 
 def test_the_curve_goes_through_what_was_measured() -> None:

@@ -41,7 +41,7 @@ static uint64_t piece_bytes(uint64_t nr_bytes, uint64_t at)
     return nr_bytes - at < ST_PIECE_BITS / 8 ? nr_bytes - at : ST_PIECE_BITS / 8;
 }
 
-static void clear_bitmap(struct st_domain *d)
+static void clear_bits(struct st_domain *d)
 {
     uint64_t nr_bytes = (d->nr_pfns + 63) / 64 * 8;
 
@@ -50,6 +50,11 @@ static void clear_bitmap(struct st_domain *d)
             memset((uint8_t *)d->bitmap + at, 0, piece_bytes(nr_bytes, at));
         d->set_pieces[piece] = 0;
     }
+}
+
+static void clear_bitmap(struct st_domain *d)
+{
+    clear_bits(d);
     d->dirty_count = d->fault_count = 0;
     if (d->hv)
         st_hvm_track_all(d);
@@ -81,6 +86,8 @@ static int control(uint32_t domid, unsigned op, unsigned mode)
     case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
         return enable(d);
     case XEN_DOMCTL_SHADOW_OP_OFF:
+        if (d->logdirty)
+            clear_bits(d); /* Xen frees the bitmap; its counts stay */
         d->logdirty = false;
         return d->hv || st.shadow ? 0 : -EINVAL;
     default:
@@ -117,6 +124,7 @@ static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
         out[nr_bytes - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
 }
 
+/* As in Xen nothing is refused while log-dirty mode is off: then no bit is set. */
 static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffer_t *buffer,
                            unsigned long pages, unsigned mode, xc_shadow_op_stats_t *stats)
 {
@@ -127,7 +135,7 @@ static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffe
         return rc;
     if (op != XEN_DOMCTL_SHADOW_OP_CLEAN && op != XEN_DOMCTL_SHADOW_OP_PEEK)
         return -EINVAL;
-    if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL || !d->logdirty || d->dying)
+    if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL || d->dying)
         return -EINVAL;
     if (buffer && !st_buffer_holds(buffer->hbuf, (pages + 7) / 8))
         return -EFAULT;

@@ -8,20 +8,27 @@ How = Literal["copy", "add", "common"]
 
 
 class MeterHandle(Protocol):
-    """Log-dirty mode, and sets of pfns made of the bitmaps: set 0 is the one fetched last. All are empty at first."""
+    """Log-dirty mode, and sets of pfns made of the bitmaps: set 0 is the one read last. All are empty at first."""
 
     nr_sets: int
     """How many sets there are; they have numbers from 0."""
 
-    def begin(self, take_over: bool) -> bool:
+    def begin(self) -> None:
         """Log-dirty mode on. Raises LogDirtyUnsupported: with errno EINVAL if it is on already, by whomever, or the
-        domain has PCI devices; with ``take_over`` it is then ended and begun anew, and True is returned."""
+        domain has PCI devices."""
 
     def end(self) -> None:
         """Log-dirty mode off, if this meter switched it on."""
 
+    def leave(self) -> None:
+        """Log-dirty mode is somebody else's from now on: this meter does not end it any more."""
+
     def fetch(self) -> int:
-        """Fetches and clears Xen's dirty bitmap; returns how many pfns it names."""
+        """Fetches and clears Xen's dirty bitmap; returns how many pfns it names. Raises HypervisorError with errno
+        ENODATA if somebody else has ended log-dirty mode; it is on again then, and this meter's."""
+
+    def peek(self) -> int:
+        """Reads Xen's dirty bitmap, which stays as it is, into set 0. If log-dirty mode is off, nothing is dirty."""
 
     def join(self, source: int, into: int, how: How = "add") -> int:
         """Puts set ``source`` in the place of ``into``, adds it, or leaves in ``into`` what is in both. Returns how

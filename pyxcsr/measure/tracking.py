@@ -1,0 +1,153 @@
+"""Log-dirty mode for a measurement, beside saves that may begin at any moment.
+
+Xen has one dirty bitmap for a domain and lets anybody take it over: a save that finds log-dirty mode on ends it and
+begins it anew. From then on it needs every bit. If somebody else clears the bitmap or ends log-dirty mode, Xen tells
+the save, without an error, of fewer dirty pages than there are, and what it writes is wrong. So a measurement
+
+* reads the bitmap without clearing it (PEEK) as often as it likes, which harms nobody;
+* clears it (CLEAN), and ends log-dirty mode, only if no process is there that saves the domain, and looks again
+  directly afterwards. A save that is there then has begun in the same instant, and may have lost pages. Xen has no call
+  that would make it fail. So it is told to end (SIGTERM): a loud failure is better than an image that is wrong and
+  looks right. One that has not opened the hypervisor's device by then has lost nothing and is left in peace;
+* leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Optional
+
+from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.errors import HypervisorError, LogDirtyUnsupported
+from pyxcsr.hypervisor.interface import Hypervisor, MeterHandle
+from pyxcsr.transfer.savers import Saver, Savers
+
+OP = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
+
+
+class BeingSaved(LogDirtyUnsupported):
+    """A process saves the domain."""
+
+
+class Ended(Exception):
+    """Log-dirty mode is not this measurement's any more; :attr:`Tracking.ended_by` says why."""
+
+
+class Tracking:
+    """Log-dirty mode of one domain, in Xen and in its device model. ``warnings``: gets what must be said."""
+
+    def __init__(
+        self, hv: Hypervisor, domid: int, meter: MeterHandle, model: DeviceModel, savers: Savers, warnings: list[str]
+    ) -> None:
+        self._hv, self._domid, self._meter, self._model, self._savers = hv, domid, meter, model, savers
+        self._warnings = warnings
+        self._on = self._told = False
+        self.ended_by: Optional[str] = None
+        """In words, who has ended it; None: nobody."""
+
+    def begin(self, take_over: bool) -> bool:
+        """Log-dirty mode on; True if it had been on and was taken over. Raises LogDirtyUnsupported, also if a process
+        saves the domain, with errno EBUSY then; DeviceModelError."""
+        self._refuse(self._savers.now())
+        taken_over = False
+        try:
+            self._meter.begin()
+        except LogDirtyUnsupported as error:
+            if not take_over or error.errno != errno.EINVAL:
+                raise
+            self._take_over()
+            taken_over = True
+        self._on = True
+        came = self._users()
+        if self._leave_to(came):  # log-dirty mode was off, so that this save comes after us, and takes it over
+            self._refuse(came)
+        self._told = True  # it may have begun all the same if it says that it has not
+        self._model.track(True)
+        return taken_over
+
+    def _take_over(self) -> None:
+        self._refuse(self._savers.now())
+        self._hv.logdirty_off(self._domid)
+        came = self._users()
+        self._end_harmed(came)
+        self._refuse(came)
+        self._meter.begin()
+
+    def peek(self) -> int:
+        """Reads the bitmap; returns how many pfns it names."""
+        return self._meter.peek()
+
+    def clean(self) -> int:
+        """Fetches the bitmap and clears it. Raises Ended, if a save was found or log-dirty mode had been ended."""
+        if self._leave_to(self._users()):
+            raise Ended
+        try:
+            dirty = self._meter.fetch()
+        except HypervisorError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            self.ended_by = str(error)
+            raise Ended from error
+        came = self._users()
+        if came:
+            self._end_harmed(came)
+            self._leave_to(came)
+            raise Ended
+        return dirty
+
+    # -- the end, in this order; each may be called again after an error
+
+    def end_model(self) -> None:
+        """The device model tells no more of what it writes, unless a save needs that."""
+        if not self._told or (self._on and self._leave_to(self._users())):
+            return
+        self._model.track(False)
+        self._told = False
+        came = self._users()
+        if came:  # it may have been told already to tell, for the save
+            self._model.track(True)
+            self._end_harmed(came)
+            self._leave_to(came)
+
+    def end_logdirty(self) -> None:
+        """Log-dirty mode off, unless it is a save's."""
+        if not self._on or self._leave_to(self._users()):
+            return
+        self._meter.end()
+        self._on = False
+        self._end_harmed(self._users())
+
+    # -- others
+
+    def _users(self) -> list[Saver]:
+        """Processes that save the domain with log-dirty mode, as far as is known. One that suspends the guest first has
+        no use for it, and might not end it either."""
+        return [x for x in self._savers.now() if x.live is not False]
+
+    def _leave_to(self, users: Sequence[Saver]) -> bool:
+        """Whether there are any. Then log-dirty mode is theirs: a save that is not there yet takes it over."""
+        if not users:
+            return False
+        self.ended_by = f"{_names(users)} saves the domain; log-dirty mode is left to that save"
+        self._meter.leave()
+        self._on = self._told = False
+        return True
+
+    def _end_harmed(self, came: Sequence[Saver]) -> None:
+        """Ends saves that were not there a moment ago, and may have begun to use the bitmap before it was cleared."""
+        for saver in came:
+            if self._savers.may_have_begun(saver) and self._savers.end(saver):
+                self._warnings.append(
+                    f"{saver} began to save domain {self._domid} in the instant in which the dirty bitmap was cleared. "
+                    "It could have missed pages, and was told to end (SIGTERM): run it again"
+                )
+
+    def _refuse(self, savers: Sequence[Saver]) -> None:
+        if savers:
+            text = f"domain {self._domid} cannot be measured: {_names(savers)} saves it; wait until that is over"
+            raise BeingSaved(text, op=OP, errno=errno.EBUSY, domid=self._domid)
+
+
+def _names(savers: Sequence[Saver]) -> str:
+    return " and ".join(map(str, savers))

@@ -1,0 +1,150 @@
+"""Processes that save a domain, as /proc tells of them.
+
+Xen does not say who uses a domain's log-dirty mode, and has one bitmap for all. Programs of any toolstack on this host
+can be seen in /proc; what cannot be seen is a save by a toolstack in another domain, or from within a container whose
+processes are not this one's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+LIBXL, OURS, XENGUEST = "libxl-save-helper", "pyxcsr-save-helper", "xenguest"
+NAMES = (LIBXL, OURS, XENGUEST)
+"""libxl's helper, ours in its place, and XenServer's, which its emu-manager starts."""
+
+PROGRAM = "pyxcsr"
+COMMANDS = ("save", "migrate")
+
+COMM = 15
+"""Characters of a name that the kernel keeps."""
+
+SAVE, LIVE = "--save-domain", 1
+"""How a save helper is called: SAVE STREAM_FD BACK_FD DOMID FLAGS ...; LIVE is a flag."""
+
+DEVICES = ("/dev/xen/privcmd", "/proc/xen/privcmd", "/dev/xen/hypercall")
+
+
+class Saver(NamedTuple):
+    """A process that saves the domain, or may do so. ``live``: whether it uses log-dirty mode; None: not known."""
+
+    pid: int
+    name: str
+    live: Optional[bool]
+
+    def __str__(self) -> str:
+        return f"{self.name} (process {self.pid})"
+
+
+class Savers:
+    """Looks for processes that save a domain. ``name``: the domain's, by which a command may call it."""
+
+    def __init__(self, domid: int, name: Optional[str] = None, proc: str = "/proc") -> None:
+        self._domid, self._proc = domid, proc
+        self._called = {str(domid), name or str(domid)}
+
+    def now(self) -> list[Saver]:
+        """Those that are there now. Raises OSError if /proc cannot be read."""
+        found = [self._saver(int(x)) for x in os.listdir(self._proc) if x.isdigit() and int(x) != os.getpid()]
+        return [x for x in found if x is not None] + self._own_saves()
+
+    def _own_saves(self) -> list[Saver]:
+        """Saves of the domain by this package in programs that are called something else.
+
+        A registry of running saves (a lock or a socket for each guest) is to be asked here.
+        """
+        return []
+
+    def may_have_begun(self, saver: Saver) -> bool:
+        """Whether it may have called Xen. One that has not opened the hypervisor's device cannot have."""
+        folder = os.path.join(self._proc, str(saver.pid), "fd")
+        try:
+            return any(_target(os.path.join(folder, x)) in DEVICES for x in os.listdir(folder))
+        except OSError:
+            return True
+
+    def end(self, saver: Saver) -> bool:
+        """Tells it to give up, as libxl does: SIGTERM, on which it ends its save with an error. False: it has gone."""
+        try:
+            fd = os.pidfd_open(saver.pid)
+        except OSError:
+            return False
+        try:
+            if self._saver(saver.pid) is None:  # another process has got its number
+                return False
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def _saver(self, pid: int) -> Optional[Saver]:
+        """What a process is, if it is one that saves the domain."""
+        words = self._words(pid)
+        names = list(self._names(pid, words))
+        for name in NAMES:
+            if any(x in (name, name[:COMM]) for x in names):
+                return self._helper(pid, name, words) if words or self._lives(pid) else None
+        if PROGRAM in names and self._called & set(words) and set(COMMANDS) & set(words):
+            return Saver(pid, f"{PROGRAM} {next(x for x in words if x in COMMANDS)}", "--no-live" not in words)
+        return None
+
+    def _helper(self, pid: int, name: str, words: list[str]) -> Optional[Saver]:
+        """A save helper; None if its arguments say that it works on another domain, or restores one."""
+        domid: Optional[str] = None
+        live: Optional[bool] = None
+        if name == XENGUEST:
+            domid = _after(words, "-domid", 1)
+        elif SAVE in words:
+            domid, flags = _after(words, SAVE, 3), _after(words, SAVE, 4)
+            live = bool(int(flags) & LIVE) if flags and re.fullmatch("[0-9]{1,9}", flags) else None
+        elif len(words) > 1:
+            return None
+        return Saver(pid, name, live) if domid in (None, str(self._domid)) else None
+
+    def _names(self, pid: int, words: list[str]) -> Iterator[str]:
+        """By which it may be known: its first words (a script's first one is its interpreter), and the kernel's."""
+        yield from (os.path.basename(x) for x in words[:3] if not x.startswith("-"))
+        yield self._read(pid, "comm").rstrip("\n")
+
+    def _words(self, pid: int) -> list[str]:
+        text = self._read(pid, "cmdline")
+        return text.rstrip("\0").split("\0") if text else []
+
+    def _lives(self, pid: int) -> bool:
+        """A process that has ended and is still listed has no arguments; nor has one that just begins."""
+        state = self._read(pid, "stat").rpartition(")")[2].split()
+        return bool(state) and state[0] not in "ZXx"
+
+    def _read(self, pid: int, name: str) -> str:
+        """Empty if the process has gone."""
+        try:
+            with open(os.path.join(self._proc, str(pid), name), "rb") as file:
+                return os.fsdecode(file.read(1 << 16))
+        except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
+            return ""
+
+
+class NoSavers(Savers):
+    """For a hypervisor whose guests live in this process: nobody else can save them."""
+
+    def now(self) -> list[Saver]:
+        return []
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _after(words: list[str], word: str, far: int) -> Optional[str]:
+    """The argument that stands so far behind a word; None if there is none."""
+    at = words.index(word) + far if word in words else len(words)
+    return words[at] if at < len(words) else None

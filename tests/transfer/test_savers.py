@@ -1,0 +1,129 @@
+"""Which processes save a domain, told from a /proc made of files; and ending one, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from pyxcsr.transfer.savers import NoSavers, Saver, Savers
+
+XENGUEST = "/usr/libexec/xen/bin/xenguest"
+HELPER = "/usr/lib/xen-4.17/bin/libxl-save-helper"
+SCRIPT = ("/usr/bin/python3", "/usr/local/bin/pyxcsr-save-helper")
+SAVE_7 = ("--save-domain", "12", "-1", "7")
+RESTORE = ("--restore-domain", "12", "-1", "7", "3", "0", "2", "0", "136", "0")
+LIVE, PLAIN = ("1", "136", "0"), ("0", "136", "0")
+
+
+def process(proc: Path, pid: int, *words: str, comm: str = "", state: str = "S") -> None:
+    """One more process in the folder."""
+    folder = proc / str(pid)
+    folder.mkdir()
+    (folder / "cmdline").write_bytes(b"".join(os.fsencode(x) + b"\0" for x in words))
+    name = comm or os.path.basename(words[0])
+    (folder / "comm").write_text(name[:15] + "\n")
+    (folder / "stat").write_text(f"{pid} ({name[:15]}) {state} 1 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "comm", "expected"),
+    [
+        ((HELPER, *SAVE_7, *LIVE), "", Saver(50, "libxl-save-helper", True)),
+        ((HELPER, *SAVE_7, *PLAIN), "", Saver(50, "libxl-save-helper", False)),
+        ((HELPER, "--save-domain", "12", "-1", "8", *LIVE), "", None),
+        ((HELPER, "--save-domain", "7", "-1", "77", *LIVE), "", None),
+        ((HELPER, *RESTORE), "", None),
+        ((HELPER, *SAVE_7), "", Saver(50, "libxl-save-helper", None)),
+        ((HELPER, "--save-domain", "12"), "", Saver(50, "libxl-save-helper", None)),
+        ((HELPER,), "", Saver(50, "libxl-save-helper", None)),
+        ((*SCRIPT, *SAVE_7, *LIVE), "pyxcsr-save-helper", Saver(50, "pyxcsr-save-helper", True)),
+        ((SCRIPT[0], "-I", SCRIPT[1], *SAVE_7, *LIVE), "python3", Saver(50, "pyxcsr-save-helper", True)),
+        (("/odd/name", *SAVE_7, *LIVE), "libxl-save-helper", Saver(50, "libxl-save-helper", True)),
+        ((XENGUEST, "-debug", "-domid", "7", "-mode", "listen"), "", Saver(50, "xenguest", None)),
+        ((XENGUEST, "-debug", "-domid", "8", "-mode", "listen"), "", None),
+        ((XENGUEST, "-mode", "listen"), "", Saver(50, "xenguest", None)),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "--live", "7", "x"), "pyxcsr", Saver(50, "pyxcsr save", True)),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "db1", "x"), "pyxcsr", Saver(50, "pyxcsr save", True)),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "--no-live", "7", "x"), "", Saver(50, "pyxcsr save", False)),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "db2", "x"), "pyxcsr", None),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "dirty-rate", "7"), "pyxcsr", None),
+        (("/usr/sbin/xl", "migrate", "7", "there"), "", None),
+        (("less", "/tmp/libxl-save-helper.log"), "", None),
+    ],
+)
+def test_what_counts(tmp_path: Path, words: tuple[str, ...], comm: str, expected: Optional[Saver]) -> None:
+    process(tmp_path, 1, "/sbin/init")
+    process(tmp_path, 50, *words, comm=comm)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "version").touch()
+    assert Savers(7, "db1", str(tmp_path)).now() == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("state", "counts"), [("R", True), ("Z", False), ("X", False)])
+def test_without_arguments(tmp_path: Path, state: str, counts: bool) -> None:
+    """A process that has ended has none, and one that has only just been started has none yet."""
+    process(tmp_path, 50, comm="libxl-save-helper", state=state)
+    assert Savers(7, proc=str(tmp_path)).now() == ([Saver(50, "libxl-save-helper", None)] if counts else [])
+
+
+def test_what_goes_while_it_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "60").mkdir()
+    (tmp_path / "61").touch()
+    process(tmp_path, 62, HELPER, *SAVE_7, *LIVE)
+    (tmp_path / "62" / "comm").unlink()
+    assert [x.pid for x in Savers(7, proc=str(tmp_path)).now()] == [62]
+    assert NoSavers(7, proc=str(tmp_path)).now() == []
+    with pytest.raises(OSError, match="none"):
+        Savers(7, proc=str(tmp_path / "none")).now()
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("/dev/xen/privcmd", True), ("/proc/xen/privcmd", True), ("/dev/null", False), (None, True), ("", False)],
+)
+def test_whether_it_may_have_called_xen(tmp_path: Path, target: Optional[str], expected: bool) -> None:
+    """Only one that has not opened the hypervisor's device has not, for certain."""
+    process(tmp_path, 50, HELPER, *SAVE_7, *LIVE)
+    if target is not None:
+        (tmp_path / "50" / "fd").mkdir()
+        (tmp_path / "50" / "fd" / "1").symlink_to("pipe:[1]")
+    if target:
+        (tmp_path / "50" / "fd" / "2").symlink_to(target)
+    assert Savers(7, proc=str(tmp_path)).may_have_begun(Saver(50, "", None)) is expected
+
+
+def started(*words: str) -> subprocess.Popen[bytes]:
+    """A process that calls itself a save helper, and waits."""
+    program = "import time; time.sleep(600)"
+    child = subprocess.Popen(["/usr/lib/libxl-save-helper", "-c", program, *words], executable=sys.executable)
+    until = time.monotonic() + 60
+    while b"time.sleep" not in Path(f"/proc/{child.pid}/cmdline").read_bytes() and time.monotonic() < until:
+        time.sleep(0.01)
+    return child
+
+
+def test_a_real_process_is_found_and_ended() -> None:
+    """With the domid of no domain, so that nobody else's process has it."""
+    words = ("--save-domain", "12", "-1", "30007", *LIVE)
+    with started(*words) as child:
+        savers = Savers(30007)
+        (found,) = savers.now()
+        assert found == Saver(child.pid, "libxl-save-helper", True) and str(child.pid) in str(found)
+        assert not savers.may_have_begun(found)
+        assert savers.end(found) is True
+        assert child.wait(60) == -signal.SIGTERM
+    assert savers.now() == [] and savers.end(found) is False
+
+
+def test_another_process_with_its_number_is_left_alone() -> None:
+    with started("--save-domain", "12", "-1", "30008", *LIVE) as child:
+        assert Savers(30009).end(Saver(child.pid, "libxl-save-helper", True)) is False
+        assert child.poll() is None
+        child.terminate()
