@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.judge import judge, looks_complete, save_to
+from support.logdirty import call_that_ends_it
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
@@ -135,11 +136,31 @@ def test_resume_fails_once(hv: StubBackend) -> None:
 
 
 def test_log_dirty_cannot_be_switched_off_once(hv: StubBackend, tmp_path: Path) -> None:
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
-    hv.stub.fail("xc_shadow_control", 2, errno.EBUSY)
-    save_to(hv, domid, tmp_path / "s")
+    guest = pyxcsr.StubGuest.pv64(mem="8M")
+    last = call_that_ends_it(hv, guest)
+    domid = hv.stub.create(guest)
+    hv.stub.fail("xc_shadow_control", last, errno.EBUSY)
+    assert save_to(hv, domid, tmp_path / "s").warnings == []
     assert not hv.stub.guest(domid).state().logdirty
     judge(hv, domid, tmp_path / "s", xen=False)
+
+
+@pytest.mark.parametrize("phase", ["pass", "suspend"])
+@pytest.mark.parametrize("kind", ["pv64", "pvh"])
+def test_somebody_else_ends_log_dirty_mode(hv: StubBackend, tmp_path: Path, kind: str, phase: str) -> None:
+    """Xen's bitmaps are empty then, and no call fails: the stream would lack pages."""
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(f"{kind}:mem=8M"))
+    with pyxcsr.open_hypervisor("stub") as other:
+        ended = []
+
+        def progress(now: pyxcsr.Progress) -> None:
+            if now.phase == phase and not ended:
+                ended.append(other.logdirty_off(domid))
+
+        with pytest.raises(pyxcsr.HypervisorError, match="somebody else has ended log-dirty mode") as caught:
+            save_to(hv, domid, tmp_path / "s", progress=progress)
+    assert ended and caught.value.errno == errno.ENODATA
+    assert hv.stub.guest(domid).running and not hv.stub.guest(domid).state().logdirty
 
 
 def test_the_first_error_is_the_one_reported(hv: StubBackend) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.judge import judge_pages, judge_rules, save_to
+from support.logdirty import call_that_ends_it
 
 import pyxcsr
 from pyxcsr.frames import PageType
@@ -136,9 +137,11 @@ def test_output_that_cannot_be_flushed_or_is_closed(hv: StubBackend, tmp_path: P
 
 def test_log_dirty_that_stays_on_does_not_undo_a_complete_save(hv: StubBackend, tmp_path: Path) -> None:
     """The reader has END: a guest resumed here would run twice."""
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
-    hv.stub.fail("xc_shadow_control", 2, errno.EBUSY)
-    hv.stub.fail("xc_shadow_control", 3, errno.EBUSY)
+    guest = pyxcsr.StubGuest.pv64(mem="8M")
+    last = call_that_ends_it(hv, guest)
+    domid = hv.stub.create(guest)
+    for nth in (last, last + 1):
+        hv.stub.fail("xc_shadow_control", nth, errno.EBUSY)
     report = save_to(hv, domid, tmp_path / "s")
     assert len(report.warnings) == 1 and "log-dirty" in report.warnings[0]
     assert hv.stub.guest(domid).suspended and not hv.stub.guest(domid).state().logdirty
