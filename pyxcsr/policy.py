@@ -42,9 +42,11 @@ class PrecopyStats:
     dirty, ``page_seconds``: how much longer each dirty page makes it, as measured in this save, None at first;
     ``look``: asks Xen how many pfns are dirty now, while ``dirty_count`` is None. It fetches nothing, so that no pass
     must follow, but the guest stands still for a moment; it returns None, or is None, where that cannot be
-    told. ``dirty_now`` and the predictions call it. ``p2m_restless``: the guest changes the structure of its
-    p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs. Then STOP_AND_COPY suspends
-    it at once, with all that is dirty left for the last pass, and any other answer ends the save.
+    told. ``dirty_now`` and the predictions call it. ``throttle``: takes one step more of its processor time from the
+    guest and returns True, or False if no more can be taken; None where that is not wanted. ``p2m_restless``: the guest
+    changes the structure of its p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs.
+    Then STOP_AND_COPY suspends it at once, with all that is dirty left for the last pass, and any other answer ends the
+    save.
     """
 
     iteration: int
@@ -61,6 +63,7 @@ class PrecopyStats:
     pause_seconds: float = 0.0
     page_seconds: Optional[float] = None
     look: Optional[Callable[[], Optional[int]]] = field(default=None, compare=False, repr=False)
+    throttle: Optional[Callable[[], bool]] = field(default=None, compare=False, repr=False)
 
     @property
     def dirty_now(self) -> Optional[int]:

@@ -139,6 +139,7 @@ class SaveReport:
     policy does not tell; ``predicted_pause``: what ``seconds_paused`` was expected to be when the guest was
     asked to suspend, None if nothing was known; ``max_downtime``: the limit for it, and ``downtime_kept``: whether
     it was kept (both None if there was none); ``bandwidth_limit``: in bytes a second, if there was one;
+    ``throttled``: the largest share of its processor time that was taken from the guest, between 0 and 1;
     ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
     complete all the same).
     """
@@ -166,6 +167,7 @@ class SaveReport:
     max_downtime: Optional[float] = None
     downtime_kept: Optional[bool] = None
     bandwidth_limit: Optional[int] = None
+    throttled: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
     @property

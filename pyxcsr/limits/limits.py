@@ -22,7 +22,8 @@ class Limits:
     is suspended at once, and the rest is copied); ``max_iterations``: live passes; ``target_dirty``: fewer dirty pages
     than these are to be left for the pause; ``bandwidth``: bytes a second while the guest runs, and with
     ``bandwidth_while_paused`` also while it is paused; ``abort_if_busy``: the save ends, and the guest runs on, if it
-    writes to pages faster than they can be sent.
+    writes to pages faster than they can be sent; ``throttle``: processor time is taken from such a guest, step by step,
+    and given back before it is suspended, or when the save ends (:mod:`pyxcsr.transfer.throttle`).
 
     Times are seconds, or text such as "300ms"; a size is bytes, or text such as "500M". The fields may be changed while
     a save that was given this object runs: it goes by the new ones from its next decision on. ``suspend_now``, False at
@@ -33,7 +34,7 @@ class Limits:
 
     __slots__ = (
         "abort_if_busy", "bandwidth", "bandwidth_while_paused", "max_downtime", "max_iterations", "on_timeout",
-        "suspend_now", "target_dirty", "timeout",
+        "suspend_now", "target_dirty", "throttle", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class Limits:
         bandwidth: Optional[Size] = None,
         bandwidth_while_paused: Optional[bool] = None,
         abort_if_busy: Optional[bool] = None,
+        throttle: Optional[bool] = None,
     ) -> None:
         self.max_downtime = _seconds("max_downtime", max_downtime)
         self.timeout = _seconds("timeout", timeout)
@@ -54,8 +56,8 @@ class Limits:
         self.max_iterations, self.target_dirty = max_iterations, target_dirty
         self.bandwidth = None if bandwidth is None else _bandwidth(bandwidth)
         self.bandwidth_while_paused, self.abort_if_busy = bandwidth_while_paused or False, abort_if_busy or False
-        self.suspend_now = False
-        for name in ("bandwidth_while_paused", "abort_if_busy"):
+        self.throttle, self.suspend_now = throttle or False, False
+        for name in ("bandwidth_while_paused", "abort_if_busy", "throttle"):
             check_flag(name, getattr(self, name))
         self._check_counts()
         self._check_together()
@@ -88,7 +90,7 @@ class Limits:
         return self.on_timeout != "suspend"
 
 
-_NOT_LIBXC = ("max_downtime", "abort_if_busy")
+_NOT_LIBXC = ("max_downtime", "abort_if_busy", "throttle")
 _POLICYS_OWN = tuple(x.name for x in WORDS if x.only_live and x.name != "policy")
 
 

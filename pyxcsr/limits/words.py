@@ -94,6 +94,7 @@ WORDS = (
     Word("bandwidth", _bandwidth, "SIZE", "bytes a second at most, as 500M, while the guest runs", False),
     Word("bandwidth_while_paused", _yes_or_no, "", "the bandwidth holds while the guest is paused, too", False),
     Word("abort_if_busy", _yes_or_no, "", "end the save if the guest writes faster than its pages can be sent"),
+    Word("throttle", _yes_or_no, "", "take processor time, step by step, from a guest that writes too fast"),
 )
 
 BY_NAME = {x.name: x for x in WORDS}

@@ -40,6 +40,12 @@ ALL_MEMORY = 0.9
 BUSY = 0.9
 """Pages dirtied for each page sent, from which on a guest counts as faster than its output."""
 
+THROTTLED = 0.5
+"""Pages dirtied for each page sent, from which on time is taken from a guest, if that is wanted: as in QEMU."""
+
+BEARABLE = 0.3
+"""Seconds of a predicted pause for which no time is taken, if nobody has said how long it may be: as in QEMU."""
+
 FEW = 50
 """Dirty pages below which no guest is busy."""
 
@@ -53,7 +59,8 @@ class AdaptivePolicy:
     """Goes on while a further pass shortens the pause worth its while, or until the limits are kept; see the module.
 
     It goes by ``max_downtime``, ``target_dirty``, ``max_iterations`` and ``abort_if_busy`` of ``limits``, as they are
-    when it is asked. ``reason`` tells why it gave its last answer. An object serves one save at a time.
+    when it is asked, and with ``throttle`` slows the guest down before it gives up. ``reason`` tells why it gave its
+    last answer. An object serves one save at a time.
     """
 
     __slots__ = ("_futile", "limits", "reason")
@@ -81,7 +88,9 @@ class AdaptivePolicy:
         if stats.dirty_now is None or stats.predicted_pause is None:
             return self._at_the_end(stats, None, last) if last else self._say(Decision.CONTINUE, "")
         met = self._met(stats, stats.dirty_now, stats.predicted_pause)
-        if not last and (self._pays(stats, met) or (met is False and not self._ends_busy(stats))):
+        if not last and (self._throttles(stats, met) or self._pays(stats, met)):
+            return self._say(Decision.CONTINUE, "")
+        if not last and met is False and not self._ends_busy(stats):
             return self._say(Decision.CONTINUE, "")
         return self._at_the_end(stats, met, last)
 
@@ -120,6 +129,16 @@ class AdaptivePolicy:
             return False
         self._futile += FUTILE if _rewrites_all(stats) else 1
         return self._futile < FUTILE
+
+    def _throttles(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
+        """Whether the guest has got less processor time just now, so that a further pass wins something."""
+        dirty, pause = stats.dirty_now or 0, stats.predicted_pause or 0.0
+        if met or (met is None and pause <= BEARABLE) or stats.throttle is None:
+            return False
+        if dirty < FEW or dirty < THROTTLED * stats.last_pages or not stats.throttle():
+            return False
+        self._futile = 0
+        return True
 
     def _ends_busy(self, stats: PrecopyStats) -> bool:
         return self.limits.abort_if_busy and self._is_busy(stats)

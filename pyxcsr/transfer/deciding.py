@@ -11,6 +11,7 @@ from pyxcsr.policy import Decision, Policy, PrecopyStats
 from pyxcsr.report import SaveReport
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.target import Target
+from pyxcsr.transfer.throttling import Throttling
 
 Count = Callable[[], int]
 """Asks Xen how many pfns are dirty. Raises HypervisorError."""
@@ -19,8 +20,16 @@ Count = Callable[[], int]
 class Deciding:
     """One save's policy. ``count``: see :data:`Count`; if it fails once it is not called again: that is a warning."""
 
-    def __init__(self, policy: Policy, report: SaveReport, outlook: Outlook, count: Count) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        report: SaveReport,
+        outlook: Outlook,
+        count: Count,
+        throttling: Optional[Throttling] = None,
+    ) -> None:
         self._policy, self._report, self._outlook, self._count = policy, report, outlook, count
+        self._throttling = throttling
         self._target = Target(policy)
         self._can_look = True
         report.policy = name_of(policy)
@@ -30,6 +39,8 @@ class Deciding:
     ) -> Decision:
         """The policy's answer. ``dirty``: see :class:`PrecopyStats`. Raises Cancelled if it is ABORT."""
         last = self._report.passes[-1]
+        if self._throttling is not None:
+            self._outlook.slowed = self._throttling.taken
         stats = PrecopyStats(
             iteration=len(self._report.passes),
             dirty_count=dirty,
@@ -45,6 +56,7 @@ class Deciding:
             pause_seconds=self._outlook.pause_seconds,
             page_seconds=self._outlook.page_seconds,
             look=Looking(self._look) if self._can_look else None,
+            throttle=self._throttling.step if self._throttling is not None and self._throttling.wanted else None,
         )
         self._target.asked(dirty)
         decision = self._policy(stats)

@@ -35,6 +35,8 @@ class Outlook:
         self._since = clock()  # when Xen began to count
         self._counted: Optional[int] = None  # by the last look since then
         self._counted_at = 0.0
+        self.slowed = 0.0
+        """The share of its processor time that the guest lacks now, and gets back before it is suspended."""
         self.page_seconds: Optional[float] = None
         self.dirty_rate: Optional[float] = None
         self.bandwidth: Optional[float] = None
@@ -78,7 +80,8 @@ class Outlook:
     @property
     def pause_seconds(self) -> float:
         """The pause if nothing were dirty, but for what the guest dirties while it suspends."""
-        return self._fetch + self._state + (self.page_seconds or 0.0) * (self.dirty_rate or 0.0) * SUSPENDING
+        rate = (self.dirty_rate or 0.0) / (1.0 - self.slowed)
+        return self._fetch + self._state + (self.page_seconds or 0.0) * rate * SUSPENDING
 
     def dirty_now(self, nr_pfns: int) -> int:
         """How many pfns are dirty by now: counted, or else as many as the last rate makes."""

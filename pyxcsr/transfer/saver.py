@@ -49,6 +49,7 @@ from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by
 from pyxcsr.transfer.telling import Telling
+from pyxcsr.transfer.throttling import Throttling
 
 END = frame(End())
 
@@ -79,14 +80,15 @@ def save(
     bandwidth: Optional[Size] = None,
     bandwidth_while_paused: Optional[bool] = None,
     abort_if_busy: Optional[bool] = None,
+    throttle: Optional[bool] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
     ``live``: copy while the guest runs, and suspend it only for the last pass; False: suspend it first.
     ``verify``: send all pages a second time while the guest is suspended, for the receiver to compare (VERIFY).
     ``policy``: says when to stop copying: "libxc" by libxenguest's numbers (:class:`SimplePolicy`); "adaptive" goes by
-    what it measures, see :class:`pyxcsr.AdaptivePolicy`; or a function. None: libxc, or adaptive if ``max_downtime`` or
-    ``abort_if_busy`` is given.
+    what it measures, see :class:`pyxcsr.AdaptivePolicy`; or a function. None: libxc, or adaptive if ``max_downtime``,
+    ``abort_if_busy`` or ``throttle`` is given.
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. A :class:`pyxcsr.Suspend` is
     also asked before anything is copied whether it can (``check``), and resumes the guest when the save fails after it
     suspended it (``resume``); a plain callable leaves the guest suspended then.
@@ -106,7 +108,7 @@ def save(
     the batches that were mapped that way.
     ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
     until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
-    ``max_downtime`` ... ``abort_if_busy``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
+    ``max_downtime`` ... ``throttle``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
     once, which may be changed while the save runs.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
@@ -138,6 +140,7 @@ def save(
         bandwidth=bandwidth,
         bandwidth_while_paused=bandwidth_while_paused,
         abort_if_busy=abort_if_busy,
+        throttle=throttle,
     )
     return Saver(hv, domid, options).run(out)
 
@@ -151,6 +154,7 @@ class Saver:
         self._telling = Telling(options.progress)
         self._deadline = Deadline(options.limits, domid)
         self._report = SaveReport(domid, options.live, bandwidth_limit=options.limits.bandwidth)
+        self._throttling = Throttling(hv, domid, options.limits, self._report)
         self._following: Optional[Following] = None
         self._left = 0  # pfns of the pass under way that have still to be sent
         self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
@@ -181,8 +185,10 @@ class Saver:
                 ops = self._new_ops(info)
                 ops.check()
                 self._pause.check(info)
+                self._throttling.check()
                 self._sink = self._hv.open_sink(output_descriptor(out))
             release_by(stack, self._sink.close, self._report.warnings)
+            release_by(stack, self._throttling.release, self._report.warnings)
             bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
             bandwidth.apply(info.suspended)
             if self._options.durable:
@@ -211,7 +217,9 @@ class Saver:
         self._report.nr_vcpus = info.nr_online_vcpus
         self._save = self._hv.new_save(self._domid, self._ops.nr_pfns, self._ops.p2m)
         release_by(stack, self._save.close, self._report.warnings)
-        self._deciding = Deciding(self._options.policy, self._report, self._outlook, self._save.logdirty_count)
+        self._deciding = Deciding(
+            self._options.policy, self._report, self._outlook, self._save.logdirty_count, self._throttling
+        )
         self._begin_ahead()
         if self._options.live:
             self._following = self._ops.following(self._save, self._write)
@@ -275,6 +283,7 @@ class Saver:
         if self._options.live:
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
+        self._throttling.release_early()  # without processor time it would take long
         self._pause.begin(self._info)
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)

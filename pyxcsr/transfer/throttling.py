@@ -1,0 +1,68 @@
+"""Throttling as a part of one save: when it is asked for, what the report says of it, and that it never ends a save."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from pyxcsr.errors import HypervisorError, NotSupported
+from pyxcsr.limits.limits import Limits
+from pyxcsr.report import SaveReport
+from pyxcsr.transfer.throttle import Throttle, Throttled
+
+
+class Throttling:
+    """``limits``: may be changed while the save runs; ``report``: gets the most that was taken, and warnings."""
+
+    def __init__(self, hv: Throttled, domid: int, limits: Limits, report: SaveReport) -> None:
+        self._hv, self._domid, self._limits, self._report = hv, domid, limits, report
+        self._throttle: Optional[Throttle] = None
+        self._over = False
+
+    @property
+    def taken(self) -> float:
+        """The share of its processor time that the guest lacks now."""
+        return 0.0 if self._throttle is None else self._throttle.taken
+
+    @property
+    def wanted(self) -> bool:
+        """Whether time may be taken from the guest now."""
+        return self._limits.throttle and not self._over
+
+    def check(self) -> None:
+        """Before the guest is touched. Raises NotSupported if its scheduler has no caps; HypervisorError."""
+        if self._limits.throttle:
+            self._throttle = Throttle(self._hv, self._domid)
+            self._throttle.check()
+
+    def step(self) -> bool:
+        """Takes more of the guest's time; False if it has lost as much as it may, or if that fails: a warning."""
+        if not self.wanted:
+            return False
+        try:
+            if self._throttle is None:  # it is wanted since the save began
+                self._throttle = Throttle(self._hv, self._domid)
+            before, taken = self._throttle.taken, self._throttle.tighten()
+        except (HypervisorError, NotSupported) as problem:
+            self._over = True
+            self._report.warnings.append(f"no more processor time is taken from the guest: {problem}")
+            return False
+        self._report.throttled = max(self._report.throttled, taken)
+        return taken > before
+
+    def release_early(self) -> None:
+        """Before the guest is asked to suspend. If that fails, ``release`` tries again at the end, and tells."""
+        self._over = True
+        try:
+            self.release()
+        except HypervisorError:
+            return
+
+    def release(self) -> None:
+        """Gives all of it back, on every way out. Raises HypervisorError; `pyxcsr recover` can do it then."""
+        throttle = self._throttle
+        if throttle is None:
+            return
+        throttle.release()
+        self._throttle = None
+        if throttle.left is not None:
+            self._report.warnings.append(throttle.left)

@@ -1,0 +1,198 @@
+"""Saves with `throttle`: a guest that writes too fast gets less processor time, and all of it back on every way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import judge as judges
+from support.judge import judge
+
+import pyxcsr
+from pyxcsr.cli.show import summary
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.report import Progress
+from pyxcsr.transfer.cap import read_record
+
+BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3, vcpus=2)
+HOPELESS: dict[str, Any] = {"throttle": True, "max_downtime": "1us"}
+SCHEDULERS = ("credit2", "credit")
+
+
+def save_to(hv: StubBackend, domid: int, path: Path, **options: Any) -> pyxcsr.SaveReport:
+    """By measured rates, as without a policy's name."""
+    return judges.save_to(hv, domid, path, **{"policy": None, **options})
+
+
+@pytest.fixture(params=SCHEDULERS)
+def domid(request: pytest.FixtureRequest, hv: StubBackend) -> int:
+    hv.stub.reset(scheduler=request.param)
+    return hv.stub.create(BUSY)
+
+
+def cap_of(hv: StubBackend, domid: int) -> int:
+    return hv.stub.guest(domid).state().sched_cap
+
+
+def as_it_was(hv: StubBackend, domid: int, cap: int = 0) -> None:
+    assert (cap_of(hv, domid), read_record(hv, domid)) == (cap, None)
+    assert not hv.stub.guest(domid).state().logdirty and hv.stub.leaks() == {}
+
+
+@pytest.mark.parametrize("cap", [0, 120])
+def test_step_by_step_and_back_before_it_is_suspended(hv: StubBackend, domid: int, tmp_path: Path, cap: int) -> None:
+    hv.set_domain_cap(domid, hv.scheduler(), cap)
+    caps: dict[str, list[int]] = {}
+
+    def progress(now: Progress) -> None:
+        caps.setdefault(now.phase, []).append(cap_of(hv, domid))
+
+    report = save_to(hv, domid, tmp_path / "s", progress=progress, **HOPELESS)
+    running = caps["pass"]
+    assert running[0] == cap and min(running) < 0.3 * (cap or 200) and len(set(running)) > 5
+    assert [x for x in running[1:] if x] == sorted((x for x in running[1:] if x), reverse=True)
+    assert set(caps["final"]) == {cap}
+    assert report.throttled == 0.99 and report.policy == "adaptive" and report.warnings == []
+    assert "lacked up to 99 % of its processor time" in summary(report)
+    as_it_was(hv, domid, cap)
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_it_helps(tmp_path: Path) -> None:
+    """The same guest, with and without: fewer pages are left for the last pass over the running guest."""
+    left = []
+    for throttle in (False, True):
+        with pyxcsr.open_hypervisor("stub") as hv:
+            assert isinstance(hv, StubBackend)
+            hv.stub.reset()
+            report = save_to(hv, hv.stub.create(BUSY), tmp_path / "s", max_downtime="1us", throttle=throttle)
+            left.append(report.passes[-2].dirty)
+    assert left[1] < left[0] / 3
+
+
+def test_a_guest_that_gives_no_reason_is_left_alone(hv: StubBackend, domid: int, tmp_path: Path) -> None:
+    """Its pause is short enough, as nobody has said how long it may be."""
+    hv.stub.clear_calls()
+    report = save_to(hv, domid, tmp_path / "s", throttle=True)
+    assert report.throttled == 0.0 and not {x for x in hv.stub.calls() if x.endswith("_set")}
+    assert "throttled" not in summary(report)
+    report = save_to(hv, hv.stub.create(BUSY), tmp_path / "t", max_downtime="1us")
+    assert report.throttled == 0.0, "it was not asked for"
+
+
+class Boom(Exception):
+    """Of a test's."""
+
+
+@pytest.mark.parametrize("how", ["cancel", "callback", "timeout", "interrupt", "abort"])
+def test_it_is_given_back_on_every_way_out(hv: StubBackend, domid: int, tmp_path: Path, how: str) -> None:
+    hv.set_domain_cap(domid, hv.scheduler(), 150)
+    more: dict[str, Any] = {"timeout": "1h"} if how == "timeout" else {"abort_if_busy": True} if how == "abort" else {}
+    limits = pyxcsr.Limits(**HOPELESS, **more)
+    lowered = []
+
+    def progress(now: Progress) -> None:
+        if cap_of(hv, domid) >= 150 or how == "abort":
+            return
+        lowered.append(cap_of(hv, domid))
+        if how == "timeout":
+            limits.timeout = 0.001
+        elif how != "cancel":
+            raise Boom if how == "callback" else KeyboardInterrupt
+
+    errors = {"callback": Boom, "interrupt": KeyboardInterrupt}
+    with pytest.raises(errors.get(how, pyxcsr.Cancelled)):
+        save_to(hv, domid, tmp_path / "s", limits=limits, progress=progress, cancel=lambda: bool(lowered))
+    assert lowered or how == "abort"
+    as_it_was(hv, domid, 150)
+    assert hv.stub.guest(domid).running
+
+
+@pytest.mark.parametrize("scheduler", ["null", "rtds"])
+def test_a_scheduler_without_caps_is_refused_at_the_start(hv: StubBackend, tmp_path: Path, scheduler: str) -> None:
+    hv.stub.reset(scheduler=scheduler)
+    domid = hv.stub.create(BUSY)
+    with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.NotSupported, match="no caps") as caught:
+        pyxcsr.save(hv, domid, out, throttle=True)
+    assert caught.value.untouched and (tmp_path / "s").stat().st_size == 0
+    as_it_was(hv, domid)
+
+
+def test_it_may_be_wished_for_while_the_save_runs(hv: StubBackend, domid: int, tmp_path: Path) -> None:
+    limits = pyxcsr.Limits(max_downtime="1us")
+
+    def progress(now: Progress) -> None:
+        limits.throttle = now.iteration >= 3
+
+    report = save_to(hv, domid, tmp_path / "s", limits=limits, progress=progress)
+    assert report.throttled > 0.5
+    as_it_was(hv, domid)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 4])
+@pytest.mark.parametrize("function", ["xc_sched_credit2_domain_set", "xs_write"])
+def test_a_step_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path, function: str, nth: int) -> None:
+    domid = hv.stub.create(BUSY)
+    hv.stub.fail(function, nth, errno.EIO)
+    report = save_to(hv, domid, tmp_path / "s", **HOPELESS)
+    assert report.throttled < 0.9 and any("no more processor time" in x for x in report.warnings)
+    hv.stub.clear_failures()
+    as_it_was(hv, domid)
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_it_cannot_be_given_back(hv: StubBackend, tmp_path: Path) -> None:
+    """The stream is complete: a warning. The record stays, for recover."""
+    domid = hv.stub.create(BUSY)
+
+    def progress(now: Progress) -> None:
+        if now.phase == "suspend":
+            hv.stub.fail("xc_sched_credit2_domain_set", 0, errno.EIO)
+
+    report = save_to(hv, domid, tmp_path / "s", progress=progress, **HOPELESS)
+    assert any("cap" in x for x in report.warnings) and cap_of(hv, domid) == 2
+    hv.stub.clear_failures()
+    assert pyxcsr.recover(hv, domid, resume=False).cap == 0
+    as_it_was(hv, domid)
+
+
+@pytest.mark.parametrize("wrong", [{"throttle": "yes"}, {"throttle": True, "policy": "libxc"},
+                                   {"throttle": True, "live": False}])  # fmt: skip
+def test_what_does_not_go_together(hv: StubBackend, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(pyxcsr.UsageError, match="throttle"):
+        save_to(hv, hv.stub.create(BUSY), tmp_path / "s", **wrong)
+
+
+PROGRAM = """
+import sys, pyxcsr
+from pyxcsr.cli.signals import CancelBySignal
+cancel = CancelBySignal()
+with cancel.installed(), pyxcsr.open_hypervisor("stub") as hv, open("/dev/null", "wb") as out:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=300, vcpus=2))
+    state = lambda: hv.stub.guest(domid).state()
+    def progress(now):
+        if state().sched_cap:
+            print(state().sched_cap, flush=True)
+    try:
+        pyxcsr.save(hv, domid, out, throttle=True, max_downtime="1us", max_iterations=10**6, timeout="10m",
+                    bandwidth="40M", cancel=cancel, progress=progress)
+    except pyxcsr.Cancelled:
+        print("cancelled", state().sched_cap, state().running, state().logdirty)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal(number: signal.Signals) -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, env=environ) as child:
+        assert child.stdout is not None
+        assert int(child.stdout.readline()) < 200
+        child.send_signal(number)
+        assert child.stdout.read().splitlines()[-1] == b"cancelled 0 True False"
+        assert child.wait(60) == 0
