@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matplotlib import ticker
+from matplotlib import rc_context, ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,7 +16,9 @@ def draw(report: dict[str, Any], path: str, kind: str) -> None:
     """Draws a save's report, or a dirty rate's, into a file of that kind: svg or png."""
     figure = _save(report) if report.get("passes") else _rate(report)
     FigureCanvasAgg(figure)
-    figure.savefig(path, format=kind, dpi=130)
+    same = {"svg.fonttype": "none", "svg.hashsalt": "pyxcsr"}  # text as text; the same report is the same file
+    with rc_context(same):
+        figure.savefig(path, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _panels(number: int, height: float, title: str) -> tuple[Figure, Any]:
@@ -97,7 +99,8 @@ def _rate(report: dict[str, Any]) -> Figure:
     panels[0].set_ylabel("distinct pages", fontsize=9)
     panels[0].legend(fontsize=8)
     if has_ranges:
-        panels[1].bar(range(len(report["ranges"])), report["ranges"], 1.0, align="edge", color=RUNNING)
+        panels[1].stairs(report["ranges"], fill=True, color=RUNNING)
+        panels[1].set_ylim(bottom=0)
         panels[1].set_xlim(0, len(report["ranges"]))
         panels[1].set_xlabel(f"ranges of {report.get('per_range', '?')} pfns", fontsize=9)
         panels[1].set_ylabel("pages dirtied", fontsize=9)

@@ -114,7 +114,8 @@ class Measurement:
             with ended_by((tracking.end_model, tracking.end_logdirty), self._warnings):
                 self._begin()
                 windows = self._measure()
-            self._warn(info, nr_pfns)
+            if tracking.ended_by is None:  # else the domain may have been moved away by now
+                self._warn(info, nr_pfns)
             return self._result(info, nr_pfns, windows)
 
     # -- before

@@ -59,7 +59,8 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
     guest that was throttled becomes what it was, unless somebody else has set it since, and a suspended guest is
     resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
     guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
-    paused it. If another saver is at work on the domain, its save fails, cleanly.
+    paused it. A save by pyxcsr that is at work on the domain fails, cleanly. One by libxenguest does not notice that
+    log-dirty mode has ended, and its image lacks pages: be sure that there is none.
 
     Raises DomainNotFound, DomainDying, HypervisorError, UsageError.
     """

@@ -112,15 +112,16 @@ def test_saved_without_libxl(lab: Lab, guest: str, tmp_path: Path) -> None:
 @each_release
 @pytest.mark.parametrize("guest", ["pulse", "pvh", "hvm"])
 def test_dirty_rate(lab: Lab, guest: str, tmp_path: Path) -> None:
-    """`pyxcsr dirty-rate` beside the guest's own count; refusals, signals, recover."""
+    """`pyxcsr dirty-rate` beside the guest's own count; refusals, signals, recover; xl migrate meanwhile."""
     pv = guest == "pulse"
     lab.prove("dirtyrate.sh", guest, tmp_path=tmp_path, live_pv=pv, pvh=guest == "pvh", seconds=2400)
 
 
 @each_release
 def test_throttle(lab: Lab, tmp_path: Path) -> None:
-    """A cap lowered and given back, by us and after a SIGKILL by recover; `xl sched-credit2` says what it is."""
-    lab.prove("throttle.sh", tmp_path=tmp_path, live_pv=False)
+    """A cap lowered and given back, by us, after a SIGKILL by recover, and during xl migrate; `xl sched-credit2` says
+    what it is."""
+    lab.prove("throttle.sh", tmp_path=tmp_path, live_pv=True, seconds=2400)
 
 
 @each_release

@@ -38,5 +38,22 @@ step "  somebody does" xl sched-credit2 -d "$g" -c 33
 others() { pyxcsr recover "$g"; [ $? = 1 ] && has 33; }
 step "  pyxcsr recover leaves it, and says so" others
 step "no cap again" xl sched-credit2 -d "$g" -c 0
+# An unmodified xl migrate, at 3 MiB a second and with a pause that cannot be had: the guest is throttled.
+migrate() { # migrate VARIABLE=VALUE...: caps seen meanwhile are in /tmp/caps
+    (while sleep 1; do cap 2>/dev/null; done) >/tmp/caps & local watcher=$! status
+    env PYXCSR_THROTTLE=yes PYXCSR_MAX_DOWNTIME=1ms PYXCSR_BANDWIDTH=3M "$@" LIBXL_SAVE_HELPER="$helper" \
+        xl -v migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive' >/tmp/said.raw 2>&1; status=$?
+    kill $watcher
+    tr '\r' '\n' </tmp/said.raw | grep -avE ': *[0-9]+/[0-9]+' | tail -n 5
+    echo "caps: $(uniq /tmp/caps | tr '\n' ' ')"
+    awk -v all=$((100 * vcpus)) '$1 > 0 && $1 < all {low = 1} END {exit !low}' /tmp/caps || { echo "no cap was lowered"; return 1; }
+    return $status
+}
+ended() { ! migrate "$@"; }
+step "xl migrate, throttled, ended by its timeout" ended PYXCSR_TIMEOUT=180s; cat /tmp/step
+step "  no cap" has 0
+step "  the guest goes on, memory clean" goes_on
+step "xl migrate, throttled, suspended at its timeout" migrate PYXCSR_TIMEOUT=180s PYXCSR_ON_TIMEOUT=suspend; cat /tmp/step
+step "  no cap" has 0
 step "  the guest goes on, memory clean" goes_on
 finish
