@@ -16,7 +16,7 @@ def draw(report: dict[str, Any], path: str, kind: str) -> None:
     """Draws a save's report, or a dirty rate's, into a file of that kind: svg or png."""
     figure = _save(report) if report.get("passes") else _rate(report)
     FigureCanvasAgg(figure)
-    same = {"svg.fonttype": "none", "svg.hashsalt": "pyxcsr"}  # text as text; the same report is the same file
+    same: Any = {"svg.fonttype": "none", "svg.hashsalt": "pyxcsr"}  # text as text; the same report is the same file
     with rc_context(same):
         figure.savefig(path, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
 
