@@ -310,3 +310,17 @@ class VerifyMismatch(StreamError):
     """Pages sent a second time differ from those restored. Facts: offset, record, differing (a count), pfn (first)."""
 
     differing: Optional[int] = None
+
+
+class MigrateError(XcsrError):
+    """A guest was not migrated, or it is not known whether it was. Facts: guest, host, side, where, domid, status.
+
+    ``side``: "sender" or "receiver", which failed first; the latter also if the connection did; None: nothing was done.
+    ``where`` the guest runs, by what both ends list: "here", "there", "both", "nowhere", "unknown". ``status``: of xl.
+    """
+
+    guest: Optional[str] = None
+    host: Optional[str] = None
+    side: Optional[str] = None
+    where: Optional[str] = None
+    status: Optional[int] = None

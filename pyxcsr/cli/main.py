@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "save a guest of the built-in stub hypervisor live, and check the stream",
     "save": "save a domain into a libxc migration stream",
     "restore": "restore a libxc migration stream into a paused domain",
+    "migrate": "migrate a domain to another host by `xl migrate`, with pyxcsr at both ends",
     "recover": "undo what a killed save has left in a domain",
     "verify": "check a stream against every rule of the format",
     "inspect": "show what is in a stream",
