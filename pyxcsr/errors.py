@@ -324,3 +324,9 @@ class MigrateError(XcsrError):
     side: Optional[str] = None
     where: Optional[str] = None
     status: Optional[int] = None
+
+
+class ProbeError(XcsrError):
+    """An end of a migration could not be asked, or did not answer as it should. Facts: side, a host or "here"."""
+
+    side: Optional[str] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from pyxcsr.errors import XcsrError
+from pyxcsr.errors import ProbeError
 
 FIRST, LAST = "pyxcsr-facts 1", "end"
 LARGEST = 1 << 20
@@ -17,12 +17,6 @@ ROW = re.compile(r"(.*?) +(\d{1,5}) +(\d{1,12}) +(\d{1,5}) +([r-][b-][p-][s-][-r
 
 INCOMING, AWAY = "--incoming", "--migratedaway"
 """What xl puts behind the name of a guest that is on its way."""
-
-
-class ProbeError(XcsrError):
-    """An end could not be asked, or did not answer as it should. Facts: side, a host's name or "here"."""
-
-    side: Optional[str] = None
 
 
 class Domain:

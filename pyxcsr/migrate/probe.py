@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from typing import Optional
 
-from pyxcsr.migrate.facts import FIRST, LARGEST, LAST, Facts, ProbeError, plain, read_facts
+from pyxcsr.errors import ProbeError
+from pyxcsr.migrate.facts import FIRST, LARGEST, LAST, Facts, plain, read_facts
 from pyxcsr.migrate.route import Route
 
 SECONDS = 120.0

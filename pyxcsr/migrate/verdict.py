@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Callable, Optional
 
-from pyxcsr.migrate.facts import AWAY, INCOMING, Domain, Facts, ProbeError, plain
+from pyxcsr.errors import ProbeError
+from pyxcsr.migrate.facts import AWAY, INCOMING, Domain, Facts, plain
 from pyxcsr.migrate.running import Ended
 from pyxcsr.migrate.transcript import LINK_GONE, UNPACKING
 

@@ -1,10 +1,10 @@
 """Plays xl, and the save helper that it starts, for tests: xl's own messages and its protocol over the link, no Xen.
 
-    fake_xl.py xl WORDS...         `xl list`, `xl info`, `xl migrate`, `xl migrate-receive`
+    fake_xl.py xl WORDS...         `xl migrate`, `xl migrate-receive`
     fake_xl.py helper WORDS...     what LIBXL_SAVE_HELPER names
 
-FAKE names a folder: SIDE.json has the domains of a side ("here", or "there" behind the fake ssh), SIDE.info what
-`xl info` prints. PLAY has what is to go wrong, as words.
+FAKE names a folder: SIDE.json has the domains of a side ("here", or "there" behind the fake ssh), SIDE.list the same as
+`xl list` prints it. PLAY has what is to go wrong, as words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Optional
 
-FAKE, SIDE = Path(os.environ["FAKE"]), os.environ.get("SIDE", "here")
+FAKE, SIDE = Path(os.environ.get("FAKE", "")), os.environ.get("SIDE", "here")
 PLAY = os.environ.get("PLAY", "").split()
 BANNER = b"xl migration receiver ready, send binary domain data.\n"
 READY = b"domain received, ready to unpause\0"
@@ -44,6 +44,7 @@ def rows() -> list[Row]:
 
 def keep(found: list[Row]) -> None:
     (FAKE / f"{SIDE}.json").write_text(json.dumps(found))
+    (FAKE / f"{SIDE}.list").write_text(listed(found))
 
 
 def rename(old: str, new: str, state: Optional[str] = None) -> None:
@@ -54,14 +55,12 @@ def drop(domid: int) -> None:
     keep([x for x in rows() if x[1] != domid])
 
 
-def listed() -> int:
-    if f"no-list-{SIDE}" in PLAY:
-        say("ERROR:  Can't find hypervisor information in sysfs!")
-        return 1
-    print("Name                                        ID   Mem VCPUs\tState\tTime(s)")
-    for name, domid, mem, vcpus, state in rows():
-        print(f"{name:<40} {domid:5} {mem:5} {vcpus:5}     {state}  {12.5:8.1f}")
-    return 0
+def listed(found: list[Row]) -> str:
+    """As `xl list` prints it."""
+    lines = ["Name                                        ID   Mem VCPUs\tState\tTime(s)"]
+    for name, domid, mem, vcpus, state in found:
+        lines.append(f"{name:<40} {domid:5} {mem:5} {vcpus:5}     {state}  {12.5:8.1f}")
+    return "\n".join(lines) + "\n"
 
 
 def read_exactly(fd: int, nr_bytes: int) -> bytes:
@@ -97,7 +96,8 @@ class Sender:
             say(f"libxl: error: libxl_utils.c:463:libxl_read_exactly: file/stream truncated reading {what} from "
                 "migration receiver stream")  # fmt: skip
         elif found != message:
-            say(f"migration receiver stream contained unexpected data instead of {what}\n(command run was: {self.rune} )")
+            say(f"migration receiver stream contained unexpected data instead of {what}")
+            say(f"(command run was: {self.rune} )")
         return found == message
 
     def fail(self, last: str) -> NoReturn:
@@ -153,8 +153,8 @@ class Sender:
         keep([(*x[:4], "---ss-") if x[1] == self.row[1] else x for x in rows()])
         if done.returncode:
             why = done.stdout.decode() or "No such file or directory"
-            say("libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain 5:saving domain: domain did not "
-                f"respond to suspend request: {why}")  # fmt: skip
+            say("libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain 5:saving domain: domain did "
+                f"not respond to suspend request: {why}")  # fmt: skip
             say("migration sender: libxl_domain_suspend failed (rc=-8)")
             self.resume("Migration failed, failed to suspend at sender.")
 
@@ -190,7 +190,7 @@ def helped(words: list[str]) -> int:
             write_all(out, part)
             digest.update(part)
             sent += len(part)
-            if sent % (1 << 20) < 65536:
+            if sent % (1 << 20) <= 65536:
                 say(f"pyxcsr: live pass 0: {sent}/{nr_bytes}  {100 * sent // nr_bytes:3}%")
             if "slow" in PLAY or sent == 65536:
                 time.sleep(0.05)
@@ -210,8 +210,11 @@ def received() -> int:
     if "refused" in PLAY:
         say("sh: 1: migrate-receive: Permission denied")
         return 126
-    write_all(1, b"Welcome!\n" if "noise" in PLAY else BANNER)
-    name = read_exactly(0, LENGTH.unpack(read_exactly(0, 8))[0]).decode()
+    write_all(1, b"Welcome!\n" + BANNER if "noise" in PLAY else BANNER)
+    head = read_exactly(0, 8)
+    if len(head) < 8:
+        return creation_failed(0)
+    name = read_exactly(0, LENGTH.unpack(head)[0]).decode()
     domid = max([0, *(x[1] for x in rows())]) + 1
     keep([*rows(), (f"{name}--incoming", domid, 128, 1, "--p---")])
     helper = os.environ.get("LIBXL_SAVE_HELPER", "")
@@ -233,7 +236,8 @@ def received() -> int:
 
 
 def creation_failed(domid: int) -> int:
-    drop(domid)
+    if domid:
+        drop(domid)
     say("migration target: Domain creation failed (code -3).")
     return 1
 
@@ -264,11 +268,6 @@ def main(program: str, words: list[str]) -> int:
     if program == "helper":
         return helped(words)
     words = [x for x in words if x not in ("-t", "-v", "-vv")]
-    if words[0] == "list":
-        return listed()
-    if words[0] == "info":
-        sys.stdout.write((FAKE / f"{SIDE}.info").read_text())
-        return 0
     if words[0] == "migrate-receive":
         return received()
     assert words[:3] == ["migrate", "-s", ""], words
@@ -277,4 +276,5 @@ def main(program: str, words: list[str]) -> int:
     return Sender(*words[at + 1 :]).migrate()
 
 
-sys.exit(main(sys.argv[1], sys.argv[2:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

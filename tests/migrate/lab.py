@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from migrate.fake_xl import listed
+
 FAKE_XL = Path(__file__).with_name("fake_xl.py")
 INFO = {
     "free_memory": "2000", "xen_major": "4", "xen_minor": "17", "virt_caps": "pv hvm hap shadow",
@@ -18,7 +20,17 @@ INFO = {
     "xen_commandline": "console=com1",
 }  # fmt: skip
 DOM0 = ("Domain-0", 0, 1000, 2, "r-----")
-needs_zstd = not shutil.which("zstd")
+XL = """\
+case $1 in
+list) case " $PLAY " in *" no-list-${{SIDE:-here}} "*) echo "ERROR: no hypervisor" >&2; exit 1;; esac
+      exec cat "$FAKE/${{SIDE:-here}}.list";;
+info) exec cat "$FAKE/${{SIDE:-here}}.info";;
+*) exec {python} {fake} xl "$@";;
+esac"""
+FACTS = '[ "$1$FACTS" != facts ] || { echo "python 3.11"; echo "version 1.0"; echo "xen ok"; exit; }'
+"""The relay's answer, without starting Python; with FACTS=real in the environment it gives its own."""
+
+no_zstd = not shutil.which("zstd")
 
 
 class Ends:
@@ -30,9 +42,9 @@ class Ends:
         self.helper, self.relay = self.bin / "pyxcsr-save-helper", self.bin / "pyxcsr-relay"
         python = shlex.quote(sys.executable)
         fake = shlex.quote(str(FAKE_XL))
-        self.program("xl", f'exec {python} {fake} xl "$@"')
+        self.program("xl", XL.format(python=python, fake=fake))
         self.program(self.helper.name, f'exec {python} {fake} helper "$@"')
-        self.program(self.relay.name, f'exec {python} -m pyxcsr.migrate.relay "$@"')
+        self.program(self.relay.name, f'{FACTS}\nexec {python} -m pyxcsr.migrate.relay "$@"')
         self.program("ssh", 'for x; do last=$x; done; printf "%s\\n" "$*" >>"$FAKE/ssh"\nSIDE=there exec sh -c "$last"')
         self.program("xenstore-read", 'cat "$FAKE/xenstore$1"')
         self.domains("here", DOM0, (guest, 5, 128, 1, "-b----"))
@@ -56,6 +68,7 @@ class Ends:
 
     def domains(self, side: str, *rows: tuple[str, int, int, int, str]) -> None:
         (self.folder / f"{side}.json").write_text(json.dumps(rows))
+        (self.folder / f"{side}.list").write_text(listed([*rows]))
 
     def info(self, side: str, **changed: str) -> None:
         text = "".join(f"{x:<23}: {y}\n" for x, y in {**INFO, **changed}.items())

