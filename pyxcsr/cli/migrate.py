@@ -159,7 +159,9 @@ def _checked(
 ) -> Facts:
     """The other end, once all that can be told beforehand is fine. Raises MigrateError."""
     stock = args.receiver_helper == STOCK
-    there = here if way.local else facts_of(way, None if stock else args.receiver_helper)
+    there = here if way.local and (stock or args.receiver_helper is None) else facts_of(
+        way, None if stock else args.receiver_helper
+    )
     plan = Plan(way.local, level is not None, stock)
     found = check(here, there, domain, guest_facts(domain.domid), plan)
     if not args.quiet:
@@ -171,9 +173,6 @@ def _checked(
         )
         error.__notes__ = found.problems[1:]  # type: ignore[attr-defined, unused-ignore]
         raise error
-    if way.local and args.receiver_helper not in (None, STOCK):
-        there = _unasked(args)[1]
-        there.xl = here.xl
     return there
 
 

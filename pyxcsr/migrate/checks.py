@@ -34,10 +34,10 @@ def check(here: Facts, there: Facts, domain: Domain, guest: GuestFacts, plan: Pl
     """All checks, so that all that is wrong is said at once."""
     found = Findings()
     _guest(found, here, domain, guest)
-    _pyxcsr(found, here, plan.compress, False)
-    if not plan.local:
+    _pyxcsr(found, here, plan.compress, "--helper")
+    if there is not here:
         _xl(found, there)
-        _pyxcsr(found, there, plan.compress, plan.receiver_is_stock)
+        _pyxcsr(found, there, plan.compress, "" if plan.receiver_is_stock else "--receiver-helper")
     if there.xl and not there.failed:
         _names(found, there, domain, plan.local)
         _memory(found, there, domain)
@@ -56,10 +56,10 @@ def _guest(found: Findings, here: Facts, domain: Domain, guest: GuestFacts) -> N
         found.problems.append(f"{name} is {domain.condition}: {what}")
     if guest.pending not in (None, "", "suspend"):
         found.problems.append(f"{name} has been asked to {plain(str(guest.pending))!r} and has not answered yet")
-    if guest.kind in ("pv", "pvh") and not guest.announces_suspend:
-        found.problems.append(
-            f"{name} does not announce that it can suspend (xenstore: control/feature-suspend). Is its kernel up? One "
-            "that can all the same is migrated with --no-checks"
+    if guest.kind in ("pv", "pvh") and not guest.announces_suspend:  # Linux does so when it boots, and never again
+        found.warnings.append(
+            f"{name} does not announce that it can suspend (xenstore: control/feature-suspend), as after a migration "
+            "or a restore. If it cannot, nothing comes of this, and it runs on"
         )
     if guest.kind is None:
         found.warnings.append(f"{name}: xenstore does not tell what kind of guest it is, nor whether it can suspend")
@@ -75,15 +75,15 @@ def _xl(found: Findings, side: Facts) -> None:
         found.problems.append(f"{side.side}: xl does not work there: {plain(side.failed)}")
 
 
-def _pyxcsr(found: Findings, side: Facts, compress: bool, stock: bool) -> None:
+def _pyxcsr(found: Findings, side: Facts, compress: bool, option: str) -> None:
+    """``option``: by which the helper is named; "": Xen's own is to work."""
     where = side.side
-    option = "--helper" if where == "here" else "--receiver-helper"
-    if not side.helper and not stock:
-        stay = "" if where == "here" else ", or leave receiving to Xen's own with --receiver-helper stock"
+    if not side.helper and option:
+        stay = "" if option == "--helper" else ", or leave receiving to Xen's own with --receiver-helper stock"
         found.problems.append(
             f"{where}: there is no pyxcsr-save-helper: install pyxcsr, say where it is with {option} PATH{stay}"
         )
-    elif side.helper and not stock:
+    elif side.helper and option:
         _works(found, side)
     if compress and not side.zstd:
         found.problems.append(f"{where}: there is no zstd: install it, or leave --compress out")

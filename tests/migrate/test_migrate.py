@@ -113,7 +113,6 @@ def test_all_that_is_wrong_is_said_at_once(ends: Ends) -> None:
     done = ends.migrate("--receiver-helper", "/nowhere/helper")
     assert done.returncode == 2
     for said in (
-        "here: the guest 'pulse' does not announce that it can suspend",
         "other: there is no pyxcsr-save-helper: install pyxcsr, say where it is with --receiver-helper PATH, or leave",
         "other: there is a domain 'pulse' already (id 3, running)",
         "other: there is a domain 'pulse--incoming' already (id 4, paused)",
@@ -145,10 +144,21 @@ def test_who_cannot_go(ends: Ends) -> None:
         assert done.returncode == 2 and said in done.stderr and not (ends.folder / "migrate").exists()
 
 
+def test_a_guest_that_does_not_say_that_it_can_suspend(ends: Ends) -> None:
+    """Linux says so when it boots: one that was migrated before does not."""
+    ends.node("/local/domain/5/control/feature-suspend", "")
+    done = ends.migrate("--dry-run")
+    assert done.returncode == 0 and "here: the guest 'pulse' does not announce that it can suspend" in done.stderr
+    ends.node("/local/domain/5/control/shutdown", "poweroff")
+    done = ends.migrate("--dry-run")
+    assert done.returncode == 2 and "has been asked to 'poweroff' and has not answered yet" in done.stderr
+
+
 def test_an_hvm_guest_need_not_announce_anything(ends: Ends) -> None:
     ends.node("/libxl/5/type", "hvm")
     ends.node("/local/domain/5/control/feature-suspend", "")
-    assert ends.migrate("--dry-run").returncode == 0
+    done = ends.migrate("--dry-run")
+    assert done.returncode == 0 and "announce" not in done.stderr
 
 
 def test_no_shadow_paging(ends: Ends) -> None:
@@ -238,6 +248,8 @@ def test_failures_leave_the_guest_here(ends: Ends, play: str, status: int, said:
 
 
 def test_a_helper_that_is_missing_there(ends: Ends) -> None:
+    done = ends.migrate("--receiver-helper", "/nowhere/pyxcsr-save-helper", host="localhost")
+    assert done.returncode == 2 and "here: there is no pyxcsr-save-helper" in done.stderr and ends.untouched
     done = ends.migrate("--no-checks", "--receiver-helper", "/nowhere/pyxcsr-save-helper", FAKE_BYTES="5000000")
     assert done.returncode == 4 and at_home(ends)
 

@@ -11,8 +11,6 @@ from pyxcsr.migrate.route import route
 from pyxcsr.migrate.running import Ended
 from pyxcsr.migrate.transcript import Transcript
 
-
-
 NO_HOSTS = ["-oProxyCommand=reboot", "a b", "a;reboot", "$(x)", "", "a\nb", "x'y", "`x`", "a|b", "ä"]
 
 
