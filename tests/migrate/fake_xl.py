@@ -231,7 +231,7 @@ def received() -> int:
         return creation_failed(domid)
     (FAKE / "received").write_text(digest.hexdigest())
     if "hang" in PLAY:
-        time.sleep(60)
+        time.sleep(300)
     return handed_over(name, domid)
 
 

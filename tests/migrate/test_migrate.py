@@ -314,8 +314,8 @@ def test_a_signal_while_the_other_end_hangs(ends: Ends) -> None:
     run = begun(ends, "hang", "3 passes")
     run.send_signal(signal.SIGINT)
     began = time.monotonic()
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 130 and time.monotonic() - began < 40, said
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 130 and time.monotonic() - began < 110, said
     assert "the connection was closed" in said and ends.names("here") == {"pulse": "-b----"}
     assert "half-built copy" in said
 
