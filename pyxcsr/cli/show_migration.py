@@ -61,38 +61,32 @@ def report(args: argparse.Namespace, domain: Domain, host: str, place: verdict.P
 
 
 def compression(figures: Optional[Figures]) -> Optional[dict[str, Any]]:
-    """The figures as JSON has them. ``slowed``: without zstd the link would have been faster, for all that was seen."""
+    """The figures as JSON has them. ``set_pace``: zstd, link or stream, whichever the others waited for most."""
     if figures is None or not figures.nr_in:
         return None
     return {
         "stream_bytes": figures.nr_in, "sent_bytes": figures.nr_out, "zstd_seconds": figures.zstd_seconds,
-        "link_seconds": figures.link_seconds, "slowed": slowed(figures),
+        "link_seconds": figures.link_seconds, "stream_seconds": figures.source_seconds, "set_pace": set_pace(figures),
     }  # fmt: skip
 
 
-def slowed(figures: Figures) -> bool:
-    """Whether the link took bytes faster than zstd made them of the stream's."""
-    return figures.nr_in >= ENOUGH and _rate(figures.nr_out, figures.link_seconds) > _rate(
-        figures.nr_in, figures.zstd_seconds
-    )
-
-
-def _rate(nr_bytes: int, seconds: float) -> float:
-    return nr_bytes / max(seconds, 0.001)
+def set_pace(figures: Figures) -> str:
+    """What was waited for most: zstd, the link, or more of the stream."""
+    waits = {"stream": figures.source_seconds, "link": figures.link_seconds, "zstd": figures.zstd_seconds}
+    return max(waits, key=lambda x: waits[x])
 
 
 def in_words(figures: Optional[Figures]) -> list[str]:
-    """The same for a person."""
+    """The same for a person. How fast a link would be that never had to be waited for, nobody can tell."""
     if figures is None or not figures.nr_in:
         return []
     share = 100 * figures.nr_out / figures.nr_in
     told = [f"zstd: {figures.nr_in / MIB:.1f} MiB went over the link as {figures.nr_out / MIB:.1f} MiB ({share:.0f} %)"]
-    if slowed(figures):
-        link = _rate(figures.nr_out, figures.link_seconds) / MIB
-        zstd = _rate(figures.nr_in, figures.zstd_seconds) / MIB
+    if figures.nr_in >= ENOUGH and set_pace(figures) == "zstd":
+        rate = figures.nr_in / max(figures.zstd_seconds, 0.001) / MIB
         told.append(
-            f"it slowed the migration down: the link took {link:.0f} MiB/s, and zstd {zstd:.0f} MiB/s: leave "
-            "--compress out, or take a lower level"
+            f"zstd slowed the migration down: it took {rate:.0f} MiB/s, and the link waited for it. Take a lower "
+            "level, or leave --compress out if the link takes more than that"
         )
     return told
 

@@ -26,17 +26,18 @@ GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class Figures:
-    """What was carried: bytes of xl's stream, bytes that went over the link instead, and the seconds in which zstd and
-    the link were waited for."""
+    """What was carried: bytes of xl's stream, bytes that went over the link instead, and the seconds in which zstd, the
+    link, and more of the stream were waited for."""
 
-    __slots__ = ("link_seconds", "nr_in", "nr_out", "zstd_seconds")
+    __slots__ = ("link_seconds", "nr_in", "nr_out", "source_seconds", "zstd_seconds")
 
     def __init__(self) -> None:
         self.nr_in = self.nr_out = 0
-        self.zstd_seconds = self.link_seconds = 0.0
+        self.zstd_seconds = self.link_seconds = self.source_seconds = 0.0
 
     def __str__(self) -> str:
-        return f"{self.nr_in} {self.nr_out} {self.zstd_seconds:.3f} {self.link_seconds:.3f}"
+        seconds = (self.zstd_seconds, self.link_seconds, self.source_seconds)
+        return " ".join([str(self.nr_in), str(self.nr_out), *(f"{x:.3f}" for x in seconds)])
 
 
 class Packer:
@@ -65,10 +66,12 @@ class Packer:
 
     def _read(self) -> bytes:
         """What comes next, b"" at the end. While nothing comes the frame is ended."""
-        began = time.monotonic()
+        began, others = time.monotonic(), self.figures.zstd_seconds + self.figures.link_seconds
         while not self._ready(IDLE):
             if self._zstd is not None and time.monotonic() - began >= IDLE:
                 self._end_frame()
+        others = self.figures.zstd_seconds + self.figures.link_seconds - others
+        self.figures.source_seconds += time.monotonic() - began - others
         return os.read(self._source, LARGEST)
 
     def _ready(self, seconds: float) -> bool:

@@ -85,10 +85,10 @@ class Transcript:
 
 
 def _figures(text: str) -> Optional[Figures]:
-    found = re.fullmatch(r"(\d{1,18}) (\d{1,18}) (\d{1,9}\.\d{3}) (\d{1,9}\.\d{3})", text, re.ASCII)
+    found = re.fullmatch(r"(\d{1,18}) (\d{1,18})((?: \d{1,9}\.\d{3}){3})", text, re.ASCII)
     if found is None:
         return None
     figures = Figures()
     figures.nr_in, figures.nr_out = int(found[1]), int(found[2])
-    figures.zstd_seconds, figures.link_seconds = float(found[3]), float(found[4])
+    figures.zstd_seconds, figures.link_seconds, figures.source_seconds = map(float, found[3].split())
     return figures

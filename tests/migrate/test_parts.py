@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyxcsr.cli.show_migration import in_words, set_pace
 from pyxcsr.errors import ProbeError, UsageError
 from pyxcsr.migrate import verdict
 from pyxcsr.migrate.facts import Domain, Facts, read_facts
@@ -127,8 +128,16 @@ def test_what_is_printed_does_not_steer_the_terminal() -> None:
 
 
 def test_figures() -> None:
-    assert told("pyxcsr-relay: carried 100 50 1.000 0.500").transcript.figures is not None
-    for wrong in ("1 2 3 4", "1 2 1.000", f"{10**20} 1 1.000 1.000", "-1 1 1.000 1.000"):
+    figures = told("pyxcsr-relay: carried 100 50 1.000 0.500 0.250").transcript.figures
+    assert figures is not None and str(figures) == "100 50 1.000 0.500 0.250" and set_pace(figures) == "zstd"
+    assert in_words(figures) == ["zstd: 0.0 MiB went over the link as 0.0 MiB (50 %)"]
+    figures.nr_in = figures.nr_out = 400 << 20
+    assert "zstd slowed the migration down: it took 400 MiB/s, and the link waited for it" in in_words(figures)[1]
+    figures.link_seconds = 1.5
+    assert set_pace(figures) == "link" and len(in_words(figures)) == 1
+    figures.source_seconds = 2
+    assert set_pace(figures) == "stream" and len(in_words(figures)) == 1
+    for wrong in ("1 2 3 4 5", "1 2 1.000 1.000", f"{10**20} 1 1.000 1.000 1.000", "-1 1 1.000 1.000 1.000"):
         assert told(f"pyxcsr-relay: carried {wrong}").transcript.figures is None
 
 
