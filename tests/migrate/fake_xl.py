@@ -210,6 +210,8 @@ def received() -> int:
     if "refused" in PLAY:
         say("sh: 1: migrate-receive: Permission denied")
         return 126
+    if "silent" in PLAY:
+        time.sleep(300)
     write_all(1, b"Welcome!\n" + BANNER if "noise" in PLAY else BANNER)
     head = read_exactly(0, 8)
     if len(head) < 8:

@@ -320,6 +320,14 @@ def test_a_signal_while_the_other_end_hangs(ends: Ends) -> None:
     assert "half-built copy" in said
 
 
+def test_a_signal_before_anything_is_sent(ends: Ends) -> None:
+    run = begun(ends, "silent", "Ready to receive domain")
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 130 and "cancelled: nothing had been sent; it runs here (id 5)" in said, said
+    assert at_home(ends)
+
+
 def test_a_signal_too_late(ends: Ends) -> None:
     run = begun(ends, "", "Target has acknowledged")
     run.send_signal(signal.SIGINT)
