@@ -25,6 +25,10 @@ SAVING = b"--save-domain"
 LOOK = 0.1
 PATIENCE = 3.0
 """Seconds without a helper that could be told to stop, after which the other end is what keeps xl waiting."""
+ENDED, CLOSED, NOT_BEGUN = "the save was ended", "the connection was closed", "nothing had been sent"
+TOO_LATE = "too late"
+"""What became of a wish to cancel."""
+
 DRAIN = 5.0
 """Seconds for what is still said when xl has ended."""
 
@@ -74,7 +78,7 @@ class _Run:
         self._xl, self._pipe, self._show = xl, xl.stdout.fileno(), show
         self.transcript = Transcript()
         self.silent, self.cancelled = False, ""
-        self._wished: Optional[float] = None
+        self._since: Optional[float] = None  # there was a helper, or the wish came
 
     def listen(self, seconds: float) -> bool:
         """Takes what is said within some time; whether anything was."""
@@ -92,33 +96,35 @@ class _Run:
 
     def cancel(self) -> None:
         """Once it is wished for, again and again until xl ends: what can be done depends on the stage."""
-        said = self.transcript
-        now = time.monotonic()
-        self._wished = self._wished or now
-        if said.received or self.cancelled:
-            self.cancelled = self.cancelled or "too late"
+        said, now = self.transcript, time.monotonic()
+        if said.received or self.cancelled in (TOO_LATE, CLOSED, NOT_BEGUN):
+            if not self.cancelled or said.received:
+                self.cancelled = TOO_LATE
             return
         family = descendants(self._xl.pid)
         helpers = [x for x in family if SAVING in words_of(x)]
-        if helpers:
+        if helpers or self._since is None:
+            self._since = now
+        if helpers and not self.cancelled:
             send(helpers, signal.SIGTERM)
-            self.cancelled = "the save was ended"
-        elif not said.begun:
+            self.cancelled = ENDED
+        elif not helpers and not said.begun:
             send([self._xl.pid, *family], signal.SIGTERM)
-            self.cancelled = "nothing had been sent"
-        elif now - self._wished > PATIENCE:
+            self.cancelled = NOT_BEGUN
+        elif now - self._since > PATIENCE:
             self._hang_up(family)
 
     def _hang_up(self, family: list[int]) -> None:
         """xl waits for the other end, which may never answer. As long as xl has not given the guest away it lets the
-        guest go on when the link is cut; so it is stopped first, and it is looked whether it has."""
+        guest go on when the link is cut; so it is stopped first, and it is looked whether it has. Should the answer
+        come in that very moment, xl gives up with the guest suspended here: it runs nowhere then, but never twice."""
         self._xl.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._xl.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         while self.listen(0):
             pass
         if self.transcript.received:
-            self.cancelled = "too late"
+            self.cancelled = TOO_LATE
         else:
             send(family, signal.SIGTERM)
-            self.cancelled = "the connection was closed"
+            self.cancelled = CLOSED
         self._xl.send_signal(signal.SIGCONT)

@@ -151,6 +151,7 @@ class Sender:
         words = [helper, "--save-domain", str(self.out), "-1", str(self.row[1]), "1", "0", "0"]
         done = subprocess.run(words, pass_fds=[self.out], stdout=subprocess.PIPE, check=False)
         keep([(*x[:4], "---ss-") if x[1] == self.row[1] else x for x in rows()])
+        say("fake: the helper has ended")
         if done.returncode:
             why = done.stdout.decode() or "No such file or directory"
             say("libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain 5:saving domain: domain did "
@@ -198,6 +199,10 @@ def helped(words: list[str]) -> int:
         say("pyxcsr: error: the stream could not be written: Broken pipe")
         failed("Broken pipe")
     (FAKE / "sent").write_text(digest.hexdigest())
+    if "late-signal" in PLAY:  # one that comes when all has been said and done changes nothing
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        say("fake: all is sent")
+        time.sleep(1)
     say("pyxcsr: info: domain 5: 3 passes, 100 pages, 0.3 MiB in 1.00 s, paused 0.010 s")
     return 0
 

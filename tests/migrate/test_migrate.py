@@ -310,8 +310,9 @@ def test_a_signal_ends_the_save(ends: Ends, number: int) -> None:
     assert "cancelled: the save was ended; it runs here (id 5)" in said and at_home(ends)
 
 
-def test_a_signal_while_the_other_end_hangs(ends: Ends) -> None:
-    run = begun(ends, "hang", "3 passes")
+@pytest.mark.parametrize(("play", "when"), [("hang", "the helper has ended"), ("hang late-signal", "all is sent")])
+def test_a_signal_while_the_other_end_hangs(ends: Ends, play: str, when: str) -> None:
+    run = begun(ends, play, when)
     run.send_signal(signal.SIGINT)
     began = time.monotonic()
     _, said = run.communicate(timeout=120)
