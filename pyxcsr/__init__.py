@@ -19,8 +19,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyxcsr.control.client import RunningSave, running
+    from pyxcsr.control.control import Control
+    from pyxcsr.control.lock import is_being_saved
     from pyxcsr.errors import (
         BackendUnavailable,
+        BeingSaved,
         Cancelled,
         ChecksumMismatch,
         DeviceModelError,
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
 
 _ERRORS = (
     "BackendUnavailable",
+    "BeingSaved",
     "Cancelled",
     "ChecksumMismatch",
     "DeviceModelError",
@@ -101,6 +106,10 @@ _ERRORS = (
 
 _WHERE = {
     **dict.fromkeys(_ERRORS, "errors"),
+    "Control": "control.control",
+    "RunningSave": "control.client",
+    "is_being_saved": "control.lock",
+    "running": "control.client",
     "PageType": "frames",
     "DomainInfo": "hypervisor.interface",
     "Hypervisor": "hypervisor.interface",
@@ -135,8 +144,10 @@ __all__ = [
     "AdaptivePolicy",
     "BackendName",
     "BackendUnavailable",
+    "BeingSaved",
     "Cancelled",
     "ChecksumMismatch",
+    "Control",
     "Decision",
     "DeviceModelError",
     "DomainDying",
@@ -170,6 +181,7 @@ __all__ = [
     "Progress",
     "Recovery",
     "RestoreReport",
+    "RunningSave",
     "SaveReport",
     "SimplePolicy",
     "StreamError",
@@ -185,9 +197,11 @@ __all__ = [
     "XcsrError",
     "XenstoreSuspend",
     "__version__",
+    "is_being_saved",
     "open_hypervisor",
     "recover",
     "restore",
+    "running",
     "save",
     "verify",
 ]
