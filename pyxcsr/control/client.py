@@ -43,10 +43,10 @@ class RunningSave:
         with self._connected() as save:
             yield self._answer(save, WATCH, {}, PATIENCE if timeout is None else timeout)
             while True:
-                for told in self._wait(save, time.monotonic() + (float("inf") if timeout is None else timeout)):
-                    yield told
-                    if told["event"] == "end":
-                        return
+                told = self._next(save, time.monotonic() + (float("inf") if timeout is None else timeout))
+                yield told
+                if told["event"] == "end":
+                    return
 
     def tune(self, *, suspend_now: bool = False, timeout_for_answer: float = PATIENCE, **limits: Any) -> dict[str, Any]:
         """Changes limits: those of :class:`pyxcsr.Limits`, and ``policy``; None lifts one. ``suspend_now``: the guest
@@ -64,7 +64,7 @@ class RunningSave:
             until = time.monotonic() + timeout
             told = self._answer(save, CANCEL, {}, timeout)
             while told["event"] != "end":
-                told = self._wait(save, until)[-1]
+                told = self._next(save, until)
             return told
 
     def _connected(self) -> Connection:
@@ -74,16 +74,16 @@ class RunningSave:
         except OSError as error:
             raise _unreachable(self.domid, self.pid, error) from None
 
-    def _wait(self, save: Connection, until: float) -> list[Event]:
+    def _next(self, save: Connection, until: float) -> Event:
         try:
-            return save.wait(until)
+            return save.next(until)
         except NoAnswer as problem:
             raise XcsrError(str(problem), domid=self.domid, pid=self.pid) from None
 
     def _answer(self, save: Connection, action: str, words: dict[str, Any], timeout: float) -> Event:
         try:
             save.ask(action, words)
-            told = save.wait(time.monotonic() + timeout)[0]
+            told = save.next(time.monotonic() + timeout)
         except NoAnswer as problem:
             raise XcsrError(f"{problem} (process {self.pid})", domid=self.domid, pid=self.pid) from None
         if told["event"] == "error":

@@ -28,6 +28,7 @@ class Connection:
     def __init__(self, folder: Folder, domid: int) -> None:
         self.domid = domid
         self._read = bytearray()
+        self._come: list[Event] = []
         self.at_end = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -93,14 +94,14 @@ class Connection:
             raise NoAnswer(f"the save of domain {self.domid} is {other}")
         return told
 
-    def wait(self, until: float) -> list[Event]:
-        """The events to come, at least one. ``until``: by time.monotonic(). Raises NoAnswer at the end, or too late."""
+    def next(self, until: float) -> Event:
+        """The next event. ``until``: by time.monotonic(). Raises NoAnswer at the end, or too late."""
         import select
 
         while True:
-            told = self.events()
-            if told:
-                return told
+            self._come += self.events()
+            if self._come:
+                return self._come.pop(0)
             left = until - time.monotonic()
             if self.at_end or left <= 0:
                 raise NoAnswer(f"the save of domain {self.domid} {'is over' if self.at_end else 'does not answer'}")

@@ -111,7 +111,11 @@ def _told(fd: int) -> Holder:
 
 def program() -> str:
     """What this process is called."""
-    return os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+    path = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(path)
+    if name == "__main__.py":  # of python -m PACKAGE
+        name = os.path.basename(os.path.dirname(path))
+    return name or "python"
 
 
 def holder_of(folder: Folder, domid: int) -> Optional[Holder]:

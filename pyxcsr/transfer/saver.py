@@ -433,6 +433,7 @@ class Saver:
         done = PassReport(len(self._report.passes), suspended, dirty, began=self._telling.seconds())
         began, offset, held, looked_at = time.monotonic(), self._sink.offset, self._sink.seconds_held, 0
         self._left, poll = dirty, self._poll if suspended else self._poll_live
+        self._where = (phase, done, 0)
         if self._following:
             self._following.begin_pass()
         self._check_iteration(suspended)
