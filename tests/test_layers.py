@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"arguments", "processes", "units"},
     {"limits", "policy", "report", "suspend.base", "devicemodel"},
     {"policies"},
+    {"control"},
     {"options"},
     {"hypervisor.interface"},
     {"stream", "hypervisor", "suspend"},

@@ -159,7 +159,7 @@ def _once(watching: Watching, as_json: bool) -> int:
 
 
 def _rows(watching: Watching) -> list[str]:
-    saves = [(x.state, x.silent or not x.answered) for _, x in sorted(watching.saves.items())]
+    saves = [(x.state, x.silent) for _, x in sorted(watching.saves.items())]
     return figures.table(saves, _room()[0] - 1)
 
 
