@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from control.scene import wait_for
 from support.judge import judge_rules, looks_complete
 
 from cli.programs import COMMAND, SAVE, environment, run
-from control.scene import wait_for
 
 GUEST = "pv64:mem=8M,writes=60,seed=5"
 SLOW = ("--bandwidth", "1M")
@@ -138,12 +138,12 @@ def test_a_second_save_of_the_guest(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_a_save_that_is_killed_while_it_is_watched(run_dir: Path, tmp_path: Path) -> None:
-    with saving(run_dir, tmp_path / "s") as process:
-        with subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, "1"], stdout=subprocess.PIPE) as watch:
-            assert watch.stdout is not None
-            watch.stdout.readline()
-            process.send_signal(signal.SIGKILL)
-            assert b"is gone without a word" in watch.stdout.read() and watch.wait(20) == 1
+    words = [*COMMAND, "watch", "--run-dir", run_dir, "1"]
+    with saving(run_dir, tmp_path / "s") as process, subprocess.Popen(words, stdout=subprocess.PIPE) as watch:
+        assert watch.stdout is not None
+        watch.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        assert b"is gone without a word" in watch.stdout.read() and watch.wait(20) == 1
     assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n" and list(run_dir.iterdir()) == []
 
 

@@ -63,11 +63,10 @@ def garbage(run_dir: Path) -> None:
 
 def no_end_of_line(run_dir: Path) -> None:
     """A line without an end: the client is shown out."""
-    with sock(run_dir) as client:
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            for _ in range(1000):
-                client.sendall(b"x" * 4096)
-                time.sleep(0.001)
+    with sock(run_dir) as client, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        for _ in range(1000):
+            client.sendall(b"x" * 4096)
+            time.sleep(0.001)
 
 
 def never_reads(run_dir: Path) -> None:
