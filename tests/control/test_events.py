@@ -82,11 +82,15 @@ def test_a_descriptor(hv: StubBackend, tmp_path: Path, kind: str) -> None:
     assert told[-1] == "end" and told[0] == ("before" if kind == "file" else "begin")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_nobody_reads(hv: StubBackend, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "pipe without proc", "socket"])
+def test_nobody_reads(hv: StubBackend, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The save does not wait for a reader that stands still; what does not fit is left out, whole lines of it."""
     domid = hv.stub.create(GUEST)
-    if kind == "pipe":
+    if kind == "pipe without proc":
+        opened = os.open
+        elsewhere = lambda path, *args, **more: opened(str(path).replace("proc", "X"), *args, **more)  # noqa: E731
+        monkeypatch.setattr(os, "open", elsewhere)
+    if kind != "socket":
         ours, theirs = os.pipe()
         os.set_blocking(theirs, False)
     else:

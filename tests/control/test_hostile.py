@@ -218,6 +218,16 @@ def test_a_few_lines_at_a_time(run_dir: Path) -> None:
     server.abandon()
 
 
+def test_a_line_without_an_end(run_dir: Path) -> None:
+    server, taken = a_server(run_dir)
+    with sock(run_dir) as client:
+        client.sendall(b"x" * 5000)
+        for _ in range(3):
+            server.serve()
+        assert server._clients == [] and taken == []
+    server.abandon()
+
+
 def test_one_who_says_nothing(run_dir: Path) -> None:
     now = [0.0]
     server, _ = a_server(run_dir, lambda: now[0])

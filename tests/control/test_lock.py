@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,11 +45,13 @@ def test_a_lock_and_its_end(run_dir: Path) -> None:
 
 
 def test_one_who_only_asks_does_not_keep_a_save_away(run_dir: Path) -> None:
-    with Folder(str(run_dir), make=True) as folder:
-        (run_dir / "7.lock").write_text("")
-        for _ in range(50):
-            assert holder_of(folder, 7) is None
+    with Folder(str(run_dir), make=True) as folder, open(run_dir / "7.lock", "w") as asks:
+        assert holder_of(folder, 7) is None
+        fcntl.flock(asks, fcntl.LOCK_SH)
+        soon = threading.Timer(0.02, fcntl.flock, (asks, fcntl.LOCK_UN))
+        soon.start()
         GuestLock(folder, 7).release()
+        soon.join()
 
 
 def test_a_lock_of_a_process_that_was_killed(run_dir: Path) -> None:
@@ -67,8 +71,6 @@ def test_a_lock_of_a_process_that_was_killed(run_dir: Path) -> None:
 
 def test_a_lock_that_is_removed_while_it_is_taken(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two who have locked two files of one name would both save."""
-    import fcntl
-
     with Folder(str(run_dir), make=True) as folder:
         first, flock, removed = GuestLock(folder, 7), fcntl.flock, []
 
