@@ -6,18 +6,20 @@ import errno
 import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from pyxcsr.control import events
 from pyxcsr.control.feed import Feed
 from pyxcsr.control.folder import DEFAULT, Folder, folder_name
 from pyxcsr.control.lock import GuestLock, Held
-from pyxcsr.control.outlet import EventsFile
-from pyxcsr.control.requests import CANCEL, SUSPEND_NOW, TUNE, WATCH, BadRequest, parsed, tuned
-from pyxcsr.control.server import Client, Server
-from pyxcsr.control.steered import Steered
+from pyxcsr.control.server import Server
 from pyxcsr.errors import BeingSaved, UsageError
 from pyxcsr.report import Progress
+
+if TYPE_CHECKING:
+    from pyxcsr.control.outlet import EventsFile
+    from pyxcsr.control.server import Client
+    from pyxcsr.control.steered import Steered
 
 BETWEEN = 0.05
 """Seconds between two looks at the socket."""
@@ -193,6 +195,8 @@ class Control:
     # -- what clients ask
 
     def _answer(self, client: Client, data: bytes) -> None:
+        from pyxcsr.control.requests import BadRequest
+
         try:
             told = self._done(client, data)
         except BadRequest as problem:
@@ -202,6 +206,8 @@ class Control:
 
     def _done(self, client: Client, data: bytes) -> Optional[dict[str, Any]]:
         """Does what is asked. Returns the answer, or None if the client gets it as an event. Raises BadRequest."""
+        from pyxcsr.control.requests import CANCEL, TUNE, WATCH, BadRequest, parsed
+
         feed, save = self._feed, self._save
         assert feed is not None and save is not None
         action, asked = parsed(data, events.VERSION)
@@ -215,11 +221,12 @@ class Control:
             self._cancel = client.watches = True  # who cancels is told of the end
             feed.changed("cancelling")
             return None
-        told = feed.status()
         client.watches = client.watches or action == WATCH
-        return told
+        return feed.status()
 
     def _tune(self, save: Steered, asked: dict[str, Any]) -> None:
+        from pyxcsr.control.requests import SUSPEND_NOW, BadRequest, tuned
+
         if asked.get(SUSPEND_NOW) and save.suspended:
             raise BadRequest("the guest has been suspended already")
         new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds)
@@ -230,6 +237,8 @@ class Control:
 
 
 def _opened(where: Union[str, int]) -> EventsFile:
+    from pyxcsr.control.outlet import EventsFile
+
     try:
         return EventsFile(where)
     except (OSError, ValueError) as error:

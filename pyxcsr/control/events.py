@@ -16,9 +16,6 @@ from pyxcsr.report import PassReport, Progress, SaveReport
 VERSION = 1
 """Of the lines' schema, in each line. A new field does not change it; one that means something else does."""
 
-LONGEST = 4096
-"""Bytes of a request's line, newline included."""
-
 WINDOW = 3.0
 """Seconds over which the present bandwidth is taken."""
 

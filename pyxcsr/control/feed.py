@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.control import events
 from pyxcsr.control.lock import program
-from pyxcsr.control.outlet import EventsFile
-from pyxcsr.control.server import Server
-from pyxcsr.control.steered import Steered
 from pyxcsr.report import Progress
+
+if TYPE_CHECKING:
+    from pyxcsr.control.outlet import EventsFile
+    from pyxcsr.control.server import Server
+    from pyxcsr.control.steered import Steered
 
 TOLD = 0.5
 """Seconds between two lines about the same pass."""

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from pyxcsr.control.folder import Folder, Unusable, folder_name, lock_name, socket_name
 
@@ -19,11 +19,13 @@ LONGEST = 256
 """Bytes of a lock file that are read."""
 
 
-class Holder(NamedTuple):
+class Holder:
     """Who saves a guest. ``pid`` 0: the lock does not tell (yet)."""
 
-    pid: int
-    program: str
+    __slots__ = ("pid", "program")
+
+    def __init__(self, pid: int, program: str) -> None:
+        self.pid, self.program = pid, program
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.program})" if self.pid else "another process"

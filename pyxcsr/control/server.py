@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Callable
 
-from pyxcsr.control.events import LONGEST
 from pyxcsr.control.folder import Folder, socket_name
-from pyxcsr.control.outlet import Outlet
+
+LONGEST = 4096
+"""Bytes of a request's line, newline included."""
 
 MOST_CLIENTS = 16
 BACKLOG = 16
@@ -35,6 +36,8 @@ class Client:
     __slots__ = ("_fd", "_read", "gone", "heard", "out", "watches")
 
     def __init__(self, fd: int, now: float) -> None:
+        from pyxcsr.control.outlet import Outlet  # which a save without clients does without
+
         self._fd, self._read = fd, bytearray()
         self.out = Outlet(self._write)
         self.watches, self.gone, self.heard = False, False, now

@@ -37,7 +37,8 @@ def test_a_lock_and_its_end(run_dir: Path) -> None:
         assert is_being_saved(7, str(run_dir)) and not is_being_saved(8, str(run_dir))
         with pytest.raises(Held) as held:
             GuestLock(folder, 7)
-        assert held.value.holder == (os.getpid(), program())
+        holder = held.value.holder
+        assert (holder.pid, holder.program) == (os.getpid(), program())
         lock.release()
         lock.release()
         assert not is_being_saved(7, str(run_dir)) and list(run_dir.iterdir()) == []
