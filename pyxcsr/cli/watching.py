@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Optional
 
-from pyxcsr.control.client import RunningSave, opened_folder, running, running_save
-from pyxcsr.control.connection import Connection, Event, NoAnswer
+from pyxcsr.control.client import RunningSave, running, running_save
+from pyxcsr.control.connection import Event, NoAnswer
 from pyxcsr.control.requests import WATCH
-from pyxcsr.errors import UsageError
+from pyxcsr.errors import UsageError, XcsrError
 
 LOOKED = 0.5
 """Seconds between two looks for new saves."""
@@ -23,13 +23,12 @@ SILENT = 2.0
 class Watched:
     """One save. ``state``: all that its events have said so far; ``heard``: when the last one came."""
 
-    def __init__(self, save: RunningSave, run_dir: Optional[str]) -> None:
+    def __init__(self, save: RunningSave) -> None:
         self.save = save
         self.state: dict[str, Any] = {"domid": save.domid, "pid": save.pid, "program": save.program}
         self.heard = time.monotonic()
         self.answered, self.over = False, False
-        with opened_folder(run_dir) as folder:
-            self.connection = Connection(folder, save.domid)
+        self.connection = save.connect()
         self.connection.ask(WATCH)
 
     @property
@@ -102,11 +101,10 @@ class Watching:
 
     def _add_one(self, save: RunningSave) -> None:
         try:
-            self.saves[save.domid] = Watched(save, self._run_dir)
-        except (OSError, NoAnswer) as problem:
-            text = f"the save of domain {save.domid}, by process {save.pid}, cannot be reached: {problem}"
-            raise UsageError(text) from None
+            self.saves[save.domid] = Watched(save)
+        except NoAnswer as problem:
+            raise UsageError(str(problem)) from None
 
     def _add(self, save: RunningSave) -> None:
-        with suppress(OSError, NoAnswer):  # it has no socket (yet), or is over by now
-            self.saves[save.domid] = Watched(save, self._run_dir)
+        with suppress(XcsrError, NoAnswer):  # it has no socket, or is over by now
+            self.saves[save.domid] = Watched(save)

@@ -18,6 +18,9 @@ PATIENCE = 5.0
 
 PATIENT_CANCEL = 120.0
 
+JUST_BEGUN = 0.5
+"""Seconds: a save that begins has its lock first, and then its socket."""
+
 
 class RunningSave:
     """A save that another process makes. ``domid``, ``pid`` and ``program``: of what, and by whom.
@@ -68,11 +71,20 @@ class RunningSave:
             return told
 
     def _connected(self) -> Connection:
-        try:
-            with untouched_so_far(), opened_folder(self._run_dir) as folder:
-                return Connection(folder, self.domid)
-        except OSError as error:
-            raise _unreachable(self.domid, self.pid, error) from None
+        with untouched_so_far():
+            return self.connect()
+
+    def connect(self) -> Connection:
+        """A connection to it. Raises XcsrError if it cannot be reached: it is over, or has no socket."""
+        until = time.monotonic() + JUST_BEGUN
+        while True:
+            try:
+                with opened_folder(self._run_dir) as folder:
+                    return Connection(folder, self.domid)
+            except OSError as error:
+                if time.monotonic() >= until:
+                    raise _unreachable(self.domid, self.pid, error) from None
+                time.sleep(0.02)
 
     def _next(self, save: Connection, until: float) -> Event:
         try:

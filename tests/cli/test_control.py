@@ -87,10 +87,11 @@ def test_tuned_and_watched_to_its_end(run_dir: Path, tmp_path: Path) -> None:
             subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, *more, "stub-1"], stdout=subprocess.PIPE)
             for more in ((), ("--json",))
         ]
+        first = [x.stdout.readline() for x in watches if x.stdout is not None]
         done = on(run_dir, "tune", "1", "--max-downtime", "20s", "--bandwidth", "none")
         assert (done.returncode, done.stdout) == (0, b"stub-1: policy adaptive, max_downtime 20 s\n")
-        lines, events = (x.communicate(timeout=60)[0] for x in watches)
-        assert process.wait(60) == 0 and [x.returncode for x in watches] == [0, 0]
+        lines, events = (a + x.stdout.read() for a, x in zip(first, watches) if x.stdout is not None)
+        assert process.wait(60) == 0 and [x.wait(60) for x in watches] == [0, 0]
     told = [json.loads(x) for x in events.splitlines()]
     assert told[0]["event"] == "status" and told[-1]["result"] == "done" and told[-1]["downtime_kept"]
     assert re.search(rb"\nstub-1: done, \d+M in .* s, paused ", b"\n" + lines)
@@ -108,12 +109,13 @@ def test_a_limit_that_the_save_refuses(run_dir: Path, tmp_path: Path) -> None:
 def test_cancelled(run_dir: Path, tmp_path: Path) -> None:
     with saving(run_dir, tmp_path / "s") as process:
         watch = subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, "1"], stdout=subprocess.PIPE)
-        wait_for(lambda: watch.stdout is not None and watch.stdout.readline())
+        assert watch.stdout is not None
+        watch.stdout.readline()
         done = on(run_dir, "cancel", "stub-1")
         assert (done.returncode, done.stdout) == (0, b"stub-1: the save was cancelled; the guest runs on\n")
         assert process.wait(20) == 1 and process.stderr is not None
         assert b"was cancelled by somebody else: `pyxcsr cancel`" in process.stderr.read()
-        assert b"stub-1: cancelled: " in watch.communicate(timeout=20)[0] and watch.returncode == 1
+        assert b"stub-1: cancelled: " in watch.stdout.read() and watch.wait(20) == 1
     assert list(tmp_path.iterdir()) == [] and list(run_dir.iterdir()) == []
 
 
