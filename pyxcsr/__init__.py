@@ -19,8 +19,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyxcsr.control.client import RunningSave, running
+    from pyxcsr.control.control import Control
+    from pyxcsr.control.lock import is_being_saved
     from pyxcsr.errors import (
         BackendUnavailable,
+        BeingSaved,
         Cancelled,
         ChecksumMismatch,
         DeviceModelError,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         IncompleteStream,
         InputError,
         LogDirtyUnsupported,
+        MigrateError,
         NotAStream,
         NotSupported,
         OutputError,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
         PageError,
         PageTableError,
         PrivilegeError,
+        ProbeError,
         StreamError,
         StreamTruncated,
         SuspendError,
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
 
 _ERRORS = (
     "BackendUnavailable",
+    "BeingSaved",
     "Cancelled",
     "ChecksumMismatch",
     "DeviceModelError",
@@ -81,6 +88,7 @@ _ERRORS = (
     "IncompleteStream",
     "InputError",
     "LogDirtyUnsupported",
+    "MigrateError",
     "NotAStream",
     "NotSupported",
     "OutputError",
@@ -89,6 +97,7 @@ _ERRORS = (
     "PageError",
     "PageTableError",
     "PrivilegeError",
+    "ProbeError",
     "StreamError",
     "StreamTruncated",
     "SuspendError",
@@ -100,6 +109,10 @@ _ERRORS = (
 
 _WHERE = {
     **dict.fromkeys(_ERRORS, "errors"),
+    "Control": "control.control",
+    "RunningSave": "control.client",
+    "is_being_saved": "control.lock",
+    "running": "control.client",
     "PageType": "frames",
     "DomainInfo": "hypervisor.interface",
     "Hypervisor": "hypervisor.interface",
@@ -137,8 +150,10 @@ __all__ = [
     "AdaptivePolicy",
     "BackendName",
     "BackendUnavailable",
+    "BeingSaved",
     "Cancelled",
     "ChecksumMismatch",
+    "Control",
     "Decision",
     "DeviceModelError",
     "DirtyRate",
@@ -152,6 +167,7 @@ __all__ = [
     "InputError",
     "Limits",
     "LogDirtyUnsupported",
+    "MigrateError",
     "NotAStream",
     "NotSupported",
     "OutputError",
@@ -169,9 +185,11 @@ __all__ = [
     "PrecopyStats",
     "Prediction",
     "PrivilegeError",
+    "ProbeError",
     "Progress",
     "Recovery",
     "RestoreReport",
+    "RunningSave",
     "SaveReport",
     "SimplePolicy",
     "StreamError",
@@ -188,9 +206,11 @@ __all__ = [
     "XenstoreSuspend",
     "__version__",
     "dirty_rate",
+    "is_being_saved",
     "open_hypervisor",
     "recover",
     "restore",
+    "running",
     "save",
     "verify",
 ]

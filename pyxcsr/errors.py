@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Optional
 
+CancelledBy = Literal["caller", "policy", "limit", "control"]
+
 
 class XcsrError(Exception):
     """Base of all errors that pyxcsr raises on purpose.
@@ -90,18 +92,29 @@ class BackendUnavailable(XcsrError):
 class Cancelled(XcsrError):
     """The caller's cancel callback, a signal, a limit, or the policy's ABORT ended the operation. Facts: by, and domid.
 
-    ``by``: "policy" if a policy answered ABORT, "limit" if the time for the whole was over, else "caller".
+    ``by``: "policy" if a policy answered ABORT, "limit" if the time for the whole was over, "control" if another
+    process asked for it (`pyxcsr cancel`), else "caller".
     ``limit``: the one that ended it, "timeout" or "abort_if_busy". ``signal``: its number, if a command was ended so.
     ``acknowledged``: of a save that was cancelled while the guest was being suspended, as in SuspendTimeout.
     """
 
-    by: Literal["caller", "policy", "limit"]
+    by: CancelledBy
     limit: Optional[str] = None
     signal: Optional[int] = None
     acknowledged: Optional[bool] = None
 
-    def __init__(self, message: str, *, by: Literal["caller", "policy", "limit"] = "caller", **facts: Any) -> None:
+    def __init__(self, message: str, *, by: CancelledBy = "caller", **facts: Any) -> None:
         super().__init__(message, by=by, **facts)
+
+
+class BeingSaved(XcsrError):
+    """A save of this guest is under way on this machine: a second one, a measurement or a recovery would harm it.
+
+    Facts: domid, errno; and of the other one: pid, program.
+    """
+
+    pid: Optional[int] = None
+    program: Optional[str] = None
 
 
 class HypervisorError(XcsrError):
@@ -310,3 +323,23 @@ class VerifyMismatch(StreamError):
     """Pages sent a second time differ from those restored. Facts: offset, record, differing (a count), pfn (first)."""
 
     differing: Optional[int] = None
+
+
+class MigrateError(XcsrError):
+    """A guest was not migrated, or it is not known whether it was. Facts: guest, host, side, where, domid, status.
+
+    ``side``: "sender" or "receiver", which failed first; the latter also if the connection did; None: nothing was done.
+    ``where`` the guest runs, by what both ends list: "here", "there", "both", "nowhere", "unknown". ``status``: of xl.
+    """
+
+    guest: Optional[str] = None
+    host: Optional[str] = None
+    side: Optional[str] = None
+    where: Optional[str] = None
+    status: Optional[int] = None
+
+
+class ProbeError(XcsrError):
+    """An end of a migration could not be asked, or did not answer as it should. Facts: side, a host or "here"."""
+
+    side: Optional[str] = None

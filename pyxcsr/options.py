@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Optional, Union
 
 from pyxcsr.arguments import check_callback, check_flag, check_number
+from pyxcsr.control.control import Control
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, check_not_live
@@ -61,6 +62,7 @@ class SaveOptions:
     p2m_limits: P2mLimits = P2mLimits()
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
     device_model: Optional[DeviceModel] = None
+    control: Optional[Control] = None
 
     def __init__(self, **given: object) -> None:
         """Takes any option by name. None stands for the default. Raises UsageError for a wrong value."""
@@ -77,6 +79,8 @@ class SaveOptions:
             raise UsageError(f"map_ahead is {self.map_ahead!r}, not True, False or None")
         if not isinstance(self.p2m_limits, P2mLimits):
             raise UsageError(f"p2m_limits is {self.p2m_limits!r}: give a pyxcsr.P2mLimits")
+        if not (self.control is None or isinstance(self.control, Control)):
+            raise UsageError(f"control is {self.control!r}: give a pyxcsr.Control")
         self._check_kinds()
 
     def _check_kinds(self) -> None:

@@ -17,14 +17,15 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 # Each layer may import from those above it in this list. Within a layer nothing is imported but from the same room.
 LAYERS: list[set[str]] = [
     {"errors", "frames"},
-    {"arguments", "units"},
+    {"arguments", "processes", "units"},
     {"limits", "policy", "report", "suspend.base", "devicemodel"},
     {"policies"},
+    {"control"},
     {"options"},
     {"hypervisor.interface"},
     {"stream", "hypervisor", "suspend"},
     {"stream.rules", "guest"},
-    {"container", "transfer"},
+    {"container", "migrate", "transfer"},
     {"measure"},
     {"cli", "helper", "__init__"},
     {"__main__"},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.given import Given
 from pyxcsr.limits.sources import Sources
-from pyxcsr.limits.words import WORDS
+from pyxcsr.limits.words import WORDS, Word
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
     """What options, environment and file say. Raises UsageError for what is not understood."""
     options = Given()
-    for word in WORDS:
-        value = getattr(args, word.name)
-        if value is not None:
-            text = str(value) if word.metavar else "yes" if value else "no"
-            options.add(word.name, text, word.option, word.option)
+    for word, text in _texts(args):
+        options.add(word.name, text, word.option, word.option)
     if not args.live:
         _refuse_live_ones(options)
     return Sources(environ, options)
+
+
+def variables(args: argparse.Namespace) -> dict[str, str]:
+    """The options as the variables that say the same to a save helper."""
+    return {word.variable: text for word, text in _texts(args)}
+
+
+def _texts(args: argparse.Namespace) -> Iterator[tuple[Word, str]]:
+    for word in WORDS:
+        value = getattr(args, word.name)
+        if value is not None:
+            yield word, str(value) if word.metavar else "yes" if value else "no"
 
 
 def _refuse_live_ones(options: Given) -> None:

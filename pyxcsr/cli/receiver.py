@@ -18,9 +18,9 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from pyxcsr.errors import Cancelled, OutputError
+from pyxcsr.processes import descendants, send
 
 POLL = 0.005
 """Seconds between two looks at the program: the guest may be suspended meanwhile."""
@@ -71,12 +71,12 @@ class Receiver:
         """Ends the program and what it has started, if that still runs; then all of them are gone."""
         self._close()
         if self._process.poll() is None:
-            family = [self._process.pid, *_descendants(self._process.pid)]
-            _send(family, signal.SIGTERM)
+            family = [self._process.pid, *descendants(self._process.pid)]
+            send(family, signal.SIGTERM)
             try:
                 self._process.wait(GRACE)
             except subprocess.TimeoutExpired:
-                _send(family, signal.SIGKILL)
+                send(family, signal.SIGKILL)
                 self._process.wait()
 
     def _close(self) -> None:
@@ -123,19 +123,3 @@ def started(command: str, timeout: float, cancel: Callable[[], bool]) -> Iterato
         yield receiver
     finally:
         receiver.end()
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    found: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
-    return found
-
-
-def _send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from pyxcsr.cli import limiting, progress, say, status
+from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
 from pyxcsr.cli.receiver import started
@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="copy while the guest runs and pause it only for the rest (default), or suspend it first",
     )
     limiting.add_arguments(parser)
+    controlling.add_arguments(parser)
     add(
         "--p2m-changes",
         choices=P2M_CHANGES,
@@ -113,12 +114,14 @@ def run(args: argparse.Namespace) -> int:
     limits = limiting.asked(args, os.environ)
     args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
-    with cancel.installed(), opened(args.backend, "save") as hv:
+    with cancel.installed(), controlling.control_for(args, limits) as control, opened(args.backend, "save") as hv:
+        args.control = control
         with untouched_so_far():
             domid = find_domain(hv, args.domain)
             given = limits.for_guest(lambda: hv.xenstore_read(f"/local/domain/{domid}/name"), args.live, say.note)
             config = config_for(hv, domid, args)
-            suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, cancel)
+            either = controlling.either(cancel, control)
+            suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)
         devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
@@ -206,6 +209,7 @@ def _save(
             durable=True,
             p2m_changes=args.p2m_changes,
             device_model=parts.device_model,
+            control=args.control,
         )
     finally:
         if line:

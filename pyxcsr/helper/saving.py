@@ -26,6 +26,7 @@ from pyxcsr.limits.sources import Sources
 from pyxcsr.suspend.base import Suspend, SuspendCallable
 
 if TYPE_CHECKING:
+    from pyxcsr.control.control import Control
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.report import SaveReport
 
@@ -104,6 +105,7 @@ def _save_domain(
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
     from pyxcsr.devicemodel.through_libxl import ThroughLibxl
+    from pyxcsr.helper.controlling import control_for
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.transfer.saver import save
@@ -118,6 +120,8 @@ def _save_domain(
         domid = create_guest(hv, settings.stub_guest)
         suspend = suspend_in_step(hv, domid, suspend)
         device_model = device_model_in_step(hv, domid, device_model)
+    control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
+    success.control = control
     given = sources.for_guest(
         lambda: hv.xenstore_read(f"/local/domain/{domid}/name"),
         arguments.live,
@@ -135,6 +139,7 @@ def _save_domain(
         complete=success,
         p2m_changes=settings.p2m_changes,
         device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
+        control=control,
     )
 
 
@@ -163,12 +168,15 @@ class Success:
     def __init__(self, channel: Channel, leave: Leave) -> None:
         self._channel, self._leave = channel, leave
         self.told, self.status = False, EXIT_UNREPORTED
+        self.control: Optional[Control] = None
 
     def __call__(self, report: SaveReport) -> None:
         for warning in report.warnings:  # xl shows no report: nobody else would say it
             self._channel.log(XTL_WARN, f"domain {report.domid}: {warning}")
         self.told = True
         self.status = report_success(self._channel, "the stream is complete", summary(report))
+        if self.control is not None:  # the process may end with this
+            self.control.end()
         self._leave(self.status)
 
 

@@ -7,6 +7,9 @@
     timeout = 10m
     on_timeout = suspend
 
+    [control]
+    run_dir = /run/pyxcsr
+
 All of it is checked whichever guest is saved: a mistake is not to come to light when a certain guest must go.
 """
 
@@ -23,6 +26,8 @@ VARIABLE = "PYXCSR_CONFIG"
 DEFAULT_PATH = "/etc/pyxcsr.conf"
 ALL = "guests"
 ONE = "guest "
+CONTROL = "control"
+CONTROL_WORDS = ("run_dir", "events")
 LARGEST = 1 << 20
 """Bytes; what is larger is no settings file."""
 
@@ -30,12 +35,12 @@ Places = dict[tuple[str, str], int]
 
 
 class SettingsFile:
-    """What a settings file says. ``path``: its name, for messages."""
+    """What a settings file says. ``path``: its name, for messages; ``control``: how saves are seen and steered."""
 
-    __slots__ = ("_all", "_guests", "path")
+    __slots__ = ("_all", "_guests", "control", "path")
 
-    def __init__(self, path: str, everybody: Given, guests: dict[str, Given]) -> None:
-        self.path, self._all, self._guests = path, everybody, guests
+    def __init__(self, path: str, everybody: Given, guests: dict[str, Given], control: dict[str, str]) -> None:
+        self.path, self._all, self._guests, self.control = path, everybody, guests, control
 
     @property
     def names_guests(self) -> bool:
@@ -48,7 +53,7 @@ class SettingsFile:
         return self._all if own is None else own.over(self._all)
 
 
-NO_FILE = SettingsFile("", Given(), {})
+NO_FILE = SettingsFile("", Given(), {}, {})
 
 
 def read_settings_file(environ: Mapping[str, str]) -> SettingsFile:
@@ -82,13 +87,18 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
     everybody, guests = Given(), {}
     sections, places = _sections(path, lines)
+    control = sections.pop(CONTROL, {})
+    for word in control:
+        if word not in CONTROL_WORDS:
+            what = f"there is no setting {word!r} in [{CONTROL}] (there are {', '.join(CONTROL_WORDS)})"
+            raise _wrong(path, places[CONTROL, word], what)
     for section, words in sections.items():
         given = everybody
         if section != ALL:
             given = guests[_guest(path, section, places[section, ""])] = Given()
         for word, value in words.items():
             _add(given, path, places[section, word], word, value)
-    settings = SettingsFile(path, everybody, guests)
+    settings = SettingsFile(path, everybody, guests, control)
     for given in (everybody, *(settings.for_guest(x) for x in guests)):
         given.limits()
     return settings
@@ -97,7 +107,8 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
 def _guest(path: str, section: str, line: int) -> str:
     name = section[len(ONE) :].strip()
     if not section.startswith(ONE) or not name:
-        raise _wrong(path, line, f"there is no section [{section}]: write [{ALL}], or [{ONE}NAME] with a guest's name")
+        raise _wrong(path, line, f"there is no section [{section}]: write [{ALL}], [{CONTROL}], or [{ONE}NAME] with "
+                     "a guest's name")
     return name
 
 

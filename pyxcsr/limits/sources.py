@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Callable, Optional
 
 from pyxcsr.errors import XcsrError
-from pyxcsr.limits.file import read_settings_file
+from pyxcsr.limits.file import CONTROL_WORDS, SettingsFile, read_settings_file
 from pyxcsr.limits.given import Given, from_environment
 
 ReadName = Callable[[], Optional[bytes]]
@@ -23,6 +23,8 @@ class Sources:
     def __init__(self, environ: Mapping[str, str], options: Optional[Given] = None) -> None:
         self._options = Given() if options is None else options
         self._environment, self._file = from_environment(environ), read_settings_file(environ)
+        self.control = control_words(environ, self._file)
+        """How saves are seen and steered: "run_dir" and "events", if they are given."""
 
     def for_guest(self, read_name: ReadName, live: bool, warn: Callable[[str], None]) -> Given:
         """What holds for a guest. ``read_name`` is called only if the file says something about single guests; if it
@@ -44,3 +46,9 @@ class Sources:
             warn(f"the guest's name cannot be read: only what {self._file.path} says of all guests holds: {error}")
             return None
         return None if name is None else os.fsdecode(name)
+
+
+def control_words(environ: Mapping[str, str], file: SettingsFile) -> dict[str, str]:
+    """PYXCSR_RUN_DIR and PYXCSR_EVENTS, or what the settings file says; an empty variable counts as unset."""
+    given = {x: environ.get(f"PYXCSR_{x.upper()}", "") for x in CONTROL_WORDS}
+    return {**file.control, **{x: text for x, text in given.items() if text}}

@@ -20,6 +20,8 @@ NONE = "none"
 """As a value in text: not limited, although another source has a limit."""
 
 LEAST_BANDWIDTH = 4096
+MOST_BANDWIDTH = 1 << 62
+MOST_SECONDS = 1e9
 MOST = 999_999_999
 
 
@@ -49,6 +51,8 @@ def _seconds(text: str) -> float:
     seconds = parse_seconds(text)
     if not seconds > 0:
         raise UsageError(f"{text!r} is no time: it must be more than 0")
+    if seconds > MOST_SECONDS:
+        raise UsageError(f"{text!r} is longer than any save")
     return seconds
 
 
@@ -57,6 +61,8 @@ def _bandwidth(text: str) -> int:
     nr_bytes = parse_size(plain[:-2] if plain.endswith("/s") else plain)
     if nr_bytes < LEAST_BANDWIDTH:
         raise UsageError(f"{text!r} is no bandwidth: it must be at least {LEAST_BANDWIDTH} bytes a second")
+    if nr_bytes > MOST_BANDWIDTH:
+        raise UsageError(f"{text!r} is more than any output takes: leave it out")
     return nr_bytes
 
 

@@ -6,7 +6,6 @@ What keeps a measurement and a save apart is in tracking.py.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,15 +13,15 @@ from typing import Optional
 
 from pyxcsr.arguments import check_callback, check_domain, check_flag, check_seconds
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.errors import Cancelled, DomainDying, HypervisorError, LogDirtyUnsupported, UsageError
+from pyxcsr.errors import BeingSaved, Cancelled, DomainDying, HypervisorError, LogDirtyUnsupported, UsageError
 from pyxcsr.guest.hvm.limits import check_nr_gfns
 from pyxcsr.guest.pv.p2m.map import pfn_limit
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, MeterHandle
 from pyxcsr.measure.result import DirtyRate
-from pyxcsr.measure.tracking import OP, BeingSaved, Ended, Tracking
+from pyxcsr.measure.tracking import Ended, Tracking
 from pyxcsr.measure.windows import Read, Windows, period_for, reads_for
 from pyxcsr.transfer.releasing import ended_by, release_by
-from pyxcsr.transfer.savers import NoSavers, Savers
+from pyxcsr.transfer.savers import Savers, savers_of
 
 Cancel = Callable[[], bool]
 
@@ -62,8 +61,8 @@ def dirty_rate(
     already, and no process can be seen that saves the guest, ends it and begins it anew, instead of refusing.
 
     Whatever happens log-dirty mode is off afterwards, or a save's that has taken it over; if it could not be ended, the
-    result has a warning, or the error a note. Raises XcsrError: DomainNotFound, DomainDying, LogDirtyUnsupported (with
-    errno EBUSY if the guest is being saved), GuestStateError, DeviceModelError, Cancelled, HypervisorError, UsageError;
+    result has a warning, or the error a note. Raises XcsrError: DomainNotFound, DomainDying, BeingSaved,
+    LogDirtyUnsupported, GuestStateError, DeviceModelError, Cancelled, HypervisorError, UsageError;
     OSError if /proc cannot be read.
     """
     check_domain(hv, domid)
@@ -136,24 +135,12 @@ class Measurement:
         return check_nr_gfns(info, nr_pfns) if info.hvm else min(nr_pfns, pfn_limit(info))
 
     def _track(self) -> Tracking:
-        savers = self._savers
-        if savers is None:
-            stub = self._hv.backend == "stub"  # its guests live in this process
-            savers = NoSavers(self._domid) if stub else Savers(self._domid, self._name())
+        savers = savers_of(self._hv, self._domid) if self._savers is None else self._savers
         return Tracking(self._hv, self._domid, self._meter, self._device_model, savers, self._warnings)
-
-    def _name(self) -> Optional[str]:
-        try:
-            name = self._hv.xenstore_read(f"/local/domain/{self._domid}/name")
-        except HypervisorError:
-            return None
-        return None if name is None else os.fsdecode(name)
 
     def _begin(self) -> None:
         try:
             self._taken_over = self._tracking.begin(self._take_over)
-        except BeingSaved:
-            raise
         except LogDirtyUnsupported as error:
             text = f"domain {self._domid} cannot be measured: {self._why(error)}"
             raise LogDirtyUnsupported(text, op=error.op, errno=error.errno, domid=self._domid) from error
@@ -198,7 +185,7 @@ class Measurement:
 
     def _nothing(self) -> BeingSaved:
         text = f"nothing was measured of domain {self._domid}: {self._tracking.ended_by}"
-        return BeingSaved(text, op=OP, errno=errno.EBUSY, domid=self._domid)
+        return BeingSaved(text, errno=errno.EBUSY, domid=self._domid)
 
     def _wait(self, until: float) -> None:
         while True:

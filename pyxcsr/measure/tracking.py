@@ -21,13 +21,7 @@ from typing import Optional
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import HypervisorError, LogDirtyUnsupported
 from pyxcsr.hypervisor.interface import Hypervisor, MeterHandle
-from pyxcsr.transfer.savers import Saver, Savers
-
-OP = "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY"
-
-
-class BeingSaved(LogDirtyUnsupported):
-    """A process saves the domain."""
+from pyxcsr.transfer.savers import Saver, Savers, refuse_beside
 
 
 class Ended(Exception):
@@ -47,8 +41,8 @@ class Tracking:
         """In words, who has ended it; None: nobody."""
 
     def begin(self, take_over: bool) -> bool:
-        """Log-dirty mode on; True if it had been on and was taken over. Raises LogDirtyUnsupported, also if a process
-        saves the domain, with errno EBUSY then; DeviceModelError."""
+        """Log-dirty mode on; True if it had been on and was taken over. Raises BeingSaved if a process
+        saves the domain; LogDirtyUnsupported, DeviceModelError."""
         self._refuse(self._savers.now())
         taken_over = False
         try:
@@ -144,9 +138,7 @@ class Tracking:
                 )
 
     def _refuse(self, savers: Sequence[Saver]) -> None:
-        if savers:
-            text = f"domain {self._domid} cannot be measured: {_names(savers)} saves it; wait until that is over"
-            raise BeingSaved(text, op=OP, errno=errno.EBUSY, domid=self._domid)
+        refuse_beside(list(savers), self._domid, f"domain {self._domid} cannot be measured")
 
 
 def _names(savers: Sequence[Saver]) -> str:

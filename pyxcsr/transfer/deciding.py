@@ -72,6 +72,11 @@ class Deciding:
             self._report.stopped = reason
         return decision
 
+    def change(self, policy: Policy) -> None:
+        """Another policy is asked from now on."""
+        self._policy, self._target = policy, Target(policy)
+        self._report.policy = name_of(policy)
+
     def finish(self) -> None:
         """The last pass of a live save has been made: puts into the report whether the target was reached."""
         self._target.tell(self._report)

@@ -10,10 +10,15 @@ from pyxcsr.errors import DomainDying, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
+from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
 
 
 class Recoverable(Capped, Protocol):
     """The part of a Hypervisor that is needed here."""
+
+    @property
+    def backend(self) -> str:
+        """What it is linked with."""
 
     def domain_info(self, domid: int, /) -> DomainInfo:
         """The domain's state. Raises DomainNotFound."""
@@ -52,17 +57,20 @@ class Recovery:
         return asdict(self)
 
 
-def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
+def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optional[Savers] = None) -> Recovery:
     """Undoes what a killed saver has left of its work in a domain, and says what there was.
 
     The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, the cap of a
     guest that was throttled becomes what it was, unless somebody else has set it since, and a suspended guest is
     resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
     guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
-    paused it. A save by pyxcsr that is at work on the domain fails, cleanly. One by libxenguest does not notice that
-    log-dirty mode has ended, and its image lacks pages: be sure that there is none.
+    paused it.
 
-    Raises DomainNotFound, DomainDying, HypervisorError, UsageError.
+    A save that is at work on the domain would be harmed: one by libxenguest does not notice that log-dirty mode has
+    ended, and its image would lack pages. So a process of this host that saves the domain is looked for first
+    (``savers``: who looks; None: as usual), and nothing is done if there is one. One in another domain cannot be seen.
+
+    Raises DomainNotFound, DomainDying, BeingSaved, HypervisorError, UsageError; OSError if /proc cannot be read.
     """
     check_domain(hv, domid)
     check_flag("resume", resume)
@@ -70,6 +78,8 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True) -> Recovery:
         info = hv.domain_info(domid)
         if info.dying:
             raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
+        looks = savers_of(hv, domid) if savers is None else savers
+        refuse_beside(looks.now(), domid, f"domain {domid} cannot be recovered")
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"

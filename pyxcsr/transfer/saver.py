@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Optional
 
 from pyxcsr.arguments import check_domain
+from pyxcsr.control.control import Control
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import (
     Cancelled,
@@ -36,6 +37,7 @@ from pyxcsr.policy import (
     Decision,
     P2mChanges,
     P2mLimits,
+    Policy,
     map_ahead_here,
 )
 from pyxcsr.report import PassReport, Phase, Progress, ProgressCallback, SaveReport
@@ -48,6 +50,7 @@ from pyxcsr.transfer.descriptor import Stream, output_descriptor
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by
+from pyxcsr.transfer.steering import Steering
 from pyxcsr.transfer.telling import Telling
 from pyxcsr.transfer.throttling import Throttling
 
@@ -71,6 +74,7 @@ def save(
     p2m_limits: Optional[P2mLimits] = None,
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD,
     device_model: Optional[DeviceModel] = None,
+    control: Optional[Control] = None,
     limits: Optional[Limits] = None,
     max_downtime: Optional[Time] = None,
     timeout: Optional[Time] = None,
@@ -108,6 +112,7 @@ def save(
     the batches that were mapped that way.
     ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
     until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
+    ``control``: how the save can be seen and steered by other processes, see :class:`pyxcsr.Control`; None: as usual.
     ``max_downtime`` ... ``throttle``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
     once, which may be changed while the save runs.
 
@@ -115,8 +120,8 @@ def save(
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
     before and ``suspend`` can resume it. (If ``complete`` raises, or ``progress`` at "done", the stream is complete
     nevertheless, and the guest stays suspended: whoever has the stream may have it running.) Raises XcsrError:
-    DomainNotFound, DomainDying, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError, PageError,
-    GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
+    DomainNotFound, DomainDying, BeingSaved, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError,
+    PageError, GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
     options = SaveOptions(
         live=live,
@@ -131,6 +136,7 @@ def save(
         p2m_limits=p2m_limits,
         map_ahead=map_ahead,
         device_model=device_model,
+        control=control,
         limits=limits,
         max_downtime=max_downtime,
         timeout=timeout,
@@ -151,13 +157,16 @@ class Saver:
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
         check_domain(hv, domid)
         self._hv, self._domid, self._options = hv, domid, options
-        self._telling = Telling(options.progress)
+        self._control = options.control or Control()
+        self._telling = Telling(options.progress, self._control.told)
         self._deadline = Deadline(options.limits, domid)
         self._report = SaveReport(domid, options.live, bandwidth_limit=options.limits.bandwidth)
         self._throttling = Throttling(hv, domid, options.limits, self._report)
         self._following: Optional[Following] = None
+        self._where: tuple[Phase, Optional[PassReport], int] = ("setup", None, 0)
         self._left = 0  # pfns of the pass under way that have still to be sent
         self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
+        self._whole = False
         self._info: DomainInfo
         self._outlook: Outlook
         self._deciding: Deciding
@@ -171,13 +180,14 @@ class Saver:
         options = self._options
         if options.suspend is not None:
             return as_suspend(options.suspend)
-        return default_suspend(self._hv, self._domid, info.hvm, options.device_model, options.cancel)
+        return default_suspend(self._hv, self._domid, info.hvm, options.device_model, self._wants_to_cancel)
 
     # -- the steps
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`save`."""
         with ExitStack() as stack:
+            stack.enter_context(self._control)
             with untouched_so_far():
                 info = self._info = self._check_domain(self._hv.domain_info(self._domid))
                 self._outlook = Outlook(info.nr_online_vcpus)
@@ -186,7 +196,9 @@ class Saver:
                 ops.check()
                 self._pause.check(info)
                 self._throttling.check()
-                self._sink = self._hv.open_sink(output_descriptor(out))
+                fd = output_descriptor(out)
+                self._control.begin(self._steering(), self._hv.backend, fd)
+                self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)
             release_by(stack, self._throttling.release, self._report.warnings)
             bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
@@ -204,6 +216,16 @@ class Saver:
                     self._stream()
         self._report.seconds = self._telling.seconds()
         return self._report
+
+    def _steering(self) -> Steering:
+        mine = self._now, self._is_complete, self._new_policy
+        return Steering(self._hv, self._report, self._options, self._pause, *mine)
+
+    def _new_policy(self, policy: Policy) -> None:
+        self._options.policy = policy
+        deciding: Optional[Deciding] = vars(self).get("_deciding")
+        if deciding is not None:  # else it will be made with this one
+            deciding.change(policy)
 
     def _new_ops(self, info: DomainInfo) -> SaveOps:
         return save_ops(SaveContext(self._hv, info, self._options, self._poll, self._report))
@@ -231,7 +253,9 @@ class Saver:
             self._report.warnings.append(f"no pages are mapped ahead: {problem}")
 
     def _is_complete(self) -> bool:
-        return self._complete_at is not None and self._sink.offset >= self._complete_at
+        if self._complete_at is not None and not self._whole:
+            self._whole = self._sink.offset >= self._complete_at
+        return self._whole
 
     def _stream(self) -> None:
         major, minor = self._hv.xen_version()
@@ -409,6 +433,7 @@ class Saver:
         done = PassReport(len(self._report.passes), suspended, dirty, began=self._telling.seconds())
         began, offset, held, looked_at = time.monotonic(), self._sink.offset, self._sink.seconds_held, 0
         self._left, poll = dirty, self._poll if suspended else self._poll_live
+        self._where = (phase, done, 0)
         if self._following:
             self._following.begin_pass()
         self._check_iteration(suspended)
@@ -459,11 +484,19 @@ class Saver:
         self._sink.write(data, self._poll)
 
     def _poll(self) -> None:
+        self._control.serve()
+        if self._control.cancelled:
+            text = f"the save of domain {self._domid} was cancelled by somebody else: `pyxcsr cancel`"
+            raise Cancelled(text, domid=self._domid, by="control")
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
         self._deadline.check()
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
+
+    def _wants_to_cancel(self) -> bool:
+        cancel = self._options.cancel
+        return self._control.asks_to_cancel() or (cancel is not None and cancel())
 
     def _poll_live(self) -> None:
         """The same in a live pass. If the guest is to be suspended at once, the rest of the pass is sent then."""
@@ -472,7 +505,11 @@ class Saver:
             self._suspend_guest()
 
     def _tell(self, phase: Phase, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
+        self._where = (phase, done, looked_at)
         self._telling.tell(lambda seconds: self._progress(phase, done, looked_at, seconds), often)
+
+    def _now(self) -> Progress:
+        return self._progress(*self._where, self._telling.seconds())
 
     def _progress(self, phase: Phase, done: Optional[PassReport], looked_at: int, seconds: float) -> Progress:
         dirty = done.dirty if done else 0

@@ -7,11 +7,15 @@ processes are not this one's.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
+
+from pyxcsr.control.lock import holder
+from pyxcsr.errors import BeingSaved, HypervisorError
 
 LIBXL, OURS, XENGUEST = "libxl-save-helper", "pyxcsr-save-helper", "xenguest"
 NAMES = (LIBXL, OURS, XENGUEST)
@@ -41,23 +45,28 @@ class Saver(NamedTuple):
 
 
 class Savers:
-    """Looks for processes that save a domain. ``name``: the domain's, by which a command may call it."""
+    """Looks for processes that save a domain. ``name``: the domain's, by which a command may call it.
 
-    def __init__(self, domid: int, name: Optional[str] = None, proc: str = "/proc") -> None:
-        self._domid, self._proc = domid, proc
+    ``run_dir``: where saves by this package have their locks (:mod:`pyxcsr.control`), whatever their program is called.
+    """
+
+    def __init__(
+        self, domid: int, name: Optional[str] = None, proc: str = "/proc", run_dir: Optional[str] = None
+    ) -> None:
+        self._domid, self._proc, self._run_dir = domid, proc, run_dir
         self._called = {str(domid), name or str(domid)}
 
     def now(self) -> list[Saver]:
-        """Those that are there now. Raises OSError if /proc cannot be read."""
+        """Those that are there now. Raises OSError if /proc, or the folder with the locks, cannot be read."""
         found = [self._saver(int(x)) for x in os.listdir(self._proc) if x.isdigit() and int(x) != os.getpid()]
-        return [x for x in found if x is not None] + self._own_saves()
+        savers = [x for x in found if x is not None]
+        own = self._holds_lock()
+        return savers if own is None or own.pid in (x.pid for x in savers) else [*savers, own]
 
-    def _own_saves(self) -> list[Saver]:
-        """Saves of the domain by this package in programs that are called something else.
-
-        A registry of running saves (a lock or a socket for each guest) is to be asked here.
-        """
-        return []
+    def _holds_lock(self) -> Optional[Saver]:
+        """Who saves the domain through this package, if another process does."""
+        held = holder(self._domid, self._run_dir)
+        return None if held is None or held.pid == os.getpid() else Saver(held.pid, held.program, None)
 
     def may_have_begun(self, saver: Saver) -> bool:
         """Whether it may have called Xen. One that has not opened the hypervisor's device cannot have."""
@@ -74,7 +83,7 @@ class Savers:
         except OSError:
             return False
         try:
-            if self._saver(saver.pid) is None:  # another process has got its number
+            if not self._is_there(saver):  # another process has got its number
                 return False
             signal.pidfd_send_signal(fd, signal.SIGTERM)
         except ProcessLookupError:
@@ -82,6 +91,10 @@ class Savers:
         finally:
             os.close(fd)
         return True
+
+    def _is_there(self, saver: Saver) -> bool:
+        own = self._holds_lock()
+        return self._saver(saver.pid) is not None or (own is not None and own.pid == saver.pid)
 
     def _saver(self, pid: int) -> Optional[Saver]:
         """What a process is, if it is one that saves the domain."""
@@ -135,6 +148,38 @@ class NoSavers(Savers):
 
     def now(self) -> list[Saver]:
         return []
+
+
+class Asked(Protocol):
+    """The part of a Hypervisor that is needed here."""
+
+    @property
+    def backend(self) -> str:
+        """What it is linked with."""
+
+    def xenstore_read(self, path: str, /) -> Optional[bytes]:
+        """A node's value, or None."""
+
+
+def savers_of(hv: Asked, domid: int) -> Savers:
+    """Who may save a domain of this hypervisor. Raises nothing: without xenstore it is not known by its name."""
+    if hv.backend == "stub":
+        return NoSavers(domid)
+    try:
+        name = hv.xenstore_read(f"/local/domain/{domid}/name")
+    except HypervisorError:
+        name = None
+    return Savers(domid, None if name is None else os.fsdecode(name))
+
+
+def refuse_beside(savers: list[Saver], domid: int, what: str) -> None:
+    """Raises BeingSaved if there are any: ``what`` (as "domain 1 cannot be measured") would do harm."""
+    if savers:
+        names, first = " and ".join(map(str, savers)), savers[0]
+        raise BeingSaved(
+            f"{what}: {names} saves it; wait until that is over",
+            errno=errno.EBUSY, domid=domid, pid=first.pid, program=first.name,
+        )  # fmt: skip
 
 
 def _target(link: str) -> str:

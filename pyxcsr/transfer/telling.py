@@ -12,10 +12,10 @@ SECONDS_BETWEEN = 0.1
 
 
 class Telling:
-    """Calls the caller's callback, and not too often."""
+    """Calls the caller's callback, and not too often; and before it ``also``."""
 
-    def __init__(self, callback: Optional[ProgressCallback]) -> None:
-        self._callback, self._told = callback, 0.0
+    def __init__(self, callback: Optional[ProgressCallback], also: Optional[ProgressCallback] = None) -> None:
+        self._callbacks, self._told = [x for x in (also, callback) if x is not None], 0.0
         self.began = time.monotonic()
 
     def seconds(self) -> float:
@@ -25,7 +25,8 @@ class Telling:
     def tell(self, progress: Callable[[float], Progress], often: bool = False) -> None:
         """Calls back with what ``progress`` makes of the seconds so far. ``often``: not if it was done just before."""
         now = time.monotonic()
-        if self._callback is None or (often and now - self._told < SECONDS_BETWEEN):
+        if not self._callbacks or (often and now - self._told < SECONDS_BETWEEN):
             return
-        self._told = now
-        self._callback(progress(now - self.began))
+        self._told, told = now, progress(now - self.began)
+        for callback in self._callbacks:
+            callback(told)

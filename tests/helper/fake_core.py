@@ -68,7 +68,8 @@ def stray_output() -> None:
 
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, limits: Any, suspend: Any,
-              progress: Any, cancel: Any, complete: Any, p2m_changes: str, device_model: Any) -> types.SimpleNamespace:
+              progress: Any, cancel: Any, complete: Any, p2m_changes: str, device_model: Any,
+              control: Any) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, policy=policy, limits=repr(limits),
                   has_resume=type(suspend).resume is not Suspend.resume, p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")

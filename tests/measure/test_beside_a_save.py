@@ -16,7 +16,7 @@ from support.ordinary import ordinary_pages
 
 import pyxcsr
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.errors import HypervisorError, LogDirtyUnsupported
+from pyxcsr.errors import BeingSaved, HypervisorError, LogDirtyUnsupported
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.measure.tracking import Ended, Tracking
 from pyxcsr.transfer.releasing import ended_by
@@ -139,7 +139,7 @@ class Scene:
         meter = self.hv.new_meter(self.domid, self.nr_pfns)
         all_of_it: list[Any] = [Between(x, before) for x in (self.hv, meter, model, stock)]
         tracking = kind(all_of_it[0], self.domid, *all_of_it[1:], [])
-        with suppress(LogDirtyUnsupported, Ended), ended_by((tracking.end_model, tracking.end_logdirty), []):
+        with suppress(BeingSaved, LogDirtyUnsupported, Ended), ended_by((tracking.end_model, tracking.end_logdirty), []):
             tracking.begin(take_over)
             for _ in range(2):
                 tracking.clean()

@@ -103,6 +103,26 @@ def test_limits(lab: Lab, guest: str, tmp_path: Path) -> None:
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_migrate_command(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`pyxcsr migrate` from dom0 to itself: with and without zstd, with limits, ended, and by what goes wrong."""
+    lab.prove("migratecmd.sh", guest, tmp_path=tmp_path, live_pv=guest == "pulse", pvh=guest == "pvh", seconds=2400)
+
+
+@each_release
+def test_migrate_command_between_two_machines(lab: Lab, tmp_path: Path) -> None:
+    """`pyxcsr migrate` to another machine and back, with and without zstd; what it lacks is seen from here."""
+    lab.prove("migratepair.sh", "pulse", tmp_path=tmp_path, pair=True, seconds=2400)
+
+
+@each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_control(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`xl migrate` and `xl save` seen and steered from outside: watch, tune, cancel; a second save; what dies."""
+    lab.prove("control.sh", guest, tmp_path=tmp_path, live_pv=guest == "pulse", pvh=guest == "pvh", seconds=2400)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pvh", "hvm"])
 def test_saved_without_libxl(lab: Lab, guest: str, tmp_path: Path) -> None:
     """`pyxcsr save --format xl` of a PVH or HVM guest, its device model included, then plain `xl restore`."""

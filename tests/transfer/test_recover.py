@@ -11,6 +11,7 @@ from support.judge import judge_pages, judge_rules, save_to
 import pyxcsr
 from pyxcsr.cli.recover import told
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.transfer.savers import Saver, Savers
 
 SHUTDOWN = "/local/domain/{}/control/shutdown"
 
@@ -85,3 +86,20 @@ def test_what_cannot_be_undone(hv: StubBackend) -> None:
         pyxcsr.recover(hv, domid)
     hv.stub.clear_failures()
     pyxcsr.recover(hv, domid)
+
+
+class OneSaver(Savers):
+    """As if a process saved the domain."""
+
+    def now(self) -> list[Saver]:
+        return [Saver(4711, "libxl-save-helper", True)]
+
+
+def test_not_beside_a_save(hv: StubBackend) -> None:
+    """Its log-dirty mode would end, and Xen would tell it that nothing is dirty any more."""
+    domid = tracked(hv)
+    with pytest.raises(pyxcsr.BeingSaved, match="4711") as caught:
+        pyxcsr.recover(hv, domid, savers=OneSaver(domid))
+    assert caught.value.untouched and caught.value.pid == 4711 and caught.value.program == "libxl-save-helper"
+    assert hv.stub.guest(domid).state().logdirty
+    assert pyxcsr.recover(hv, domid).logdirty == "off"

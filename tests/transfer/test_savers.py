@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -120,6 +121,41 @@ def test_a_real_process_is_found_and_ended() -> None:
         assert savers.end(found) is True
         assert child.wait(60) == -signal.SIGTERM
     assert savers.now() == [] and savers.end(found) is False
+
+
+@pytest.mark.parametrize("program", ["backup.py", "pyxcsr-save-helper"])
+def test_a_save_of_ours_is_found_by_its_lock(tmp_path: Path, program: str) -> None:
+    """Whatever its program is called; one that is known by its name, too, is told of once."""
+    proc, run = tmp_path / "proc", tmp_path / "run"
+    proc.mkdir()
+    run.mkdir(0o700)
+    savers = Savers(7, proc=str(proc), run_dir=str(run))
+    if program == "pyxcsr-save-helper":
+        process(proc, 61, *SCRIPT, *SAVE_7, *LIVE)
+    with open(run / "7.lock", "w") as lock:
+        lock.write(f"61 {program}\n")
+        lock.flush()
+        assert len(savers.now()) == (program == "pyxcsr-save-helper"), "a lock that nobody holds"
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (found,) = savers.now()
+        assert (found.pid, found.name) == (61, program)
+        assert Savers(8, proc=str(proc), run_dir=str(run)).now() == []
+
+
+def test_a_program_that_holds_the_lock_is_ended(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir(0o700)
+    program = (
+        "import fcntl, os, sys, time; f = open(sys.argv[1], 'w'); f.write(f'{os.getpid()} backup.py'); f.flush(); "
+        "fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program, str(run / "7.lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"held\n"
+        savers = Savers(7, run_dir=str(run))
+        (found,) = [x for x in savers.now() if x.name == "backup.py"]
+        assert savers.end(found) is True and child.wait(60) == -signal.SIGTERM
+    assert savers.end(found) is False
 
 
 def test_another_process_with_its_number_is_left_alone() -> None:

@@ -1,0 +1,61 @@
+"""How a save is seen and steered while it runs: options of `pyxcsr save`, and of the commands that do it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.cli import say
+from pyxcsr.control.control import Control
+from pyxcsr.control.folder import DEFAULT, VARIABLE
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.file import read_settings_file
+from pyxcsr.limits.sources import Sources, control_words
+
+
+def add_run_dir(add: Callable[..., object]) -> None:
+    """``add``: a parser's or a group's add_argument."""
+    add(
+        "--run-dir",
+        metavar="DIR",
+        help=f"where running saves have their sockets and locks (default: {VARIABLE}, or the settings file, or "
+        f"{DEFAULT}); none: nowhere",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `pyxcsr save`."""
+    text = "`pyxcsr watch`, `tune` and `cancel` speak to a save while it runs."
+    group = parser.add_argument_group("seen from outside", text)
+    group.add_argument(
+        "--events",
+        metavar="FILE|FD",
+        help="append what happens to a file as lines of JSON (docs/control.md), or write it to a descriptor",
+    )
+    add_run_dir(group.add_argument)
+
+
+def control_for(args: argparse.Namespace, sources: Sources) -> Control:
+    """The control of a save. A file that was named by an option has to be one that can be written."""
+    run_dir = args.run_dir if args.run_dir is not None else sources.control.get("run_dir")
+    if args.events is not None:
+        return Control(run_dir, args.events)
+    try:
+        return Control(run_dir, sources.control.get("events"))
+    except UsageError as problem:  # of the environment or the settings file: no save fails for that
+        say.note(str(problem))
+        return Control(run_dir)
+
+
+def run_dir_of(args: argparse.Namespace) -> Optional[str]:
+    """Where other processes' saves are found. Raises UsageError if the settings file is wrong."""
+    if args.run_dir is not None:
+        return str(args.run_dir)
+    return control_words(os.environ, read_settings_file(os.environ)).get("run_dir")
+
+
+def either(cancel: Callable[[], bool], control: Control) -> Callable[[], bool]:
+    """True if a signal, or another process, wants the save to end."""
+    return lambda: control.asks_to_cancel() or cancel()

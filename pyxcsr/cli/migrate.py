@@ -1,0 +1,214 @@
+"""Migrates a running guest by an unmodified `xl migrate`, with pyxcsr's save helper at both ends.
+
+What both ends have is checked before anything is touched. Where the guest runs afterwards is asked of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from pyxcsr.cli import limiting, say, show_migration, status
+from pyxcsr.cli.signals import CancelBySignal
+from pyxcsr.errors import Cancelled, DomainNotFound, MigrateError, UsageError, untouched_so_far
+from pyxcsr.migrate import verdict
+from pyxcsr.migrate.checks import Plan, check
+from pyxcsr.migrate.facts import Domain, Facts
+from pyxcsr.migrate.guest import guest_facts
+from pyxcsr.migrate.probe import domains_of, facts_of
+from pyxcsr.migrate.relay import LEAST, MOST, zstd_level
+from pyxcsr.migrate.route import LOCAL, Programs, Route, receive, route, shown, transport, xl_words
+from pyxcsr.migrate.running import Ended, run_xl
+from pyxcsr.policy import P2M_CHANGES
+
+HELPER, RELAY, STOCK = "pyxcsr-save-helper", "pyxcsr-relay", "stock"
+USUAL = f"/usr/local/bin/{HELPER}"
+VARIABLE = "LIBXL_SAVE_HELPER"
+HOME = Route(LOCAL, None)
+
+OTHER_SIDE_FAILED, LOOK_AT_BOTH = 4, 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.epilog = status.explained(
+        "the guest runs at the other end", "failed on this side, and the guest runs here", "nothing was done"
+    ) + (
+        f" {OTHER_SIDE_FAILED} the other side failed, or the connection, and the guest runs here; {LOOK_AT_BOTH} it is "
+        "not certain that exactly one copy of the guest runs: the message says what each end has."
+    )
+    add = parser.add_argument
+    add("guest", metavar="GUEST", help="id or name of the domain")
+    add("host", metavar="HOST", help="where it goes, as ssh takes it; localhost: this machine itself, without ssh")
+    add("--ssh", metavar="COMMAND", help="instead of ssh, as \"ssh -p 2222\"; '' for none, with HOST localhost")
+    add(
+        "--compress",
+        metavar="zstd[:LEVEL]",
+        help=f"what goes over the link is compressed by the zstd of both ends (LEVEL {LEAST} to {MOST}, those below 0 "
+        "are fast; 1). It pays where the link is slower than zstd",
+    )
+    add("--helper", metavar="PATH", help="pyxcsr-save-helper here (default: the one beside this program, or in PATH)")
+    add(
+        "--receiver-helper",
+        metavar="PATH",
+        help="pyxcsr-save-helper at the other end (default: the one in PATH there); stock: Xen's own receives it",
+    )
+    add("--config", metavar="FILE", help="the guest's configuration there (xl migrate -C)")
+    add("--live", action="store_true", help="the default, and the only way: xl migrates running guests")
+    limiting.add_arguments(parser)
+    add("--p2m-changes", choices=P2M_CHANGES, help="for a guest that changes its p2m meanwhile (see pyxcsr save)")
+    add("--no-checks", action="store_true", help="do not check whether the guest can go and the other end can take it")
+    add("--dry-run", action="store_true", help="check, and print the command that would be run")
+    add("--verbose", "-v", action="count", default=0, help="xl says more, at both ends")
+    add("--json", action="store_true", help="print the result, or the error, as JSON")
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show xl's progress on standard error (default: if that is a terminal)",
+    )
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Returns the exit status."""
+    way, level, limits = _understood(args)
+    with untouched_so_far():
+        if args.dry_run and args.no_checks:
+            say.report(shown(*_command(args, way, args.guest, level, *_unasked(args))))
+            return status.DONE
+        here = facts_of(HOME, args.helper or _beside())
+        domain = _found(here, args.guest)
+        limits.for_guest(lambda: os.fsencode(domain.name), True, say.note)
+        there = _unasked(args)[1]
+        if not args.no_checks:
+            there = _checked(args, way, level, here, domain)
+        elif not args.quiet:
+            say.note("--no-checks: it is not known whether the guest can go and the other end can take it")
+        if not here.xl or not here.helper:
+            raise MigrateError(f"here: there is no {'xl' if not here.xl else HELPER} (see --helper)")
+        words, environ = _command(args, way, str(domain.domid), level, here, there)
+    if args.dry_run:
+        say.report(shown(words, environ))
+        return status.DONE
+    cancel = CancelBySignal()
+    with cancel.installed():
+        ended = run_xl(words, {**os.environ, **environ}, show_migration.shower(args), cancel)
+        return _judged(args, way, domain, ended, cancel)
+
+
+def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
+    """What can be told from the arguments alone. Raises UsageError."""
+    args.live = True
+    for name in ("helper", "receiver_helper"):
+        path = getattr(args, name)
+        if path is not None and not path.startswith("/") and not (name == "receiver_helper" and path == STOCK):
+            raise UsageError(f"--{name.replace('_', '-')} is {path!r}: give an absolute path")
+    if args.compress is not None and args.receiver_helper == STOCK:
+        raise UsageError("--compress needs pyxcsr at both ends, not --receiver-helper stock")
+    if not args.guest:
+        raise UsageError("GUEST is empty")
+    return route(args.host, args.ssh), _compression(args.compress), limiting.asked(args, os.environ)
+
+
+def _compression(text: Optional[str]) -> Optional[int]:
+    if text is None:
+        return None
+    name, colon, level = text.partition(":")
+    try:
+        if name == "zstd":
+            return zstd_level(level) if colon else 1
+    except ValueError:
+        pass
+    raise UsageError(f"--compress is {text!r}: write zstd, or zstd:LEVEL with {LEAST} to {MOST}, without 0")
+
+
+def _beside() -> Optional[str]:
+    """The helper that was installed with this program, if it stands beside it."""
+    for program in (sys.argv[0], sys.executable):
+        path = Path(program).parent.absolute() / HELPER
+        if path.is_file():
+            return str(path)
+    return None
+
+
+def _unasked(args: argparse.Namespace) -> tuple[Facts, Facts]:
+    """Both ends, for all that is said of them by options."""
+    sides = Facts("here"), Facts(args.host)
+    for side, path in zip(sides, (args.helper or _beside(), args.receiver_helper)):
+        side.xl, side.helper = "xl", path or USUAL
+        side.relay = str(Path(side.helper).parent / RELAY)
+    return sides
+
+
+def _found(here: Facts, guest: str) -> Domain:
+    """As xl does it: a number is an id. Raises MigrateError, DomainNotFound."""
+    if not here.xl or here.failed:
+        raise MigrateError(f"here: {here.failed or 'there is no xl'}", guest=guest)
+    domain = here.numbered(int(guest)) if guest.isascii() and guest.isdigit() else here.named(guest)
+    if domain is None:
+        raise DomainNotFound(f"here: there is no domain {guest!r} (see `xl list`)", op="name", errno=3, name=guest)
+    return domain
+
+
+def _checked(
+    args: argparse.Namespace, way: Route, level: Optional[int], here: Facts, domain: Domain
+) -> Facts:
+    """The other end, once all that can be told beforehand is fine. Raises MigrateError."""
+    stock = args.receiver_helper == STOCK
+    there = here if way.local and (stock or args.receiver_helper is None) else facts_of(
+        way, None if stock else args.receiver_helper
+    )
+    plan = Plan(way.local, level is not None, stock)
+    found = check(here, there, domain, guest_facts(domain.domid), plan)
+    if not args.quiet:
+        for text in found.warnings:
+            say.note(text)
+    if found.problems:
+        error = MigrateError(
+            f"{found.problems[0]}. Nothing was done, and the guest is as it was", guest=domain.name, host=way.host
+        )
+        error.__notes__ = found.problems[1:]  # type: ignore[attr-defined, unused-ignore]
+        raise error
+    return there
+
+
+def _command(
+    args: argparse.Namespace, way: Route, guest: str, level: Optional[int], here: Facts, there: Facts
+) -> tuple[list[str], dict[str, str]]:
+    """xl's command line, and the variables that are set for it."""
+    options = [f"-{'v' * args.verbose}"] if args.verbose else []
+    if show_migration.on_terminal(args):
+        options.append("-t")
+    stock = args.receiver_helper == STOCK
+    received = receive(
+        Programs(there.xl, None if stock else there.helper, there.relay if level else None), options
+    )
+    pack = [here.relay, "pack", str(level)] if level else None
+    environ = {VARIABLE: here.helper, **limiting.variables(args)}
+    if args.p2m_changes:
+        environ["PYXCSR_P2M_CHANGES"] = args.p2m_changes
+    return xl_words(here.xl, guest, transport(way, received, pack), options, args.config), environ
+
+
+def _judged(args: argparse.Namespace, way: Route, domain: Domain, ended: Ended, cancel: CancelBySignal) -> int:
+    """Asks both ends, and says what has come of it. Returns the exit status. Raises MigrateError, Cancelled."""
+    there, why = verdict.settled(lambda: domains_of(way), domain.name)
+    here, why_here = (there, why) if way.local else verdict.look(lambda: domains_of(HOME))
+    place = verdict.locate(domain, way.local, here, there, why_here or why)
+    if place.where == verdict.THERE and (not ended.status or not place.left):
+        show_migration.report(args, domain, way.host, place, ended)
+        return status.DONE
+    side = verdict.side_of(ended)
+    facts: dict[str, Any] = {"guest": domain.name, "host": way.host, "where": place.where, "domid": place.domid}
+    facts["status"] = ended.status
+    if cancel.number and ended.cancelled and place.where == verdict.HERE:
+        raise Cancelled(f"cancelled: {ended.cancelled}; {place.text}", signal=cancel.number, **facts)
+    error = MigrateError(show_migration.failed(domain, way.host, place, ended, side), side=side, **facts)
+    show_migration.tell(args, error, ended)
+    if place.where != verdict.HERE:
+        return LOOK_AT_BOTH
+    return OTHER_SIDE_FAILED if side == verdict.RECEIVER else status.FAILED

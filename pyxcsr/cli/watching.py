@@ -1,0 +1,110 @@
+"""The saves that `pyxcsr watch` watches: connections that come and go, and the events that they bring."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Optional
+
+from pyxcsr.control.client import RunningSave, running, running_save
+from pyxcsr.control.connection import Event, NoAnswer
+from pyxcsr.control.requests import WATCH
+from pyxcsr.errors import UsageError, XcsrError
+
+LOOKED = 0.5
+"""Seconds between two looks for new saves."""
+
+SILENT = 2.0
+"""Seconds without a word after which a save counts as one that does not answer."""
+
+
+class Watched:
+    """One save. ``state``: all that its events have said so far; ``heard``: when the last one came."""
+
+    def __init__(self, save: RunningSave) -> None:
+        self.save = save
+        self.state: dict[str, Any] = {"domid": save.domid, "pid": save.pid, "program": save.program}
+        self.heard = time.monotonic()
+        self.answered, self.over = False, False
+        self.connection = save.connect()
+        self.connection.ask(WATCH)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not said anything for a while."""
+        return time.monotonic() - self.heard > SILENT
+
+    def read(self) -> list[Event]:
+        """What has come. ``over`` afterwards: there will be nothing more."""
+        try:
+            told = self.connection.events()
+        except NoAnswer:
+            told, self.over = [], True
+        self.over = self.over or self.connection.at_end
+        for event in told:
+            self.heard, self.answered = time.monotonic(), True
+            self.state.update({x: value for x, value in event.items() if x != "event"})
+        return told
+
+
+class Watching:
+    """All saves of this machine, or one. ``guest``: a domid or name. Raises UsageError if it is not being saved."""
+
+    def __init__(self, run_dir: Optional[str], guest: Optional[str]) -> None:
+        self._run_dir, self._only = run_dir, guest is not None
+        self.saves: dict[int, Watched] = {}
+        self._looked = time.monotonic()
+        if guest is not None:
+            self._add_one(running_save(guest, run_dir))
+        for save in running(run_dir) if guest is None else ():
+            self._add(save)
+
+    @property
+    def settled(self) -> bool:
+        """Whether each of them has said where it stands, or does not answer."""
+        return all(x.answered or x.silent for x in self.saves.values())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the one save is over."""
+        return self._only and not self.saves
+
+    def close(self) -> None:
+        """Lets go of all."""
+        for one in self.saves.values():
+            one.connection.close()
+
+    def step(self, seconds: float) -> Iterator[tuple[Watched, Event]]:
+        """Waits so long at most, and gives what has come. A save that is over is not in ``saves`` any more."""
+        self._look()
+        poll = select.poll()
+        for one in self.saves.values():
+            poll.register(one.connection, select.POLLIN)
+        poll.poll(seconds * 1000)
+        for domid, one in list(self.saves.items()):
+            for event in one.read():
+                yield one, event
+            if one.over:
+                one.connection.close()
+                del self.saves[domid]
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._only or now - self._looked < LOOKED:
+            return
+        self._looked = now
+        for save in running(self._run_dir):
+            if save.domid not in self.saves:
+                self._add(save)
+
+    def _add_one(self, save: RunningSave) -> None:
+        try:
+            self.saves[save.domid] = Watched(save)
+        except NoAnswer as problem:
+            raise UsageError(str(problem)) from None
+
+    def _add(self, save: RunningSave) -> None:
+        with suppress(XcsrError, NoAnswer):  # it has no socket, or is over by now
+            self.saves[save.domid] = Watched(save)

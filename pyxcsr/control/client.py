@@ -1,0 +1,179 @@
+"""Saves that run on this machine, from any other process: seen, changed, ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Optional, Union
+
+from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
+from pyxcsr.control.folder import Folder, Unusable, folder_name
+from pyxcsr.control.lock import Holder, holder_of, sweep
+from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
+from pyxcsr.errors import UsageError, XcsrError, untouched_so_far
+from pyxcsr.limits.words import BY_NAME, NONE
+
+PATIENCE = 5.0
+"""Seconds that a save has for an answer: it gives none in the first second of its pause, nor while libxl suspends."""
+
+PATIENT_CANCEL = 120.0
+
+JUST_BEGUN = 0.5
+"""Seconds: a save that begins has its lock first, and then its socket."""
+
+
+class RunningSave:
+    """A save that another process makes. ``domid``, ``pid`` and ``program``: of what, and by whom.
+
+    Its methods raise XcsrError if the save does not answer in time (it does not while its guest is being suspended, nor
+    in the first second of the pause), or is over.
+    """
+
+    def __init__(self, run_dir: str, domid: int, holder: Holder) -> None:
+        self._run_dir, self.domid = run_dir, domid
+        self.pid, self.program = holder.pid, holder.program
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of domain {self.domid} by process {self.pid} ({self.program})>"
+
+    def status(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Where it stands, and its limits: the event "status" of docs/control.md."""
+        with self._connected() as save:
+            return self._answer(save, STATUS, {}, timeout)
+
+    def events(self, timeout: Optional[float] = None) -> Iterator[dict[str, Any]]:
+        """Its events, from "status" to "end". ``timeout``: seconds that may pass between two of them."""
+        with self._connected() as save:
+            yield self._answer(save, WATCH, {}, PATIENCE if timeout is None else timeout)
+            while True:
+                told = self._next(save, time.monotonic() + (float("inf") if timeout is None else timeout))
+                yield told
+                if told["event"] == "end":
+                    return
+
+    def tune(self, *, suspend_now: bool = False, timeout_for_answer: float = PATIENCE, **limits: Any) -> dict[str, Any]:
+        """Changes limits: those of :class:`pyxcsr.Limits`, and ``policy``; None lifts one. ``suspend_now``: the guest
+        is suspended at once. Returns the event "tuned" with all of them. Raises UsageError if the save refuses."""
+        words: dict[str, Any] = {x: as_text(x, value) for x, value in limits.items()}
+        if suspend_now:
+            words[SUSPEND_NOW] = True
+        with self._connected() as save:
+            return self._answer(save, TUNE, words, timeout_for_answer)
+
+    def cancel(self, timeout: float = PATIENT_CANCEL) -> dict[str, Any]:
+        """Ends it: the guest runs on. Returns the event "end" once that is so; its ``result`` is "cancelled", or what
+        came before that. Raises UsageError if the stream is complete already."""
+        with self._connected() as save:
+            until = time.monotonic() + timeout
+            told = self._answer(save, CANCEL, {}, timeout)
+            while told["event"] != "end":
+                told = self._next(save, until)
+            return told
+
+    def _connected(self) -> Connection:
+        with untouched_so_far():
+            return self.connect()
+
+    def connect(self) -> Connection:
+        """A connection to it. Raises XcsrError if it cannot be reached: it is over, or has no socket."""
+        until = time.monotonic() + JUST_BEGUN
+        while True:
+            try:
+                with opened_folder(self._run_dir) as folder:
+                    return Connection(folder, self.domid)
+            except OSError as error:
+                if time.monotonic() >= until:
+                    raise _unreachable(self.domid, self.pid, error) from None
+                time.sleep(0.02)
+
+    def _next(self, save: Connection, until: float) -> Event:
+        try:
+            return save.next(until)
+        except NoAnswer as problem:
+            raise XcsrError(str(problem), domid=self.domid, pid=self.pid) from None
+
+    def _answer(self, save: Connection, action: str, words: dict[str, Any], timeout: float) -> Event:
+        try:
+            save.ask(action, words)
+            told = save.next(time.monotonic() + timeout)
+        except NoAnswer as problem:
+            raise XcsrError(f"{problem} (process {self.pid})", domid=self.domid, pid=self.pid) from None
+        if told["event"] == "error":
+            raise UsageError(f"the save of domain {self.domid} refuses: {told.get('message')}", domid=self.domid)
+        return told
+
+
+def _unreachable(domid: int, pid: int, error: OSError) -> XcsrError:
+    text = f"domain {domid} is being saved by process {pid}, but that cannot be reached: {error.strerror}"
+    return XcsrError(text, domid=domid, pid=pid, errno=error.errno, untouched=True)
+
+
+def as_text(name: str, value: object) -> str:
+    """A limit's value as on a command line. Raises UsageError for a word that there is not."""
+    if name not in BY_NAME:
+        raise UsageError(f"there is no limit {name!r}: there are {', '.join(BY_NAME)}")
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    is_time = BY_NAME[name].metavar == "TIME"
+    return f"{value:.9f}s" if is_time and isinstance(value, (int, float)) else str(value)
+
+
+def opened_folder(run_dir: Optional[str] = None) -> Folder:
+    """The folder of sockets and locks. Raises UsageError if it cannot be used, FileNotFoundError if there is none."""
+    name = folder_name(run_dir)
+    if name is None:
+        raise UsageError("saves have no sockets: PYXCSR_RUN_DIR, or the settings file, says so")
+    try:
+        return Folder(name)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"the folder {name} cannot be used: {error.strerror}", errno=error.errno) from None
+    except Unusable as problem:
+        raise UsageError(str(problem)) from None
+
+
+def running(run_dir: Optional[str] = None) -> list[RunningSave]:
+    """The saves that pyxcsr makes on this machine now, by domid. What dead ones have left is removed.
+
+    ``run_dir``: where they have their sockets, if not in /run/pyxcsr. Raises UsageError if that folder cannot be used.
+    """
+    found = []
+    try:
+        with opened_folder(run_dir) as folder:
+            for domid in sorted({*folder.domids(), *listeners(folder)}):
+                holder = _holder(folder, domid)
+                if holder is not None:
+                    found.append(RunningSave(folder.path, domid, holder))
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def _holder(folder: Folder, domid: int) -> Optional[Holder]:
+    try:
+        holder = holder_of(folder, domid)
+        if holder is None:
+            sweep(folder, domid)
+    except (OSError, Unusable):  # what is not ours is no save of ours
+        return None
+    return holder
+
+
+def running_save(guest: Union[int, str], run_dir: Optional[str] = None) -> RunningSave:
+    """The save of one guest, by domid or name. Raises UsageError if it is not being saved."""
+    saves = running(run_dir)
+    for save in saves:
+        if str(save.domid) == str(guest):
+            return save
+    for save in saves:
+        try:
+            if save.status()["guest"] == guest:
+                return save
+        except XcsrError:  # it is over, or cannot say its name now
+            continue
+    others = ", ".join(str(x.domid) for x in saves)
+    text = f"{guest!r} is not being saved by pyxcsr on this machine" + (f" (domain {others} is)" if others else "")
+    raise UsageError(text, **({"domid": guest} if isinstance(guest, int) else {}))

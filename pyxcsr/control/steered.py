@@ -1,0 +1,42 @@
+"""What a save lets its control see and change."""
+
+from __future__ import annotations
+
+from typing import Optional, Protocol
+
+from pyxcsr.limits.limits import Limits
+from pyxcsr.policy import Policy
+from pyxcsr.report import Progress, SaveReport
+
+
+class Steered(Protocol):
+    """A save that runs."""
+
+    @property
+    def report(self) -> SaveReport:
+        """Its report, as far as it has come."""
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits, which may be changed."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that it goes by."""
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the guest has been suspended for it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream is complete: there is nothing left to be changed."""
+
+    def now(self) -> Progress:
+        """Where it stands."""
+
+    def guest_name(self) -> Optional[str]:
+        """The guest's name; None if it is not known."""
+
+    def change_policy(self, policy: Policy) -> None:
+        """Goes by another policy from now on."""

@@ -1,0 +1,73 @@
+"""One save, as its control sees it (pyxcsr/control/steered.py)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Optional
+
+from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.limits.limits import Limits
+from pyxcsr.options import SaveOptions
+from pyxcsr.policy import Policy
+from pyxcsr.report import Progress, SaveReport
+from pyxcsr.transfer.pause import Pause
+
+
+class Steering:
+    """What there is to be seen and changed. ``now``, ``is_complete``, ``change``: the saver's own."""
+
+    __slots__ = ("_change", "_hv", "_is_complete", "_now", "_options", "_pause", "report")
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        report: SaveReport,
+        options: SaveOptions,
+        pause: Pause,
+        now: Callable[[], Progress],
+        is_complete: Callable[[], bool],
+        change: Callable[[Policy], None],
+    ) -> None:
+        self._hv, self.report, self._options, self._pause = hv, report, options, pause
+        self._now, self._is_complete, self._change = now, is_complete, change
+
+    @property
+    def limits(self) -> Limits:
+        """The save's limits."""
+        return self._options.limits
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that it goes by."""
+        return self._options.policy
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the guest has been suspended for it."""
+        return self._pause.begun
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream is complete."""
+        try:
+            return self._is_complete()
+        except UsageError:  # the output has been closed, and it was not asked before: then it is not
+            return False
+
+    def now(self) -> Progress:
+        """Where it stands."""
+        return self._now()
+
+    def guest_name(self) -> Optional[str]:
+        """From xenstore."""
+        try:
+            name = self._hv.xenstore_read(f"/local/domain/{self.report.domid}/name")
+        except XcsrError:  # it is for people's eyes only
+            return None
+        return None if name is None else os.fsdecode(name)
+
+    def change_policy(self, policy: Policy) -> None:
+        """Goes by another one from now on."""
+        self._change(policy)

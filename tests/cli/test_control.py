@@ -1,0 +1,213 @@
+"""`pyxcsr watch`, `tune` and `cancel`, on a save in another process; `pyxcsr save --events`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from control.scene import wait_for
+from support.judge import judge_rules, looks_complete
+
+from cli.programs import COMMAND, SAVE, environment, run
+
+GUEST = "pv64:mem=8M,writes=60,seed=5"
+SLOW = ("--bandwidth", "1M")
+
+
+@contextmanager
+def saving(run_dir: Path, out: Path, *more: str, guest: str = GUEST) -> Iterator[subprocess.Popen[bytes]]:
+    """A save that is under way, in a process of its own."""
+    words = [*SAVE, "--run-dir", run_dir, *(more or SLOW), guest, out]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for((run_dir / "1.sock").exists)
+            yield process
+        finally:
+            process.kill()
+
+
+def on(run_dir: Path, *words: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return run(words[0], "--run-dir", run_dir, *words[1:], **options)
+
+
+def test_nothing_is_saved(run_dir: Path, tmp_path: Path) -> None:
+    done = on(run_dir, "watch", "--once")
+    assert (done.returncode, done.stdout) == (0, b"nothing is being saved\n")
+    done = on(run_dir, "watch", "--once", "--json")
+    assert (done.returncode, done.stdout) == (0, b"")
+    for words in (("watch", "db1"), ("watch", "--once", "5"), ("tune", "db1", "--timeout", "5m"), ("cancel", "5")):
+        done = on(run_dir, *words)
+        assert done.returncode == 2 and b"is not being saved by pyxcsr on this machine" in done.stderr
+    done = on(run_dir, "cancel", "--json", "5")
+    assert done.returncode == 2 and json.loads(done.stdout)["error"]["class"] == "UsageError"
+    for words in (("watch", "--once", "--run-dir", "none"), ("cancel", "5", "--run-dir", "none")):
+        assert run(*words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("tune", "1"), b"say what is to be changed"),
+        (("tune", "1", "--max-downtime", "500"), b"--max-downtime is '500': '500' has no unit"),
+        (("tune", "1", "--bandwidth", "fast"), b"--bandwidth is 'fast'"),
+        (("tune",), b"GUEST"), (("cancel",), b"GUEST"), (("cancel", "1", "--wait", "0"), b"--wait must be more than 0"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense(run_dir: Path, words: tuple[str, ...], why: bytes) -> None:
+    done = on(run_dir, *words)
+    assert done.returncode == 2 and why in done.stderr
+
+
+def test_seen(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s") as process:
+        done = on(run_dir, "watch", "--once")
+        head, row = done.stdout.decode().splitlines()
+        assert head.split() == ["GUEST", "PHASE", "PASS", "SENT", "LEFT", "DIRTY/S", "SPEED", "PAUSE", "TIME"]
+        assert row.split()[0] == "stub-1" and max(len(head), len(row)) <= 79
+        for guest in ("1", "stub-1"):
+            told = json.loads(on(run_dir, "watch", "--once", "--json", guest).stdout)
+            assert (told["event"], told["domid"], told["pid"]) == ("status", 1, process.pid)
+
+
+def test_tuned_and_watched_to_its_end(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s") as process:
+        watches = [
+            subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, *more, "stub-1"], stdout=subprocess.PIPE)
+            for more in ((), ("--json",))
+        ]
+        first = [x.stdout.readline() for x in watches if x.stdout is not None]
+        done = on(run_dir, "tune", "1", "--max-downtime", "20s", "--bandwidth", "none")
+        assert (done.returncode, done.stdout) == (0, b"stub-1: policy adaptive, max_downtime 20 s\n")
+        lines, events = (a + x.stdout.read() for a, x in zip(first, watches) if x.stdout is not None)
+        assert process.wait(60) == 0 and [x.wait(60) for x in watches] == [0, 0]
+    told = [json.loads(x) for x in events.splitlines()]
+    assert told[0]["event"] == "status" and told[-1]["result"] == "done" and told[-1]["downtime_kept"]
+    assert re.search(rb"\nstub-1: done, \d+M in .* s, paused ", b"\n" + lines)
+    judge_rules(tmp_path / "s")
+
+
+def test_a_limit_that_the_save_refuses(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s", "--timeout", "9m", *SLOW):
+        done = on(run_dir, "tune", "1", "--max-downtime", "10m")
+        assert done.returncode == 2 and b"refuses: max_downtime (10 min) is not shorter than timeout" in done.stderr
+        done = on(run_dir, "tune", "1", "--json", "--suspend-now")
+        assert json.loads(done.stdout)["limits"]["suspend_now"] is True
+
+
+def test_cancelled(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s") as process:
+        watch = subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, "1"], stdout=subprocess.PIPE)
+        assert watch.stdout is not None
+        watch.stdout.readline()
+        done = on(run_dir, "cancel", "stub-1")
+        assert (done.returncode, done.stdout) == (0, b"stub-1: the save was cancelled; the guest runs on\n")
+        assert process.wait(20) == 1 and process.stderr is not None
+        assert b"was cancelled by somebody else: `pyxcsr cancel`" in process.stderr.read()
+        assert b"stub-1: cancelled: " in watch.stdout.read() and watch.wait(20) == 1
+    assert list(tmp_path.iterdir()) == [] and list(run_dir.iterdir()) == []
+
+
+def test_cancelled_while_it_waits_for_the_guest(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s", "--no-progress", guest=f"{GUEST},suspend=ignore") as process:
+        wait_for(lambda: b'"suspend"' in on(run_dir, "watch", "--once", "--json").stdout)
+        assert on(run_dir, "cancel", "1").returncode == 0
+        assert process.wait(20) == 1
+
+
+def test_a_second_save_of_the_guest(run_dir: Path, tmp_path: Path) -> None:
+    with saving(run_dir, tmp_path / "s") as process:
+        done = run(GUEST, tmp_path / "t", "--run-dir", run_dir, "--json", command=SAVE)
+        error = json.loads(done.stdout)["error"]
+        assert done.returncode == 2 and error["class"] == "BeingSaved" and error["facts"]["pid"] == process.pid
+        assert error["facts"]["program"] == "pyxcsr" and not (tmp_path / "t").exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert sorted(os.listdir(run_dir)) == ["1.lock", "1.sock"]
+        assert run(GUEST, tmp_path / "t", "--run-dir", run_dir, "--quiet", command=SAVE).stderr == b""
+    assert looks_complete(tmp_path / "t") and list(run_dir.iterdir()) == []
+
+
+def test_a_save_that_is_killed_while_it_is_watched(run_dir: Path, tmp_path: Path) -> None:
+    words = [*COMMAND, "watch", "--run-dir", run_dir, "1"]
+    with saving(run_dir, tmp_path / "s") as process, subprocess.Popen(words, stdout=subprocess.PIPE) as watch:
+        assert watch.stdout is not None
+        watch.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        assert b"is gone without a word" in watch.stdout.read() and watch.wait(20) == 1
+    assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n" and list(run_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_on_a_terminal(run_dir: Path, tmp_path: Path, columns: int) -> None:
+    """Drawn anew in its place, and no line longer than the terminal is wide."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with saving(run_dir, tmp_path / "s", "--bandwidth", "4M"):
+        env = environment(TERM="xterm")
+        watch = subprocess.Popen([*COMMAND, "watch", "--run-dir", run_dir, "1"], stdout=theirs, env=env)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the other end is closed
+                break
+        assert watch.wait(20) == 0
+    os.close(ours)
+    text = shown.decode().replace("\r\n", "\n")
+    pictures = re.split(r"\x1b\[\d+F\x1b\[J", text)
+    lines = [x for picture in pictures for x in picture.split("\n") if " done, " not in x]
+    assert len(pictures) > 3 and max(map(len, lines)) < columns and "\x1b" not in "".join(lines)
+    assert ("GUEST" in text) is (columns == 80) and "stub-1: done, " in pictures[-1]
+    rows = 2 if columns == 80 else 3
+    assert f"\x1b[{rows}F\x1b[J" in text
+
+
+def test_events_of_a_save(run_dir: Path, tmp_path: Path) -> None:
+    done = run(GUEST, tmp_path / "s", "--quiet", "--events", tmp_path / "e", command=SAVE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    told = [json.loads(x) for x in (tmp_path / "e").read_bytes().splitlines()]
+    assert (told[0]["event"], told[-1]["event"]) == ("begin", "end") and not run_dir.exists()
+    done = run(GUEST, tmp_path / "t", "--quiet", "--events", "1", command=SAVE)
+    assert [json.loads(x)["event"] for x in done.stdout.splitlines()][-1] == "end" and done.returncode == 0
+
+
+def test_events_that_cannot_be_written(tmp_path: Path) -> None:
+    done = run(GUEST, tmp_path / "s", "--events", "/nothing/there", command=SAVE)
+    assert done.returncode == 2 and b"events cannot be written to /nothing/there: No such file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = run(GUEST, tmp_path / "s", "--json", "--events", "/dev/full", command=SAVE)
+    assert done.returncode == 0 and "No space left" in json.loads(done.stdout)["warnings"][0]
+    env = environment(PYXCSR_EVENTS="/nothing/there")
+    done = run(GUEST, tmp_path / "t", "--quiet", command=SAVE, env=env)
+    assert done.returncode == 0 and b"events cannot be written to /nothing/there" in done.stderr
+
+
+def test_the_settings_file(run_dir: Path, tmp_path: Path) -> None:
+    config = tmp_path / "conf"
+    config.write_text(f"[guests]\nbandwidth = 1M\n[control]\nrun_dir = {run_dir}\nevents = {tmp_path / 'e'}\n")
+    env = environment(PYXCSR_CONFIG=str(config))
+    with subprocess.Popen([*SAVE, GUEST, tmp_path / "s"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+        wait_for((run_dir / "1.sock").exists)
+        assert run("cancel", "1", env=env).returncode == 0
+    assert b'"cancelling"' in (tmp_path / "e").read_bytes()
+    config.write_text("[control]\nrundir = /run\n")
+    done = run("watch", "--once", env=env)
+    assert done.returncode == 2 and b"line 2: there is no setting 'rundir' in [control]" in done.stderr
+
+
+def test_no_folder_can_be_had(tmp_path: Path) -> None:
+    done = run(GUEST, tmp_path / "s", "--run-dir", "/proc/pyxcsr", command=SAVE)
+    assert done.returncode == 0 and b"warning: `pyxcsr watch` does not see this save" in done.stdout

@@ -1,0 +1,16 @@
+"""A folder for sockets and locks of each test's own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """Not made yet. Below a folder with a short name: a socket's path has 108 bytes."""
+    with tempfile.TemporaryDirectory(prefix="pyxcsr") as parent:
+        yield Path(parent) / "run"

@@ -1,0 +1,179 @@
+"""Events of a save in a file or on a descriptor; whatever becomes of these, the save goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.judge import judge
+
+import pyxcsr
+from control.scene import GUEST, save
+from pyxcsr.control.control import Control
+from pyxcsr.control.outlet import MOST, EventsFile, Outlet
+from pyxcsr.hypervisor.open import StubBackend
+
+FAST = {"bandwidth": None}
+
+
+def lines(data: bytes) -> list[dict[str, Any]]:
+    assert data.endswith(b"\n")
+    return [json.loads(x) for x in data.splitlines()]
+
+
+def kinds(data: bytes) -> list[str]:
+    return [x["event"] for x in lines(data)]
+
+
+def test_a_file(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    path = tmp_path / "events"
+    path.write_text('{"what": "was there"}\n')
+    report = save(hv, domid, tmp_path / "s", None, events=str(path), **FAST)
+    data = path.read_bytes()
+    assert data.startswith(b'{"what": "was there"}\n'), "it is appended to"
+    told = lines(data)[1:]
+    assert report.warnings == [] and told[0]["event"] == "begin" and told[-1]["event"] == "end"
+    passes = [x for x in told if x["event"] == "pass"]
+    assert [(x["iteration"], x["dirty"], x["pages"], x["bytes"]) for x in passes] == [
+        (x.iteration, x.dirty, x.pages, x.bytes) for x in report.passes
+    ]
+    phases = [x["phase"] for x in told if x["event"] == "progress"]
+    assert phases[0] == "setup" and phases[-1] == "done" and "suspend" in phases
+    assert told[-1]["bytes"] == report.bytes and told[-1]["predicted_pause"] == report.predicted_pause
+    assert [x["time"] for x in told] == sorted(x["time"] for x in told)
+    assert save(hv, domid, tmp_path / "s", None, events=str(path), live=False, **FAST).warnings == []
+    assert kinds(path.read_bytes()[len(data) :])[0] == "begin"
+
+
+def test_a_save_that_fails(hv: StubBackend, tmp_path: Path) -> None:
+    hv.stub.fail("xc_logdirty_control", 1, 5)
+    path = tmp_path / "events"
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", suspend="crash"))
+    with pytest.raises(pyxcsr.XcsrError):
+        save(hv, domid, tmp_path / "s", None, events=str(path), **FAST)
+    end = lines(path.read_bytes())[-1]
+    assert (end["event"], end["result"], end["stream_complete"]) == ("end", "failed", False)
+    assert end["error"] in ("HypervisorError", "SuspendError", "DomainDying") and end["message"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "file"])
+def test_a_descriptor(hv: StubBackend, tmp_path: Path, kind: str) -> None:
+    domid = hv.stub.create(GUEST)
+    if kind == "pipe":
+        ours, theirs = os.pipe()
+    elif kind == "socket":
+        ours, theirs = (x.detach() for x in socket.socketpair())
+    else:
+        theirs = os.open(tmp_path / "events", os.O_RDWR | os.O_CREAT)
+        os.write(theirs, b'{"event": "before"}\n')
+        ours = os.open(tmp_path / "events", os.O_RDONLY)
+    report = save(hv, domid, tmp_path / "s", None, events=theirs, **FAST)
+    assert report.warnings == [] and os.get_blocking(theirs), "the caller's descriptor is left as it is"
+    os.close(theirs)
+    with open(ours, "rb") as reader:
+        told = kinds(reader.read())
+    assert told[-1] == "end" and told[0] == ("before" if kind == "file" else "begin")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "pipe without proc", "socket"])
+def test_nobody_reads(hv: StubBackend, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The save does not wait for a reader that stands still; what does not fit is left out, whole lines of it."""
+    domid = hv.stub.create(GUEST)
+    if kind == "pipe without proc":
+        opened = os.open
+        elsewhere = lambda path, *args, **more: opened(str(path).replace("proc", "X"), *args, **more)  # noqa: E731
+        monkeypatch.setattr(os, "open", elsewhere)
+    if kind != "socket":
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+    else:
+        ours, theirs = (x.detach() for x in socket.socketpair())
+        os.set_blocking(theirs, False)
+    try:
+        while True:
+            os.write(theirs, b" " * 4095 + b"\n")
+    except BlockingIOError:
+        os.set_blocking(theirs, True)
+    report = save(hv, domid, tmp_path / "s", None, events=theirs, **FAST)
+    assert report.warnings == [] and report.seconds < 10
+    judge(hv, domid, tmp_path / "s")
+    os.close(theirs)
+    os.close(ours)
+
+
+def test_the_reader_has_gone(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    with subprocess.Popen(["head", "-n", "1"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
+        assert reader.stdin is not None
+        gone = lambda now: reader.wait(10) if now.phase == "pass" else None  # noqa: E731
+        report = save(hv, domid, tmp_path / "s", None, events=reader.stdin.fileno(), progress=gone, **FAST)
+    assert len(report.warnings) == 1 and "any more: Broken pipe" in report.warnings[0]
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_the_disk_is_full(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    report = save(hv, domid, tmp_path / "s", None, events="/dev/full", **FAST)
+    assert report.warnings == ["events cannot be written to /dev/full any more: No space left on device"]
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_where_the_stream_goes_no_events_go(hv: StubBackend, tmp_path: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    with open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, control=Control("", out.fileno()))
+    assert len(report.warnings) == 1 and "the stream goes there" in report.warnings[0]
+    judge(hv, domid, tmp_path / "s")
+
+
+@pytest.mark.parametrize("where", ["/nothing/there", "999", "/", "a\0b"])
+def test_what_cannot_be_opened(where: str) -> None:
+    with pytest.raises(pyxcsr.UsageError, match="events cannot be written to"):
+        Control("", where)
+
+
+def test_a_fifo_without_a_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f")
+    began = time.monotonic()
+    with pytest.raises(pyxcsr.UsageError):
+        Control("", str(tmp_path / "f"))
+    assert time.monotonic() - began < 5
+
+
+def test_what_waits_is_bounded() -> None:
+    takes = [0]
+    got = bytearray()
+
+    def write(data: bytes) -> int:
+        if not takes[0]:
+            raise BlockingIOError
+        takes[0] -= 1
+        got.extend(data[:1000])
+        return len(data[:1000])
+
+    outlet = Outlet(write)
+    for n in range(2000):
+        outlet.put(b"%06d\n" % n * 10)
+        outlet.flush()
+    assert len(outlet._waiting) <= MOST and outlet.dropped == 2000 - MOST // 70
+    takes[0] = 1000
+    outlet.flush()
+    assert bytes(got) == b"".join(b"%06d\n" % n * 10 for n in range(MOST // 70))
+
+
+def test_it_is_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    control = Control("", str(tmp_path / "e"))
+    control.end()
+    control.end()
+    file = EventsFile(str(tmp_path / "e"))
+    file.close()
+    file.close()
+    assert len(os.listdir("/proc/self/fd")) == before

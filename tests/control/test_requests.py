@@ -1,0 +1,110 @@
+"""What may be asked of a save, and what becomes of its limits and its policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pyxcsr.control.requests import BadRequest, parsed, tuned
+from pyxcsr.limits.limits import Limits
+from pyxcsr.policies.adaptive import AdaptivePolicy
+from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
+
+
+def own(stats: PrecopyStats) -> Decision:
+    return Decision.CONTINUE
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"", "not a line of JSON"), (b"{", "not a line of JSON"), (b"\xff\xfe", "not a line of JSON"),
+        (b"[" * 4000, "not a line of JSON"), (b"[]", "an object"), (b"1", "an object"), (b"{}", "version"),
+        (b'{"pyxcsr": 2, "do": "status"}', "version"), (b'{"pyxcsr": "1", "do": "status"}', "version"),
+        (b'{"pyxcsr": 1}', "is one of"), (b'{"pyxcsr": 1, "do": "destroy"}', "is one of"),
+        (b'{"pyxcsr": 1, "do": []}', "is one of"), (b'{"pyxcsr": 1, "do": "cancel", "domid": 5}', "nothing else"),
+    ],
+)  # fmt: skip
+def test_what_is_no_request(line: bytes, why: str) -> None:
+    with pytest.raises(BadRequest, match=why):
+        parsed(line, 1)
+
+
+def test_requests() -> None:
+    assert parsed(b'{"pyxcsr": 1, "do": "cancel"}', 1) == ("cancel", {})
+    line = json.dumps({"pyxcsr": 1, "do": "tune", "timeout": "5m"}).encode()
+    assert parsed(line, 1) == ("tune", {"timeout": "5m"})
+
+
+def changed(asked: dict[str, Any], policy: Policy, live: bool = True, seconds: float = 1.0, **limits: Any) -> Any:
+    old = Limits(**limits)
+    before = repr(old)
+    new = tuned(asked, old, policy, live, seconds)
+    assert repr(old) == before, "nothing is changed before all is known to be right"
+    new.apply(old)
+    return old, new.policy
+
+
+def test_values_are_as_on_a_command_line() -> None:
+    limits, policy = changed({"bandwidth": "64M", "timeout": "2m"}, SimplePolicy(), bandwidth="1M")
+    assert (limits.bandwidth, limits.timeout, policy, limits.suspend_now) == (64 << 20, 120.0, None, False)
+    assert changed({"suspend_now": True}, SimplePolicy())[0].suspend_now
+
+
+def test_a_limit_that_libxc_does_not_know_brings_adaptive() -> None:
+    limits, policy = changed({"max_downtime": "500ms"}, SimplePolicy())
+    assert isinstance(policy, AdaptivePolicy) and policy.limits is limits, "it goes by the save's own"
+    assert limits.max_downtime == 0.5
+
+
+def test_adaptive_stays_as_it_is() -> None:
+    old = Limits()
+    assert tuned({"max_downtime": "1s"}, old, AdaptivePolicy(old), True, 0.0).policy is None
+
+
+def test_numbers_for_libxc() -> None:
+    _, policy = changed({"max_iterations": "9"}, SimplePolicy(3, 10))
+    assert policy == SimplePolicy(9, 10)
+    _, policy = changed({"target_dirty": "none"}, SimplePolicy(3, 10))
+    assert policy == SimplePolicy(3, 50)
+    _, policy = changed({"policy": "libxc", "target_dirty": "7"}, AdaptivePolicy())
+    assert policy == SimplePolicy(5, 7)
+    assert isinstance(changed({"policy": "adaptive"}, own)[1], AdaptivePolicy)
+
+
+def test_what_says_something_about_a_limit_goes_with_it() -> None:
+    limits, _ = changed({"timeout": "none", "bandwidth": "none"}, SimplePolicy(), timeout=60, on_timeout="suspend",
+                        bandwidth="1M", bandwidth_while_paused=True)  # fmt: skip
+    assert (limits.timeout, limits.on_timeout) == (None, None)
+    assert (limits.bandwidth, limits.bandwidth_while_paused) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "policy", "why"),
+    [
+        ({}, SimplePolicy(), "nothing is to be changed"),
+        ({"max_downtime": "500"}, SimplePolicy(), "no unit"),
+        ({"max_downtime": 500}, SimplePolicy(), "given as text"),
+        ({"speed": "1"}, SimplePolicy(), "no limit 'speed'"),
+        ({"suspend_now": "yes"}, SimplePolicy(), "true or false"),
+        ({"max_downtime": "1s", "policy": "libxc"}, SimplePolicy(), "not by max_downtime"),
+        ({"max_downtime": "5m", "timeout": "2m"}, SimplePolicy(), "not shorter than timeout"),
+        ({"on_timeout": "abort"}, SimplePolicy(), "there is no timeout"),
+        ({"max_iterations": "4"}, own, "a policy of your own"),
+        ({"bandwidth": "99999999999T"}, SimplePolicy(), "more than any output takes"),
+        ({"bandwidth": "9" * 4000}, SimplePolicy(), "more than any output takes"),
+        ({"timeout": "9" * 4000 + "h"}, SimplePolicy(), "longer than any save"),
+        ({"timeout": "1s"}, SimplePolicy(), "that would be over already"),
+    ],
+)
+def test_what_is_refused(asked: dict[str, Any], policy: Policy, why: str) -> None:
+    with pytest.raises(BadRequest, match=why):
+        changed(asked, policy, seconds=2.0)
+
+
+def test_a_save_of_a_suspended_guest() -> None:
+    with pytest.raises(BadRequest, match="save the guest live"):
+        changed({"max_downtime": "1s"}, SimplePolicy(), live=False)
+    assert changed({"timeout": "1m"}, SimplePolicy(), live=False)[0].timeout == 60.0

@@ -1,0 +1,302 @@
+"""A save is seen and steered by others while it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.judge import judge, looks_complete
+
+import pyxcsr
+from control.scene import GUEST, Beside, save, sock, the_save, wait_for
+from pyxcsr.control.control import Control
+from pyxcsr.hypervisor.open import StubBackend
+
+
+def runs(hv: StubBackend, domid: int) -> bool:
+    state = hv.stub.guest(domid).state()
+    return bool(state.running and not state.logdirty)
+
+
+def test_what_others_see(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    events: list[dict[str, Any]] = []
+
+    def look() -> None:
+        one = the_save(run_dir)
+        assert (one.domid, one.pid) == (domid, os.getpid()) and pyxcsr.is_being_saved(domid, str(run_dir))
+        now = wait_for(lambda: [x for x in [one.status()] if x["phase"] == "pass" and x["bandwidth"]])[0]
+        assert now["guest"] == f"stub-{domid}" and now["live"] and now["policy"] == "libxc"
+        assert now["limits"]["bandwidth"] == 6 << 20 and now["limits"]["max_downtime"] is None
+        assert 1 << 20 < now["bandwidth"] < 20 << 20 and 0 < now["bytes_written"] < 9 << 20
+        assert now["pages_total"] == 2048 and now["remaining"] <= 2048
+        events.extend(one.events())
+
+    with Beside(look):
+        report = save(hv, domid, tmp_path / "s", run_dir)
+    judge(hv, domid, tmp_path / "s")
+    assert report.warnings == [] and list(run_dir.iterdir()) == []
+    assert events[0]["event"] == "status" and events[-1]["event"] == "end"
+    assert [x["iteration"] for x in events if x["event"] == "pass"] == [x.iteration for x in report.passes]
+    end = events[-1]
+    assert end["result"] == "done" and end["stream_complete"] and end["seconds_paused"] == report.seconds_paused
+    seconds = [x["seconds"] for x in events if x["event"] == "progress"]
+    assert len(seconds) > 3 and seconds == sorted(seconds)
+    assert any(x.get("dirty_rate") for x in events) and any(x.get("predicted_pause") for x in events)
+
+
+def test_tuned(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+
+    def tune() -> None:
+        one = the_save(run_dir)
+        with pytest.raises(pyxcsr.UsageError, match="has no unit") as refused:
+            one.tune(max_downtime="500")
+        assert refused.value.domid == domid
+        told = one.tune(max_downtime=60.5, bandwidth=None)
+        assert told["event"] == "tuned" and told["policy"] == "adaptive"
+        assert told["limits"]["max_downtime"] == 60.5 and told["limits"]["bandwidth"] is None
+        assert not told["limits"]["abort_if_busy"]
+
+    with Beside(tune):
+        report = save(hv, domid, tmp_path / "s", run_dir, bandwidth="512K")
+    assert report.policy == "adaptive" and report.max_downtime == 60.5 and report.downtime_kept
+    assert report.stopped == "what was asked for was reached"
+    assert report.seconds < 16, "at the old bandwidth it would have taken longer"
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_tuned_before_the_passes_begin(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """The policy is made only then; it is made of the new limits."""
+    domid = hv.stub.create(GUEST)
+    control = Control(str(run_dir))
+    asked = threading.Event()
+
+    def tune() -> None:
+        with sock(run_dir) as client:
+            client.sendall(b'{"pyxcsr": 1, "do": "tune", "policy": "adaptive"}\n')
+            asked.set()
+            assert b'"tuned"' in client.recv(4096)
+
+    def progress(now: pyxcsr.Progress) -> None:
+        if now.phase == "setup":
+            assert asked.wait(20)
+            control._next = 0.0
+            control.serve()
+
+    with Beside(tune), open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, control=control, progress=progress)
+    assert report.policy == "adaptive" and report.warnings == []
+
+
+def test_suspend_now(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    with Beside(lambda: the_save(run_dir).tune(suspend_now=True) and None):
+        report = save(hv, domid, tmp_path / "s", run_dir, bandwidth="1M")
+    assert [x.suspended for x in report.passes] == [False, True]
+    assert report.stopped == "it was asked for while the save ran"
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_cancelled(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    ends: list[dict[str, Any]] = []
+    with Beside(lambda: ends.append(the_save(run_dir).cancel())):
+        with pytest.raises(pyxcsr.Cancelled, match="pyxcsr cancel") as error:
+            save(hv, domid, tmp_path / "s", run_dir, bandwidth="1M")
+        assert runs(hv, domid)
+    assert error.value.by == "control" and not looks_complete(tmp_path / "s")
+    assert ends[0]["result"] == "cancelled" and ends[0]["notes"] == [] and not ends[0]["stream_complete"]
+    assert list(run_dir.iterdir()) == []
+
+
+def test_cancelled_while_the_guest_is_asked_to_suspend(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", suspend="ignore"))
+
+    def cancel() -> None:
+        one = the_save(run_dir)
+        for event in one.events():
+            if event.get("phase") == "suspend":
+                break
+        assert one.cancel()["result"] == "cancelled"
+
+    with Beside(cancel), pytest.raises(pyxcsr.Cancelled):
+        save(hv, domid, tmp_path / "s", run_dir)
+    assert runs(hv, domid)
+
+
+def test_a_save_that_is_not_live_is_cancelled_in_its_pause(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """It is one long pause: after its first second others are listened to."""
+    domid = hv.stub.create(GUEST)
+    ends: list[dict[str, Any]] = []
+    with Beside(lambda: ends.append(the_save(run_dir).cancel())), pytest.raises(pyxcsr.Cancelled):
+        save(hv, domid, tmp_path / "s", run_dir, live=False, bandwidth="1M", bandwidth_while_paused=True)
+    assert ends[0]["result"] == "cancelled" and runs(hv, domid)
+
+
+def test_nothing_is_done_for_others_in_the_pause(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """Of its first second. What has come up is told afterwards."""
+    domid = hv.stub.create(GUEST)
+    calls: list[tuple[str, bool]] = []
+    control = Control(str(run_dir), tmp_path.joinpath("events").as_posix())
+    suspended = lambda: hv.stub.guest(domid).suspended  # noqa: E731
+    begin = control.begin
+
+    def spied(*args: Any) -> None:
+        begin(*args)
+        server, feed = control._server, control._feed
+        assert server is not None and feed is not None and feed.file is not None
+        write = feed.file.outlet._write
+        feed.file.outlet._write = lambda data: calls.append(("write", suspended())) or write(data)
+        control._server = Spy(server, lambda: calls.append(("serve", suspended())))  # type: ignore[assignment]
+
+    control_type = type(control)
+    original = control_type.begin
+    control_type.begin = lambda self, *args: spied(*args)  # type: ignore[method-assign]
+    try:
+        report = save(hv, domid, tmp_path / "s", None, control=control)
+    finally:
+        control_type.begin = original  # type: ignore[method-assign]
+    assert report.warnings == [] and report.seconds_paused < 1
+    assert ("serve", False) in calls and ("write", False) in calls
+    in_the_pause = [what for what, paused in calls if paused]
+    assert in_the_pause.count("serve") == 0 and set(in_the_pause) <= {"write"}
+    first = next(i for i, (_, paused) in enumerate(calls) if paused)
+    assert all(paused for _, paused in calls[first:]), "only at the end, when the stream is complete"
+
+
+class Spy:
+    """A server that tells when it serves."""
+
+    def __init__(self, server: Any, told: Any) -> None:
+        self._server, self._told = server, told
+
+    def serve(self) -> None:
+        self._told()
+        self._server.serve()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+def test_too_late(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """The stream is complete: nothing can be changed, and nobody may believe that the guest runs here only."""
+    domid = hv.stub.create(GUEST)
+    control = Control(str(run_dir))
+    answers: list[bytes] = []
+
+    def complete(_report: pyxcsr.SaveReport) -> None:
+        with sock(run_dir) as client:
+            client.sendall(b'{"pyxcsr": 1, "do": "cancel"}\n{"pyxcsr": 1, "do": "tune", "timeout": "9h"}\n')
+            control._next = 0.0
+            control.serve()
+            answers.append(client.recv(4096))
+
+    with open(tmp_path / "s", "wb") as out:
+        pyxcsr.save(hv, domid, out, control=control, complete=complete)
+    assert answers[0].count(b"the stream is complete already") == 2 and not control.cancelled
+
+
+# -- two saves of one guest
+
+
+def test_a_second_save_is_refused(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid, other = hv.stub.create(GUEST), hv.stub.create(GUEST)
+    tried: list[str] = []
+
+    def progress(now: pyxcsr.Progress) -> None:
+        if now.phase == "pass" and not tried:
+            calls = hv.stub.calls()
+            with pytest.raises(pyxcsr.BeingSaved, match=f"process {os.getpid()} ") as error:
+                save(hv, domid, tmp_path / "second", run_dir)
+            assert error.value.untouched and error.value.errno == errno.EBUSY and error.value.pid == os.getpid()
+            assert hv.stub.calls().get("xc_logdirty_control") == calls.get("xc_logdirty_control")
+            save(hv, other, tmp_path / "other", run_dir)  # another guest
+            tried.append("both")
+
+    report = save(hv, domid, tmp_path / "s", run_dir, progress=progress, bandwidth=None)
+    assert tried and report.warnings == []
+    judge(hv, domid, tmp_path / "s")
+    save(hv, domid, tmp_path / "again", run_dir, live=False)
+
+
+def test_after_a_failure_it_may_be_saved_again(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    for _ in range(2):
+        with pytest.raises(pyxcsr.OutputError), open("/dev/full", "wb") as full:
+            pyxcsr.save(hv, domid, full, control=Control(str(run_dir)))
+        assert list(run_dir.iterdir()) == []
+
+
+# -- where there can be no socket
+
+
+def refused(hv: StubBackend, tmp_path: Path, run_dir: Path) -> str:
+    """The one warning of a save that goes well all the same."""
+    domid = hv.stub.create(GUEST)
+    report = save(hv, domid, tmp_path / "s", run_dir, bandwidth=None)
+    judge(hv, domid, tmp_path / "s")
+    (warning,) = report.warnings
+    return warning
+
+
+def test_a_folder_that_cannot_be_made(hv: StubBackend, tmp_path: Path) -> None:
+    assert "does not see this save" in refused(hv, tmp_path, Path("/proc/pyxcsr"))
+    assert "No such file" in refused(hv, tmp_path, tmp_path / "nothing/run")
+    assert "begins with /" in refused(hv, tmp_path, Path("run"))
+    assert "does not see" in refused(hv, tmp_path, Path("/tmp/a\0b"))
+
+
+def test_a_folder_that_is_not_ours(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    run_dir.mkdir()
+    run_dir.chmod(0o777)
+    assert "can be written to by others" in refused(hv, tmp_path, run_dir)
+    assert list(run_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["1.sock", "1.lock"])
+def test_something_else_is_in_the_way(hv: StubBackend, tmp_path: Path, run_dir: Path, name: str) -> None:
+    run_dir.mkdir(mode=0o700)
+    (tmp_path / "precious").write_text("precious")
+    (run_dir / name).symlink_to(tmp_path / "precious")
+    warning = refused(hv, tmp_path, run_dir)
+    assert "left alone" in warning or "symbolic links" in warning
+    assert (tmp_path / "precious").read_text() == "precious" and (run_dir / name).is_symlink()
+
+
+def test_a_dead_saves_socket_is_swept_up(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    import socket
+
+    run_dir.mkdir(mode=0o700)
+    (run_dir / "1.lock").write_text("4711 pyxcsr\n")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(run_dir / "1.sock"))
+    domid = hv.stub.create(GUEST)
+    with Beside(lambda: the_save(run_dir).status() and None):
+        assert save(hv, domid, tmp_path / "s", run_dir).warnings == []
+    assert list(run_dir.iterdir()) == []
+
+
+def test_none_is_wanted(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    for name in ("", "none"):
+        with open(tmp_path / "s", "wb") as out:
+            assert pyxcsr.save(hv, domid, out, control=Control(name), live=False).warnings == []
+    assert not run_dir.exists() and not Path("none").exists()
+
+
+def test_a_bug_in_the_control_does_not_fail_the_save(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyxcsr.control.server import Server
+
+    def fail(self: Server) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Server, "serve", fail)
+    warning = refused(hv, tmp_path, run_dir)
+    assert "does not see this save any more: RuntimeError: no" in warning and list(run_dir.iterdir()) == []

@@ -1,0 +1,189 @@
+"""What needs no programs: names of hosts, answers read with suspicion, what was said, where a guest is."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyxcsr.cli.show_migration import in_words, set_pace
+from pyxcsr.errors import ProbeError, UsageError
+from pyxcsr.migrate import verdict
+from pyxcsr.migrate.facts import Domain, Facts, read_facts
+from pyxcsr.migrate.route import route
+from pyxcsr.migrate.running import Ended
+from pyxcsr.migrate.transcript import Transcript
+
+NO_HOSTS = ["-oProxyCommand=reboot", "a b", "a;reboot", "$(x)", "", "a\nb", "x'y", "`x`", "a|b", "ä"]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_hosts_that_are_none(host: str) -> None:
+    with pytest.raises(UsageError, match="is not the name or address"):
+        route(host, None)
+
+
+@pytest.mark.parametrize("host", ["root@10.0.0.2", "xen-2.example.org", "fe80::1%eth0", "[::1]", "a_b"])
+def test_hosts(host: str) -> None:
+    assert route(host, "ssh -p 22").words("true") == ["ssh", "-p", "22", host, "true"]
+
+
+def test_without_ssh() -> None:
+    assert route("localhost", None).local and route("localhost", "").local
+    assert not route("localhost", "ssh").local
+    with pytest.raises(UsageError, match="localhost only"):
+        route("other", "")
+
+
+# -- answers
+
+
+def answer(*lines: str) -> bytes:
+    return "".join(f"{x}\n" for x in ("pyxcsr-facts 1", *lines, "end")).encode("utf-8", "surrogateescape")
+
+
+def test_an_answer() -> None:
+    facts = read_facts("other", answer(
+        "xl /usr/sbin/xl", "list Name                ID   Mem VCPUs\tState\tTime(s)",
+        "list Domain-0                                     0  1000     2     r-----      12.5",
+        "list a name  with 1 2 3                           7   128     1     ---ss-  123456.5",
+        "info free_memory            : 1427", "info xen_major : 4", "info xen_minor : 17", "pyxcsr xen ok",
+        "zstd /bin/zstd",
+    ))  # fmt: skip
+    domain = facts.named("a name  with 1 2 3")
+    assert domain is not None and (domain.domid, domain.mib, domain.condition) == (7, 128, "suspended")
+    assert (facts.release, facts.number("free_memory"), facts.xl) == ((4, 17), 1427, "/usr/sbin/xl")
+    assert facts.pyxcsr == {"xen": "ok"} and facts.zstd == "/bin/zstd" and facts.helper == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it answers ''"),
+        (b"\033[2J\n", "it answers '\N{REPLACEMENT CHARACTER}[2J'"),
+        (b"pyxcsr-facts 1\nxl /bin/xl\n", "incomplete"),
+        (b"pyxcsr-facts 1\nend", "incomplete"),
+        (answer("rm \033[2J"), "not understood: 'rm \N{REPLACEMENT CHARACTER}[2J'"),
+        (answer("__class__ x"), "not understood"),
+        (answer("domains x"), "not understood"),
+        (answer("side x"), "not understood"),
+        (answer(f"xl {'x' * 5000}"), "not understood"),
+        (answer("list x 1 2"), "`xl list` has a line"),
+        (answer("list x 99999999 1 1 ------ 1.0"), "`xl list` has a line"),
+        (answer("list x 1 1 1 rm-rf/ 1.0"), "`xl list` has a line"),
+        (b"pyxcsr-facts 1\n" + b"info x\n" * 200_000 + b"end\n", "longer than"),
+    ],
+)
+def test_answers_that_are_none(data: bytes, said: str) -> None:
+    with pytest.raises(ProbeError) as caught:
+        read_facts("other", data)
+    assert said in str(caught.value) and str(caught.value).startswith("other: ") and caught.value.side == "other"
+
+
+def test_numbers_that_are_none() -> None:
+    lines = ("info free_memory : 9999999999999999999", "info xen_major : -4", "info xen_minor : \u0664")
+    facts = read_facts("other", answer(*lines))
+    assert facts.number("free_memory") is None and facts.release is None
+
+
+# -- what was said
+
+
+def told(*lines: str, status: int = 1) -> Ended:
+    said = Transcript()
+    shown = said.take("".join(f"{x}\n" for x in lines).encode())
+    assert shown.count("\n") == len(lines) - sum("carried" in x for x in lines)
+    return Ended(status, 1.0, said, "")
+
+
+BEGUN = "Saving to migration stream new xl format (info 0x3/0x0/919)"
+SAVE = "libxl: error: libxl_stream_write.c:347:x: Domain 7:saving domain: domain did not respond to suspend request: "
+UNPACK = "pyxcsr-relay: unpack:"
+TARGET = "migration target: Domain creation failed (code -3)."
+
+
+@pytest.mark.parametrize(
+    ("lines", "side"),
+    [
+        ((), "receiver"),
+        ((BEGUN, SAVE + "Invalid argument", TARGET), "sender"),
+        ((BEGUN, TARGET, SAVE + "Invalid argument"), "sender"),
+        ((BEGUN, TARGET, SAVE + "Broken pipe"), "receiver"),
+        ((BEGUN, SAVE + "Connection reset by peer"), "receiver"),
+        ((BEGUN, "pyxcsr-relay: pack: zstd ended", SAVE + "Broken pipe", TARGET), "sender"),
+        ((BEGUN, f"{UNPACK} the connection was cut off", "pyxcsr-relay: pack: zstd ended", TARGET), "sender"),
+        ((BEGUN, "pyxcsr-relay: pack: the connection to the other", f"{UNPACK} zstd ended"), "receiver"),
+        ((BEGUN, "migration sender: Target has acknowledged transfer."), "receiver"),
+        ((BEGUN,), "sender"),
+    ],
+)
+def test_which_side_failed(lines: tuple[str, ...], side: str) -> None:
+    assert verdict.side_of(told(*lines)) == side
+
+
+def test_what_is_printed_does_not_steer_the_terminal() -> None:
+    said = Transcript()
+    shown = said.take(b"live: 1/2  50%\rlive: 2/2 100%\r\nbad \033]0;x\007\n" + b"y" * 5000 + b"\xff")
+    assert shown.startswith("live: 1/2  50%\rlive: 2/2 100%\r\nbad \ufffd]0;x\ufffd\n")
+    assert "\033" not in shown and said.end() == ""
+    assert [x[:3] for x in said.lines] == ["bad", "yyy"]  # progress is not kept, and no line is longer than it may be
+
+
+def test_figures() -> None:
+    figures = told("pyxcsr-relay: carried 100 50 1.000 0.500 0.250").transcript.figures
+    assert figures is not None and str(figures) == "100 50 1.000 0.500 0.250" and set_pace(figures) == "zstd"
+    assert in_words(figures) == ["zstd: 0.0 MiB went over the link as 0.0 MiB (50 %)"]
+    figures.nr_in = figures.nr_out = 400 << 20
+    assert "zstd slowed the migration down: it took 400 MiB/s, and the link waited for it" in in_words(figures)[1]
+    figures.link_seconds = 1.5
+    assert set_pace(figures) == "link" and len(in_words(figures)) == 1
+    figures.source_seconds = 2
+    assert set_pace(figures) == "stream" and len(in_words(figures)) == 1
+    for wrong in ("1 2 3 4 5", "1 2 1.000 1.000", f"{10**20} 1 1.000 1.000 1.000", "-1 1 1.000 1.000 1.000"):
+        assert told(f"pyxcsr-relay: carried {wrong}").transcript.figures is None
+
+
+# -- where it is
+
+
+def ends(side: str, *domains: tuple[str, int, str]) -> Facts:
+    facts = Facts(side)
+    facts.domains = [Domain(name, domid, 128, 1, state) for name, domid, state in domains]
+    return facts
+
+
+RUNS, PAUSED, SUSPENDED = "-b----", "--p---", "---ss-"
+GUEST = Domain("g", 5, 128, 1, RUNS)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "where", "said"),
+    [
+        ([("g", 5, RUNS)], [], "here", "it runs here (id 5)"),
+        ([("g", 5, RUNS)], None, "here", "could not be asked (why)"),
+        ([("g", 5, RUNS)], [("g--incoming", 3, PAUSED)], "here", "half-built copy is left at the other end (id 3)"),
+        ([("g", 5, RUNS)], [("g", 3, RUNS)], "both", "two must not run"),
+        ([("g", 5, RUNS)], [("g", 3, PAUSED)], "both", "two must not run"),
+        ([], [("g", 3, RUNS)], "there", "it runs there (id 3)"),
+        ([("g--migratedaway", 5, SUSPENDED)], [("g", 3, RUNS)], "there", "a copy of it is left here (g--migratedaway"),
+        ([("other", 5, RUNS)], [("g", 3, RUNS)], "there", "it runs there (id 3)"),
+        ([("g", 5, SUSPENDED)], [], "nowhere", "pyxcsr recover 5"),
+        ([("g--migratedaway", 5, SUSPENDED)], None, "unknown", "let at most one copy go on"),
+        ([], None, "unknown", "it is gone here; the other end could not be asked (why)"),
+        ([], [("g", 3, PAUSED)], "nowhere", "at the other end it is paused"),
+        (None, [("g", 3, RUNS)], "unknown", "it is not known where it runs: why"),
+    ],
+)  # fmt: skip
+def test_where_it_runs(
+    here: list[tuple[str, int, str]] | None, there: list[tuple[str, int, str]] | None, where: str, said: str
+) -> None:
+    place = verdict.locate(
+        GUEST, False, None if here is None else ends("here", *here), None if there is None else ends("x", *there), "why"
+    )
+    assert place.where == where and said in place.text
+
+
+def test_where_it_runs_on_one_machine() -> None:
+    one = ends("here", ("g", 5, RUNS))
+    assert verdict.locate(GUEST, True, one, one, "").where == "here"
+    two = ends("here", ("g", 9, RUNS))
+    place = verdict.locate(GUEST, True, two, two, "")
+    assert (place.where, place.domid) == ("there", 9)
