@@ -94,7 +94,7 @@ def test_tuned_and_watched_to_its_end(run_dir: Path, tmp_path: Path) -> None:
         assert process.wait(60) == 0 and [x.wait(60) for x in watches] == [0, 0]
     told = [json.loads(x) for x in events.splitlines()]
     assert told[0]["event"] == "status" and told[-1]["result"] == "done" and told[-1]["downtime_kept"]
-    assert re.search(rb"\nstub-1: done, \d+M in .* s, paused ", b"\n" + lines)
+    assert re.search(rb"\nstub-1: done, \d+M in .*, paused ", b"\n" + lines)
     judge_rules(tmp_path / "s")
 
 

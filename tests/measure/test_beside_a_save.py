@@ -139,7 +139,8 @@ class Scene:
         meter = self.hv.new_meter(self.domid, self.nr_pfns)
         all_of_it: list[Any] = [Between(x, before) for x in (self.hv, meter, model, stock)]
         tracking = kind(all_of_it[0], self.domid, *all_of_it[1:], [])
-        with suppress(BeingSaved, LogDirtyUnsupported, Ended), ended_by((tracking.end_model, tracking.end_logdirty), []):
+        expected = suppress(BeingSaved, LogDirtyUnsupported, Ended)
+        with expected, ended_by((tracking.end_model, tracking.end_logdirty), []):
             tracking.begin(take_over)
             for _ in range(2):
                 tracking.clean()
