@@ -16,7 +16,8 @@ from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.container.copy import GUESTS, Conversion, convert
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.xlconfig import read_config
-from pyxcsr.errors import NotAStream, OutputError, StreamError, untouched_so_far
+from pyxcsr.errors import InputError, NotAStream, OutputError, StreamError, untouched_so_far
+from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
@@ -56,9 +57,13 @@ def run(args: argparse.Namespace) -> int:
                 return failure.unreadable(error, args.input, args)
             with untouched_so_far():
                 out = stack.enter_context(stream_output(args.file, args.force))
-            done = convert(fd, Output(out).put, to=to, config=config)
+                inside = stack.enter_context(plain(fd))
+            done = convert(inside, Output(out).put, to=to, config=config)
     except OSError as error:
         raise failure.of_input(error, args.input) from error
+    except InputError as error:
+        failure.name_input(error, args.input, args.words)
+        raise
     except StreamError as error:
         error.untouched = isinstance(error, NotAStream)  # which is known before anything has been written
         failure.name_input(error, args.input, args.words)

@@ -10,7 +10,8 @@ from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.reading import watched
 from pyxcsr.container import config as conf
 from pyxcsr.container.survey import survey_input
-from pyxcsr.errors import StreamError, UsageError, XcsrError
+from pyxcsr.errors import InputError, StreamError, UsageError, XcsrError
+from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import open_input
 from pyxcsr.stream.survey import Line, Pass, Survey
 
@@ -46,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     lines: list[Line] = []
     try:
-        with open_input(args.file) as fd, watched(fd, args.file, quiet=not args.json) as file:
+        with open_input(args.file) as fd, plain(fd) as inside, watched(inside, args.file, quiet=not args.json) as file:
             show = lines.append if args.json else _print_line
             sums = survey_input(file, show, fold=not args.all)
-    except (StreamError, UsageError) as error:
+    except (StreamError, UsageError, InputError) as error:
         return _unreadable(args, error)
     except OSError as error:
         return _unreadable(args, failure.of_input(error, args.file))

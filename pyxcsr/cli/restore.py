@@ -26,6 +26,7 @@ from pyxcsr.hypervisor.names import BACKENDS, KINDS
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
+from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import Source, open_input
 from pyxcsr.transfer.restorer import Restorer
 
@@ -70,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             with untouched_so_far():
                 sums.check(args.file, fd, args.checksum)
+                inside = stack.enter_context(plain(fd))
                 domid = _domain(hv, args)
-            report = _restore(hv, domid, fd, args, cancel)
+            report = _restore(hv, domid, inside, args, cancel)
+            stack.close()  # if it was compressed, its end is looked at now
         except (StreamError, InputError, ChecksumMismatch) as error:
             failure.name_input(error, args.file, args.words)
             if isinstance(error, StreamError) and error.record == "domain header" and isinstance(hv, StubBackend):

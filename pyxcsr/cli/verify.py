@@ -10,7 +10,8 @@ from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.reading import watched
 from pyxcsr.container.verify import verify_input
-from pyxcsr.errors import ChecksumMismatch, NotAStream, UsageError, XcsrError
+from pyxcsr.errors import ChecksumMismatch, InputError, NotAStream, UsageError, XcsrError
+from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.rules.verify import PAGES_UNCHECKED
 from pyxcsr.stream.source import open_input
 
@@ -75,9 +76,9 @@ def _verify(name: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     try:
         with open_input(name) as fd:
             compared, damage = _compare(name, fd, args)
-            with watched(fd, name, args.quiet, args.progress) as file:
+            with plain(fd) as inside, watched(inside, name, args.quiet, args.progress) as file:
                 report = verify_input(file)
-    except (NotAStream, UsageError) as error:
+    except (NotAStream, UsageError, InputError) as error:
         return _unreadable(name, error, args)
     except OSError as error:
         return _unreadable(name, failure.of_input(error, name), args)

@@ -1,0 +1,182 @@
+"""Reading through a compression, which is recognised by the input's first bytes and undone by a program of its own.
+
+Nothing that was looked at is lost: of a file it is read at its place, of a socket with MSG_PEEK, of a pipe with tee(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, NamedTuple, Optional
+
+from pyxcsr.errors import InputError, StreamTruncated, UsageError
+
+HEAD = 6
+"""The first bytes that tell a compression."""
+
+BETWEEN = 0.01
+"""Seconds between two looks at a pipe that has begun like a compression, and has not got as far as to tell."""
+
+PIPE_SIZE = 1 << 20
+STEP = 1 << 20
+ENDING = 2.0
+"""Seconds that a program has to end after its output has ended."""
+
+SAID = 300
+"""Bytes of what a program says on standard error that are passed on."""
+
+_F_SETPIPE_SZ = 1031  # <linux/fcntl.h>; Python's fcntl has it since 3.10
+
+
+class Compression(NamedTuple):
+    """A compression: how files of it begin, the program that undoes it, and the package that has the program."""
+
+    name: str
+    magic: bytes
+    command: tuple[str, ...]
+    package: str
+
+
+COMPRESSIONS = (
+    Compression("zstd", b"\x28\xb5\x2f\xfd", ("zstd", "-dcq"), "zstd"),
+    *(Compression("zstd", bytes([0x50 + at]) + b"\x2a\x4d\x18", ("zstd", "-dcq"), "zstd") for at in range(16)),
+    Compression("lz4", b"\x04\x22\x4d\x18", ("lz4", "-dcq"), "lz4"),
+    Compression("gzip", b"\x1f\x8b", ("gzip", "-dcq"), "gzip"),
+    Compression("xz", b"\xfd7zXZ\0", ("xz", "-dcq", "-T0"), "xz-utils"),
+    Compression("bzip2", b"BZh", ("bzip2", "-dcq"), "bzip2"),
+)
+"""Each by its magic number; those of zstd with 0x5. begin a skippable frame, as pzstd writes one first."""
+
+_FIRST = frozenset(x.magic[0] for x in COMPRESSIONS)
+
+
+def compression_of(head: bytes) -> Optional[Compression]:
+    """What an input that begins like this is compressed with, if with anything that is known here."""
+    return next((x for x in COMPRESSIONS if head.startswith(x.magic)), None)
+
+
+@contextmanager
+def plain(fd: int) -> Iterator[int]:
+    """``fd`` itself or, if what it gives is compressed, a pipe that gives what comes out of it.
+
+    ``fd`` stays the caller's. Where the block has ended well, the rest is read, so that the program's own checks have
+    been made. Raises UsageError where the program is not installed, InputError where it failed.
+    """
+    found = compression_of(_peek(fd))
+    if found is None:
+        yield fd
+        return
+    if shutil.which(found.command[0]) is None:
+        text = f"the input is compressed with {found.name}, and the program for it, {found.command[0]}, is not installed"
+        raise UsageError(f"{text}: apt-get install {found.package}")
+    with tempfile.TemporaryFile() as said:
+        yield from _through(fd, found, said)
+
+
+def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
+    process = subprocess.Popen(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
+    assert process.stdout is not None
+    out = process.stdout.fileno()
+    with suppress(OSError):  # a wish: an unprivileged user may have used up what pipes may take
+        fcntl.fcntl(out, _F_SETPIPE_SZ, PIPE_SIZE)
+    try:
+        yield out
+        while os.read(out, STEP):
+            pass
+        status = process.wait()
+    except StreamTruncated as error:
+        with suppress(subprocess.TimeoutExpired):  # its output has ended, so it has failed, or will be done at once
+            status = process.wait(ENDING)
+            if status:
+                error.args = (f"{error} ({_what_it_said(found, said, status)})", *error.args[1:])
+        raise
+    finally:
+        process.stdout.close()
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    if status:
+        raise InputError(f"it cannot be decompressed: {_what_it_said(found, said, status)}", errno=errno.EIO)
+
+
+def _what_it_said(found: Compression, said: IO[bytes], status: int) -> str:
+    said.seek(0)
+    text = " ".join(said.read(SAID).decode("utf-8", "replace").split())
+    return text if found.command[0] in text else f"{found.command[0]}, status {status}: {text or 'it gave no reason'}"
+
+
+# The first bytes
+
+
+def _peek(fd: int) -> bytes:
+    """The first bytes of an input, which stay to be read; as many as are needed to tell. Empty where that cannot be."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return os.pread(fd, HEAD, os.lseek(fd, 0, os.SEEK_CUR))
+    if stat.S_ISFIFO(mode):
+        return _of_pipe(fd)
+    return _of_socket(fd) if stat.S_ISSOCK(mode) else b""
+
+
+def _enough(head: bytes) -> bool:
+    return len(head) >= HEAD or (head != b"" and head[0] not in _FIRST)
+
+
+def _of_socket(fd: int) -> bytes:
+    with socket.socket(fileno=os.dup(fd)) as peer:
+        before = -1
+        while True:
+            _wait(fd)
+            head = peer.recv(HEAD, socket.MSG_PEEK)
+            if _enough(head) or not head or (len(head) == before and _has_ended(fd)):
+                return head
+            before = len(head)
+            time.sleep(BETWEEN)
+
+
+def _of_pipe(fd: int) -> bytes:
+    """By tee(2), which Python has no name for: bytes go into a second pipe, and stay in the first."""
+    try:
+        import ctypes
+    except ImportError:  # a Python without it: what is compressed is then told by the reader, with advice
+        return b""
+    tee = ctypes.CDLL(None, use_errno=True).tee
+    tee.restype = ctypes.c_ssize_t
+    while True:
+        _wait(fd)
+        ended = _has_ended(fd)
+        read, write = os.pipe()
+        try:
+            got = tee(fd, write, ctypes.c_size_t(HEAD), 0)
+            head = os.read(read, HEAD) if got > 0 else b""
+        finally:
+            os.close(read)
+            os.close(write)
+        if got < 0 and ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
+            return b""
+        if _enough(head) or ended:
+            return head
+        time.sleep(BETWEEN)
+
+
+def _wait(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def _has_ended(fd: int) -> bool:
+    """Whether nothing will be added to what is there."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLRDHUP)
+    return any(event & (select.POLLHUP | select.POLLRDHUP) for _, event in poll.poll(0))

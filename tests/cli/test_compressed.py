@@ -1,0 +1,145 @@
+"""Inputs that are compressed: every command reads through the program for it, from files, pipes and sockets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.programs import GUEST, SAVE, run
+from pyxcsr.errors import InputError, UsageError
+from pyxcsr.stream.compressed import COMPRESSIONS, plain
+
+PROGRAMS = sorted({x.command[0] for x in COMPRESSIONS})
+READERS = [["verify", "--quiet"], ["inspect"], ["restore", "--backend", "stub", "--max-mem", "64M"]]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "s"
+    assert run(GUEST, path, command=SAVE).returncode == 0
+    return path
+
+
+def compressed(path: Path, program: str, folder: Path) -> Path:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    out = folder / f"{path.name}.{program}"
+    with out.open("wb") as to, path.open("rb") as content:
+        subprocess.run([program, "-cq1" if program != "bzip2" else "-c1"], stdin=content, stdout=to, check=True)
+    assert out.stat().st_size < path.stat().st_size
+    return out
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_commands_read_through_it(image: Path, tmp_path: Path, program: str) -> None:
+    packed = compressed(image, program, tmp_path)
+    for words in READERS:
+        done = run(*words, packed)
+        assert done.returncode == 0, done.stderr
+    assert run("convert", "--to", "libxl", packed, tmp_path / "libxl").returncode == 0
+    assert run("convert", tmp_path / "libxl", tmp_path / "again").returncode == 0
+    assert (tmp_path / "again").read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_a_pipe_is_read_through_and_a_plain_one_is_left_as_it_is(
+    image: Path, tmp_path: Path, words: list[str]
+) -> None:
+    for path in (image, compressed(image, "gzip", tmp_path)):
+        with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+            done = run(*words, "-", stdin=cat.stdout)
+        assert done.returncode == 0, done.stderr
+
+
+def fed(content: bytes, write: int, step: int) -> threading.Thread:
+    """Writes so many bytes at a time, the first six slowly, and closes."""
+
+    def feed() -> None:
+        with open(write, "wb", buffering=0) as to:
+            for at in range(0, len(content), step):
+                to.write(content[at : at + step])
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize("step", [1, 100])
+def test_no_byte_is_lost(kind: str, step: int, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(b"a line of text\n" * 50)
+    cases = [b"", b"\x1f", b"BZ", b"plain", compressed(text, "gzip", tmp_path).read_bytes()]
+    for content in cases:
+        if kind == "pipe":
+            read, write = os.pipe()
+        else:
+            ours, theirs = socket.socketpair()
+            read, write = ours.detach(), theirs.detach()
+        thread = fed(content, write, step)
+        with plain(read) as fd, open(fd, "rb", closefd=False) as out:
+            got = out.read()
+        thread.join()
+        os.close(read)
+        assert got == (text.read_bytes() if content == cases[-1] else content)
+
+
+def test_a_damaged_file_is_an_error_even_behind_a_whole_stream(image: Path, tmp_path: Path) -> None:
+    packed = compressed(image, "gzip", tmp_path)
+    damaged = bytearray(packed.read_bytes())
+    damaged[-6] ^= 1  # of the checksum, behind all data
+    packed.write_bytes(damaged)
+    for words in READERS:
+        done = run(*words, packed)
+        assert done.returncode in (1, 2) and b"gzip" in done.stderr and b"crc" in done.stderr, done.stderr
+    done = run("convert", "--to", "libxl", packed, tmp_path / "out")
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_cut_file_says_so_and_what_the_program_says(image: Path, tmp_path: Path) -> None:
+    packed = compressed(image, "gzip", tmp_path)
+    packed.write_bytes(packed.read_bytes()[:-20000])
+    done = run("restore", "--backend", "stub", packed)
+    assert done.returncode == 1 and b"the stream ends" in done.stderr and b"unexpected end of file" in done.stderr
+
+
+def test_a_program_that_is_missing_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for one in COMPRESSIONS:
+        path.write_bytes(one.magic + bytes(20))
+        with path.open("rb") as file, pytest.raises(UsageError, match=f"apt-get install {one.package}$"):
+            plain(file.fileno()).__enter__()
+
+
+def test_the_program_ends_with_the_block(tmp_path: Path) -> None:
+    """Whatever ends it, and however much there is left to come."""
+    path = tmp_path / "zeros"
+    path.write_bytes(bytes(64 << 20))
+    packed = compressed(path, "gzip", tmp_path)
+    with packed.open("rb") as file, pytest.raises(ZeroDivisionError), plain(file.fileno()) as fd:
+        assert os.read(fd, 10) == bytes(10)
+        children = _children()
+        assert children
+        raise ZeroDivisionError
+    assert not children & _children()
+
+
+def _children() -> set[int]:
+    listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+    return {int(x) for x in listed.split()}
+
+
+def test_what_is_no_such_file_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"\x1f\x8b" + bytes(100))
+    with path.open("rb") as file, pytest.raises(InputError, match="decompress"), plain(file.fileno()) as fd:
+        assert os.read(fd, 1) == b""
