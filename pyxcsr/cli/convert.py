@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Optional, Union
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Union
 
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.output import is_standard_output, stream_output
+from pyxcsr.cli.signals import ended_by_signals
 from pyxcsr.container.copy import GUESTS, Conversion, convert
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.xlconfig import read_config
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     to = Kind(args.to) if args.to else None
     config = read_config(args.config) if args.config else None
     try:
-        with _ended_by_signals(), ExitStack() as stack:
+        with ended_by_signals(), ExitStack() as stack:
             try:
                 fd = stack.enter_context(open_input(args.input))
             except OSError as error:
@@ -92,21 +89,6 @@ class Output:
                 raise OutputError(text, errno=error.errno or 0, offset=self._offset) from error
             view = view[done:]
             self._offset += done
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as an exception does: with its half-written file removed."""
-
-    def end(number: int, frame: Optional[FrameType]) -> None:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(name: str, done: Conversion) -> None:

@@ -27,9 +27,13 @@ COMMANDS = {
     "inspect": "show what is in a stream",
     "plot": "draw what save --json or dirty-rate --json has printed",
     "convert": "take a stream out of an xl save file or a libxl stream, or put it into one",
+    "dump": "write a saved guest's memory as a file that debuggers read",
+    "index": "leave an index beside a stream, by which its memory is found at once",
+    "compare": "compare two saved guests: memory, page types, vcpus, CPU policy",
+    "stats": "what a saved guest's memory is like: zero pages, duplicates, entropy",
 }
 
-ONLY_REPORT = ("verify", "inspect")
+ONLY_REPORT = ("verify", "inspect", "compare", "stats")
 """Commands that are commonly read by ``head``: a reader that has gone needs no words."""
 
 STATUSES = status.explained("done", "failed", "cannot be done as asked, and nothing was done")
@@ -53,7 +57,7 @@ def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
     """The parser. Only the wanted command's module is loaded: a guest may be waiting."""
     parser = _Parser(
         prog="pyxcsr",
-        description="Saves Xen guests into libxc migration streams, and checks such streams.",
+        description="Saves Xen guests into libxc migration streams, checks such streams, and looks into them.",
         epilog=STATUSES,
     )
     parser.add_argument("--version", action="version", version=f"pyxcsr {pyxcsr.__version__}")

@@ -77,7 +77,7 @@ def plain(fd: int) -> Iterator[int]:
         yield fd
         return
     if shutil.which(found.command[0]) is None:
-        text = f"the input is compressed with {found.name}, and the program for it, {found.command[0]}, is not installed"
+        text = f"the input is compressed with {found.name}, and the program {found.command[0]} is not installed"
         raise UsageError(f"{text}: apt-get install {found.package}")
     with tempfile.TemporaryFile() as said:
         yield from _through(fd, found, said)

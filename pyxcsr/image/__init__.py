@@ -1,0 +1,1 @@
+"""A saved guest as data: its memory by pfn, its registers, dumps that debuggers read."""

@@ -1,0 +1,249 @@
+"""A saved guest's memory and registers, read where they are wanted."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, Callable, Optional, Union
+
+from pyxcsr.container.enter import leave
+from pyxcsr.errors import InputError, PageError, UsageError
+from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE, PageType
+from pyxcsr.image import beside, registers
+from pyxcsr.image.contents import Contents
+from pyxcsr.image.pagemap import KNOWN, PLACE_SHIFT, WITH_CONTENT, PageMap
+from pyxcsr.image.registers import Registers
+from pyxcsr.image.spool import Spool
+from pyxcsr.image.taking import Skipping, Taken, Tick, seekable, take
+from pyxcsr.image.walk import Walk, walk
+from pyxcsr.stream import hvm_context
+from pyxcsr.stream.compressed import plain
+from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.source import open_input
+
+FIND_STEP = 256
+
+
+class MemoryImage:
+    """What a complete stream says of a guest in the end: its memory by pfn, and its registers.
+
+    The stream may stand in an xl save file or a libxl stream. Contents stay in the file, which must not change
+    meanwhile. From a pipe, and from a compressed file, pages go into a temporary file. In page tables there are pfns
+    even if the guest is a PV guest, and addresses are pfn << 12, so that both kinds of guest read alike.
+
+    >>> import os, tempfile
+    >>> import pyxcsr
+    >>> path = os.path.join(tempfile.mkdtemp(), "guest")
+    >>> with pyxcsr.open_hypervisor("stub") as hv, open(path, "wb") as out:
+    ...     report = pyxcsr.save(hv, hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M")), out)
+    >>> with pyxcsr.MemoryImage(path) as image:
+    ...     image.kind, len(list(image.pfns())), image.registers(0).levels
+    ('PV', 1024, 4)
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str], int],
+        *,
+        index: bool = True,
+        folder: Optional[str] = None,
+        tick: Optional[Tick] = None,
+    ) -> None:
+        """Reads the stream once, but for its pages, or (``index``) takes what ``pyxcsr index`` has left beside it.
+
+        ``path``: a file's name, - for standard input, or a descriptor, which stays the caller's. ``folder``: where a
+        temporary file goes. ``tick``: called with the bytes read so far. Raises StreamError, NotAStream,
+        StreamTruncated, InputError, UsageError, OSError.
+        """
+        self._stack = ExitStack()
+        self._view: Optional[mmap.mmap] = None
+        try:
+            if isinstance(path, int):
+                self._fd = path
+                if seekable(path):
+                    os.lseek(path, 0, os.SEEK_SET)
+            else:
+                self._fd = self._stack.enter_context(open_input(os.fspath(path)))
+            known = beside.load(self._fd, os.fspath(path)) if index and not isinstance(path, int) else None
+            self._map, self.contents = known or self._take(folder, tick)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _take(self, folder: Optional[str], tick: Optional[Tick]) -> tuple[PageMap, Contents]:
+        with plain(self._fd) as inside:
+            source = Skipping(inside)
+            if inside == self._fd and seekable(inside):
+                return take(source, tick=tick)[:2]
+            file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder, prefix="pyxcsr-"))
+            taken: Taken = take(source, Spool(file.fileno()), tick)
+            leave(source, taken.kind)
+            self._fd = file.fileno()
+            return taken.map, taken.contents
+
+    def close(self) -> None:
+        """Closes the file. Views of it must be gone by then."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        self._stack.close()
+
+    def __enter__(self) -> MemoryImage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.kind} guest, {self._map.nr_with_content()} pages>"
+
+    # What there is
+
+    @property
+    def kind(self) -> str:
+        """PV, or HVM, which a PVH guest is, too."""
+        return "PV" if self.contents.pv else "HVM"
+
+    @property
+    def map(self) -> PageMap:
+        """Each pfn's last word in the stream."""
+        return self._map
+
+    @property
+    def fd(self) -> int:
+        """Where the pages are to be read from, at the places in ``map``."""
+        return self._fd
+
+    def pfns(self) -> Iterator[int]:
+        """Each pfn that has content, ascending."""
+        return self._map.with_content()
+
+    def types(self) -> Mapping[PageType, int]:
+        """How many pfns the stream left with each type."""
+        return {PageType(kind): count for kind, count in self._map.count_types().items()}
+
+    def type_of(self, pfn: int) -> PageType:
+        """A pfn's type; XTAB for one that the stream never named."""
+        word = self._map.word(pfn)
+        return PageType(word & 0xF) if word & KNOWN else PageType.XTAB
+
+    # Memory
+
+    def page(self, pfn: int) -> Optional[bytes]:
+        """A pfn's 4096 bytes, or None if the stream left it without content. Raises InputError, OSError."""
+        word = self._map.word(pfn)
+        return self.at(word >> PLACE_SHIFT) if word & 0xFF in WITH_CONTENT else None
+
+    def at(self, place: int, count: int = 1) -> bytes:
+        """``count`` pages from a place in the file on. Raises InputError where it has become too short."""
+        data = os.pread(self._fd, count * PAGE_SIZE, place)
+        if len(data) < count * PAGE_SIZE:
+            raise InputError(f"the file has changed: it ends at byte {place + len(data)}", errno=0, offset=place)
+        return data
+
+    def read(self, paddr: int, count: int) -> bytes:
+        """``count`` bytes of the guest's memory from ``paddr`` on. Raises PageError (pfn, type) where there are none."""
+        parts = []
+        while count > 0:
+            pfn, within = paddr >> PAGE_SHIFT, paddr % PAGE_SIZE
+            page = self.page(pfn)
+            if page is None:
+                kind = self.type_of(pfn)
+                raise PageError(f"pfn 0x{pfn:x} has no content ({kind.name})", pfn=pfn, type=int(kind))
+            parts.append(page[within : within + count])
+            paddr, count = paddr + len(parts[-1]), count - len(parts[-1])
+        return b"".join(parts)
+
+    def find(self, text: bytes) -> Iterator[int]:
+        """Each address at which ``text``, which may cross pages, stands in the guest's memory, ascending."""
+        if not text:
+            raise UsageError("there is nothing to be found in an empty text")
+        for first, count in self._map.ranges():
+            kept, at = b"", first
+            while at < first + count:
+                here = min(FIND_STEP, first + count - at)
+                data = kept + self.read(at << PAGE_SHIFT, here << PAGE_SHIFT)
+                yield from _occurrences(text, data, (at << PAGE_SHIFT) - len(kept))
+                kept, at = data[len(data) - len(text) + 1 :] if len(text) > 1 else b"", at + here
+
+    def array(self, pfn: int) -> Any:
+        """A pfn's page as a numpy array of 4096 bytes, without a copy and not to be written. Raises PageError.
+
+        Raises UsageError where numpy is not installed.
+        """
+        try:
+            import numpy as np
+        except ImportError as error:
+            raise UsageError("arrays need numpy, which is not installed: apt-get install python3-numpy") from error
+        word = self._map.word(pfn)
+        if word & 0xFF not in WITH_CONTENT:
+            raise PageError(f"pfn 0x{pfn:x} has no content", pfn=pfn, type=int(self.type_of(pfn)))
+        if self._view is None:
+            self._view = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        place = word >> PLACE_SHIFT
+        if place + PAGE_SIZE > len(self._view):
+            raise InputError("the file has changed: it has become shorter", errno=0, offset=place)
+        return np.frombuffer(self._view, np.uint8, PAGE_SIZE, place)
+
+    # Vcpus
+
+    def vcpus(self) -> list[int]:
+        """The vcpus that have registers, ascending."""
+        return self.contents.vcpus() if self.contents.pv else sorted(self._hvm_cpus())
+
+    def registers(self, vcpu: int = 0) -> Registers:
+        """A vcpu's registers. Raises UsageError if there is no such vcpu, or it is offline."""
+        found = self.contents.blob(RecordType.X86_PV_VCPU_BASIC, vcpu) if self.contents.pv else None
+        if found is not None:
+            return registers.of_pv(vcpu, found, self.contents.width, self.contents.levels)
+        cpus = {} if self.contents.pv else self._hvm_cpus()
+        if vcpu not in cpus:
+            raise UsageError(f"there are no registers of vcpu {vcpu}; there are of {self.vcpus()}")
+        return registers.of_hvm(vcpu, cpus[vcpu])
+
+    def save_record(self, vcpu: int) -> bytes:
+        """Xen's save record CPU of an HVM vcpu; it is there if the vcpu has registers."""
+        return self._hvm_cpus()[vcpu]
+
+    def _hvm_cpus(self) -> dict[int, bytes]:
+        context = self.contents.blob(RecordType.HVM_CONTEXT) or b""
+        facts = hvm_context.look(context)[0]
+        return {x.instance: bytes(x.body(context)) for x in facts.entries if x.typecode == hvm_context.CPU}
+
+    # Virtual addresses
+
+    def walk(self, vaddr: int, vcpu: int = 0, *, top: Optional[int] = None, levels: Optional[int] = None) -> Walk:
+        """The way of a virtual address through the page tables, by a vcpu's cr3, or from the table at ``top``.
+
+        ``levels``: 2, 3 (PAE), 4 or 5, if not as the vcpu has them. Raises PageTableError (level, index, pfn) where it
+        is not mapped, PageError where a table is missing, UsageError for a vcpu that there is not.
+        """
+        if top is None or levels is None:
+            known = self.registers(vcpu)
+            top = known.top if top is None else top
+            levels = known.levels if levels is None else levels
+        return walk(self.read, vaddr, top, levels)
+
+    def translate(self, vaddr: int, vcpu: int = 0) -> int:
+        """The address in the guest's memory of a virtual one. Raises as ``walk`` does."""
+        return self.walk(vaddr, vcpu).paddr
+
+    def read_virtual(self, vaddr: int, count: int, vcpu: int = 0) -> bytes:
+        """``count`` bytes from a virtual address on. Raises as ``walk`` and ``read`` do."""
+        parts: list[bytes] = []
+        read: Callable[[int, int], bytes] = self.read
+        while count > 0:
+            here = min(count, PAGE_SIZE - vaddr % PAGE_SIZE)
+            parts.append(read(self.translate(vaddr, vcpu), here))
+            vaddr, count = vaddr + here, count - here
+        return b"".join(parts)
+
+
+def _occurrences(text: bytes, data: bytes, base: int) -> Iterator[int]:
+    at = data.find(text)
+    while at >= 0:
+        yield base + at
+        at = data.find(text, at + 1)

@@ -1,0 +1,169 @@
+"""What a stream said last of each pfn: its type, and where its content stands. Eight bytes a pfn."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Union
+
+from pyxcsr.frames import PAGE_SIZE, PageType
+from pyxcsr.stream.records import packed
+
+CHUNK = 512
+"""Pfns that are kept together: 4096 bytes."""
+
+KNOWN = 0x80
+"""Set in the low byte of a word of which anything was said; its low half is the type. The rest is the place."""
+
+PLACE_SHIFT = 8
+WITH_CONTENT = frozenset(KNOWN | kind for kind in PageType if kind.has_data)
+_DATA_BITS = frozenset(int(kind) for kind in PageType if kind.has_data)
+_RUNS = re.compile(b"[" + re.escape(bytes(sorted(WITH_CONTENT))) + b"]+")
+_SLACK = 64 << 20
+_BYTES_PER_ENTRY = 8
+
+
+class Run(NamedTuple):
+    """``count`` pfns from ``pfn`` on, whose contents stand one after the other from ``place`` on."""
+
+    pfn: int
+    place: int
+    count: int
+
+
+class PageMap:
+    """pfn -> (type, place of its content). ``entries`` counts all that was ever said."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, array[int]] = {}
+        self.entries = 0
+
+    def word(self, pfn: int) -> int:
+        """The word of a pfn; 0 if nothing was said of it."""
+        chunk = self.chunks.get(pfn // CHUNK)
+        return 0 if chunk is None else chunk[pfn % CHUNK]
+
+    @property
+    def scattered(self) -> bool:
+        """True if the pfns are so far apart that keeping track of them takes more memory than they take in the stream.
+
+        No guest is like that; a made-up stream can be, and would otherwise take memory at will.
+        """
+        return len(self.chunks) * CHUNK * 8 > _SLACK + self.entries * _BYTES_PER_ENTRY
+
+    def note(self, pfns: Sequence[int], types: bytes, places: Union[range, Sequence[int]]) -> None:
+        """Notes the types of pfns, and the places of the contents of those that have any, in order."""
+        self.entries += len(pfns)
+        first = pfns[0]
+        words = _words(types, places)
+        if pfns[-1] - first == len(pfns) - 1 and list(pfns) == list(range(first, first + len(pfns))):
+            self._set_run(first, words)
+            return
+        for pfn, word in zip(pfns, words):
+            self._chunk(pfn // CHUNK)[pfn % CHUNK] = word
+
+    def _set_run(self, first: int, words: array[int]) -> None:
+        done = 0
+        while done < len(words):
+            within = (first + done) % CHUNK
+            here = min(len(words) - done, CHUNK - within)
+            self._chunk((first + done) // CHUNK)[within : within + here] = words[done : done + here]
+            done += here
+
+    def _chunk(self, index: int) -> array[int]:
+        chunk = self.chunks.get(index)
+        if chunk is None:
+            chunk = self.chunks[index] = array("Q", bytes(CHUNK * 8))
+        return chunk
+
+    # What is in it
+
+    def flags(self, index: int) -> bytes:
+        """The low bytes of a chunk's words."""
+        chunk = self.chunks.get(index)
+        return bytes(CHUNK) if chunk is None else packed(chunk)[::8]
+
+    def known(self) -> Iterator[int]:
+        """Each pfn of which anything was said, ascending."""
+        for index in sorted(self.chunks):
+            for at, flag in enumerate(self.flags(index), index * CHUNK):
+                if flag:
+                    yield at
+
+    def with_content(self) -> Iterator[int]:
+        """Each pfn that has content, ascending."""
+        for index in sorted(self.chunks):
+            for found in _RUNS.finditer(self.flags(index)):
+                yield from range(index * CHUNK + found.start(), index * CHUNK + found.end())
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """(first, count) of each range of pfns with content, ascending."""
+        first = end = 0
+        for index in sorted(self.chunks):
+            for found in _RUNS.finditer(self.flags(index)):
+                start = index * CHUNK + found.start()
+                if start != end:
+                    if end > first:
+                        yield first, end - first
+                    first = start
+                end = index * CHUNK + found.end()
+        if end > first:
+            yield first, end - first
+
+    def runs(self, longest: int) -> Iterator[Run]:
+        """The pfns with content, ascending, in runs of at most ``longest`` whose contents stand together."""
+        pfn = place = count = 0
+        for index in sorted(self.chunks):
+            chunk = self.chunks[index]
+            for found in _RUNS.finditer(self.flags(index)):
+                for at in range(found.start(), found.end()):
+                    here = chunk[at] >> PLACE_SHIFT
+                    if here == place + count * PAGE_SIZE and index * CHUNK + at == pfn + count and count < longest:
+                        count += 1
+                        continue
+                    if count:
+                        yield Run(pfn, place, count)
+                    pfn, place, count = index * CHUNK + at, here, 1
+        if count:
+            yield Run(pfn, place, count)
+
+    def count_types(self) -> dict[int, int]:
+        """Type -> how many pfns were last said to have it."""
+        counts: Counter[int] = Counter()
+        for index in self.chunks:
+            counts.update(self.flags(index))
+        return {flag & 0xF: count for flag, count in sorted(counts.items()) if flag}
+
+    def nr_with_content(self) -> int:
+        """How many pfns have content."""
+        return sum(count for kind, count in self.count_types().items() if kind in _DATA_BITS)
+
+    def end(self) -> int:
+        """One more than the highest pfn with content."""
+        for index in sorted(self.chunks, reverse=True):
+            last = max((found.end() for found in _RUNS.finditer(self.flags(index))), default=0)
+            if last:
+                return index * CHUNK + last
+        return 0
+
+
+def _words(types: bytes, places: Union[range, Sequence[int]]) -> array[int]:
+    kind = types[0]
+    if not types.translate(_IDENTITY, bytes([kind])):  # all alike, as they mostly are
+        if kind not in _DATA_BITS:
+            return array("Q", [KNOWN | kind]) * len(types)
+        if isinstance(places, range):
+            step, start = places.step << PLACE_SHIFT, places.start << PLACE_SHIFT | KNOWN | kind
+            return array("Q", range(start, start + step * len(types), step))
+    at = iter(places)
+    return array("Q", _mixed(types, at))
+
+
+def _mixed(types: bytes, places: Iterator[int]) -> Iterable[int]:
+    for kind in types:
+        yield KNOWN | kind | (next(places) << PLACE_SHIFT if kind in _DATA_BITS else 0)
+
+
+_IDENTITY = bytes(range(256))

@@ -1,0 +1,106 @@
+"""Pages put aside in a file, where their input is a pipe and cannot be read again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Callable
+
+from pyxcsr.errors import OutputError
+from pyxcsr.frames import PAGE_SIZE
+
+STEP = 256
+"""Pages that are read and written together at most."""
+
+ZERO = bytes(PAGE_SIZE)
+
+
+def put(fd: int, data: bytes, offset: int) -> None:
+    """Writes all of ``data`` at ``offset``. Raises OutputError, with the offset, where it cannot."""
+    view = memoryview(data)
+    while view:
+        try:
+            done = os.pwrite(fd, view, offset)
+        except (OSError, OverflowError) as error:
+            number = getattr(error, "errno", None) or errno.EFBIG
+            text = f"cannot write: {os.strerror(number)}"
+            raise OutputError(text, errno=number, offset=offset) from error
+        view, offset = view[done:], offset + done
+
+
+class Spool:
+    """A file of pages in the order in which their pfns came first; one that comes again takes its old place.
+
+    So it needs no more room than the guest has memory, however long the stream is.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._places: dict[int, int] = {}
+
+    def take(self, pfns: Sequence[int], read: Callable[[int], memoryview]) -> Sequence[int]:
+        """See ``taking.Keep``."""
+        places = [self._place(pfn) for pfn in pfns]
+        at = 0
+        while at < len(places):
+            count = _together(places, at)
+            put(self._fd, bytes(read(count * PAGE_SIZE)), places[at])
+            at += count
+        return places
+
+    def forget(self, pfns: Sequence[int]) -> None:
+        """Their places stay theirs."""
+
+    def _place(self, pfn: int) -> int:
+        return self._places.setdefault(pfn, len(self._places) * PAGE_SIZE)
+
+
+class InPlace:
+    """A file in which each page stands where its pfn says, so that it is a raw image once the stream has been read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._end = 0
+
+    def take(self, pfns: Sequence[int], read: Callable[[int], memoryview]) -> Sequence[int]:
+        """See ``taking.Keep``. What is zero and beyond all that was written before is left as a hole."""
+        places = [pfn * PAGE_SIZE for pfn in pfns]
+        at = 0
+        while at < len(places):
+            count = _together(places, at)
+            self._put(bytes(read(count * PAGE_SIZE)), places[at])
+            at += count
+        return places
+
+    def forget(self, pfns: Sequence[int]) -> None:
+        """What was written of them is wiped."""
+        for pfn in pfns:
+            put(self._fd, ZERO, pfn * PAGE_SIZE)
+
+    def _put(self, data: bytes, place: int) -> None:
+        if place < self._end:
+            put(self._fd, data, place)
+        else:
+            put_sparsely(self._fd, data, place)
+        self._end = max(self._end, place + len(data))
+
+
+def put_sparsely(fd: int, data: bytes, offset: int) -> None:
+    """Writes pages where nothing was written yet: those of zeros become holes."""
+    start = 0
+    for at in range(0, len(data), PAGE_SIZE):
+        if data[at : at + PAGE_SIZE] == ZERO:
+            if at > start:
+                put(fd, data[start:at], offset + start)
+            start = at + PAGE_SIZE
+    if start < len(data):
+        put(fd, data[start:], offset + start)
+
+
+def _together(places: Sequence[int], at: int) -> int:
+    """How many places from the one at ``at`` on follow one another."""
+    count = 1
+    while count < STEP and at + count < len(places) and places[at + count] == places[at] + count * PAGE_SIZE:
+        count += 1
+    return count
