@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.names import BackendName
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.hypervisor.stub.text import StubGuest
+    from pyxcsr.image.memory import MemoryImage
     from pyxcsr.limits.limits import Limits
     from pyxcsr.measure.dirty_rate import dirty_rate
     from pyxcsr.measure.predict import Prediction
@@ -125,6 +126,7 @@ _WHERE = {
     "dirty_rate": "measure.dirty_rate",
     "Decision": "policy",
     "Limits": "limits.limits",
+    "MemoryImage": "image.memory",
     "P2mChanges": "policy",
     "P2mLimits": "policy",
     "Policy": "policy",
@@ -167,6 +169,7 @@ __all__ = [
     "InputError",
     "Limits",
     "LogDirtyUnsupported",
+    "MemoryImage",
     "MigrateError",
     "NotAStream",
     "NotSupported",

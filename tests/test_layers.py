@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
     {"stream.rules", "guest"},
     {"container", "migrate", "transfer"},
     {"measure"},
+    {"image"},
     {"cli", "helper", "__init__"},
     {"__main__"},
 ]

@@ -20,7 +20,7 @@ from pyxcsr.errors import untouched_so_far
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
-from pyxcsr.stream.image import MemoryImage
+from pyxcsr.image.memory import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.saver import save
@@ -96,10 +96,11 @@ def _check_rules(fd: int) -> bool:
 def _check_pages(hv: StubBackend, domid: int, fd: int) -> bool:
     """Compares what the stream says with the suspended guest's memory, as the stub's own tables have it."""
     guest = hv.stub.guest(domid)
-    image = MemoryImage(fd)
-    pfns = guest.pfns_with_memory()
-    wrong = [pfn for pfn in pfns if image.page(pfn) != guest.expected_page(pfn)]
-    surplus = [pfn for pfn in set(image.entries) - set(pfns) if image.page(pfn) is not None]
+    os.lseek(fd, 0, os.SEEK_SET)
+    with MemoryImage(fd) as image:
+        pfns = guest.pfns_with_memory()
+        wrong = [pfn for pfn in pfns if image.page(pfn) != guest.expected_page(pfn)]
+        surplus = sorted(set(image.pfns()) - set(pfns))
     for pfn in (wrong + surplus)[:SHOWN]:
         say.note(f"wrong: pfn {pfn:#x} differs from the guest's memory")
     if wrong or surplus:

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Writes the memory that a complete stream leaves behind. elf is Xen's dump-core format, as of `xl dump-core`, "
         "which crash, gdb and Volatility read; raw has each page at its address, with holes where there is none; lime "
-        "has ranges of addresses. STREAM may be a libxc stream, a libxl stream or an xl save file, and may be compressed."
+        "has ranges of addresses. STREAM may be a libxc stream, a libxl stream or an xl save file, and compressed."
     )
     parser.epilog = status.explained("dumped", "failed: there is no OUT", "cannot be done as asked, there is no OUT")
     add = parser.add_argument
@@ -73,6 +73,7 @@ def _report(args: argparse.Namespace, done: Dumped) -> None:
     if args.quiet:
         return
     counts = ", ".join(f"{count} {name}" for name, count in types.items())
-    say.report(f"{args.file}: {args.format}, {done.kind} guest, {done.pages} pages, {done.size / MIB:.1f} MiB; {counts}")
+    size = f"{done.pages} pages, {done.size / MIB:.1f} MiB"
+    say.report(f"{args.file}: {args.format}, {done.kind} guest, {size}; {counts}")
     if done.unknown:
-        say.note(f"note: {done.unknown} entries of page tables and contexts name pfns that the guest's p2m has no frame for")
+        say.note(f"note: {done.unknown} times a page table or a context names a pfn without a frame in the guest's p2m")

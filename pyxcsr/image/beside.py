@@ -5,8 +5,8 @@ end than when the index was made, or the index is not whole, it is left alone an
 in one that was forged can lead to other bytes of the same stream, and to nothing else.
 
 The file: magic, length and SHA-256 of what follows; the stream file's size, time of change (ns) and a SHA-256 of its
-ends; the number of places and of chunks; the image and domain headers; the places of records (type, offset, length); each
-chunk as its number and 512 words (``pagemap``). All numbers are little-endian.
+ends; the stream's version, the number of places and of chunks, the domain header; the places of records (type, offset,
+length); each chunk as its number and 512 words (``pagemap``). All numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -161,11 +161,11 @@ def _copy(
     """The pages in the order of their pfns, those of zeros as holes."""
     rank = 0
     for run in image.map.runs(STEP):
-        data = image.at(run.place, run.count)
+        data = image.at(run.place, run.nr_pages)
         if change is not None:
             data = change(run.pfn, data)
         put_sparsely(out, data, place(run.pfn, rank))
-        rank += run.count
+        rank += run.nr_pages
         if tick is not None:
             tick(rank * PAGE_SIZE)
 

@@ -54,17 +54,17 @@ class MemoryImage:
     ) -> None:
         """Reads the stream once, but for its pages, or (``index``) takes what ``pyxcsr index`` has left beside it.
 
-        ``path``: a file's name, - for standard input, or a descriptor, which stays the caller's. ``folder``: where a
+        ``path``: a file's name, - for standard input, or a descriptor, which stays the caller's and is read from where
+        it stands. ``folder``: where a
         temporary file goes. ``tick``: called with the bytes read so far. Raises StreamError, NotAStream,
         StreamTruncated, InputError, UsageError, OSError.
         """
         self._stack = ExitStack()
         self._view: Optional[mmap.mmap] = None
+        self._unpacked = False
         try:
             if isinstance(path, int):
                 self._fd = path
-                if seekable(path):
-                    os.lseek(path, 0, os.SEEK_SET)
             else:
                 self._fd = self._stack.enter_context(open_input(os.fspath(path)))
             known = beside.load(self._fd, os.fspath(path)) if index and not isinstance(path, int) else None
@@ -78,10 +78,11 @@ class MemoryImage:
             source = Skipping(inside)
             if inside == self._fd and seekable(inside):
                 return take(source, tick=tick)[:2]
-            file = self._stack.enter_context(tempfile.TemporaryFile(dir=folder, prefix="pyxcsr-"))
+            file = tempfile.TemporaryFile(dir=folder, prefix="pyxcsr-")  # noqa: SIM115 - the stack closes it
+            self._stack.callback(file.close)
             taken: Taken = take(source, Spool(file.fileno()), tick)
             leave(source, taken.kind)
-            self._fd = file.fileno()
+            self._fd, self._unpacked = file.fileno(), True
             return taken.map, taken.contents
 
     def close(self) -> None:
@@ -111,6 +112,11 @@ class MemoryImage:
     def map(self) -> PageMap:
         """Each pfn's last word in the stream."""
         return self._map
+
+    @property
+    def unpacked(self) -> bool:
+        """True if the pages are in a temporary file, because the stream was compressed or came out of a pipe."""
+        return self._unpacked
 
     @property
     def fd(self) -> int:
@@ -145,7 +151,7 @@ class MemoryImage:
         return data
 
     def read(self, paddr: int, count: int) -> bytes:
-        """``count`` bytes of the guest's memory from ``paddr`` on. Raises PageError (pfn, type) where there are none."""
+        """``count`` bytes of memory from ``paddr`` on. Raises PageError (pfn, type) where a page has no content."""
         parts = []
         while count > 0:
             pfn, within = paddr >> PAGE_SHIFT, paddr % PAGE_SIZE

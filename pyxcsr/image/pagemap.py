@@ -26,11 +26,11 @@ _BYTES_PER_ENTRY = 8
 
 
 class Run(NamedTuple):
-    """``count`` pfns from ``pfn`` on, whose contents stand one after the other from ``place`` on."""
+    """``nr_pages`` pfns from ``pfn`` on, whose contents stand one after the other from ``place`` on."""
 
     pfn: int
     place: int
-    count: int
+    nr_pages: int
 
 
 class PageMap:

@@ -41,7 +41,7 @@ class Keep(Protocol):
 
 
 class Skipping(Source):
-    """A Source that passes over bytes without reading them where its input can seek. ``start``: where it began there."""
+    """A Source that passes over bytes without reading them where its input can seek. ``start``: where it began."""
 
     def __init__(self, file: Input) -> None:
         super().__init__(file)
@@ -80,14 +80,14 @@ class Taken(NamedTuple):
     kind: Kind
 
 
-def take(source: Source, keep: Optional[Keep] = None, tick: Optional[Tick] = None) -> Taken:
+def take(source: Skipping, keep: Optional[Keep] = None, tick: Optional[Tick] = None) -> Taken:
     """Reads one stream, in a container or not, up to its END.
 
     ``keep``: where the pages go; without it they are passed over. ``tick`` is called now and then with the bytes read
     so far; it may raise. Raises StreamError, NotAStream, StreamTruncated, OSError.
     """
     kind = enter(source)
-    stream = _Pass(source, keep)
+    stream = _Pass(source, keep, source.start)
     contents = Contents(stream.image_header.version, stream.domain_header)
     while stream.take_record(contents):
         if tick is not None:
@@ -98,9 +98,9 @@ def take(source: Source, keep: Optional[Keep] = None, tick: Optional[Tick] = Non
 class _Pass(IncomingStream):
     """A reader that takes records one by one, and looks up the pages."""
 
-    def __init__(self, source: Source, keep: Optional[Keep]) -> None:
+    def __init__(self, source: Source, keep: Optional[Keep], began: int) -> None:
         super().__init__(source)
-        self._keep = keep
+        self._keep, self._began = keep, began
         self.map = PageMap()
         self._comparing = False
 
@@ -110,7 +110,7 @@ class _Pass(IncomingStream):
         if head.code == RecordType.PAGE_DATA:
             self._page_data(head)
         elif head.code in KEPT:
-            contents.learn(Place(head.code, self._source.offset, head.length), self.record(head))
+            contents.learn(Place(head.code, self._began + self.offset, head.length), self.record(head))
         else:
             self._comparing |= head.code == RecordType.VERIFY
             self._pass_over(head, head.length + fmt.padding_of(head.length))
@@ -158,7 +158,7 @@ class _Pass(IncomingStream):
     def _contents(self, head: Head, pfns: Sequence[int], types: bytes) -> Sequence[int]:
         """The places of the pages that follow."""
         if self._keep is None:
-            place = self.offset
+            place = self._began + self.offset
             length = len(types.translate(None, _NO_DATA)) * PAGE_SIZE
             self._pass_over(head, length)
             return range(place, place + length, PAGE_SIZE)

@@ -15,11 +15,11 @@ _ADDRESS = (1 << 52) - (1 << PAGE_SHIFT)
 
 
 class Step(NamedTuple):
-    """One entry on the way: the table's level (1 is the last) and its pfn, the entry's index and the entry."""
+    """One entry on the way: the table's level (1 is the last) and its pfn, the entry's slot in it, and the entry."""
 
     level: int
     pfn: int
-    index: int
+    slot: int
     entry: int
 
 
@@ -74,9 +74,9 @@ def _frame(entry: int, shift: int, size: int) -> int:
 
 
 def _absent(vaddr: int, step: Step) -> PageTableError:
-    text = f"virtual address 0x{vaddr:x} is not mapped: entry {step.index} of the level {step.level} table"
+    text = f"virtual address 0x{vaddr:x} is not mapped: entry {step.slot} of the level {step.level} table"
     return PageTableError(
-        f"{text} in pfn 0x{step.pfn:x} is not present", level=step.level, index=step.index, pfn=step.pfn
+        f"{text} in pfn 0x{step.pfn:x} is not present", level=step.level, index=step.slot, pfn=step.pfn
     )
 
 

@@ -13,7 +13,7 @@ from peer.conftest import Done, Peer
 from peer.image import differences
 from peer.streams import rewrite, with_entry, without
 from pyxcsr.frames import PageType
-from pyxcsr.stream.image import MemoryImage
+from support.image import MemoryImage
 
 pytestmark = pytest.mark.toolchain
 

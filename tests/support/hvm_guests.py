@@ -13,7 +13,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.report import SaveReport
-from pyxcsr.stream.image import MemoryImage
+from support.image import MemoryImage
 from pyxcsr.stream.records import HvmContext, HvmParams
 from pyxcsr.suspend.hvm import HvmSuspend
 from pyxcsr.transfer.restorer import restore

@@ -11,7 +11,7 @@ from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import SaveReport
-from pyxcsr.stream.image import MemoryImage
+from support.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic
 from pyxcsr.stream.rules.verify import verify

@@ -1,4 +1,4 @@
-"""The memory that a stream leaves behind: for each pfn its last entry, and where its content stands."""
+"""The memory that a stream leaves behind, found in the plainest way, to judge pyxcsr.MemoryImage and savers by."""
 
 from __future__ import annotations
 
