@@ -145,6 +145,13 @@ def test_throttle(lab: Lab, tmp_path: Path) -> None:
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_dump(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`xl dump-core` of a paused guest and `pyxcsr dump` of its save say the same of each page, mfn and register."""
+    lab.prove("dump.sh", guest, tmp_path=tmp_path, live_pv=False, pvh=guest == "pvh", seconds=1200)
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_figures(lab: Lab, guest: str, tmp_path: Path) -> None:
     """Passes, time paused and pages a second, ours and Xen's own; kept beside the images."""
