@@ -14,7 +14,7 @@ XEN_SLOTS = slice(256 * 8, 272 * 8)
 
 
 class Saved(NamedTuple):
-    """A saved guest: its stream; by pfn its pages as streams have them, and as the machine has them (mfns in tables)."""
+    """A saved guest: its stream; by pfn its pages as streams have them, and as the machine has them (with mfns)."""
 
     kind: str
     path: Path

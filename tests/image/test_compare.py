@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from cli.programs import run
+from support import streams
+
 from image.guests import options_of
 from pyxcsr import MemoryImage, PageType, StubGuest, restore, save
 from pyxcsr.frames import PAGE_SIZE
@@ -19,7 +20,6 @@ from pyxcsr.image.compare import compare
 from pyxcsr.image.stats import entropy, stats
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
-from support import streams
 
 
 def saved(hv: StubBackend, domid: int, path: Path, kind: str = "pv64") -> Path:

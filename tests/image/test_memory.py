@@ -8,18 +8,27 @@ import re
 from pathlib import Path
 
 import pytest
+from support import streams
+from support.image import MemoryImage as Judge
 
 import pyxcsr
 from image.guests import KINDS, Saved, save_guest
-from pyxcsr import InputError, MemoryImage, PageError, PageTableError, PageType, StreamError, StreamTruncated, UsageError
+from pyxcsr import (
+    InputError,
+    MemoryImage,
+    PageError,
+    PageTableError,
+    PageType,
+    StreamError,
+    StreamTruncated,
+    UsageError,
+)
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.image import registers
 from pyxcsr.image.pagemap import PageMap
 from pyxcsr.image.walk import walk
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
-from support import streams
-from support.image import MemoryImage as Judge
 
 PAGE = 4096
 DOCS = Path(__file__).parents[2] / "docs/image.md"
@@ -62,7 +71,7 @@ def test_from_pipes_and_compressed_files(saved: Saved, tmp_path: Path) -> None:
 
 def test_addresses(saved: Saved) -> None:
     with MemoryImage(saved.path) as image:
-        first, count = next((x for x in image.map.ranges() if x[1] > 2), (0, 0))
+        first = next(x[0] for x in image.map.ranges() if x[1] > 2)
         assert image.read((first << 12) + 4000, 4200) == b"".join(saved.pages[first + x] for x in range(3))[4000:8200]
         hole = next(x for x in range(1 << 20) if x not in saved.pages)
         with pytest.raises(PageError, match=f"pfn 0x{hole:x} has no content") as caught:
@@ -142,8 +151,9 @@ def test_tables_that_are_none(hv: StubBackend, tmp_path: Path) -> None:
 # Page tables of all kinds
 
 
-def memory(tables: dict[int, dict[int, int]], size: int = 8) -> "Tables":
-    return Tables({pfn << 12 | slot * size: (entry, size) for pfn, table in tables.items() for slot, entry in table.items()})
+def memory(tables: dict[int, dict[int, int]], size: int = 8) -> Tables:
+    slots = ((pfn << 12 | slot * size, entry) for pfn, table in tables.items() for slot, entry in table.items())
+    return Tables({at: (entry, size) for at, entry in slots})
 
 
 class Tables:
@@ -162,10 +172,11 @@ class Tables:
     [
         (4, 8, {1: {273: 2 << 12 | 7}, 2: {3: 3 << 12 | 1}, 3: {4: 4 << 12 | 1}, 4: {5: 0x9_8765 << 12 | 1 | 1 << 63}},
          0xFFFF_8880_C080_5123, 0x9_8765_123, 4096),
-        (4, 8, {1: {0: 2 << 12 | 1}, 2: {0: 3 << 12 | 1}, 3: {1: 8 << 21 | 0x1081}}, 0x2A_BCDE, 8 << 21 | 0xA_BCDE, 2 << 20),
+        (4, 8, {1: {0: 2 << 12 | 1}, 2: {0: 3 << 12 | 1}, 3: {1: 8 << 21 | 0x1081}},
+         0x2A_BCDE, 8 << 21 | 0xA_BCDE, 2 << 20),
         (4, 8, {1: {0: 2 << 12 | 1}, 2: {2: 3 << 30 | 0x81}}, 0x8765_4321, 3 << 30 | 0x0765_4321, 1 << 30),
-        (5, 8, {1: {1: 2 << 12 | 1}, 2: {0: 3 << 12 | 1}, 3: {0: 4 << 12 | 1}, 4: {0: 5 << 12 | 1}, 5: {0: 6 << 12 | 1}},
-         1 << 48, 6 << 12, 4096),
+        (5, 8, {1: {1: 2 << 12 | 1}, 2: {0: 3 << 12 | 1}, 3: {0: 4 << 12 | 1}, 4: {0: 5 << 12 | 1},
+             5: {0: 6 << 12 | 1}}, 1 << 48, 6 << 12, 4096),
         (3, 8, {1: {3: 2 << 12 | 1}, 2: {511: 3 << 12 | 1}, 3: {511: 0x12_3456 << 12 | 1}}, 0xFFFF_FFFF_FFFF_F00F,
          0x12_3456_00F, 4096),
         (3, 8, {1: {0: 2 << 12 | 1}, 2: {1: 5 << 21 | 0x81}}, 0x20_0010, 5 << 21 | 0x10, 2 << 20),
@@ -232,7 +243,7 @@ def test_a_file_that_shrinks_is_told(saved: Saved) -> None:
 
 def test_scattered_pfns_are_refused_before_they_take_memory() -> None:
     pages = PageMap()
-    for x in range(0, 16000):
+    for x in range(16000):
         pages.note([x << 20], bytes([15]), [])
     assert not pages.scattered
     for x in range(16000, 17000):
@@ -265,4 +276,6 @@ def test_the_documents_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(blocks) >= 3
     for block in blocks:
         exec(block, names)
-    assert isinstance(names["image"], pyxcsr.MemoryImage)
+        image = names["image"]
+        assert isinstance(image, pyxcsr.MemoryImage)
+        image.close()

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.image import MemoryImage
 
 from peer.conftest import Done, Peer
 from peer.image import differences
 from peer.streams import rewrite, with_entry, without
 from pyxcsr.frames import PageType
-from support.image import MemoryImage
 
 pytestmark = pytest.mark.toolchain
 

@@ -13,12 +13,12 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.report import SaveReport
-from support.image import MemoryImage
 from pyxcsr.stream.records import HvmContext, HvmParams
 from pyxcsr.suspend.hvm import HvmSuspend
 from pyxcsr.transfer.restorer import restore
 from pyxcsr.transfer.saver import save
 from support.hvm_truth import wrong
+from support.image import MemoryImage
 from support.judge import judge_rules, records
 
 

@@ -11,12 +11,12 @@ from pyxcsr.errors import StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import SaveReport
-from support.image import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic
 from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.saver import save
 from support import oracle
+from support.image import MemoryImage
 
 CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
 
