@@ -110,6 +110,8 @@ def test_each_kind_of_difference(tmp_path: Path) -> None:
     found = compared(a, b)
     assert (found.equal, found.content.ranges, found.only_b.ranges) == (4, [(2, 2)], [(7, 7)])
     assert not found.types.count  # what has no memory is the same as what was never named
+    last = made(tmp_path / "last", page_data({**plain, 3: plain[3][:-1] + b"x"}))
+    assert compared(a, last).content.ranges == [(3, 3)]
     c = made(tmp_path / "c", page_data(plain), page_data({9: b""}, PageType.BROKEN), cpuid=b"x" * 24)
     found = compared(a, c)
     assert found.types.ranges == [(9, 9)] and found.records == ["X86_CPUID_POLICY"] and not found.same
