@@ -26,8 +26,7 @@ LAYERS: list[set[str]] = [
     {"stream", "hypervisor", "suspend"},
     {"stream.rules", "guest"},
     {"container", "migrate", "transfer"},
-    {"measure"},
-    {"image"},
+    {"image", "measure"},
     {"cli", "helper", "__init__"},
     {"__main__"},
 ]
