@@ -270,7 +270,6 @@ typedef struct xcsr_sweep_result {
     uint64_t appeared; /* had no frame, or were never sent, and have one */
     uint64_t vanished; /* have none any more */
     uint64_t moved;    /* have another */
-    uint64_t again;    /* had one that could not be sent, and may now */
     uint64_t returned; /* in a page of the p2m that was written: may have gone and come back; not marked yet */
     uint64_t tables;   /* page tables that may refer to such pfns; not marked yet */
     uint64_t pages_written; /* pages of the p2m that were written, or are others */

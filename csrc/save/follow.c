@@ -7,10 +7,11 @@
  * - its entry names another frame: it is sent again; or names none any more: it is sent as a hole;
  * - its entry vanished and came back, with a frame whose content nobody wrote: it is sent again, too;
  * - a frame that page tables refer to has another pfn now, and nobody wrote the tables: all tables that were ever sent
- *   are sent again;
+ *   are sent again, even if the pass has sent both pfns as they are now (former.c);
  * - the p2m changed while a table was being re-expressed: the tables sent since the last sweep are sent again. */
 #include "save/follow.h"
 #include "save/dirty.h"
+#include "save/former.h"
 #include "xen/page_types.h"
 #include "xen/pte.h"
 
@@ -48,7 +49,8 @@ int xcsr_follow(xcsr_save *s)
                               (unsigned long long)s->h->nr_mfns);
     f->nr_room = room_for(s, s->nr_pfns);
     f->sent = lazy(size_of(f->nr_room));
-    if (!f->sent || sparse_init(&f->tables, f->nr_room) || sparse_init(&f->recent, f->nr_room))
+    if (!f->sent || sparse_init(&f->tables, f->nr_room) || sparse_init(&f->recent, f->nr_room) ||
+        sparse_init(&f->former, s->h->nr_mfns))
         return xcsr_fail_call(s->h, ENOMEM, "xcsr_follow", "no memory to follow a p2m of %llu pfns", (unsigned long long)s->nr_pfns);
     return 0;
 }
@@ -62,6 +64,7 @@ void follow_free(struct follow *f)
     f->sent = NULL;
     sparse_free(&f->tables);
     sparse_free(&f->recent);
+    sparse_free(&f->former);
 }
 
 int follow_grow(xcsr_save *s, uint64_t nr_pfns)
@@ -93,11 +96,10 @@ static int note_table(struct follow *f, uint64_t pfn)
     return rc ? rc : sparse_add(&f->recent, pfn);
 }
 
+/* Of a deferred pfn it is the frame, too: that there was no data yet, s->deferred knows, and tables may name the frame. */
 static inline uint32_t mark_of_slot(const xcsr_save *s, const struct batch *b, uint32_t i)
 {
-    if (b->page[i])
-        return (uint32_t)b->frame_at[i] + SENT_BIAS;
-    return b->frame_at[i] < s->h->nr_mfns ? SENT_AGAIN : SENT_HOLE;
+    return b->frame_at[i] < s->h->nr_mfns ? (uint32_t)b->frame_at[i] + SENT_BIAS : SENT_HOLE;
 }
 
 /* What nr slots of the batch, from one on, say of pfns of one leaf, put over what was said before. */
@@ -134,7 +136,10 @@ static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
     sent_marks(t, was);
     memcpy(now, was, sizeof now);
     mark_slots(s, b, from, nr, now);
-    return memcmp(now, was, sizeof now) ? sent_set(t, now) : 0;
+    if (!memcmp(now, was, sizeof now))
+        return 0;
+    int rc = former_note(&s->follow, was, now);
+    return rc ? rc : sent_set(t, now);
 }
 
 static int note_tables(xcsr_save *s, const struct batch *b)
@@ -190,10 +195,6 @@ static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
 {
     if (was == SENT_HOLE)
         return;
-    if (was == SENT_AGAIN) { /* its last entry in the stream has no data, which is what a hole needs */
-        w->s->follow.sent[pfn / SENT_PER_LEAF].marks[pfn % SENT_PER_LEAF] = SENT_HOLE; /* SENT_AGAIN is never in a run: this leaf has marks */
-        return;
-    }
     mark(w, pfn);
     if (was == SENT_NEVER)
         return;
@@ -209,9 +210,7 @@ static void sweep_frame(struct sweep *w, uint64_t pfn, uint32_t was, uint64_t no
         return;
     }
     mark(w, pfn);
-    if (was == SENT_AGAIN) {
-        w->out->again++;
-    } else if (was == SENT_HOLE || was == SENT_NEVER) {
+    if (was == SENT_HOLE || was == SENT_NEVER) {
         w->out->appeared++;
     } else {
         w->out->moved++;
@@ -309,6 +308,7 @@ int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
         return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
     find_written(s);
     sweep_leaves(&w, whole);
+    w.frames_moved |= former_in_use(s);
     if (w.frames_moved)
         mark_tables(&w, &s->follow.tables);
     else if (out->pages_written || out->appeared || out->vanished || out->moved)

@@ -9,15 +9,20 @@
 #include "xen/domain.h"
 #include "xen/page_types.h"
 
+static int no_memory(xcsr_save *s, uint64_t gfn)
+{
+    return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
+}
+
 int physmap_untracked(xcsr_save *s, uint64_t gfn)
 {
-    if (sparse_add(&s->untracked, gfn))
-        return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note that gfn %#llx came or went", (unsigned long long)gfn);
-    return 0;
+    return sparse_add(&s->untracked, gfn) ? no_memory(s, gfn) : 0;
 }
 
 /* What is found must outlive this bitmap, which the next one overwrites. And it must be sent after the next one even if
- * this pass still comes to it: it may get a page, and be written, before Xen tracks its writes. */
+ * this pass still comes to it: it may get a page, and be written, before Xen tracks its writes. One that has gone counts
+ * as a hole from now on, not only when it has been sent as one: it may get a page again after the next bitmap and before
+ * it is sent, and that page must be known to be new. */
 static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
 {
     bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
@@ -26,6 +31,8 @@ static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *
     int rc = physmap_untracked(s, gfn);
     if (rc)
         return rc;
+    if (!is_page && sparse_add(&s->without_data, gfn))
+        return no_memory(s, gfn);
     dirty_add(s, gfn);
     out->appeared += is_page;
     out->vanished += !is_page;

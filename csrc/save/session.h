@@ -39,6 +39,7 @@ struct follow { /* follow.c: what following a p2m remembers */
     uint64_t nr_room;       /* pfns that sent[] has room for */
     sparse_set tables;      /* pfns that went out as page tables, ever */
     sparse_set recent;      /* the same, since the last sweep */
+    sparse_set former;      /* frames, see former.c */
 };
 
 struct xcsr_save {
@@ -53,7 +54,8 @@ struct xcsr_save {
     uint64_t *bitmap; /* nr_words */
     int bitmap_pages;
 
-    sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred */
+    sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred. Without a p2m
+                                also those that were seen to have lost their page, and are to be sent as holes */
     sparse_set deferred;     /* pfns to be sent again, whether the next bitmap names them or not */
     sparse_set untracked;    /* without a p2m: the same, since Xen may not track their pages' writes before the next one */
 

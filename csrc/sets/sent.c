@@ -49,14 +49,11 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
 {
     struct sent_leaf runs = {.first = {marks[0], 0}};
     uint32_t at = end_of_run(marks, 0, &runs.step[0]), end = at;
-    bool again = false;
     if (at < SENT_PER_LEAF) {
         runs.first[1] = marks[at];
         end = end_of_run(marks, at, &runs.step[1]);
     }
-    for (uint32_t i = 0; i < SENT_PER_LEAF; i++) /* these are to be replaced without asking for memory */
-        again |= marks[i] == SENT_AGAIN;
-    if (end < SENT_PER_LEAF || again)
+    if (end < SENT_PER_LEAF)
         return set_single(t, marks);
     runs.at = (uint16_t)at;
     sent_clear(t);

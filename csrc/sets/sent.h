@@ -1,7 +1,8 @@
 /* What the stream said last of each pfn, so that a p2m that changes can be followed: a mark a pfn, kept in leaves of
  * SENT_PER_LEAF pfns. A leaf takes 16 bytes if its marks are at most two runs: of frames in a row,
  * upwards or downwards, or of holes. Any other takes four bytes a pfn besides. An entry of the p2m agrees with its mark
- * if the mark is entry + 2. So all bits of an entry count, and a hole's usual entry, all ones, agrees with SENT_HOLE. */
+ * if the mark is entry + 2. So all bits of an entry count, and a hole's usual entry, all ones, agrees with SENT_HOLE.
+ * A pfn that was sent without its data has its frame's mark, too. */
 #ifndef XCSR_SENT_H
 #define XCSR_SENT_H
 
@@ -11,14 +12,13 @@
 #define SENT_PER_LEAF 512u     /* pfns; whatever the guest's width, a page of its p2m has so many entries, or a multiple */
 #define SENT_NEVER 0u          /* no entry of this pfn yet */
 #define SENT_HOLE 1u           /* an entry without data: the p2m named no frame */
-#define SENT_AGAIN 0xffffffffu /* an entry without data, although there is a frame: it is deferred */
-#define SENT_BIAS 2u           /* frame + 2: sent with data, from that frame */
+#define SENT_BIAS 2u           /* frame + 2: the p2m named that frame */
 #define SENT_MAX_MFNS (0xffffffffull - SENT_BIAS)
 
 struct sent_leaf { /* all zero: nothing of it has been sent */
     union {
         uint32_t *marks;   /* single: SENT_PER_LEAF, owned */
-        uint32_t first[2]; /* else of each run; SENT_AGAIN is in none */
+        uint32_t first[2]; /* else of each run */
     };
     uint16_t at;    /* where the second run begins */
     int8_t step[2]; /* 1, -1, 0 */

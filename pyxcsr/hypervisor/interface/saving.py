@@ -36,7 +36,6 @@ class SweepResult(NamedTuple):
     appeared: int
     vanished: int
     moved: int
-    again: int
     returned: int
     tables: int
     pages_written: int

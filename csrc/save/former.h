@@ -1,0 +1,12 @@
+/* Internal: frames that are not any more what the stream said that they were. See former.c. The caller has entered. */
+#ifndef XCSR_FORMER_H
+#define XCSR_FORMER_H
+
+#include "save/session.h"
+
+/* The marks of one leaf are to become now, and are was. -ENOMEM */
+int former_note(struct follow *f, const uint32_t *was, const uint32_t *now);
+/* Whether one of these frames has a pfn, whichever it is. Such a frame is forgotten: the caller has all tables sent again. */
+bool former_in_use(xcsr_save *s);
+
+#endif
