@@ -279,8 +279,8 @@ int xcsr_follow(xcsr_save *s);
 int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
 /* ---- physmap.c: a guest without a p2m of its own ------------------------------------------------
  * Asks Xen of which gfns it has pages and marks those of which the stream says something else: what came, and what went.
- * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. Marked gfns
- * that the pass has not come to are not asked about, as it does that itself. What it marks is marked once more by
+ * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. In a pass over all
+ * gfns those that it has not come to are not asked about, as it does that itself. What it marks is marked once more by
  * xcsr_merge_deferred when the next bitmap has been fetched: only from then on does Xen track what is written to a page
  * that came. -EINVAL for a save with a p2m. */
 typedef struct xcsr_look_result {

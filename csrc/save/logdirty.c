@@ -48,6 +48,7 @@ int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
     if (rc)
         return rc;
     s->cursor = 0; /* no pass has come past any of these */
+    s->all_marked = false;
     *dirty = xcsr_count_dirty(s);
     return 0;
 }
@@ -70,6 +71,7 @@ int xcsr_mark_all(xcsr_save *s)
 {
     XCSR_ENTER(s->h);
     xcsr_bitmap_fill(s->bitmap, s->nr_pfns);
+    s->all_marked = true;
     return 0;
 }
 

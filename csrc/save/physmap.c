@@ -39,12 +39,13 @@ static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *
     return 0;
 }
 
-/* Marked ones are looked at by the batch that sends them, unless this pass has come past them already. */
+/* In a pass over all gfns those that it has still to come to are left to it: nothing was said of them yet. In any other
+ * pass marked ones are asked about, too: one that has lost its page may have another one by the time that it is sent. */
 static uint32_t next_gfns(xcsr_save *s, uint64_t *from, xen_pfn_t *gfns)
 {
     uint32_t nr = 0;
     for (; *from < s->nr_pfns && nr < XCSR_BATCH; ++*from)
-        if (*from < s->cursor || !dirty_has(s, *from))
+        if (*from < s->cursor || !s->all_marked)
             gfns[nr++] = *from;
     return nr;
 }

@@ -52,6 +52,7 @@ struct xcsr_save {
     uint64_t nr_pfns, nr_words;
     xc_hypercall_buffer_t bitmap_buf;
     uint64_t *bitmap; /* nr_words */
+    bool all_marked;  /* in it, and not as it was fetched from Xen */
     int bitmap_pages;
 
     sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred. Without a p2m

@@ -22,7 +22,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.stream import hvm_params
 
-CLEAN, TYPES, MAP, SUSPEND, LOOKS = (
+CLEAN, TYPES, MAP, SUSPEND, NUMBER = (
     "xc_logdirty_control",
     "xc_get_pfn_type_batch",
     "xenforeignmemory_map",
@@ -138,6 +138,17 @@ class PvhGuest:
         return [f"gfn {x:#x}" for x in wrong_pages(self.hv, self.domid, path)]
 
 
+def goes_and_is_back_before_its_batch(hv: StubBackend, path: Path) -> list[str]:
+    """A page that was written goes, which the number tells. A look is made, and the pass has still to come to the page,
+    which is another one by then; it is sent, and then written. Up to Xen 4.21 that write is in no bitmap."""
+    pvh, script = PvhGuest(hv), Script()
+    script.on(CLEAN, 1, 1, lambda: (pvh.writes(), pvh.makes_two_batches()))
+    script.on(NUMBER, 1, 1, lambda: pvh.guest.balloon_out([pvh.gfn]))
+    script.on(TYPES, 1, 1, lambda: pvh.guest.balloon_in([pvh.gfn]))
+    script.on(CLEAN, 2, 1, pvh.writes)
+    return pvh.saved(script, path)
+
+
 def goes_and_is_back_a_bitmap_later(hv: StubBackend, path: Path) -> list[str]:
     """A page goes, which a look finds. After the next bitmap, and before it has been sent as a hole, there is another
     page; it is sent, and then written. Up to Xen 4.21 that write is in no bitmap."""
@@ -145,6 +156,6 @@ def goes_and_is_back_a_bitmap_later(hv: StubBackend, path: Path) -> list[str]:
     script.on(CLEAN, 1, 1, pvh.makes_two_batches)
     script.on(MAP, 1, 2, lambda: pvh.guest.balloon_out([pvh.gfn]))
     script.on(CLEAN, 2, 1, pvh.makes_two_batches)
-    script.on(LOOKS, 2, 2, lambda: pvh.guest.balloon_in([pvh.gfn]))
+    script.on(NUMBER, 2, 2, lambda: pvh.guest.balloon_in([pvh.gfn]))
     script.on(CLEAN, 3, 1, pvh.writes)
     return pvh.saved(script, path)

@@ -14,6 +14,7 @@ from pyxcsr.hypervisor.open import StubBackend
 
 ALL: list[Callable[[StubBackend, Path], list[str]]] = [
     guests.moves_before_its_batch,
+    guests.goes_and_is_back_before_its_batch,
     guests.goes_and_is_back_a_bitmap_later,
 ]
 

@@ -44,8 +44,9 @@ class SweepResult(NamedTuple):
 class LookResult(NamedTuple):
     """What one :meth:`SaveHandle.look_at_physmap` found, in gfns: see xcsr_look_result in csrc/xcsr_api.h.
 
-    ``nr_calls``: to Xen; ``nr_asked``: looked at, because they were not marked; ``appeared``: sent as holes, and have a
-    page now; ``vanished``: sent with data, and have no page any more. Both are marked now.
+    ``nr_calls``: to Xen; ``nr_asked``: gfns, all but those that a pass over all of them has still to come to;
+    ``appeared``: sent as holes, and have a page now; ``vanished``: sent with data, and have no page any more. Both are
+    marked now.
     """
 
     nr_calls: int
