@@ -57,7 +57,7 @@ CORE_FILES: list[set[str]] = [
     {"save/kept"},
     {"save/mapper"},
     {"save/session"},
-    {"save/dirty"},
+    {"save/dirty", "save/former"},
     {"save/follow", "save/logdirty", "save/physmap"},
     {"save/batch"},
     {"save/pass"},

@@ -171,7 +171,7 @@ inline writes_table()
     :: select_frame(f_); e_ = m2p[f_]
     fi;
     if
-    :: entry != f_ && e_ != NONE && (f_ == NONE || guest_entry(e_) == f_) -> entry = f_; touch(TABLE); budget--
+    :: entry != f_ && e_ < max_pfn && (f_ == NONE || guest_entry(e_) == f_) -> entry = f_; touch(TABLE); budget--
     :: else
     fi
 }
@@ -202,11 +202,18 @@ inline ends_to_replace()
     announces()
 }
 
+/* A guest that tells the truth has no memory beyond the end. One that lies may have some, but no page table that names it. */
+#ifdef SILENT
+#define may_shrink (guest_entry(3) == NONE || guest_entry(3) != entry)
+#else
+#define may_shrink (guest_entry(3) == NONE)
+#endif
+
 /* As Linux, it sets max_pfn only when the generation is even again. */
 inline resizes()
 {
     if
-    :: still && !changing && (max_pfn == 3 || guest_entry(3) == NONE) ->
+    :: still && !changing && (max_pfn == 3 || may_shrink) ->
         resizing = true; announces(); announces(); budget--
     :: else
     fi
@@ -214,7 +221,10 @@ inline resizes()
 
 inline ends_to_resize()
 {
-    max_pfn = 7 - max_pfn;
+    if
+    :: max_pfn == 3 || may_shrink -> max_pfn = 7 - max_pfn
+    :: else
+    fi;
     resizing = false
 }
 
