@@ -26,7 +26,8 @@ int physmap_untracked(xcsr_save *s, uint64_t gfn)
 static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
 {
     bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
-    if (is_page == was_page)
+    bool is_still_to_come = gfn >= s->cursor && dirty_has(s, gfn);
+    if (is_page == was_page || (is_page && is_still_to_come)) /* the batch knows that it is new */
         return 0;
     int rc = physmap_untracked(s, gfn);
     if (rc)

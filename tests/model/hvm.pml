@@ -165,7 +165,7 @@ inline look_at(g)
 {
     if
     :: not_asked(g) -> skip
-    :: !not_asked(g) && has(page, g) && has(hole, g) ->
+    :: !not_asked(g) && has(page, g) && has(hole, g) && !(g >= cursor && has(bitmap, g)) ->
         bitmap = bitmap | bit_of(g);
 #ifndef NO_UNTRACKED_LOOKS
         untracked = untracked | bit_of(g);

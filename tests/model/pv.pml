@@ -4,7 +4,7 @@
  * 6 the page table through which the p2m is found. The machine has three frames for pfns 0, 2 and 3. All frames differ
  * in content, so that content need not be modelled: it is enough whether what was sent of a frame is what it holds.
  *
- * NO_...: without a rule. LIAR: the guest does not announce. TREE: there is nothing to announce by. */
+ * NO_...: without a rule. FULL: pfn 3 has a frame at first, and none is left. LIAR: the guest does not announce. TREE: there is nothing to announce by. */
 #include "shared.pml"
 
 #define NF      3
@@ -569,7 +569,9 @@ active proctype saver()
     atomic { /* the guest and the machine as they are at first */
         pm[0] = 0; m2p[0] = 0; pm[2] = 1; m2p[1] = 2;
         if :: entry = 0 :: entry = 1 fi;
-#ifdef RESIZES
+#ifdef FULL
+        pm[3] = 2; m2p[2] = 3;
+#elif defined(RESIZES)
         if :: max_pfn = 3 :: max_pfn = 4 fi;
 #endif
         running = true
