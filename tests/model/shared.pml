@@ -29,7 +29,7 @@ hidden byte i_, j_, f_, e_; /* within one step only */
 
 /* Whatever goes wrong, or if the save is cancelled: */
 /* code: pyxcsr/transfer/pause.py ends_if_this_fails */
-/* code: pyxcsr/transfer/saver.py _logdirty_off */
+/* code: pyxcsr/transfer/saver.py _logdirty */
 inline give_up()
 {
     atomic { tracking = false; running = true; outcome = REFUSED }
