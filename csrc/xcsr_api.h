@@ -238,7 +238,7 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
 int xcsr_logdirty_disable(xcsr_save *s); /* no-op if this save did not enable it */
 /* -ENODATA: somebody else has ended log-dirty mode meanwhile, so that what the guest has written is not known. */
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty);
-/* How many pfns Xen's bitmap names by now, without fetching or clearing it. */
+/* How many pfns Xen's bitmap names by now; they stay so. Only between passes: the marks of one may be gone afterwards. */
 int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty);
 int xcsr_mark_all(xcsr_save *s);
 /* Adds to the bitmap all pfns whose last entry in the stream had data, or that have none yet; *marked: how many. */

@@ -8,8 +8,10 @@ int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
 {
     XCSR_ENTER(s->h);
     int rc = tracking_begin(s->h, s->domid, true, retried);
-    if (!rc)
+    if (!rc) {
         s->logdirty_on = true;
+        s->count_is_stale = true;
+    }
     return rc;
 }
 
@@ -47,13 +49,26 @@ int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
     int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
     if (rc)
         return rc;
+    s->count_is_stale = false;
     s->cursor = 0; /* no pass has come past any of these */
     s->all_marked = false;
     *dirty = xcsr_count_dirty(s);
     return 0;
 }
 
-/* No bit is asked for, so that the guest stands still for a call and not for a copy. */
+static int count_bits(xcsr_save *s, uint64_t *dirty)
+{
+    int rc = tracking_peek(s->h, s->domid, &s->bitmap_buf, s->nr_pfns);
+    if (rc)
+        return rc;
+    s->all_marked = false;
+    *dirty = xcsr_count_dirty(s);
+    return 0;
+}
+
+/* No bit is asked for where Xen's own count will do, so that the guest stands still for a call and not for a copy. Neither
+ * the end of log-dirty mode nor its beginning resets that count (paging_log_dirty_op in xen/arch/x86/mm/paging.c): what
+ * somebody else left in it is gone only when a bitmap has been cleared. */
 int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty)
 {
     XCSR_ENTER(s->h);
@@ -61,6 +76,8 @@ int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty)
     xc_shadow_op_stats_t stats = {0, 0};
     (void)bitmap;
     *dirty = 0;
+    if (s->count_is_stale)
+        return count_bits(s, dirty);
     if (xc_logdirty_control(s->h->xch, s->domid, XEN_DOMCTL_SHADOW_OP_PEEK, HYPERCALL_BUFFER(bitmap), 0, 0, &stats) < 0)
         return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages", s->domid);
     *dirty = stats.dirty_count;

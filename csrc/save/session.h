@@ -65,6 +65,7 @@ struct xcsr_save {
     uint64_t nr_expected; /* without a p2m: pages that the suspended guest has; 0: not known */
     uint64_t nr_found;    /* in this pass */
 
+    bool count_is_stale; /* logdirty.c: Xen's count of dirty pfns may have another save's in it */
     uint64_t cursor; /* pass.c: where the scan of the bitmap stands */
     struct batch *batch, *next; /* the one in hand, being built or written; the one after it, if it is prepared */
     struct batch batches[2];

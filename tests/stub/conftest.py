@@ -361,8 +361,8 @@ class Probe:
         """0 or the errno: 0 switches log-dirty mode off, 2 on."""
         return self.errno if self.lib.xc_shadow_control(self.xch, domid, op, self.ffi.NULL, 0) else 0
 
-    def dirty(self, domid: int, clean: bool = True) -> set[int]:
-        """The pfns in the bitmap, which is cleaned unless it is only looked at."""
+    def dirty(self, domid: int, clean: bool = True, left: int = 0) -> set[int]:
+        """The pfns in the bitmap, which is cleaned unless it is only looked at. ``left``: are counted, and not in it."""
         nr = self.nr_gpfns(domid)
         buffer, stats = self.ffi.new("xc_hypercall_buffer_t *"), self.ffi.new("xc_shadow_op_stats_t *")
         pages = -(-nr // 32768)
@@ -375,7 +375,7 @@ class Probe:
             low = bits & -bits
             found.add(low.bit_length() - 1)
             bits ^= low
-        assert stats.dirty_count == len(found)
+        assert stats.dirty_count == len(found) + left
         return found
 
     def info(self, domid: int) -> Any:

@@ -108,6 +108,29 @@ def test_what_the_policy_looked_at_was_true(hv: StubBackend, tmp_path: Path) -> 
     judge_pages(hv, domid, tmp_path / "s")
 
 
+def test_a_look_does_not_count_what_another_save_has_left(hv: StubBackend, tmp_path: Path) -> None:
+    """Xen goes on counting where a save stopped that ended before it fetched a bitmap."""
+    domid = hv.stub.create(BUSY)
+    left: list[int] = []
+    looked: list[int] = []
+
+    def ends(stats: PrecopyStats) -> Decision:
+        left.append(stats.dirty_now or 0)
+        return Decision.ABORT
+
+    with pytest.raises(pyxcsr.Cancelled):
+        save_to(hv, domid, tmp_path / "s", policy=ends)
+
+    def policy(stats: PrecopyStats) -> Decision:
+        looked.append(stats.dirty_now or 0)
+        return Decision.STOP_AND_COPY if stats.iteration == 3 else Decision.CONTINUE
+
+    save_to(hv, domid, tmp_path / "t", policy=policy)
+    before, fetched = looked[:2]
+    assert left[0] > 700 and 0 < before <= fetched <= before + 700
+    judge_pages(hv, domid, tmp_path / "t")
+
+
 def test_a_look_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path) -> None:
     domid = hv.stub.create(BUSY)
     hv.stub.fail("xc_logdirty_control", 1, errno.EBUSY)

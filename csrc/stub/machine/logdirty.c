@@ -52,12 +52,17 @@ static void clear_bits(struct st_domain *d)
     }
 }
 
-static void clear_bitmap(struct st_domain *d)
+static void track_all(struct st_domain *d)
 {
     clear_bits(d);
-    d->dirty_count = d->fault_count = 0;
     if (d->hv)
         st_hvm_track_all(d);
+}
+
+static void clear_bitmap(struct st_domain *d)
+{
+    d->dirty_count = d->fault_count = 0;
+    track_all(d);
 }
 
 static int enable(struct st_domain *d)
@@ -66,7 +71,7 @@ static int enable(struct st_domain *d)
         return -EOPNOTSUPP;
     if (d->logdirty || (d->hv && d->hv->assigned))
         return -EINVAL;
-    clear_bitmap(d);
+    track_all(d); /* a new bitmap; what was counted before is still counted */
     d->logdirty = true;
     return 0;
 }
