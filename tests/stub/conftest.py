@@ -362,7 +362,7 @@ class Probe:
         return self.errno if self.lib.xc_shadow_control(self.xch, domid, op, self.ffi.NULL, 0) else 0
 
     def dirty(self, domid: int, clean: bool = True, left: int = 0) -> set[int]:
-        """The pfns in the bitmap, which is cleaned unless it is only looked at. ``left``: are counted, and not in it."""
+        """The pfns in the bitmap, which is cleaned unless it is only looked at. ``left``: counted, but not in it."""
         nr = self.nr_gpfns(domid)
         buffer, stats = self.ffi.new("xc_hypercall_buffer_t *"), self.ffi.new("xc_shadow_op_stats_t *")
         pages = -(-nr // 32768)
