@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from pyxcsr.suspend.xenstore import XenstoreSuspend
     from pyxcsr.transfer.recovery import Recovery, recover
     from pyxcsr.transfer.restorer import restore
-    from pyxcsr.transfer.saver import save
+    from pyxcsr.transfer.save import save
 
 _ERRORS = (
     "BackendUnavailable",
@@ -141,7 +141,7 @@ _WHERE = {
     "Progress": "report",
     "SaveReport": "report",
     "restore": "transfer.restorer",
-    "save": "transfer.saver",
+    "save": "transfer.save",
     "StreamReader": "stream.reader",
     "verify": "stream.rules.verify",
     "Suspend": "suspend.base",

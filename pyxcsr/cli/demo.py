@@ -23,7 +23,7 @@ from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.image.memory import MemoryImage
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 WRITERS: dict[str, Callable[..., StubGuest]] = {
     "pv64": partial(StubGuest.pv64, pt_updates=2),

@@ -25,7 +25,7 @@ from pyxcsr.limits.given import Given
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
 

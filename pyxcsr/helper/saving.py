@@ -108,7 +108,7 @@ def _save_domain(
     from pyxcsr.helper.controlling import control_for
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.open import open_hypervisor
-    from pyxcsr.transfer.saver import save
+    from pyxcsr.transfer.save import save
 
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid

@@ -15,7 +15,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.guest.pv.p2m.map import map_p2m
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 FRAME = 0x000FFFFFFFFFF000
 SUPERPAGE = 0x80

@@ -201,7 +201,7 @@ def leave(status: int) -> None:
 
 
 if __name__ == "__main__":
-    replace("pyxcsr.transfer.saver", save=fake_save)
+    replace("pyxcsr.transfer.save", save=fake_save)
     replace("pyxcsr.transfer.restorer", restore=fake_restore)
     replace("pyxcsr.hypervisor.open", open_hypervisor=FakeHypervisor)
     status = main(leave=leave)

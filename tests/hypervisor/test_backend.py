@@ -17,7 +17,7 @@ import pyxcsr._stub
 import pyxcsr
 from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 
 def test_another_process_is_refused(hv: StubBackend) -> None:

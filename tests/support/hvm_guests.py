@@ -16,7 +16,7 @@ from pyxcsr.report import SaveReport
 from pyxcsr.stream.records import HvmContext, HvmParams
 from pyxcsr.suspend.hvm import HvmSuspend
 from pyxcsr.transfer.restorer import restore
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 from support.hvm_truth import wrong
 from support.image import MemoryImage
 from support.judge import judge_rules, records

@@ -14,7 +14,7 @@ from pyxcsr.report import SaveReport
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, SharedInfo, TscInfo, VcpuBasic
 from pyxcsr.stream.rules.verify import verify
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 from support import oracle
 from support.image import MemoryImage
 

@@ -20,7 +20,7 @@ from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import PageData
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 WINDOW = 4096
 """Frames that may be mapped at once while the guest is suspended, beside the p2m and shared_info."""

@@ -15,7 +15,7 @@ from support.judge import judge
 import pyxcsr
 from pyxcsr.hypervisor import backend
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 MIB = 1 << 20
 WINDOW, STEP = 32 * MIB, 8 * MIB

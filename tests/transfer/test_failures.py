@@ -15,7 +15,7 @@ from support.logdirty import call_that_ends_it
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 GUEST = {"mem": "12M", "writes": 30, "vcpus": 2, "holes": 0.02}
 

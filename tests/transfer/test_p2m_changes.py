@@ -13,7 +13,7 @@ from support.judge import judge, looks_complete, save_to
 import pyxcsr
 from pyxcsr.guest.pv.p2m import generation
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 Action = Callable[[Any], None]
 

@@ -19,7 +19,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
 from pyxcsr.stream.records import PageData
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 GUESTS: dict[str, dict[str, Any]] = {
     "plain": {},

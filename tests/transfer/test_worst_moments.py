@@ -21,7 +21,7 @@ from pyxcsr.hypervisor import backend, faults
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.stream.records import PageData
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 
 class Boom(Exception):
@@ -91,7 +91,7 @@ with pyxcsr.open_hypervisor("stub") as hv:
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a pipe that cannot be opened again; needs another user's")
 def test_a_pipe_of_another_user_that_nobody_reads_can_be_cancelled() -> None:
     done = run_python("""
-import fractions, os, time, pyxcsr, pyxcsr._stub, pyxcsr.transfer.saver
+import fractions, os, time, pyxcsr, pyxcsr._stub, pyxcsr.transfer.save
 import pyxcsr.stream.records, pyxcsr.suspend.xenstore, pyxcsr.hypervisor.stub.machine, pyxcsr.hypervisor.open
 import pyxcsr.guest.pv.save  # all that is loaded at need: the other user may not be able to read it
 reader, writer = os.pipe()

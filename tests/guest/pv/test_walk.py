@@ -11,7 +11,7 @@ from pyxcsr.guest.pv.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit, shar
 from pyxcsr.guest.pv.p2m.pagetable import XEN_HOLE, check_range
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.saver import save
+from pyxcsr.transfer.save import save
 
 
 def walked(hv: StubBackend, domid: int) -> tuple[int, list[int]]:

@@ -1,0 +1,111 @@
+"""One save as one call: its options by name, and what is promised of it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from pyxcsr.control.control import Control
+from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.limits.limits import Limits, Size, Time
+from pyxcsr.limits.words import OnTimeout
+from pyxcsr.options import Cancel, Complete, PolicyOrName, SaveOptions
+from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2mChanges, P2mLimits
+from pyxcsr.report import ProgressCallback, SaveReport
+from pyxcsr.suspend.base import SuspendCallable
+from pyxcsr.transfer.descriptor import Stream
+from pyxcsr.transfer.saver import Saver
+
+
+def save(
+    hv: Hypervisor,
+    domid: int,
+    out: Stream,
+    *,
+    live: bool = True,
+    verify: bool = False,
+    policy: Optional[PolicyOrName] = None,
+    suspend: Optional[SuspendCallable] = None,
+    progress: Optional[ProgressCallback] = None,
+    cancel: Optional[Cancel] = None,
+    complete: Optional[Complete] = None,
+    durable: bool = False,
+    p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES,
+    p2m_limits: Optional[P2mLimits] = None,
+    map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD,
+    device_model: Optional[DeviceModel] = None,
+    control: Optional[Control] = None,
+    limits: Optional[Limits] = None,
+    max_downtime: Optional[Time] = None,
+    timeout: Optional[Time] = None,
+    on_timeout: Optional[OnTimeout] = None,
+    max_iterations: Optional[int] = None,
+    target_dirty: Optional[int] = None,
+    bandwidth: Optional[Size] = None,
+    bandwidth_while_paused: Optional[bool] = None,
+    abort_if_busy: Optional[bool] = None,
+    throttle: Optional[bool] = None,
+) -> SaveReport:
+    """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
+
+    ``live``: copy while the guest runs, and suspend it only for the last pass; False: suspend it first.
+    ``verify``: send all pages a second time while the guest is suspended, for the receiver to compare (VERIFY).
+    ``policy``: says when to stop copying: "libxc" by libxenguest's numbers (:class:`SimplePolicy`); "adaptive" goes by
+    what it measures, see :class:`pyxcsr.AdaptivePolicy`; or a function. None: libxc, or adaptive if ``max_downtime``,
+    ``abort_if_busy`` or ``throttle`` is given.
+    ``suspend``: suspends the domain and returns, or raises; by default through xenstore. A :class:`pyxcsr.Suspend` is
+    also asked before anything is copied whether it can (``check``), and resumes the guest when the save fails after it
+    suspended it (``resume``); a plain callable leaves the guest suspended then.
+    ``progress``: called with a :class:`Progress` a few times a second at most, and at each change of phase.
+    ``cancel``: polled at least ten times a second, also while the output is stalled; True ends the save.
+    ``complete``: called with the report as soon as the stream is complete and log-dirty mode is off. From then on the
+    guest may be resumed or destroyed; unmapping, which takes some time, comes afterwards.
+
+    ``durable``: True if the caller will fsync a file: its pages then go to the disk while others are still copied.
+    ``p2m_changes``: "follow": if the guest changes its p2m during the save, its structure or its entries, it is saved
+    as it is when it is suspended; "abort": a change of structure ends the save, and ballooning is not looked for.
+    ``p2m_limits``: how many changes are followed (:class:`P2mLimits`); if there are more, the policy is asked.
+    ``map_ahead``: True: a second thread maps the next pages and unmaps the last ones while this one writes; False: none
+    does; None: one does if this process may use two processors, and as long as the batches before have shown that
+    mapping takes long enough (300 microseconds for 1024 pages) and writing at least a quarter of that. The stream is
+    the same. If True was given and there can be no such thread, the report has a warning; its ``mapped_ahead`` counts
+    the batches that were mapped that way.
+    ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
+    until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
+    ``control``: how the save can be seen and steered by other processes, see :class:`pyxcsr.Control`; None: as usual.
+    ``max_downtime`` ... ``throttle``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
+    once, which may be changed while the save runs.
+
+    On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
+    is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
+    before and ``suspend`` can resume it. (If ``complete`` raises, or ``progress`` at "done", the stream is complete
+    nevertheless, and the guest stays suspended: whoever has the stream may have it running.) Raises XcsrError:
+    DomainNotFound, DomainDying, BeingSaved, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError,
+    PageError, GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
+    """
+    options = SaveOptions(
+        live=live,
+        verify=verify,
+        policy=policy,
+        suspend=suspend,
+        progress=progress,
+        cancel=cancel,
+        complete=complete,
+        durable=durable,
+        p2m_changes=p2m_changes,
+        p2m_limits=p2m_limits,
+        map_ahead=map_ahead,
+        device_model=device_model,
+        control=control,
+        limits=limits,
+        max_downtime=max_downtime,
+        timeout=timeout,
+        on_timeout=on_timeout,
+        max_iterations=max_iterations,
+        target_dirty=target_dirty,
+        bandwidth=bandwidth,
+        bandwidth_while_paused=bandwidth_while_paused,
+        abort_if_busy=abort_if_busy,
+        throttle=throttle,
+    )
+    return Saver(hv, domid, options).run(out)
