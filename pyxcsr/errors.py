@@ -117,6 +117,12 @@ class BeingSaved(XcsrError):
     program: Optional[str] = None
 
 
+class ControlError(XcsrError):
+    """A save that another process makes could not be reached, or did not answer. Facts: domid, pid, errno."""
+
+    pid: Optional[int] = None
+
+
 class HypervisorError(XcsrError):
     """A libxenctrl call failed. Facts: op (the call), errno, and what it was about.
 

@@ -10,7 +10,7 @@ from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
 from pyxcsr.control.folder import Folder, Unusable, folder_name
 from pyxcsr.control.lock import Holder, holder_of, sweep
 from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
-from pyxcsr.errors import UsageError, XcsrError, untouched_so_far
+from pyxcsr.errors import ControlError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.limits.words import BY_NAME, NONE
 
 PATIENCE = 5.0
@@ -25,8 +25,8 @@ JUST_BEGUN = 0.5
 class RunningSave:
     """A save that another process makes. ``domid``, ``pid`` and ``program``: of what, and by whom.
 
-    Its methods raise XcsrError if the save does not answer in time (it does not while its guest is being suspended, nor
-    in the first second of the pause), or is over.
+    Its methods raise ControlError if the save does not answer in time (it does not while its guest is being suspended,
+    nor in the first second of the pause), or is over.
     """
 
     def __init__(self, run_dir: str, domid: int, holder: Holder) -> None:
@@ -75,7 +75,7 @@ class RunningSave:
             return self.connect()
 
     def connect(self) -> Connection:
-        """A connection to it. Raises XcsrError if it cannot be reached: it is over, or has no socket."""
+        """A connection to it. Raises ControlError if it cannot be reached: it is over, or has no socket."""
         until = time.monotonic() + JUST_BEGUN
         while True:
             try:
@@ -90,22 +90,22 @@ class RunningSave:
         try:
             return save.next(until)
         except NoAnswer as problem:
-            raise XcsrError(str(problem), domid=self.domid, pid=self.pid) from None
+            raise ControlError(str(problem), domid=self.domid, pid=self.pid) from None
 
     def _answer(self, save: Connection, action: str, words: dict[str, Any], timeout: float) -> Event:
         try:
             save.ask(action, words)
             told = save.next(time.monotonic() + timeout)
         except NoAnswer as problem:
-            raise XcsrError(f"{problem} (process {self.pid})", domid=self.domid, pid=self.pid) from None
+            raise ControlError(f"{problem} (process {self.pid})", domid=self.domid, pid=self.pid) from None
         if told["event"] == "error":
             raise UsageError(f"the save of domain {self.domid} refuses: {told.get('message')}", domid=self.domid)
         return told
 
 
-def _unreachable(domid: int, pid: int, error: OSError) -> XcsrError:
+def _unreachable(domid: int, pid: int, error: OSError) -> ControlError:
     text = f"domain {domid} is being saved by process {pid}, but that cannot be reached: {error.strerror}"
-    return XcsrError(text, domid=domid, pid=pid, errno=error.errno, untouched=True)
+    return ControlError(text, domid=domid, pid=pid, errno=error.errno, untouched=True)
 
 
 def as_text(name: str, value: object) -> str:

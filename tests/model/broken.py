@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyxcsr
+
 ROOT = Path(__file__).parents[2]
 
 SWITCH = """
@@ -73,8 +75,8 @@ IN_C = {
 
 def build(tree: Path) -> None:
     """The package with the stub alone, and switches in it. AssertionError if the code has not what is to be broken."""
-    for name in ("csrc", "pyxcsr", "tests"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for source in (ROOT / "csrc", Path(pyxcsr.__file__).parent, ROOT / "tests"):
+        shutil.copytree(source, tree / source.name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("build_ffi.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, tree)
     for rule, (name, old, new) in IN_C.items():

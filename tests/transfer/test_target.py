@@ -52,11 +52,11 @@ def test_a_save_without_a_target(hv: StubBackend) -> None:
 
 def test_a_policy_of_ones_own_with_a_target(hv: StubBackend) -> None:
     class Mine:
-        target_dirty = 1000
+        target_dirty = 1500
 
         def __call__(self, stats: pyxcsr.PrecopyStats) -> pyxcsr.Decision:
             few = stats.dirty_count is not None and stats.dirty_count < self.target_dirty
             return pyxcsr.Decision.STOP_AND_COPY if few else pyxcsr.Decision.CONTINUE
 
     report = saved(hv, BUSY, Mine())
-    assert (report.target_dirty, report.target_reached) == (1000, True)
+    assert (report.target_dirty, report.target_reached) == (1500, True)

@@ -28,7 +28,7 @@ step "measured for 20 s: within 15 % of what the guest says" near 20
 cat /tmp/step
 step "  the guest goes on, memory clean" goes_on
 at_work() { # at_work SIGNAL STATUS: a measurement in the middle gets it; meanwhile a second one is refused
-    pyxcsr dirty-rate $over --seconds 120 "$g" >/tmp/first 2>&1 & local pid=$! status
+    env --default-signal=INT pyxcsr dirty-rate $over --seconds 120 "$g" >/tmp/first 2>&1 & local pid=$! status # else & ignores it
     sleep 15
     refused 'tracked already' pyxcsr dirty-rate --seconds 1 "$g" || { kill $pid; return 1; }
     kill -"$1" $pid; wait $pid; status=$?
