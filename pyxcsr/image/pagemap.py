@@ -10,6 +10,7 @@ from typing import NamedTuple, Union
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream.records import packed
+from pyxcsr.stream.runs import in_a_row, pieces
 
 CHUNK = 512
 """Pfns that are kept together: 4096 bytes."""
@@ -56,21 +57,13 @@ class PageMap:
     def note(self, pfns: Sequence[int], types: bytes, places: Union[range, Sequence[int]]) -> None:
         """Notes the types of pfns, and the places of the contents of those that have any, in order."""
         self.entries += len(pfns)
-        first = pfns[0]
         words = _words(types, places)
-        if pfns[-1] - first == len(pfns) - 1 and list(pfns) == list(range(first, first + len(pfns))):
-            self._set_run(first, words)
+        if in_a_row(pfns):
+            for at, chunk, within, count in pieces(pfns[0], len(words), CHUNK):
+                self._chunk(chunk)[within : within + count] = words[at : at + count]
             return
         for pfn, word in zip(pfns, words):
             self._chunk(pfn // CHUNK)[pfn % CHUNK] = word
-
-    def _set_run(self, first: int, words: array[int]) -> None:
-        done = 0
-        while done < len(words):
-            within = (first + done) % CHUNK
-            here = min(len(words) - done, CHUNK - within)
-            self._chunk((first + done) // CHUNK)[within : within + here] = words[done : done + here]
-            done += here
 
     def _chunk(self, index: int) -> array[int]:
         chunk = self.chunks.get(index)

@@ -8,30 +8,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.anew import anew
 
 import pyxcsr
 from control.scene import Beside, save, sock, the_save, wait_for
 from pyxcsr.control.folder import Folder
 from pyxcsr.control.outlet import MOST
 from pyxcsr.control.server import IDLE, MOST_CLIENTS, Client, Server
-from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.steering import Steering
 
 QUIETLY = pyxcsr.StubGuest.pv64(mem="8M", writer="none", fixmap=False)
 """It does the same each time, whenever it is looked at."""
-
-
-@contextmanager
-def anew() -> Iterator[StubBackend]:
-    with pyxcsr.open_hypervisor("stub") as backend:
-        assert isinstance(backend, StubBackend)
-        backend.stub.reset()
-        yield backend
 
 
 @pytest.fixture(autouse=True)

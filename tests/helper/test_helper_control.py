@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from control.scene import the_save
 from fake_libxl import PROGRAM, FakeLibxl
 
-from pyxcsr.control.client import RunningSave, running
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
 
@@ -35,20 +34,6 @@ def on_stub(tmp_path: Path, run_dir: Path, **more: Any) -> FakeLibxl:
     tmp_path.mkdir(exist_ok=True)
     env = {"PYXCSR_BACKEND": "stub", "PYXCSR_STUB_GUEST": GUEST, "PYXCSR_RUN_DIR": str(run_dir), **more.pop("env", {})}
     return FakeLibxl(tmp_path, program=PROGRAM, env=env, **more)
-
-
-def wait_for(true: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        got = true()
-        if got:
-            return got
-        time.sleep(0.01)
-    raise AssertionError("it does not come about")
-
-
-def the_save(run_dir: Path) -> RunningSave:
-    return wait_for(lambda: running(str(run_dir)))[0]
 
 
 def complete(libxl: FakeLibxl, tmp_path: Path) -> bool:

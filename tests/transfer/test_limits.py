@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import judge as judges
+from support.anew import anew
 from support.judge import judge, judge_pages, looks_complete
 
 import pyxcsr
@@ -29,15 +28,6 @@ def save_to(hv: StubBackend, domid: int, path: Path, **options: Any) -> pyxcsr.S
 
 BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3)
 IDLE = pyxcsr.StubGuest.pv64(mem="8M", writer="none", fixmap=False)
-
-
-@contextmanager
-def anew() -> Iterator[StubBackend]:
-    """A hypervisor on a machine as it was at first, so that the same guest does the same."""
-    with pyxcsr.open_hypervisor("stub") as backend:
-        assert isinstance(backend, StubBackend)
-        backend.stub.reset()
-        yield backend
 
 
 def untouched(hv: StubBackend, domid: int) -> bool:

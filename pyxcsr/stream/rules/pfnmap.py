@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pyxcsr.frames import PageType
+from pyxcsr.stream.runs import in_a_row, pieces
 
 CHUNK = 4096
 SENT = 0x80
@@ -49,12 +50,11 @@ class PfnMap:
 
     def set(self, pfns: Sequence[int], types: bytes) -> None:
         """Notes the type of each pfn; ``pfns`` is not empty."""
-        first = pfns[0]
         self._entries += len(pfns)
         highest = max(pfns)
         self.highest = max(self.highest, highest)
-        if pfns[-1] - first == len(pfns) - 1 and list(pfns) == list(range(first, first + len(pfns))):
-            self._set_run(first, types.translate(_SENT_OF_TYPE))
+        if in_a_row(pfns):
+            self._set_run(pfns[0], types.translate(_SENT_OF_TYPE))
             return
         for pfn, kind in zip(pfns, types):
             self._chunk(pfn // CHUNK)[pfn % CHUNK] = SENT | kind
@@ -62,13 +62,9 @@ class PfnMap:
     def run(self, first: int, count: int) -> bytes:
         """The bytes of ``count`` pfns from ``first`` on."""
         parts = []
-        while count:
-            within = first % CHUNK
-            here = min(count, CHUNK - within)
-            chunk = self._chunks.get(first // CHUNK)
-            parts.append((_UNSENT if chunk is None else chunk)[within : within + here])
-            first += here
-            count -= here
+        for piece in pieces(first, count, CHUNK):
+            chunk = self._chunks.get(piece.chunk)
+            parts.append((_UNSENT if chunk is None else chunk)[piece.within : piece.within + piece.nr_pfns])
         return b"".join(parts)
 
     def all_have_data(self, pfns: Iterable[int], runs: Iterable[tuple[int, int, int]]) -> bool:
@@ -113,9 +109,5 @@ class PfnMap:
         return chunk
 
     def _set_run(self, first: int, marks: bytes) -> None:
-        done = 0
-        while done < len(marks):
-            within = (first + done) % CHUNK
-            here = min(len(marks) - done, CHUNK - within)
-            self._chunk((first + done) // CHUNK)[within : within + here] = marks[done : done + here]
-            done += here
+        for at, chunk, within, count in pieces(first, len(marks), CHUNK):
+            self._chunk(chunk)[within : within + count] = marks[at : at + count]

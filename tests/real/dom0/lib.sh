@@ -36,6 +36,16 @@ finish() {
     exit $((fails > 0))
 }
 
+# end_together N: on machine N of two, 1 or 2: machine 1, which may have something left to serve, waits until 2 is done
+end_together() {
+    if [ "$1" = 2 ]; then
+        echo done | xlpipe connect 10.0.0.1 8004 >/dev/null
+        return
+    fi
+    timeout 300 xlpipe serve 8004 cat >/dev/null 2>/tmp/serve-end &
+    for _ in $(seq 300); do grep -q ended /tmp/serve-end && break; sleep 0.5; done
+}
+
 # $live: how `pyxcsr save` is to save a PV guest. Without shadow paging Xen does not track its
 # writes; a step that needs that is then left out, which is said, and fails where Xen has it.
 live=--live

@@ -32,11 +32,5 @@ leg 1 "there"
 leg 2 "back" --max-downtime 2s
 leg 1 "there, with zstd" --compress zstd
 leg 2 "back, with zstd" --compress zstd:-5
-# the last to serve waits until the other one is done with it
-if [ "$me" = 2 ]; then
-    echo done | xlpipe connect 10.0.0.1 8004 >/dev/null
-else
-    timeout 300 xlpipe serve 8004 cat >/dev/null 2>/tmp/serve-end &
-    for _ in $(seq 300); do grep -q ended /tmp/serve-end && break; sleep 0.5; done
-fi
+end_together "$me"
 finish

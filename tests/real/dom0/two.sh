@@ -39,11 +39,5 @@ for n in $(seq "$times"); do
     round stock pyxcsr "$n"
     round pyxcsr stock "$n"
 done
-# the last to serve waits until the other one is done with it
-if [ "$me" = 2 ]; then
-    echo done | xlpipe connect 10.0.0.1 8004 >/dev/null
-else
-    timeout 300 xlpipe serve 8004 cat >/dev/null 2>/tmp/serve-end &
-    for _ in $(seq 300); do grep -q ended /tmp/serve-end && break; sleep 0.5; done
-fi
+end_together "$me"
 finish
