@@ -214,6 +214,7 @@ def test_the_commands_of_use(tried: Path, tmp_path: Path) -> None:
     for name, text in PROGRAMS.items():
         (programs / name).write_text("#!/bin/sh\n" + text.format(tried=tried, away=away) + "\n")
         (programs / name).chmod(0o755)
+    shell("pyxcsr save --no-live pv64:mem=8M other.stream", tmp_path, programs)  # what `compare` has beside it
     for line in USE:
         text = re.sub(r"\bGUEST\b", "pv64:mem=8M", line).replace(" ...", " guest.stream")
         if "save" in text and (tmp_path / "guest.stream").exists() and " - " not in text and "--receiver" not in text:
