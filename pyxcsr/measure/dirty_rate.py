@@ -95,9 +95,8 @@ class Measurement:
         self._clock, self._sleep, self._savers = clock, sleep, savers
         self._warnings: list[str] = []
         self._taken_over = False
-        self._last, self._cleaning = 0.0, list[float]()  # seconds that the last bitmap took, and each that was cleared
+        self._cleaning = list[float]()  # seconds that each bitmap took that was cleared
         self._bitmaps = 0
-        self._at = 0.0  # when the last bitmap was asked for
         self._measured = 0.0  # seconds, of whole periods
         self._meter: MeterHandle
         self._tracking: Tracking
@@ -136,7 +135,9 @@ class Measurement:
 
     def _track(self) -> Tracking:
         savers = savers_of(self._hv, self._domid) if self._savers is None else self._savers
-        return Tracking(self._hv, self._domid, self._meter, self._device_model, savers, self._warnings)
+        return Tracking(
+            self._hv, self._domid, self._meter, self._device_model, savers, self._warnings, self._clock
+        )
 
     def _begin(self) -> None:
         try:
@@ -159,7 +160,7 @@ class Measurement:
     def _measure(self) -> Windows:
         """All periods, or those until a save came."""
         self._fetch(self._tracking.clean)
-        period = period_for(self._seconds, self._last)
+        period = period_for(self._seconds, self._tracking.took)
         windows = Windows(self._meter, period)
         self._cleaning.clear()
         try:
@@ -171,17 +172,18 @@ class Measurement:
         return windows
 
     def _one_period(self, windows: Windows, period: int) -> None:
-        began, reads = self._at, list[Read]()
-        for level in reads_for(period, self._last):
+        tracking, reads = self._tracking, list[Read]()
+        began = tracking.asked_at
+        for level in reads_for(period, tracking.took):
             self._wait(began + 2.0**level)
-            pages = self._fetch(self._tracking.peek)
-            reads.append(Read(level, self._at - began, pages))
+            pages = self._fetch(tracking.peek)
+            reads.append(Read(level, tracking.asked_at - began, pages))
         self._wait(began + 2.0**period)
-        pages = self._fetch(self._tracking.clean)
-        windows.period(reads, self._at - began, pages)
+        pages = self._fetch(tracking.clean)
+        windows.period(reads, tracking.asked_at - began, pages)
         self._bitmaps += len(reads) + 1
-        self._cleaning.append(self._last)
-        self._measured += self._at - began
+        self._cleaning.append(tracking.took)
+        self._measured += tracking.asked_at - began
 
     def _nothing(self) -> BeingSaved:
         text = f"nothing was measured of domain {self._domid}: {self._tracking.ended_by}"
@@ -197,7 +199,6 @@ class Measurement:
             self._sleep(min(left, POLL))
 
     def _fetch(self, fetch: Callable[[], int]) -> int:
-        self._at = self._clock()
         try:
             return fetch()
         except HypervisorError as error:
@@ -205,8 +206,6 @@ class Measurement:
                 text = f"domain {self._domid} was destroyed while it was measured"
                 raise DomainDying(text, domid=self._domid) from error
             raise
-        finally:
-            self._last = self._clock() - self._at
 
     # -- afterwards
 

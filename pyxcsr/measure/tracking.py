@@ -15,7 +15,8 @@ the save, without an error, of fewer dirty pages than there are, and what it wri
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 from pyxcsr.devicemodel.base import DeviceModel
@@ -29,13 +30,25 @@ class Ended(Exception):
 
 
 class Tracking:
-    """Log-dirty mode of one domain, in Xen and in its device model. ``warnings``: gets what must be said."""
+    """Log-dirty mode of one domain, in Xen and in its device model.
+
+    ``warnings``: gets what must be said; ``clock``: seconds.
+    """
 
     def __init__(
-        self, hv: Hypervisor, domid: int, meter: MeterHandle, model: DeviceModel, savers: Savers, warnings: list[str]
+        self,
+        hv: Hypervisor,
+        domid: int,
+        meter: MeterHandle,
+        model: DeviceModel,
+        savers: Savers,
+        warnings: list[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hv, self._domid, self._meter, self._model, self._savers = hv, domid, meter, model, savers
-        self._warnings = warnings
+        self._warnings, self._clock = warnings, clock
+        self.asked_at = self.took = 0.0
+        """When Xen was asked for the last bitmap, and how many seconds that took, without looking for saves."""
         self._on = self._told = False
         self.ended_by: Optional[str] = None
         """In words, who has ended it; None: nobody."""
@@ -70,14 +83,14 @@ class Tracking:
 
     def peek(self) -> int:
         """Reads the bitmap; returns how many pfns it names."""
-        return self._meter.peek()
+        return self._timed(self._meter.peek)
 
     def clean(self) -> int:
         """Fetches the bitmap and clears it. Raises Ended, if a save was found or log-dirty mode had been ended."""
         if self._leave_to(self._users()):
             raise Ended
         try:
-            dirty = self._meter.fetch()
+            dirty = self._timed(self._meter.fetch)
         except HypervisorError as error:
             if error.errno != errno.ENODATA:
                 raise
@@ -89,6 +102,13 @@ class Tracking:
             self._leave_to(came)
             raise Ended
         return dirty
+
+    def _timed(self, fetch: Callable[[], int]) -> int:
+        self.asked_at = self._clock()
+        try:
+            return fetch()
+        finally:
+            self.took = self._clock() - self.asked_at
 
     # -- the end, in this order; each may be called again after an error
 

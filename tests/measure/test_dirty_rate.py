@@ -19,6 +19,7 @@ from pyxcsr.hypervisor.stub.devmodel import StubDeviceModel, device_model_of
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.measure.dirty_rate import Measurement
 from pyxcsr.measure.result import DirtyRate
+from pyxcsr.transfer.savers import Saver, Savers
 
 KINDS = ("pv64:mem=8M,writer=none", "pvh:mem=8M,writer=none", "hvm:mem=8M,writer=none,vram=64K")
 
@@ -129,6 +130,22 @@ def test_seconds_that_are_no_power_of_two(hv: StubBackend) -> None:
 
 
 # -- what is refused, and how it ends
+
+
+def test_looking_for_saves_may_take_long(hv: StubBackend) -> None:
+    """The guest stands still only while Xen is asked: that alone says how long the windows must be."""
+    clock = Clock()
+
+    class Slow(Savers):
+        def now(self) -> list[Saver]:
+            clock.sleep(0.2)
+            return []
+
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    found = Measurement(hv, domid, 8.0, DeviceModel(), clock=clock, sleep=clock.sleep, savers=Slow(domid)).run()
+    assert found.fetch_seconds == 0 and found.windows[0].seconds < 0.3
+    assert found.second.seconds == pytest.approx(1.0, abs=0.3)
+    off(hv, domid)
 
 
 def test_another_save_at_work(hv: StubBackend) -> None:
