@@ -1,8 +1,8 @@
 """What a live save has measured so far, and what it makes of it: for how long the guest would be paused.
 
 The pause is a fixed part (the last dirty bitmap, the state of the vcpus, the end of the stream) and a part for each
-dirty page. Passes tell what a page costs, fetched bitmaps and looks at them how fast the guest dirties pages, and the
-bitmaps fetched and the rehearsal (SaveOps.rehearse) what the fixed part costs.
+dirty page. Passes over dirty pages tell what a page costs, fetched bitmaps and looks at them how fast the guest dirties
+pages, and the bitmaps fetched, small passes and the rehearsal (SaveOps.rehearse) what the fixed part costs.
 """
 
 from __future__ import annotations
@@ -13,16 +13,32 @@ from typing import Optional
 
 from pyxcsr.policy import pause_of
 from pyxcsr.report import PassReport
+from pyxcsr.transfer.recent import Recent
+
+SCATTERED = 32
+"""Pages that a pass over dirty ones must have sent to tell what one of them costs."""
 
 ENOUGH = 512
-"""Pages that a pass must have sent to tell what a page costs; of a smaller one the fixed costs tell more."""
+"""Pages in the last such passes whose mean counts."""
+
+DIRTY_PAGE = 0.000008
+"""Seconds for a dirty page until such a pass was made. In a pass over all of memory they come in rows and cost less."""
+
+PASS = 0.0001
+"""Seconds for a pass that sends nothing, until a shorter one was seen."""
+
+FETCH = 0.0001
+"""Seconds for a dirty bitmap, until one was fetched."""
 
 STATE = 0.0004
 STATE_VCPU = 0.00005
 """Seconds for the state of a guest, and for each vcpu's, until the rehearsal has measured it."""
 
-SUSPENDING = 0.004
+SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
+
+WINDOW = 0.02
+"""Seconds between dirty bitmaps, taken together, for which the guest's dirty rate is told: it may write in bursts."""
 
 
 class Outlook:
@@ -30,8 +46,9 @@ class Outlook:
 
     def __init__(self, nr_vcpus: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._fetch, self._state = 0.0, STATE + STATE_VCPU * nr_vcpus
-        self._pages = 0  # of the pass that tells what a page costs
+        self._fetch, self._state = FETCH, STATE + STATE_VCPU * nr_vcpus
+        self._page, self._rates = Recent(ENOUGH), Recent(WINDOW)
+        self._pass = PASS  # what one costs that sends nothing
         self._since = clock()  # when Xen began to count
         self._counted: Optional[int] = None  # by the last look since then
         self._counted_at = 0.0
@@ -50,16 +67,22 @@ class Outlook:
     def passed(self, done: PassReport) -> None:
         """A pass is over."""
         busy = done.seconds - done.seconds_held
-        if done.pages and busy > 0 and (done.pages >= ENOUGH or done.pages >= self._pages):
-            self._pages, self.page_seconds = done.pages, busy / done.pages
+        if done.iteration > 0:
+            self._pass = min(self._pass, busy)
+        if done.iteration == 0 and done.pages:
+            self.page_seconds = max(busy / done.pages, DIRTY_PAGE)
+        elif done.pages >= SCATTERED:
+            self._page.add(done.pages, max(busy - self._pass, 0.0))
+            self.page_seconds = self._page.mean()
         if done.seconds > 0 and done.bytes:
             self.bandwidth = done.bytes / done.seconds
 
     def fetched(self, dirty: int, began: float) -> None:
         """The dirty bitmap, fetched since ``began`` by this clock, had ``dirty`` pfns."""
-        now = self._clock()
-        self._fetch = now - began
+        self._fetch = self._clock() - began
         self._rate(dirty, began)
+        if began > self._since:
+            self._rates.add(began - self._since, dirty)
         self._since, self._counted = began, None
 
     def looked(self, dirty: int) -> None:
@@ -73,7 +96,7 @@ class Outlook:
 
     def _rate(self, dirty: int, at: float) -> None:
         if at > self._since:
-            self.dirty_rate = dirty / (at - self._since)
+            self.dirty_rate = self._rates.mean(at - self._since, dirty)
 
     # -- what is made of it
 
@@ -81,7 +104,7 @@ class Outlook:
     def pause_seconds(self) -> float:
         """The pause if nothing were dirty, but for what the guest dirties while it suspends."""
         rate = (self.dirty_rate or 0.0) / (1.0 - self.slowed)
-        return self._fetch + self._state + (self.page_seconds or 0.0) * rate * SUSPENDING
+        return self._fetch + self._pass + self._state + (self.page_seconds or 0.0) * rate * SUSPENDING
 
     def dirty_now(self, nr_pfns: int) -> int:
         """How many pfns are dirty by now: counted, or else as many as the last rate makes."""

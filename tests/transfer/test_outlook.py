@@ -7,7 +7,19 @@ import pytest
 import pyxcsr
 from pyxcsr.report import PassReport
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
-from pyxcsr.transfer.outlook import ENOUGH, STATE, STATE_VCPU, SUSPENDING, Outlook
+from pyxcsr.transfer.outlook import (
+    DIRTY_PAGE,
+    ENOUGH,
+    FETCH,
+    PASS,
+    SCATTERED,
+    STATE,
+    STATE_VCPU,
+    SUSPENDING,
+    WINDOW,
+    Outlook,
+)
+from pyxcsr.transfer.recent import Recent
 
 
 class Clock:
@@ -17,8 +29,8 @@ class Clock:
         return self.now
 
 
-def a_pass(pages: int, seconds: float, held: float = 0.0) -> PassReport:
-    return PassReport(0, False, pages, pages=pages, bytes=4096 * pages, seconds=seconds, seconds_held=held)
+def a_pass(iteration: int, pages: int, seconds: float, held: float = 0.0) -> PassReport:
+    return PassReport(iteration, False, pages, pages=pages, bytes=4096 * pages, seconds=seconds, seconds_held=held)
 
 
 @pytest.fixture
@@ -29,14 +41,14 @@ def clock() -> Clock:
 def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
-    outlook.passed(a_pass(10_000, 1.0))
-    assert outlook.pause(0) == pytest.approx(STATE + 2 * STATE_VCPU)
+    outlook.passed(a_pass(0, 10_000, 1.0))
+    assert outlook.pause(0) == pytest.approx(FETCH + PASS + STATE + 2 * STATE_VCPU)
 
 
 def test_the_pause(clock: Clock) -> None:
     outlook = Outlook(1, clock)
     outlook.begin()
-    outlook.passed(a_pass(100_000, 2.0))
+    outlook.passed(a_pass(0, 100_000, 2.0))
     assert (outlook.page_seconds, outlook.bandwidth) == (2e-5, 4096 * 50_000)
     clock.now += 2.0
     began = clock.now
@@ -44,7 +56,7 @@ def test_the_pause(clock: Clock) -> None:
     outlook.fetched(40_000, began)
     assert outlook.dirty_rate == pytest.approx(20_000)
     outlook.rehearsed(clock.now - 0.003)
-    fixed = 0.01 + 0.003 + 20_000 * SUSPENDING * 2e-5
+    fixed = 0.01 + PASS + 0.003 + 20_000 * SUSPENDING * 2e-5
     assert outlook.pause_seconds == pytest.approx(fixed)
     assert outlook.pause(1000) == pytest.approx(fixed + 0.02)
 
@@ -64,18 +76,56 @@ def test_what_is_dirty_now(clock: Clock) -> None:
     assert outlook.dirty_now(10_000) == 0, "they are in the bitmap that was fetched"
 
 
-def test_which_pass_tells_what_a_page_costs(clock: Clock) -> None:
+def test_which_passes_tell_what_a_dirty_page_costs(clock: Clock) -> None:
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(50_000, 1.0))
-    outlook.passed(a_pass(10, 0.1))
-    assert outlook.page_seconds == 2e-5, "a small pass costs what any pass costs"
-    outlook.passed(a_pass(ENOUGH, 0.0512))
+    outlook.passed(a_pass(0, 50_000, 0.05))
+    assert outlook.page_seconds == DIRTY_PAGE, "in a pass over all of memory a page costs less"
+    outlook.passed(a_pass(1, SCATTERED - 1, 0.1))
+    assert outlook.page_seconds == DIRTY_PAGE, "a small pass costs what any pass costs"
+    outlook.passed(a_pass(2, 100, 0.002 + PASS))
+    assert outlook.page_seconds == pytest.approx(2e-5)
+    outlook.passed(a_pass(3, 300, 0.018 + PASS))
+    assert outlook.page_seconds == pytest.approx(0.020 / 400), "together they tell more"
+    outlook.passed(a_pass(4, ENOUGH, 1e-4 * ENOUGH + PASS))
     assert outlook.page_seconds == pytest.approx(1e-4), "the output has become slower"
+
+
+def test_what_a_pass_costs_that_sends_nothing(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    before = outlook.pause_seconds
+    outlook.passed(a_pass(0, 0, 0.00001))
+    outlook.passed(a_pass(1, 2, 0.00002))
+    assert outlook.pause_seconds == pytest.approx(before - PASS + 0.00002)
+
+
+def test_a_guest_that_writes_in_bursts(clock: Clock) -> None:
+    """Its rate is told over a time that is long enough, and over no more than that."""
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    for seconds, dirty in (1.0, 100_000), (0.5 * WINDOW, 60), (0.3 * WINDOW, 0), (0.3 * WINDOW, 20):
+        clock.now += seconds
+        outlook.fetched(dirty, clock.now)
+    assert outlook.dirty_rate == pytest.approx(80 / (1.1 * WINDOW))
+    clock.now += WINDOW / 2
+    outlook.looked(50)
+    assert outlook.dirty_rate == pytest.approx(70 / (1.1 * WINDOW))
+    outlook.fetched(50, clock.now)
+    assert outlook.dirty_rate == pytest.approx(70 / (1.1 * WINDOW)), "what was looked at counts once"
+
+
+def test_the_mean_of_what_was_measured_last() -> None:
+    recent = Recent(10)
+    assert recent.mean() is None and recent.mean(2, 6) == 3
+    recent.add(4, 4)
+    recent.add(0, 8)
+    assert recent.mean() == 3 and recent.mean(8, 0) == 1
+    recent.add(10, 30)
+    assert recent.mean() == 3 and recent.mean(5, 0) == 2 and recent.mean(10, 0) == 0
 
 
 def test_the_bandwidth_limit_does_not_hold_while_the_guest_is_paused(clock: Clock) -> None:
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(10_000, 5.0, held=4.0))
+    outlook.passed(a_pass(0, 10_000, 5.0, held=4.0))
     assert outlook.page_seconds == pytest.approx(1e-4)
     assert outlook.bandwidth == pytest.approx(4096 * 2000)
 

@@ -1,0 +1,32 @@
+"""The mean of what was measured last."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class Recent:
+    """Amounts, each of so many units; of the last measurements as many as it takes to make ``enough`` units.
+
+    One alone may be too short to tell anything; all of them would hide what has changed meanwhile.
+    """
+
+    __slots__ = ("_enough", "_kept")
+
+    def __init__(self, enough: float) -> None:
+        self._enough = enough
+        self._kept: list[tuple[float, float]] = []
+
+    def add(self, units: float, amount: float) -> None:
+        """The newest one. Older ones that are not needed any more are forgotten."""
+        self._kept.append((units, amount))
+        while sum(x for x, _ in self._kept[1:]) >= self._enough:
+            del self._kept[0]
+
+    def mean(self, units: float = 0.0, amount: float = 0.0) -> Optional[float]:
+        """The amount for each unit, with one more measurement that is not over yet; None if nothing was measured."""
+        for more, its in reversed(self._kept):
+            if units >= self._enough:
+                break
+            units, amount = units + more, amount + its
+        return amount / units if units > 0 else None
