@@ -5,6 +5,7 @@
 . /payload/tests/real/dom0/lib.sh
 install_pyxcsr
 start "${1:-pulse}"
+xl sched-credit2 -d 0 -w 4096 # dom0 does not wait for a guest whose processes never sleep
 times=${2:-1}
 shift $(($# < 2 ? $# : 2))
 [ $# -gt 0 ] || set -- save migrate
