@@ -6,6 +6,7 @@ What keeps a measurement and a save apart is in tracking.py.
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -67,6 +68,8 @@ def dirty_rate(
     """
     check_domain(hv, domid)
     check_seconds("seconds", seconds)
+    if math.isinf(seconds):
+        raise UsageError("seconds is infinite: a measurement has an end")
     check_flag("take_over", take_over)
     if cancel is not None:
         check_callback("cancel", cancel, "a function that returns True to end the measurement")
@@ -159,15 +162,15 @@ class Measurement:
 
     def _measure(self) -> Windows:
         """All periods, or those until a save came."""
-        self._fetch(self._tracking.clean)
-        period = period_for(self._seconds, self._tracking.took)
-        windows = Windows(self._meter, period)
-        self._cleaning.clear()
+        windows: Optional[Windows] = None
         try:
+            self._fetch(self._tracking.clean)
+            period = period_for(self._seconds, self._tracking.took)
+            windows = Windows(self._meter, period)
             for _ in range(max(1, round(self._seconds / 2.0**period))):
                 self._one_period(windows, period)
         except Ended:
-            if windows.empty:
+            if windows is None or windows.empty:
                 raise self._nothing() from None
         return windows
 

@@ -129,6 +129,33 @@ def test_seconds_that_are_no_power_of_two(hv: StubBackend) -> None:
     assert short.steady is None and short.seconds == 0.125 and short.pages_per_second > 0
 
 
+class Coming(Savers):
+    """From one look on there is a save."""
+
+    def __init__(self, comes_at: int) -> None:
+        super().__init__(1)
+        self._left = comes_at
+
+    def now(self) -> list[Saver]:
+        self._left -= 1
+        return [Saver(4711, "libxl-save-helper", True)] if self._left < 0 else []
+
+    def may_have_begun(self, saver: Saver) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_save_comes_whenever_it_is_looked_for(hv: StubBackend, at: int) -> None:
+    """What has been measured is told of, or it is an error that says why nothing was."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writer="none"))
+    try:
+        found = measure(hv, domid, savers=Coming(at))
+    except pyxcsr.BeingSaved as error:
+        assert at < 6 and "libxl-save-helper" in str(error)
+    else:
+        assert at >= 6 and (found.ended_by is None) == (at == 11) and found.seconds == (1.0 if at < 8 else 2.0)
+
+
 # -- what is refused, and how it ends
 
 
@@ -192,7 +219,8 @@ def test_a_guest_that_does_not_run(hv: StubBackend) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seconds": 0}, {"seconds": "5"}, {"cancel": 1}, {"take_over": "yes"}, {"device_model": 3}]
+    "wrong",
+    [{"seconds": 0}, {"seconds": "5"}, {"seconds": math.inf}, {"cancel": 1}, {"take_over": "yes"}, {"device_model": 3}],
 )
 def test_wrong_arguments(hv: StubBackend, wrong: dict[str, Any]) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
