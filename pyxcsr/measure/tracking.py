@@ -4,17 +4,19 @@ Xen has one dirty bitmap for a domain and lets anybody take it over: a save that
 begins it anew. From then on it needs every bit. If somebody else clears the bitmap or ends log-dirty mode, Xen tells
 the save, without an error, of fewer dirty pages than there are, and what it writes is wrong. So a measurement
 
-* reads the bitmap without clearing it (PEEK) as often as it likes, which harms nobody;
-* clears it (CLEAN), and ends log-dirty mode, only if no process is there that saves the domain, and looks again
-  directly afterwards. A save that is there then has begun in the same instant, and may have lost pages. Xen has no call
-  that would make it fail. So it is told to end (SIGTERM): a loud failure is better than an image that is wrong and
-  looks right. One that has not opened the hypervisor's device by then has lost nothing and is left in peace;
+* reads the bitmap without clearing it (PEEK) as often as it likes, which loses nothing;
+* clears it (CLEAN), and ends log-dirty mode, only if nobody is seen that saves the domain, and looks again directly
+  afterwards. A save that is there then has begun in the same instant, and may have lost pages. Xen has no call that
+  would make it fail. So it is told to end (SIGTERM); or, if it is a save in this process, its log-dirty mode is ended,
+  which it notices. A loud failure is better than an image that is wrong and looks right. A process that has not opened
+  the hypervisor's device by then has lost nothing and is left in peace;
 * leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Optional
@@ -151,11 +153,18 @@ class Tracking:
     def _end_harmed(self, came: Sequence[Saver]) -> None:
         """Ends saves that were not there a moment ago, and may have begun to use the bitmap before it was cleared."""
         for saver in came:
-            if self._savers.may_have_begun(saver) and self._savers.end(saver):
+            if self._savers.may_have_begun(saver) and self._end(saver):
                 self._warnings.append(
                     f"{saver} began to save domain {self._domid} in the instant in which the dirty bitmap was cleared. "
-                    "It could have missed pages, and was told to end (SIGTERM): run it again"
+                    "It could have missed pages, and was made to fail: run it again"
                 )
+
+    def _end(self, saver: Saver) -> bool:
+        """Makes a save fail. A signal would end this program, too, if it is the one that saves: but a save of ours
+        notices at its next bitmap that log-dirty mode was ended."""
+        if saver.pid == os.getpid():
+            return self._hv.logdirty_off(self._domid)
+        return self._savers.end(saver)
 
     def _refuse(self, savers: Sequence[Saver]) -> None:
         refuse_beside(list(savers), self._domid, f"domain {self._domid} cannot be measured")

@@ -48,6 +48,7 @@ class Savers:
     """Looks for processes that save a domain. ``name``: the domain's, by which a command may call it.
 
     ``run_dir``: where saves by this package have their locks (:mod:`pyxcsr.control`), whatever their program is called.
+    By such a lock a save in this process is found, too.
     """
 
     def __init__(
@@ -64,9 +65,9 @@ class Savers:
         return savers if own is None or own.pid in (x.pid for x in savers) else [*savers, own]
 
     def _holds_lock(self) -> Optional[Saver]:
-        """Who saves the domain through this package, if another process does."""
+        """Who saves the domain through this package; that may be another thread of this process."""
         held = holder(self._domid, self._run_dir)
-        return None if held is None or held.pid == os.getpid() else Saver(held.pid, held.program, None)
+        return None if held is None else Saver(held.pid, held.program, None)
 
     def may_have_begun(self, saver: Saver) -> bool:
         """Whether it may have called Xen. One that has not opened the hypervisor's device cannot have."""

@@ -13,6 +13,8 @@ from typing import Optional
 
 import pytest
 
+from pyxcsr.control.folder import Folder
+from pyxcsr.control.lock import GuestLock
 from pyxcsr.transfer.savers import NoSavers, Saver, Savers
 
 XENGUEST = "/usr/libexec/xen/bin/xenguest"
@@ -140,6 +142,21 @@ def test_a_save_of_ours_is_found_by_its_lock(tmp_path: Path, program: str) -> No
         (found,) = savers.now()
         assert (found.pid, found.name) == (61, program)
         assert Savers(8, proc=str(proc), run_dir=str(run)).now() == []
+
+
+def test_a_save_in_this_process_is_found_by_its_lock(tmp_path: Path) -> None:
+    """Another thread's: one of our own commands is not found by its arguments, which are those of who looks."""
+    proc, run = tmp_path / "proc", tmp_path / "run"
+    proc.mkdir()
+    run.mkdir(0o700)
+    process(proc, os.getpid(), "/usr/bin/python3", "/usr/bin/pyxcsr", "save", "7", "x")
+    savers = Savers(7, proc=str(proc), run_dir=str(run))
+    assert savers.now() == []
+    with Folder(str(run)) as folder:
+        lock = GuestLock(folder, 7)
+        assert [x.pid for x in savers.now()] == [os.getpid()]
+        lock.release()
+    assert savers.now() == []
 
 
 def test_a_program_that_holds_the_lock_is_ended(tmp_path: Path) -> None:
