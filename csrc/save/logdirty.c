@@ -19,7 +19,7 @@ int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported)
 {
     XCSR_ENTER(h);
     *supported = 1;
-    if (xc_shadow_control(h->xch, domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0) >= 0)
+    if (tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) >= 0)
         return 0;
     *supported = 0; /* a hypervisor without shadow paging says one of these */
     if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
@@ -72,16 +72,8 @@ static int count_bits(xcsr_save *s, uint64_t *dirty)
 int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty)
 {
     XCSR_ENTER(s->h);
-    DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bitmap, &s->bitmap_buf);
-    xc_shadow_op_stats_t stats = {0, 0};
-    (void)bitmap;
     *dirty = 0;
-    if (s->count_is_stale)
-        return count_bits(s, dirty);
-    if (xc_logdirty_control(s->h->xch, s->domid, XEN_DOMCTL_SHADOW_OP_PEEK, HYPERCALL_BUFFER(bitmap), 0, 0, &stats) < 0)
-        return xcsr_fail_call(s->h, errno, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages", s->domid);
-    *dirty = stats.dirty_count;
-    return 0;
+    return s->count_is_stale ? count_bits(s, dirty) : tracking_count(s->h, s->domid, &s->bitmap_buf, dirty);
 }
 
 int xcsr_mark_all(xcsr_save *s)

@@ -1,9 +1,39 @@
 /* Log-dirty mode: on, off, and the bitmap. Whoever saves or measures a domain shares Xen's one bitmap. */
 #include "xen/tracking.h"
+#include "xen/domain.h"
 
-static int shadow(xcsr *h, uint32_t domid, unsigned int op)
+#include <time.h>
+
+#define TRIES 100 /* a millisecond apart */
+
+/* Whether to call again. Xen interrupts a long call for other work, and refuses others for the same domain until it has
+ * finished that one: another process may be reading the bitmap just now. */
+static bool is_busy(int *tries)
 {
-    return xc_shadow_control(h->xch, domid, op, NULL, 0);
+    if (errno != EBUSY || ++*tries >= TRIES)
+        return false;
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+    return true;
+}
+
+int tracking_control(xcsr *h, uint32_t domid, unsigned int op)
+{
+    int tries = 0, rc;
+    do
+        rc = xc_shadow_control(h->xch, domid, op, NULL, 0);
+    while (rc < 0 && is_busy(&tries));
+    return rc;
+}
+
+static long long bitmap_call(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns,
+                             uint32_t mode, xc_shadow_op_stats_t *stats)
+{
+    long long rc;
+    int tries = 0;
+    do
+        rc = xc_logdirty_control(h->xch, domid, op, buffer, nr_pfns, mode, stats);
+    while (rc < 0 && is_busy(&tries));
+    return rc;
 }
 
 /* Whether an error may mean that it is on already: left on by a saver that was killed, or used to track a frame buffer. */
@@ -15,13 +45,13 @@ static bool may_be_on(int err)
 int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
 {
     *retried = 0;
-    int rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+    int rc = tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
     int first = errno;
     if (rc < 0 && take_over && may_be_on(first)) {
         *retried = 1;
-        rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_OFF);
+        rc = tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_OFF);
         if (rc >= 0)
-            rc = shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
+            rc = tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
     }
     if (rc < 0)
         return xcsr_fail_call(h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
@@ -31,7 +61,7 @@ int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
 
 int tracking_end(xcsr *h, uint32_t domid)
 {
-    if (shadow(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
+    if (tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
         return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "log-dirty mode of domain %u stays on", domid);
     return 0;
 }
@@ -40,12 +70,27 @@ static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_bu
 {
     const char *name = op == XEN_DOMCTL_SHADOW_OP_CLEAN ? "XEN_DOMCTL_SHADOW_OP_CLEAN" : "XEN_DOMCTL_SHADOW_OP_PEEK";
     xc_shadow_op_stats_t stats = {0, 0};
-    long long rc = xc_logdirty_control(h->xch, domid, op, buffer, nr_pfns, mode, &stats);
+    long long rc = bitmap_call(h, domid, op, buffer, nr_pfns, mode, &stats);
     if (rc < 0)
         return xcsr_fail_call(h, errno, name, "cannot read domain %u's dirty bitmap", domid);
     if ((unsigned long long)rc != nr_pfns)
         return xcsr_fail_call(h, EPROTO, name, "Xen's dirty bitmap covers %lld of %llu pfns", rc, (unsigned long long)nr_pfns);
     return 0;
+}
+
+/* Log-dirty mode was off, or seems to have been: for a domain that is being destroyed each of these calls succeeds, and
+ * does nothing. */
+static int ended(xcsr *h, uint32_t domid)
+{
+    const char *op = "XEN_DOMCTL_SHADOW_OP_CLEAN";
+    xcsr_domain info;
+    int rc = domain_ask(h, domid, &info);
+    if (rc)
+        return rc;
+    if (info.dying)
+        return xcsr_fail_call(h, ESRCH, op, "domain %u is being destroyed", domid);
+    return xcsr_fail_call(h, ENODATA, op, "somebody else has ended log-dirty mode of domain %u, or begins to destroy it: "
+                          "what it has written is not known", domid);
 }
 
 /* While log-dirty mode is off, Xen answers CLEAN with a bitmap in which nothing is dirty, and no error
@@ -54,14 +99,13 @@ static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_bu
  * begun it anew. */
 static int still_on(xcsr *h, uint32_t domid)
 {
-    if (shadow(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY) < 0) {
+    if (tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY) < 0) {
         if (errno == EINVAL)
             return 0;
         return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
                               "cannot tell whether log-dirty mode of domain %u is still on", domid);
     }
-    return xcsr_fail_call(h, ENODATA, "XEN_DOMCTL_SHADOW_OP_CLEAN",
-                          "somebody else has ended log-dirty mode of domain %u: what it has written is not known", domid);
+    return ended(h, domid);
 }
 
 int tracking_fetch(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns, uint32_t mode)
@@ -73,6 +117,15 @@ int tracking_fetch(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint6
 int tracking_peek(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t nr_pfns)
 {
     return read_bitmap(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, nr_pfns, 0);
+}
+
+int tracking_count(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t *dirty)
+{
+    xc_shadow_op_stats_t stats = {0, 0};
+    if (bitmap_call(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, 0, 0, &stats) < 0)
+        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages", domid);
+    *dirty = stats.dirty_count;
+    return 0;
 }
 
 uint64_t *tracking_alloc(xcsr *h, uint64_t nr_words, xc_hypercall_buffer_t *buffer, int *pages)

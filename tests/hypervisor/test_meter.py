@@ -123,6 +123,52 @@ def test_whether_it_is_on_cannot_be_told(hv: StubBackend, error: int) -> None:
     assert not guest.state().logdirty
 
 
+@pytest.mark.parametrize("function", ["xc_shadow_control", "xc_logdirty_control"])
+def test_xen_is_busy_with_what_another_process_has_asked(hv: StubBackend, function: str) -> None:
+    """It refuses until it has finished that; whoever lasts longer than that gets what was asked for."""
+    guest = guest_of(hv)
+    refusals = [0]
+
+    def hook(name: str, count: int) -> int:
+        refusals[0] -= name == function
+        return errno.EBUSY if name == function and refusals[0] >= 0 else 0
+
+    def after(number: int) -> None:
+        refusals[0] = number
+
+    meter, save = hv.new_meter(guest.domid, 1280), hv.new_save(guest.domid, 1280, None)
+    with hv.stub.hook(hook):
+        for action in (
+            meter.begin, meter.peek, meter.fetch, meter.end, save.logdirty_enable, lambda: save.logdirty_clean(False),
+            save.logdirty_count, save.logdirty_disable, lambda: hv.logdirty_off(guest.domid),
+        ):  # fmt: skip
+            after(3)
+            action()
+        after(1000)
+        with pytest.raises(pyxcsr.HypervisorError) as caught:
+            save.logdirty_enable() if function == "xc_shadow_control" else meter.peek()
+        assert caught.value.errno == errno.EBUSY
+    meter.close()
+    save.close()
+    assert not guest.state().logdirty
+
+
+@pytest.mark.parametrize("dying", [True, False])
+def test_a_domain_that_is_destroyed(hv: StubBackend, dying: bool) -> None:
+    """Xen ignores what is asked of it, and says that all went well."""
+    guest = guest_of(hv)
+    meter = hv.new_meter(guest.domid, 1280)
+    meter.begin()
+    if dying:
+        guest.poke_domain("dying", 1)
+    else:
+        hv.stub.destroy(guest.domid)
+    with pytest.raises(pyxcsr.DomainNotFound) as caught:
+        meter.fetch()
+    assert not dying or "is being destroyed" in str(caught.value)
+    meter.close()
+
+
 def test_closing_the_hypervisor_ends_it() -> None:
     hv = pyxcsr.open_hypervisor("stub")
     assert isinstance(hv, StubBackend)

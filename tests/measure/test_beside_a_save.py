@@ -74,8 +74,12 @@ class Stock(Savers):
             self.seen = self._meter.spread(0, 64)
         except HypervisorError as error:
             assert error.errno == errno.ENODATA
-            self._hv.logdirty_off(self._id)
+            self.was_ended()
         self.finished = True
+
+    def was_ended(self) -> None:
+        """It has not noticed it. To ask has begun log-dirty mode anew."""
+        self._hv.logdirty_off(self._id)
 
     def close(self) -> None:
         self._model.track(False)
@@ -98,16 +102,8 @@ class Stock(Savers):
 class Ours(Stock):
     """A save by this package in another thread of this process, which notices that log-dirty mode has been ended."""
 
-    def clean(self) -> None:
-        if not self.begun or self.failed:
-            return
-        try:
-            self._meter.fetch()
-            self.seen = self._meter.spread(0, 64)
-        except HypervisorError as error:
-            assert error.errno == errno.ENODATA
-            self.failed = True
-        self.finished = True
+    def was_ended(self) -> None:
+        self.failed = True
 
     def now(self) -> list[Saver]:
         return [Saver(os.getpid(), "toolstack.py", None)] if self.there else []

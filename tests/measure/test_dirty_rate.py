@@ -280,7 +280,7 @@ def test_cancelled(hv: StubBackend) -> None:
     [
         ("xc_domain_getinfolist", errno.EPERM),
         ("xc_domain_nr_gpfns", errno.ESRCH),
-        ("xc_shadow_control", errno.EBUSY),
+        ("xc_shadow_control", errno.ENOMEM),
         ("xc_logdirty_control", errno.ENOMEM),
         ("xc__hypercall_buffer_alloc_pages", errno.ENOMEM),
     ],
@@ -310,7 +310,7 @@ def test_it_cannot_be_ended(hv: StubBackend) -> None:
     measure(hv, domid, 0.2)
     last = hv.stub.calls()["xc_shadow_control"]  # which ends it
     for nth in (last, last + 1):
-        hv.stub.fail("xc_shadow_control", nth, errno.EBUSY)
+        hv.stub.fail("xc_shadow_control", nth, errno.ENOMEM)
     found = measure(hv, domid, 0.2)
     assert "stays on" in found.warnings[0]
     hv.stub.clear_failures()

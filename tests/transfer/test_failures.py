@@ -27,7 +27,7 @@ CALLS = {
     "xc_machphys_mfn_list": errno.EFAULT,
     "xenforeignmemory_map": errno.EINVAL,
     "xc_get_pfn_type_batch": errno.EINVAL,
-    "xc_shadow_control": errno.EBUSY,
+    "xc_shadow_control": errno.EPERM,
     "xc_logdirty_control": errno.ENOMEM,
     "xc_version": errno.EFAULT,
     "xc_vcpu_getinfo": errno.ESRCH,
@@ -139,7 +139,7 @@ def test_log_dirty_cannot_be_switched_off_once(hv: StubBackend, tmp_path: Path) 
     guest = pyxcsr.StubGuest.pv64(mem="8M")
     last = call_that_ends_it(hv, guest)
     domid = hv.stub.create(guest)
-    hv.stub.fail("xc_shadow_control", last, errno.EBUSY)
+    hv.stub.fail("xc_shadow_control", last, errno.ENOMEM)
     assert save_to(hv, domid, tmp_path / "s").warnings == []
     assert not hv.stub.guest(domid).state().logdirty
     judge(hv, domid, tmp_path / "s", xen=False)
@@ -166,8 +166,8 @@ def test_somebody_else_ends_log_dirty_mode(hv: StubBackend, tmp_path: Path, kind
 def test_the_first_error_is_the_one_reported(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     hv.stub.fail("xc_get_pfn_type_batch", 1, errno.EINVAL)
-    hv.stub.fail("xc_shadow_control", 2, errno.EBUSY)
-    hv.stub.fail("xc_shadow_control", 3, errno.EBUSY)
+    hv.stub.fail("xc_shadow_control", 2, errno.ENOMEM)
+    hv.stub.fail("xc_shadow_control", 3, errno.ENOMEM)
     with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.HypervisorError) as caught:
         save(hv, domid, out)
     assert caught.value.op == "xc_get_pfn_type_batch"

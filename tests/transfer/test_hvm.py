@@ -358,7 +358,7 @@ CALLS = {
     "xc_domain_get_tsc_info": errno.EFAULT,
     "xc_get_pfn_type_batch": errno.EINVAL,
     "xenforeignmemory_map": errno.ENOMEM,
-    "xc_logdirty_control": errno.EBUSY,
+    "xc_logdirty_control": errno.ENOMEM,
     "xc_cpu_policy_serialise": errno.ENOBUFS,
     "xs_write": errno.EIO,
 }

@@ -123,7 +123,7 @@ def test_a_look_does_not_count_what_another_save_has_left(hv: StubBackend, tmp_p
 
 def test_a_look_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path) -> None:
     domid = hv.stub.create(BUSY)
-    hv.stub.fail("xc_logdirty_control", 1, errno.EBUSY)
+    hv.stub.fail("xc_logdirty_control", 1, errno.ENOMEM)
     report = save_to(hv, domid, tmp_path / "s")
     assert len(report.passes) > 1
     assert len(report.warnings) == 1 and "not told how many pages are dirty" in report.warnings[0]

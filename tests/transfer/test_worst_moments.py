@@ -141,7 +141,7 @@ def test_log_dirty_that_stays_on_does_not_undo_a_complete_save(hv: StubBackend, 
     last = call_that_ends_it(hv, guest)
     domid = hv.stub.create(guest)
     for nth in (last, last + 1):
-        hv.stub.fail("xc_shadow_control", nth, errno.EBUSY)
+        hv.stub.fail("xc_shadow_control", nth, errno.ENOMEM)
     report = save_to(hv, domid, tmp_path / "s")
     assert len(report.warnings) == 1 and "log-dirty" in report.warnings[0]
     assert hv.stub.guest(domid).suspended and not hv.stub.guest(domid).state().logdirty

@@ -84,7 +84,7 @@ static int control(uint32_t domid, unsigned op, unsigned mode)
     if (!d)
         return rc;
     if (d->dying)
-        return op == XEN_DOMCTL_SHADOW_OP_OFF ? 0 : -EINVAL;
+        return 0; /* paging_domctl: ignored, which is no error */
     switch (op) {
     case XEN_DOMCTL_SHADOW_OP_ENABLE:
         return mode == XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY ? enable(d) : -EINVAL;
@@ -129,7 +129,8 @@ static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
         out[nr_bytes - 1] &= (uint8_t)((1U << (pages % 8)) - 1);
 }
 
-/* As in Xen nothing is refused while log-dirty mode is off: then no bit is set. */
+/* As in Xen nothing is refused while log-dirty mode is off: then no bit is set. Of a domain that is being destroyed it
+ * says that all bits were read, and writes none. */
 static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffer_t *buffer,
                            unsigned long pages, unsigned mode, xc_shadow_op_stats_t *stats)
 {
@@ -140,8 +141,10 @@ static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffe
         return rc;
     if (op != XEN_DOMCTL_SHADOW_OP_CLEAN && op != XEN_DOMCTL_SHADOW_OP_PEEK)
         return -EINVAL;
-    if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL || d->dying)
+    if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL)
         return -EINVAL;
+    if (d->dying)
+        return (long long)pages;
     if (buffer && !st_buffer_holds(buffer->hbuf, (pages + 7) / 8))
         return -EFAULT;
     if (buffer)
