@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Protocol
 
 from pyxcsr.arguments import check_domain, check_flag
-from pyxcsr.errors import DomainDying, untouched_so_far
+from pyxcsr.errors import DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
@@ -99,10 +99,15 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optiona
 
 
 def _unthrottle(hv: Recoverable, domid: int, done: Recovery) -> None:
-    record = read_record(hv, domid)
+    """If this fails the rest is done all the same: a slow guest is better than one that stays suspended."""
+    try:
+        record = read_record(hv, domid)
+        others = None if record is None else put_back(hv, domid, record)
+    except HypervisorError as problem:
+        done.left.append(f"its cap, which a save may have lowered, is as it was found: {problem}")
+        return
     if record is None:
         return
-    others = put_back(hv, domid, record)
     if others is None:
         done.cap = record.was
     else:

@@ -180,6 +180,22 @@ def test_the_next_throttle_takes_over_what_a_killed_one_left(hv: StubBackend, do
 
 
 @pytest.mark.parametrize(
+    "function", ["xs_read", "xc_sched_credit2_domain_get", "xc_sched_credit2_domain_set", "xs_write"]
+)
+def test_a_suspended_guest_is_resumed_whatever_becomes_of_its_cap(hv: StubBackend, function: str) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", vcpus=2, writer="none"))
+    killed(hv, domid)
+    hv.stub.guest(domid).shut_down(2)
+    hv.stub.clear_calls()
+    hv.stub.fail(function, 2 if function == "xs_read" else 1, errno.EIO)  # the first one looks for a request to suspend
+    done = pyxcsr.recover(hv, domid)
+    assert done.resumed and hv.stub.guest(domid).running and done.cap is None and "cap" in done.left[0], done
+    hv.stub.clear_failures()
+    again = pyxcsr.recover(hv, domid)
+    assert cap_of(hv, domid) == 0 and again.cap == 0 and again.left == []
+
+
+@pytest.mark.parametrize(
     "text", ["", "credit2", "credit2 was=0 now=1 next=x", "credit3 was=0 now=1 next=1", "credit2 was=0 now=1 next=1 "]
 )
 def test_a_record_that_is_none(hv: StubBackend, domid: int, text: str) -> None:
