@@ -390,6 +390,7 @@ class Saver:
         if self._options.cancel is not None and self._options.cancel():
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
         self._deadline.check()
+        self._throttling.heed()
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
 

@@ -49,6 +49,12 @@ class Throttling:
         self._report.throttled = max(self._report.throttled, taken)
         return taken > before
 
+    def heed(self) -> None:
+        """To be called now and then: if throttling has been switched off, the guest has its time back."""
+        if self.taken and not self._limits.throttle and not self._over:
+            self.release_early()
+            self._over = self._throttle is not None  # it could not be given back: the end of the save tries again
+
     def release_early(self) -> None:
         """Before the guest is asked to suspend. If that fails, ``release`` tries again at the end, and tells."""
         self._over = True

@@ -135,6 +135,25 @@ def test_it_may_be_wished_for_while_the_save_runs(hv: StubBackend, domid: int, t
     as_it_was(hv, domid)
 
 
+def test_who_switches_it_off_while_the_save_runs_gives_the_time_back(
+    hv: StubBackend, domid: int, tmp_path: Path
+) -> None:
+    """At once, and not only at the end; and it may be switched on again."""
+    limits = pyxcsr.Limits(**HOPELESS, max_iterations=9)
+    caps: dict[int, int] = {}
+
+    def progress(now: Progress) -> None:
+        limits.throttle = now.iteration not in (4, 5)
+        if now.phase == "pass":
+            caps[now.iteration] = cap_of(hv, domid)
+
+    report = save_to(hv, domid, tmp_path / "s", limits=limits, progress=progress)
+    assert 0 < caps[3] < 200 and caps[5] == 0 and 0 < caps[8] < 200, caps
+    assert report.warnings == []
+    as_it_was(hv, domid)
+    judge(hv, domid, tmp_path / "s")
+
+
 @pytest.mark.parametrize("nth", [1, 2, 4])
 @pytest.mark.parametrize("function", ["xc_sched_credit2_domain_set", "xs_write"])
 def test_a_step_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path, function: str, nth: int) -> None:
