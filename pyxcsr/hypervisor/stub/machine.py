@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional, Union
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE, Pfn
+from pyxcsr.hypervisor.interface import SCHEDULER_NAMES
 from pyxcsr.hypervisor.names import KINDS
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
@@ -25,8 +26,8 @@ Hook = Callable[[str, int], Optional[int]]
 An int other than 0 that it returns is the errno with which that call fails.
 """
 
-SCHEDULERS = {"credit": 5, "credit2": 6, "arinc653": 7, "rtds": 8, "null": 9}
-"""Xen's, with their numbers (XEN_SCHEDULER_*)."""
+SCHEDULERS = {name: number for number, name in SCHEDULER_NAMES.items()}
+"""Xen's, with their numbers."""
 
 _SLACK_PAGES = 256
 _SPECIAL_PAGES = 16  # of an HVM guest; a PVH guest has half of them
