@@ -25,7 +25,8 @@ class MeterHandle(Protocol):
 
     def fetch(self) -> int:
         """Fetches and clears Xen's dirty bitmap; returns how many pfns it names. Raises HypervisorError with errno
-        ENODATA if somebody else has ended log-dirty mode; it is on again then, and this meter's."""
+        ENODATA if somebody else has ended log-dirty mode; it is on again then, and this meter's. Raises DomainNotFound
+        if the domain is being destroyed."""
 
     def peek(self) -> int:
         """Reads Xen's dirty bitmap, which stays as it is, into set 0. If log-dirty mode is off, nothing is dirty."""
