@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Optional, Protocol
 
 from pyxcsr.control.lock import holder
@@ -79,18 +79,27 @@ class Savers:
 
     def end(self, saver: Saver) -> bool:
         """Tells it to give up, as libxl does: SIGTERM, on which it ends its save with an error. False: it has gone."""
+        if saver.pid <= 0:  # it has its lock, and has not even written yet who it is: it has not begun
+            return False
         try:
             fd = os.pidfd_open(saver.pid)
-        except OSError:
-            return False
-        try:
-            if not self._is_there(saver):  # another process has got its number
+        except (OSError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOSYS:
                 return False
-            signal.pidfd_send_signal(fd, signal.SIGTERM)
-        except ProcessLookupError:
-            return False
+            # a kernel before 5.3, or a Python made for one: there a process has only its number
+            return self._told(saver, lambda: os.kill(saver.pid, signal.SIGTERM))
+        try:  # what has this number now keeps it while fd is open
+            return self._told(saver, lambda: signal.pidfd_send_signal(fd, signal.SIGTERM))
         finally:
             os.close(fd)
+
+    def _told(self, saver: Saver, tell: Callable[[], None]) -> bool:
+        if not self._is_there(saver):  # another process has got its number
+            return False
+        try:
+            tell()
+        except ProcessLookupError:
+            return False
         return True
 
     def _is_there(self, saver: Saver) -> bool:

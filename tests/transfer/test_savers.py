@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -112,8 +113,17 @@ def started(*words: str) -> subprocess.Popen[bytes]:
     return child
 
 
-def test_a_real_process_is_found_and_ended() -> None:
+def no_such_call(pid: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.mark.parametrize("kernel", ["new", "before 5.3", "python for that"])
+def test_a_real_process_is_found_and_ended(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
     """With the domid of no domain, so that nobody else's process has it."""
+    if kernel == "before 5.3":
+        monkeypatch.setattr(os, "pidfd_open", no_such_call)
+    elif kernel == "python for that":
+        monkeypatch.delattr(os, "pidfd_open")
     words = ("--save-domain", "12", "-1", "30007", *LIVE)
     with started(*words) as child:
         savers = Savers(30007)
@@ -173,6 +183,19 @@ def test_a_program_that_holds_the_lock_is_ended(tmp_path: Path) -> None:
         (found,) = [x for x in savers.now() if x.name == "backup.py"]
         assert savers.end(found) is True and child.wait(60) == -signal.SIGTERM
     assert savers.end(found) is False
+
+
+def test_a_lock_that_does_not_tell_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number 0 would be everyone in this process's group."""
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("somebody was told to end"))
+    run = tmp_path / "run"
+    run.mkdir(0o700)
+    savers = Savers(7, proc=str(tmp_path), run_dir=str(run))
+    with open(run / "7.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (found,) = savers.now()
+        assert found.pid == 0 and savers.end(found) is False
 
 
 def test_another_process_with_its_number_is_left_alone() -> None:
