@@ -50,7 +50,7 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "xenforeignmemory_map": (errno.EINVAL, errno.ENOMEM, errno.ENOENT),
     "xenforeignmemory_unmap": (errno.EINVAL,),
     "xc_get_pfn_type_batch": (errno.EINVAL, errno.ESRCH, errno.ENOMEM),
-    "xc_shadow_control": (errno.EBUSY, errno.EINVAL, errno.ENOMEM),
+    "xc_shadow_control": (errno.ENOMEM, errno.EINVAL, errno.EBUSY),
     "xc_logdirty_control": (errno.ENOMEM, errno.EBUSY, errno.EINVAL),
     "xc_version": (errno.EFAULT,),
     "xc_vcpu_getinfo": (errno.ESRCH,),
