@@ -145,7 +145,10 @@ class Tracking:
         """Whether there are any. Then log-dirty mode is theirs: a save that is not there yet takes it over."""
         if not users:
             return False
-        self.ended_by = f"{_names(users)} saves the domain; log-dirty mode is left to that save"
+        self.ended_by = (
+            f"{_names(users)} saves the domain; log-dirty mode is left to that save (should it fail before it begins, "
+            "`pyxcsr recover` ends that)"
+        )
         self._meter.leave()
         self._on = self._told = False
         return True
