@@ -82,7 +82,7 @@ beside() { # beside [VARIABLE=VALUE]: xl migrate begins while it is measured
     grep ended_by /tmp/beside.json
     grep -q 'saves the domain' /tmp/beside.json || { echo "it was not noticed"; return 1; }
     # The one loud way out: it began in the same instant. Then the guest has stayed, and has to go on.
-    if grep -q SIGTERM /tmp/beside.json; then [ $status != 0 ] && [ "$(domid)" = "$was" ]; return; fi
+    if grep -q 'made to fail' /tmp/beside.json; then [ $status != 0 ] && [ "$(domid)" = "$was" ]; return; fi
     [ $status = 0 ] && [ "$(domid)" != "$was" ] || { tail -n 20 /tmp/said; return 1; }
 }
 step "xl migrate while it is measured: goes first" beside; cat /tmp/step
