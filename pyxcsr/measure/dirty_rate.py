@@ -112,7 +112,7 @@ class Measurement:
             self._meter = self._hv.new_meter(self._domid, nr_pfns)
             release_by(stack, self._meter.close, self._warnings)
             self._tracking = tracking = self._track()
-            with ended_by((tracking.end_model, tracking.end_logdirty), self._warnings):
+            with ended_by((tracking.end_model, tracking.end_logdirty, tracking.settle), self._warnings):
                 self._begin()
                 windows = self._measure()
             if tracking.ended_by is None:  # else the domain may have been moved away by now
@@ -139,7 +139,7 @@ class Measurement:
     def _track(self) -> Tracking:
         savers = savers_of(self._hv, self._domid) if self._savers is None else self._savers
         return Tracking(
-            self._hv, self._domid, self._meter, self._device_model, savers, self._warnings, self._clock
+            self._hv, self._domid, self._meter, self._device_model, savers, self._warnings, self._clock, self._sleep
         )
 
     def _begin(self) -> None:

@@ -10,7 +10,8 @@ the save, without an error, of fewer dirty pages than there are, and what it wri
   would make it fail. So it is told to end (SIGTERM); or, if it is a save in this process, its log-dirty mode is ended,
   which it notices. A loud failure is better than an image that is wrong and looks right. A process that has not opened
   the hypervisor's device by then has lost nothing and is left in peace;
-* leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business.
+* leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business; but if that
+  fails at once nobody would end them, so they are ended then.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.errors import HypervisorError, LogDirtyUnsupported
+from pyxcsr.errors import DomainNotFound, HypervisorError, LogDirtyUnsupported
 from pyxcsr.hypervisor.interface import Hypervisor, MeterHandle
 from pyxcsr.transfer.savers import Saver, Savers, refuse_beside
+
+AT_ONCE = 2.0
+"""Seconds for which a save that was found is watched: one that fails before it begins does so by then."""
+
+BETWEEN = 0.05
 
 
 class Ended(Exception):
@@ -34,7 +40,7 @@ class Ended(Exception):
 class Tracking:
     """Log-dirty mode of one domain, in Xen and in its device model.
 
-    ``warnings``: gets what must be said; ``clock``: seconds.
+    ``warnings``: gets what must be said; ``clock`` and ``sleep``: in seconds.
     """
 
     def __init__(
@@ -46,9 +52,12 @@ class Tracking:
         savers: Savers,
         warnings: list[str],
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._hv, self._domid, self._meter, self._model, self._savers = hv, domid, meter, model, savers
-        self._warnings, self._clock = warnings, clock
+        self._warnings, self._clock, self._sleep = warnings, clock, sleep
+        self._off: Callable[[], object] = meter.end
+        self._left = self._model_left = False  # to a save
         self.asked_at = self.took = 0.0
         """When Xen was asked for the last bitmap, and how many seconds that took, without looking for saves."""
         self._on = self._told = False
@@ -130,9 +139,30 @@ class Tracking:
         """Log-dirty mode off, unless it is a save's."""
         if not self._on or self._leave_to(self._users()):
             return
-        self._meter.end()
+        self._off()
         self._on = False
         self._end_harmed(self._users())
+
+    def settle(self) -> None:
+        """If both were left to a save that fails at once, perhaps before it has begun, they are ended after all."""
+        until = self._clock() + AT_ONCE
+        while self._left and self._users():
+            if self._clock() >= until:
+                return
+            self._sleep(BETWEEN)
+        if self._left and self._runs():
+            self._on, self._told, self._off = True, self._model_left, lambda: self._hv.logdirty_off(self._domid)
+            self.end_model()
+            self.end_logdirty()
+        self._left = False
+
+    def _runs(self) -> bool:
+        """A domain that a save has suspended, or that has gone, is slow for nobody."""
+        try:
+            info = self._hv.domain_info(self._domid)
+        except DomainNotFound:
+            return False
+        return not (info.dying or info.shutdown)
 
     # -- others
 
@@ -145,11 +175,9 @@ class Tracking:
         """Whether there are any. Then log-dirty mode is theirs: a save that is not there yet takes it over."""
         if not users:
             return False
-        self.ended_by = (
-            f"{_names(users)} saves the domain; log-dirty mode is left to that save (should it fail before it begins, "
-            "`pyxcsr recover` ends that)"
-        )
+        self.ended_by = f"{_names(users)} saves the domain; log-dirty mode is left to that save"
         self._meter.leave()
+        self._left, self._model_left = True, self._model_left or self._told
         self._on = self._told = False
         return True
 

@@ -22,7 +22,9 @@ NAMES = (LIBXL, OURS, XENGUEST)
 """libxl's helper, ours in its place, and XenServer's, which its emu-manager starts."""
 
 PROGRAM = "pyxcsr"
-COMMANDS = ("save", "migrate")
+SAVES = "save"
+COMMANDS = (SAVES, "migrate")
+"""The latter has xl's helper save the guest, which uses log-dirty mode and is seen itself."""
 
 COMM = 15
 """Characters of a name that the kernel keeps."""
@@ -114,7 +116,8 @@ class Savers:
             if any(x in (name, name[:COMM]) for x in names):
                 return self._helper(pid, name, words) if words or self._lives(pid) else None
         if PROGRAM in names and self._called & set(words) and set(COMMANDS) & set(words):
-            return Saver(pid, f"{PROGRAM} {next(x for x in words if x in COMMANDS)}", "--no-live" not in words)
+            command = next(x for x in words if x in COMMANDS)
+            return Saver(pid, f"{PROGRAM} {command}", command == SAVES and "--no-live" not in words)
         return None
 
     def _helper(self, pid: int, name: str, words: list[str]) -> Optional[Saver]:

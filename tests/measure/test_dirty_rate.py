@@ -6,6 +6,7 @@ import errno
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Optional
 
 import pytest
@@ -154,6 +155,48 @@ def test_a_save_comes_whenever_it_is_looked_for(hv: StubBackend, at: int) -> Non
         assert at < 6 and "libxl-save-helper" in str(error)
     else:
         assert at >= 6 and (found.ended_by is None) == (at == 11) and found.seconds == (1.0 if at < 8 else 2.0)
+
+
+class Failing(Coming):
+    """The save that comes is over a while later."""
+
+    def __init__(self, clock: Clock, comes_at: int, lasts: float) -> None:
+        super().__init__(comes_at)
+        self._clock, self._lasts, self._until = clock, lasts, math.inf
+
+    def now(self) -> list[Saver]:
+        there = super().now()
+        if there and self._until == math.inf:
+            self._until = self._clock.now + self._lasts
+        return there if self._clock.now < self._until else []
+
+    @property
+    def there(self) -> bool:
+        return self._clock.now < self._until < math.inf
+
+
+@pytest.mark.parametrize("at", [2, 6, 8])
+@pytest.mark.parametrize("lasts", [0.3, 100.0])
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_save_that_fails_before_it_begins(hv: StubBackend, at: int, lasts: float, suspended: bool) -> None:
+    """Log-dirty mode was left to it, and nobody else would end it. One that goes on has it for itself."""
+    domid, clock = hv.stub.create(pyxcsr.StubGuest.parse("hvm:mem=4M,vram=64K")), Clock()
+    guest = hv.stub.guest(domid)
+    model = device_model_of(guest)
+    looks = Failing(clock, at, lasts)
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if suspended and looks.there:
+            guest.shut_down(2)
+
+    with suppress(pyxcsr.BeingSaved):
+        Measurement(hv, domid, 2.0, model, clock=clock, sleep=sleep, savers=looks).run()
+    state, left = guest.state(), lasts > 2
+    assert suspended or (state.logdirty, state.devmodel_logdirty) == (left, left)
+    assert not suspended or state.logdirty, "what it does with a suspended guest is the save's business"
+    device_model_of(guest).track(False)
+    hv.logdirty_off(domid)
 
 
 # -- what is refused, and how it ends

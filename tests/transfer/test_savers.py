@@ -57,6 +57,7 @@ def process(proc: Path, pid: int, *words: str, comm: str = "", state: str = "S")
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "db1", "x"), "pyxcsr", Saver(50, "pyxcsr save", True)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "--no-live", "7", "x"), "", Saver(50, "pyxcsr save", False)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "db2", "x"), "pyxcsr", None),
+        (("/usr/bin/python3", "/usr/bin/pyxcsr", "migrate", "7", "x"), "pyxcsr", Saver(50, "pyxcsr migrate", False)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "dirty-rate", "7"), "pyxcsr", None),
         (("/usr/sbin/xl", "migrate", "7", "there"), "", None),
         (("less", "/tmp/libxl-save-helper.log"), "", None),
