@@ -91,7 +91,7 @@ def _yes_or_no(text: str) -> bool:
 
 
 WORDS = (
-    Word("policy", _choice(POLICIES), "NAME", "libxc: by libxenguest's numbers (default); adaptive: by measured rates"),
+    Word("policy", _choice(POLICIES), "NAME", "adaptive: by measured rates (default); libxc: by libxenguest's numbers"),
     Word("max_downtime", _seconds, "TIME", "the guest may be paused for so long, as 300ms or 1.5s"),
     Word("timeout", _seconds, "TIME", "the whole may take so long, as 90s or 10m", False),
     Word("on_timeout", _choice(ON_TIMEOUT), "WHAT", "then abort (default): it runs on; or suspend it at once", False),

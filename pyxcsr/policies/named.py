@@ -6,21 +6,19 @@ from typing import Union
 
 from pyxcsr.arguments import check_callback
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.limits import Limits, beyond_libxc, check_libxc, check_own
+from pyxcsr.limits.limits import Limits, check_libxc, check_own
 from pyxcsr.limits.words import POLICIES, PolicyName
 from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import Policy, SimplePolicy
 
-
-def default_policy(limits: Limits) -> PolicyName:
-    """libxenguest's numbers, which xl's users know; but adaptive for limits of which these know nothing."""
-    return "adaptive" if beyond_libxc(limits) else "libxc"
+DEFAULT_POLICY: PolicyName = "adaptive"
+"""docs/convergence.md has what it and libxenguest's numbers come to."""
 
 
 def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Policy:
     """The policy. Raises UsageError if there is none of that name, or if it has no use for one of the limits."""
     if chosen is None:
-        chosen = default_policy(limits)
+        chosen = DEFAULT_POLICY
     if chosen == "adaptive":
         return AdaptivePolicy(limits)
     if chosen == "libxc":

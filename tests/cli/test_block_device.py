@@ -15,7 +15,7 @@ from support.judge import judge_rules
 
 from cli.programs import GUEST, SAVE, run
 
-SIZE = 24 << 20
+SIZE = 64 << 20
 BEFORE = b"what was on it before".ljust(4096, b"\xa5")
 
 

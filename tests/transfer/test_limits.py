@@ -39,9 +39,9 @@ def untouched(hv: StubBackend, domid: int) -> bool:
 # -- the policy
 
 
-def test_the_default_is_libxcs(hv: StubBackend, tmp_path: Path) -> None:
+def test_the_default_goes_by_what_it_measures(hv: StubBackend, tmp_path: Path) -> None:
     report = save_to(hv, hv.stub.create(IDLE), tmp_path / "s", policy=None)
-    assert report.policy == "libxc" and report.target_dirty == 50
+    assert report.policy == "adaptive" and report.target_dirty is None
     report = save_to(hv, hv.stub.create(IDLE), tmp_path / "t", policy=None, max_downtime=1.0)
     assert report.policy == "adaptive" and report.downtime_kept
 

@@ -37,7 +37,7 @@ def test_a_target(hv: StubBackend, guest: str, numbers: tuple[int, int], reached
 
 def test_which_defaults_have_a_target(hv: StubBackend) -> None:
     assert saved(hv, BUSY, "libxc").target_dirty == 50
-    assert saved(hv, BUSY, None).target_dirty == 50
+    assert saved(hv, BUSY, None).target_dirty is None
     assert saved(hv, BUSY, "adaptive").target_dirty is None, "it goes by what is worth a further pass"
 
 
