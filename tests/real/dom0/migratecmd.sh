@@ -48,7 +48,7 @@ step "pyxcsr at both ends" both moved; on
 step "received by Xen's own helper" moved --receiver-helper stock; on
 step "max_downtime 2s" moved --max-downtime 2s; on
 step "zstd" moved --compress zstd; on
-step "zstd -5, with max_downtime and a bandwidth" moved --compress zstd:-5 --max-downtime 2s --bandwidth 30M; on
+step "zstd -5, with max_downtime and a bandwidth" moved --compress zstd:-5 --max-downtime 2s --max-iterations 3 --bandwidth 30M; on
 step "timeout 2s, at 16 MiB a second: ended" runs_here 1 'timeout' --bandwidth 16M --timeout 2s; on
 step "the same with zstd" runs_here 1 'timeout' --compress zstd --bandwidth 16M --timeout 2s; on
 step "SIGTERM" signalled; on
