@@ -7,6 +7,7 @@ from typing import Any, Literal, Optional
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.measure.curve import Curve
+from pyxcsr.transfer.outlook import PASS, STATE, STATE_VCPU, SUSPENDING
 
 PAGE_BYTES = PAGE_SIZE + 8 + 24 / 1024
 """In the stream: a page, its entry, and its share of a record's head."""
@@ -15,12 +16,6 @@ WORTH = 0.9
 """A further pass is made if it leaves less than this share of the dirty pages."""
 
 MAX_ITERATIONS = 30
-SUSPENDING = 0.004
-"""Seconds for which a guest goes on writing after it was asked to suspend."""
-
-STATE, STATE_VCPU = 0.0005, 0.00005
-"""Seconds of the pause for the state of a guest, and of each vcpu."""
-
 Why = Literal["short enough", "no further gain", "passes used up"]
 
 
@@ -54,7 +49,7 @@ class Guest:
 
     def __init__(self, curve: Curve, nr_pages: int, nr_vcpus: int, fetch: float) -> None:
         self.curve, self.nr_pages, self.fetch = curve, nr_pages, fetch
-        self.state = STATE + STATE_VCPU * nr_vcpus
+        self.state = PASS + STATE + STATE_VCPU * nr_vcpus
 
 
 def predict(

@@ -8,11 +8,12 @@ import pytest
 
 import pyxcsr
 from pyxcsr.measure.curve import Curve
-from pyxcsr.measure.predict import MAX_ITERATIONS, PAGE_BYTES, STATE, STATE_VCPU, SUSPENDING, Guest, predict
+from pyxcsr.measure.predict import MAX_ITERATIONS, PAGE_BYTES, Guest, predict
 from pyxcsr.measure.result import DirtyRate
 from pyxcsr.measure.windows import Counted
+from pyxcsr.transfer.outlook import PASS, STATE, STATE_VCPU, SUSPENDING
 
-FLAT = STATE + STATE_VCPU
+FLAT = PASS + STATE + STATE_VCPU
 MB = 1e6
 
 

@@ -68,7 +68,7 @@ def test_a_writer_thread_without_a_rate_writes_nothing(hv: StubBackend) -> None:
     before = threads()
     domid = hv.stub.create(pyxcsr.StubGuest.parse("pv64:mem=4M,writer=thread,rate=0"))
     with open("/dev/null", "wb") as out:
-        report = pyxcsr.save(hv, domid, out)
+        report = pyxcsr.save(hv, domid, out, policy="libxc")
     assert threads() == before and hv.stub.guest(domid).state().writes == 0
     assert report.target_reached
 
