@@ -7,10 +7,13 @@ and lets the guest go on. The terminal stays theirs: ssh may ask for a password.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Mapping
 from typing import Callable, Optional
@@ -79,20 +82,21 @@ class _Run:
         self.transcript = Transcript()
         self.silent, self.cancelled = False, ""
         self._since: Optional[float] = None  # there was a helper, or the wish came
+        self._helped = False  # there has been a helper: the guest may be suspended, and xl has to let it go on
 
-    def listen(self, seconds: float) -> bool:
-        """Takes what is said within some time; whether anything was."""
+    def listen(self, seconds: float) -> int:
+        """Takes what is said within some time; how many bytes."""
         if self.silent:
             time.sleep(seconds)
-            return False
+            return 0
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
         if not poll.poll(1000 * seconds):
-            return False
+            return 0
         data = os.read(self._pipe, 1 << 16)
         self.silent = not data
         self._show(self.transcript.take(data))
-        return bool(data)
+        return len(data)
 
     def cancel(self) -> None:
         """Once it is wished for, again and again until xl ends: what can be done depends on the stage."""
@@ -105,10 +109,11 @@ class _Run:
         helpers = [x for x in family if SAVING in words_of(x)]
         if helpers or self._since is None:
             self._since = now
+        self._helped = self._helped or bool(helpers)
         if helpers and not self.cancelled:
             send(helpers, signal.SIGTERM)
             self.cancelled = ENDED
-        elif not helpers and not said.begun:
+        elif not (self._helped or said.begun):
             send([self._xl.pid, *family], signal.SIGTERM)
             self.cancelled = NOT_BEGUN
         elif now - self._since > PATIENCE:
@@ -120,11 +125,16 @@ class _Run:
         come in that very moment, xl gives up with the guest suspended here: it runs nowhere then, but never twice."""
         self._xl.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._xl.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        while self.listen(0):
-            pass
+        self._hear_all()
         if self.transcript.received:
             self.cancelled = TOO_LATE
         else:
             send(family, signal.SIGTERM)
             self.cancelled = CLOSED
         self._xl.send_signal(signal.SIGCONT)
+
+    def _hear_all(self) -> None:
+        """What had been said by now. Nobody waits for one who goes on talking, such as the other end."""
+        left = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))[0]
+        while left > 0 and (heard := self.listen(0)):
+            left -= heard

@@ -27,7 +27,7 @@ LINK_GONE = ("Broken pipe", "Connection reset by peer")
 BEGUN = "Saving to migration stream"
 RECEIVED = "migration sender: Target has acknowledged transfer"
 GIVEN = "migration sender: Giving target permission to start"
-SAVE_FAILED = re.compile(r"libxl: error: libxl_stream_write.*saving domain: .*: ([^:]*)$")
+SAVE_FAILED = ("libxl: error: libxl_stream_write", "saving domain: ")
 TARGET_FAILED = re.compile(r"migration target: .*failed|migration sender: Target reports startup failure")
 UNPACKING, PACKING = f"{NAME}: unpack: ", f"{NAME}: pack: "
 
@@ -37,7 +37,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=KEPT)
-        self.begun = self.received = self.given = self.target_failed = False
+        self.begun = self.received = self.target_failed = False
         self.save_error: Optional[str] = None
         self.relay_errors: list[str] = []
         self.figures: Optional[Figures] = None
@@ -62,19 +62,22 @@ class Transcript:
         if line.startswith(CARRIED):
             self.figures = _figures(line[len(CARRIED) :]) or self.figures
             return ""
+        self._note_stage(line)
         if line and not PROGRESS.search(line):
             self.lines.append(line[:LONGEST])
-            self._note(line)
+            self._note(line[:LONGEST])
         return line + ("\r" if text.endswith("\r") else "\n")
 
+    def _note_stage(self, line: str) -> None:
+        """Wherever it stands in the line: others print to the same place, and leave lines of progress without an end.
+        A stage that is missed is dangerous, because a cancel would end the wrong process."""
+        self.begun = self.begun or BEGUN in line
+        self.received = self.received or RECEIVED in line or GIVEN in line
+
     def _note(self, line: str) -> None:
-        self.begun = self.begun or line.startswith(BEGUN)
-        self.received = self.received or line.startswith(RECEIVED)
-        self.given = self.given or line.startswith(GIVEN)
         self.target_failed = self.target_failed or bool(TARGET_FAILED.match(line))
-        failed = SAVE_FAILED.search(line)
-        if failed:
-            self.save_error = failed[1].strip()
+        if all(x in line for x in SAVE_FAILED):
+            self.save_error = line.rpartition(": ")[2].strip()
         if line.startswith((UNPACKING, PACKING)) and len(self.relay_errors) < KEPT:
             self.relay_errors.append(line)
 

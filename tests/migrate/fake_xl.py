@@ -113,7 +113,8 @@ class Sender:
     def migrate(self) -> int:
         if not self.fixed(BANNER, "banner"):
             self.fail("")
-        say("Saving to migration stream new xl format (info 0x3/0x0/919)")
+        if "mute" not in PLAY:
+            say("Saving to migration stream new xl format (info 0x3/0x0/919)")
         name = self.row[0].encode()
         write_all(self.out, LENGTH.pack(len(name)) + name)
         self.save()
@@ -152,6 +153,7 @@ class Sender:
         done = subprocess.run(words, pass_fds=[self.out], stdout=subprocess.PIPE, check=False)
         keep([(*x[:4], "---ss-") if x[1] == self.row[1] else x for x in rows()])
         say("fake: the helper has ended")
+        time.sleep(1 if "mute" in PLAY else 0)
         if done.returncode:
             why = done.stdout.decode() or "No such file or directory"
             say("libxl: error: libxl_stream_write.c:347:libxl__xc_domain_save_done: Domain 5:saving domain: domain did "

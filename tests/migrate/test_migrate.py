@@ -310,6 +310,14 @@ def test_a_signal_ends_the_save(ends: Ends, number: int) -> None:
     assert "cancelled: the save was ended; it runs here (id 5)" in said and at_home(ends)
 
 
+def test_a_signal_though_xl_has_not_been_heard_to_begin(ends: Ends) -> None:
+    """There was a helper: xl has to live on, because it alone lets the guest go on."""
+    run = begun(ends, "slow mute", "live pass 0", "--progress")
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130 and at_home(ends), said
+
+
 @pytest.mark.parametrize(("play", "when"), [("hang", "the helper has ended"), ("hang late-signal", "all is sent")])
 def test_a_signal_while_the_other_end_hangs(ends: Ends, play: str, when: str) -> None:
     run = begun(ends, play, when)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
 import pytest
 
 from pyxcsr.cli.show_migration import in_words, set_pace
 from pyxcsr.errors import ProbeError, UsageError
-from pyxcsr.migrate import verdict
+from pyxcsr.migrate import running, verdict
 from pyxcsr.migrate.facts import Domain, Facts, read_facts
 from pyxcsr.migrate.route import route
 from pyxcsr.migrate.running import Ended
@@ -125,6 +128,36 @@ def test_what_is_printed_does_not_steer_the_terminal() -> None:
     assert shown.startswith("live: 1/2  50%\rlive: 2/2 100%\r\nbad \ufffd]0;x\ufffd\n")
     assert "\033" not in shown and said.end() == ""
     assert [x[:3] for x in said.lines] == ["bad", "yyy"]  # progress is not kept, and no line is longer than it may be
+
+
+@pytest.mark.parametrize("before", ["", "Welcome! ", "restoring: 7/9  77%", "\rrestoring: 7/9  77%", "y" * 9000])
+def test_a_stage_is_seen_wherever_it_stands(before: str) -> None:
+    """The other end prints to the same place, and its progress on a terminal has no end of line."""
+    said = Transcript()
+    said.take(before.encode())
+    assert not said.begun and not said.received
+    said.take(f"{BEGUN}\n{before}".encode())
+    assert said.begun and not said.received
+    said.take(b"migration sender: Target has acknowledged transfer.\n")
+    assert said.received
+
+
+def test_a_line_made_to_take_long_does_not() -> None:
+    began = time.monotonic()
+    said = told("libxl: error: libxl_stream_write" * 1000 + "saving domain: : " * 2000 + ":", SAVE + "Broken pipe")
+    assert said.transcript.save_error == "Broken pipe" and time.monotonic() - began < 5
+
+
+def test_one_who_goes_on_talking_is_not_waited_for() -> None:
+    """xl stands still meanwhile, and so does the guest."""
+    words = ["sh", "-c", "yes noise & exec sleep 60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as xl:
+        run = running._Run(xl, lambda text: None)
+        run.listen(10)
+        run.transcript.begun, run._since = True, 0.0
+        run.cancel()
+        assert run.cancelled == running.CLOSED
+        xl.kill()
 
 
 def test_figures() -> None:
