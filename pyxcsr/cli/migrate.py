@@ -21,7 +21,7 @@ from pyxcsr.migrate.guest import guest_facts
 from pyxcsr.migrate.probe import domains_of, facts_of
 from pyxcsr.migrate.relay import LEAST, MOST, zstd_level
 from pyxcsr.migrate.route import LOCAL, Programs, Route, receive, route, shown, transport, xl_words
-from pyxcsr.migrate.running import Ended, run_xl
+from pyxcsr.migrate.running import TOO_LATE, Ended, run_xl
 from pyxcsr.policy import P2M_CHANGES
 
 HELPER, RELAY, STOCK = "pyxcsr-save-helper", "pyxcsr-relay", "stock"
@@ -205,7 +205,7 @@ def _judged(args: argparse.Namespace, way: Route, domain: Domain, ended: Ended, 
     side = verdict.side_of(ended)
     facts: dict[str, Any] = {"guest": domain.name, "host": way.host, "where": place.where, "domid": place.domid}
     facts["status"] = ended.status
-    if cancel.number and ended.cancelled and place.where == verdict.HERE:
+    if cancel.number and ended.cancelled not in ("", TOO_LATE) and place.where == verdict.HERE:
         raise Cancelled(f"cancelled: {ended.cancelled}; {place.text}", signal=cancel.number, **facts)
     error = MigrateError(show_migration.failed(domain, way.host, place, ended, side), side=side, **facts)
     show_migration.tell(args, error, ended)

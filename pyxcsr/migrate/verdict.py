@@ -69,15 +69,26 @@ def locate(guest: Domain, local: bool, here: Optional[Facts], there: Optional[Fa
     )  # fmt: skip
     runs_here = old is not None and old.name == guest.name and old.condition == "running"
     runs_there = new is not None and new.condition == "running"
-    if runs_here and new is not None:
+    if runs_here and (new is not None or _started(there, guest.name)):
         return Place(BOTH, "there is a copy of it at each end, and two must not run: look at both, and destroy one")
     if runs_here:
         note = f"; the other end could not be asked ({why})" if there is None else _remnant(there, guest.name)
         return Place(HERE, f"it runs here (id {guest.domid}){note}", guest.domid)
-    if runs_there and new is not None:
+    if runs_there and new is not None and (old is None or _given_away(old, guest)):
         left = "" if old is None else f"; a copy of it is left here ({plain(old.name)}, {old.condition}): destroy it"
         return Place(THERE, f"it runs there (id {new.domid}){left}", new.domid, old is not None)
-    return Place(UNKNOWN if there is None else NOWHERE, _unclear(guest, old, new, there, why))
+    return Place(UNKNOWN if there is None or runs_there else NOWHERE, _unclear(old, new, there, why))
+
+
+def _given_away(old: Domain, guest: Domain) -> bool:
+    """Whether xl has given it away: it renames the guest before. One that still has its name may be the only copy."""
+    return old.name != guest.name or old.condition == "dying"
+
+
+def _started(there: Optional[Facts], name: str) -> bool:
+    """Whether somebody lets the half-built copy run."""
+    copy = None if there is None else there.named(f"{name}{INCOMING}")
+    return copy is not None and copy.condition == "running"
 
 
 def _remnant(there: Facts, name: str) -> str:
@@ -85,7 +96,7 @@ def _remnant(there: Facts, name: str) -> str:
     return "" if copy is None else f"; a half-built copy is left at the other end (id {copy.domid}): destroy it"
 
 
-def _unclear(guest: Domain, old: Optional[Domain], new: Optional[Domain], there: Optional[Facts], why: str) -> str:
+def _unclear(old: Optional[Domain], new: Optional[Domain], there: Optional[Facts], why: str) -> str:
     at_home = "it is gone here" if old is None else f"here it is {old.condition}, as {plain(old.name)!r}"
     if there is None:
         away = f"the other end could not be asked ({why})"

@@ -262,6 +262,8 @@ def handed_over(name: str, domid: int) -> int:
     if "dies-at-the-end" in PLAY:
         drop(domid)
         return 1
+    if "wait" in PLAY:
+        time.sleep(3)
     if "startup-fails" in PLAY:
         write_all(1, REPORT + b"\3")
         drop(domid)

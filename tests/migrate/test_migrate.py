@@ -343,3 +343,12 @@ def test_a_signal_too_late(ends: Ends) -> None:
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
     assert ends.names("there") == {"pulse": "-b----"} and "it runs there" in out
+
+
+def test_a_signal_too_late_for_a_migration_that_fails(ends: Ends) -> None:
+    """It was not the signal that ended it."""
+    run = begun(ends, "startup-fails wait", "Target has acknowledged")
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 4 and "was not migrated: other failed" in said and "cancelled" not in said, said
+    assert at_home(ends)
