@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
 from pyxcsr.control.folder import Folder, Unusable, folder_name
-from pyxcsr.control.lock import Holder, holder_of, sweep
+from pyxcsr.control.lock import Holder, holder_of, is_being_saved, sweep
 from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
 from pyxcsr.errors import ControlError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.limits.words import BY_NAME, NONE
@@ -39,17 +39,16 @@ class RunningSave:
     def status(self, timeout: float = PATIENCE) -> dict[str, Any]:
         """Where it stands, and its limits: the event "status" of docs/control.md."""
         with self._connected() as save:
-            return self._answer(save, STATUS, {}, timeout)
+            return self._while_it_runs(self._answer(save, STATUS, {}, timeout))
 
     def events(self, timeout: Optional[float] = None) -> Iterator[dict[str, Any]]:
         """Its events, from "status" to "end". ``timeout``: seconds that may pass between two of them."""
         with self._connected() as save:
-            yield self._answer(save, WATCH, {}, PATIENCE if timeout is None else timeout)
-            while True:
+            told = self._answer(save, WATCH, {}, PATIENCE if timeout is None else timeout)
+            yield told
+            while told["event"] != "end":
                 told = self._next(save, time.monotonic() + (float("inf") if timeout is None else timeout))
                 yield told
-                if told["event"] == "end":
-                    return
 
     def tune(self, *, suspend_now: bool = False, timeout_for_answer: float = PATIENCE, **limits: Any) -> dict[str, Any]:
         """Changes limits: those of :class:`pyxcsr.Limits`, and ``policy``; None lifts one. ``suspend_now``: the guest
@@ -58,7 +57,7 @@ class RunningSave:
         if suspend_now:
             words[SUSPEND_NOW] = True
         with self._connected() as save:
-            return self._answer(save, TUNE, words, timeout_for_answer)
+            return self._while_it_runs(self._answer(save, TUNE, words, timeout_for_answer))
 
     def cancel(self, timeout: float = PATIENT_CANCEL) -> dict[str, Any]:
         """Ends it: the guest runs on. Returns the event "end" once that is so; its ``result`` is "cancelled", or what
@@ -91,6 +90,13 @@ class RunningSave:
             return save.next(until)
         except NoAnswer as problem:
             raise ControlError(str(problem), domid=self.domid, pid=self.pid) from None
+
+    def _while_it_runs(self, told: Event) -> Event:
+        """The answer. A save that ends tells that instead, and has not looked at the request: nothing was done."""
+        if told["event"] == "end":
+            text = f"the save of domain {self.domid} is over ({told.get('result')}): it has not looked at the request"
+            raise ControlError(text, domid=self.domid, pid=self.pid, untouched=True)
+        return told
 
     def _answer(self, save: Connection, action: str, words: dict[str, Any], timeout: float) -> Event:
         try:
@@ -163,17 +169,31 @@ def _holder(folder: Folder, domid: int) -> Optional[Holder]:
 
 
 def running_save(guest: Union[int, str], run_dir: Optional[str] = None) -> RunningSave:
-    """The save of one guest, by domid or name. Raises UsageError if it is not being saved."""
+    """The save of one guest, by domid or name. Raises UsageError if it is not being saved, and ControlError if that
+    is not known, because a save does not say its guest's name now."""
     saves = running(run_dir)
     for save in saves:
         if str(save.domid) == str(guest):
             return save
+    silent = []
     for save in saves:
         try:
             if save.status()["guest"] == guest:
                 return save
-        except XcsrError:  # it is over, or cannot say its name now
-            continue
+        except XcsrError:
+            if is_being_saved(save.domid, run_dir):  # else it is over
+                silent.append(save)
+    if silent and not str(guest).isdigit():
+        raise _nameless(guest, silent)
     others = ", ".join(str(x.domid) for x in saves)
     text = f"{guest!r} is not being saved by pyxcsr on this machine" + (f" (domain {others} is)" if others else "")
     raise UsageError(text, **({"domid": guest} if isinstance(guest, int) else {}))
+
+
+def _nameless(guest: Union[int, str], silent: list[RunningSave]) -> ControlError:
+    domains = " and ".join(str(x.domid) for x in silent)
+    return ControlError(
+        f"it is not known whether {guest!r} is being saved: the save of domain {domains} does not answer now, as while "
+        "its guest is being suspended. Name the guest by its id, or try again",
+        domid=silent[0].domid, pid=silent[0].pid, untouched=True,
+    )  # fmt: skip

@@ -85,7 +85,7 @@ class Connection:
     def _event(self, line: bytes) -> Event:
         try:
             told = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict) or not isinstance(told.get("event"), str):
             raise NoAnswer(f"what listens for domain {self.domid} sends no events")

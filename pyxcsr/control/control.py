@@ -153,7 +153,7 @@ class Control:
         self._held.callback(self._server.abandon)
 
     def _check_file(self, out: int) -> None:
-        if self._file is not None and out >= 0 and self._file.is_same(out):
+        if self._file is not None and self._file.is_same(out):
             file, self._file = self._file, None
             file.close()
             self._warn(f"events are not written to {file.name}: the stream goes there")

@@ -57,9 +57,12 @@ def of_limits(limits: Limits) -> dict[str, Any]:
     return {x: getattr(limits, x) for x in names} | {"suspend_now": limits.suspend_now}
 
 
-def of_end(report: SaveReport, error: Optional[BaseException], complete: bool) -> dict[str, Any]:
-    """How it ended, and if it succeeded the figures of its report. ``complete``: whether the stream is."""
-    fields: dict[str, Any] = {"stream_complete": complete or error is None, "seconds": report.seconds, "notes": []}
+def of_end(report: SaveReport, error: Optional[BaseException], complete: bool, seconds: float) -> dict[str, Any]:
+    """How it ended, and if it succeeded the figures of its report. ``complete``: whether the stream is; ``seconds``:
+    since it began, of a save that has none in its report because it did not come so far."""
+    fields: dict[str, Any] = {
+        "stream_complete": complete or error is None, "seconds": report.seconds or round(seconds, 6), "notes": [],
+    }  # fmt: skip
     if error is None:
         return {**fields, "result": "done", **{x: getattr(report, x) for x in _ENDED}}
     cancelled = type(error).__name__ == "Cancelled"

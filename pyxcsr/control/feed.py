@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -26,11 +27,11 @@ class Feed:
     """Makes the events, and hands them on. Its caller catches what goes wrong with a client; a file that cannot be
     written any more is a warning in the save's report."""
 
-    __slots__ = ("_bandwidth", "_facts", "_passes", "_save", "_told", "_waiting", "file", "server")
+    __slots__ = ("_bandwidth", "_began", "_facts", "_passes", "_save", "_told", "_waiting", "file", "server")
 
     def __init__(self, save: Steered, server: Optional[Server], file: Optional[EventsFile]) -> None:
         self._save, self.server, self.file = save, server, file
-        self._bandwidth = events.Bandwidth()
+        self._bandwidth, self._began = events.Bandwidth(), time.monotonic()
         self._told: tuple[str, int, float] = ("", 0, 0.0)  # phase, iteration, and when
         self._passes = 0
         self._waiting: list[dict[str, Any]] = []
@@ -74,7 +75,7 @@ class Feed:
     def end(self, error: Optional[BaseException]) -> dict[str, Any]:
         """The last event."""
         self._finished_passes()
-        fields = events.of_end(self._save.report, error, self._save.complete)
+        fields = events.of_end(self._save.report, error, self._save.complete, time.monotonic() - self._began)
         return events.event("end", {**self._facts, **fields})
 
     def _finished_passes(self) -> None:

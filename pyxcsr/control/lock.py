@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -17,6 +18,10 @@ BETWEEN = 0.01
 
 LONGEST = 256
 """Bytes of a lock file that are read."""
+
+
+NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""There is none, or something else in its place: no save of this user's can have its lock there."""
 
 
 class Holder:
@@ -147,8 +152,12 @@ def holder(domid: int, run_dir: Optional[str] = None) -> Optional[Holder]:
     try:
         with Folder(name) as folder:
             return holder_of(folder, domid)
-    except (FileNotFoundError, Unusable):
+    except Unusable:
         return None
+    except OSError as error:
+        if error.errno in NO_FOLDER:
+            return None
+        raise
 
 
 def is_being_saved(domid: int, run_dir: Optional[str] = None) -> bool:

@@ -91,7 +91,10 @@ class EventsFile:
 
     def is_same(self, fd: int) -> bool:
         """Whether ``fd`` leads to the same file, pipe or socket. (A device is not what is written to it.)"""
-        mine, other = os.fstat(self._fd), os.fstat(fd)
+        try:
+            mine, other = os.fstat(self._fd), os.fstat(fd)
+        except OSError:  # it is not open, and whoever writes to it says so
+            return False
         return os.path.samestat(mine, other) and not stat.S_ISCHR(mine.st_mode)
 
     def close(self) -> None:

@@ -133,6 +133,13 @@ def test_where_the_stream_goes_no_events_go(hv: StubBackend, tmp_path: Path) -> 
     judge(hv, domid, tmp_path / "s")
 
 
+def test_a_stream_that_is_not_open(hv: StubBackend, tmp_path: Path) -> None:
+    """Events change nothing about the error."""
+    domid = hv.stub.create(GUEST)
+    with pytest.raises(pyxcsr.OutputError, match="999 is not open"):
+        pyxcsr.save(hv, domid, 999, control=Control("", str(tmp_path / "e")))
+
+
 @pytest.mark.parametrize("where", ["/nothing/there", "999", "/", "a\0b"])
 def test_what_cannot_be_opened(where: str) -> None:
     with pytest.raises(pyxcsr.UsageError, match="events cannot be written to"):

@@ -121,10 +121,12 @@ def test_what_is_no_folder(run_dir: Path) -> None:
     run_dir.symlink_to(run_dir.parent)
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         Folder(str(run_dir), make=True)
+    assert not is_being_saved(7, str(run_dir))
     run_dir.unlink()
     run_dir.write_text("")
     with pytest.raises(NotADirectoryError):
         Folder(str(run_dir), make=True)
+    assert not is_being_saved(7, str(run_dir)), "no save can have its lock there"
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])

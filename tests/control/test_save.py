@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from support.judge import judge, looks_complete
 
 import pyxcsr
 from control.scene import GUEST, Beside, save, sock, the_save, wait_for
+from pyxcsr.control.client import RunningSave, running_save
 from pyxcsr.control.control import Control
+from pyxcsr.control.folder import Folder
+from pyxcsr.control.lock import GuestLock
 from pyxcsr.hypervisor.open import StubBackend
 
 
@@ -111,6 +116,7 @@ def test_cancelled(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
         assert runs(hv, domid)
     assert error.value.by == "control" and not looks_complete(tmp_path / "s")
     assert ends[0]["result"] == "cancelled" and ends[0]["notes"] == [] and not ends[0]["stream_complete"]
+    assert ends[0]["seconds"] > 0
     assert list(run_dir.iterdir()) == []
 
 
@@ -199,6 +205,58 @@ def test_too_late(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     with open(tmp_path / "s", "wb") as out:
         pyxcsr.save(hv, domid, out, control=control, complete=complete)
     assert answers[0].count(b"the stream is complete already") == 2 and not control.cancelled
+
+
+@pytest.mark.parametrize("ask", [lambda one: one.tune(timeout="9h"), lambda one: one.status()])
+def test_a_question_that_is_overtaken_by_the_end(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, ask: Callable[[RunningSave], Any]
+) -> None:
+    """The save ends before it has looked at it, and tells everybody of its end: that is no answer."""
+    domid = hv.stub.create(GUEST)
+    raised: list[pyxcsr.ControlError] = []
+
+    def act() -> None:
+        with pytest.raises(pyxcsr.ControlError, match=r"is over \(done\): it has not looked at the request") as error:
+            ask(the_save(run_dir))
+        raised.append(error.value)
+
+    beside = Beside(act)
+
+    def complete(_report: pyxcsr.SaveReport) -> None:
+        beside.__enter__()
+        time.sleep(1)
+
+    with open(tmp_path / "s", "wb") as out:
+        pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
+    beside.__exit__()
+    assert raised[0].untouched and raised[0].domid == domid
+
+
+def test_who_watches_from_the_last_moment_on_is_told_of_the_end(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    told: list[dict[str, Any]] = []
+    beside = Beside(lambda: told.extend(the_save(run_dir).events()))
+
+    def complete(_report: pyxcsr.SaveReport) -> None:
+        beside.__enter__()
+        time.sleep(1)
+
+    with open(tmp_path / "s", "wb") as out:
+        pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
+    beside.__exit__()
+    assert [x["event"] for x in told] == ["end"]
+
+
+def test_a_name_that_a_save_does_not_tell(run_dir: Path) -> None:
+    """It may be that guest's save: nobody is told that there is none."""
+    with Folder(str(run_dir), make=True) as folder:
+        lock = GuestLock(folder, 7)
+        with pytest.raises(pyxcsr.ControlError, match=r"not known whether 'db1' .*: the save of domain 7") as e:
+            running_save("db1", str(run_dir))
+        assert e.value.untouched and e.value.pid == os.getpid()
+        with pytest.raises(pyxcsr.UsageError, match=r"8 is not being saved .* \(domain 7 is\)"):
+            running_save(8, str(run_dir))
+        lock.release()
 
 
 # -- two saves of one guest
