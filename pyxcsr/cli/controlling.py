@@ -13,6 +13,7 @@ from pyxcsr.control.folder import DEFAULT, VARIABLE
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.file import read_settings_file
 from pyxcsr.limits.sources import Sources, control_words
+from pyxcsr.transfer.savers import Asked, Savers, savers_of
 
 
 def add_run_dir(add: Callable[..., object]) -> None:
@@ -54,6 +55,19 @@ def run_dir_of(args: argparse.Namespace) -> Optional[str]:
     if args.run_dir is not None:
         return str(args.run_dir)
     return control_words(os.environ, read_settings_file(os.environ)).get("run_dir")
+
+
+def savers_for(args: argparse.Namespace, hv: Asked, domid: int) -> Savers:
+    """Who looks for saves that a command would harm: where they have their locks by what is said here, too.
+
+    A settings file that is wrong is no reason to fail: no save begins with one.
+    """
+    try:
+        run_dir = run_dir_of(args)
+    except UsageError as problem:
+        say.note(f"{problem}: saves are looked for in {DEFAULT}")
+        run_dir = None
+    return savers_of(hv, domid, run_dir)
 
 
 def either(cancel: Callable[[], bool], control: Control) -> Callable[[], bool]:

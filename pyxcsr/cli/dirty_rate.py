@@ -12,11 +12,12 @@ from itertools import product
 from typing import Optional
 
 from pyxcsr.cli import say, status
+from pyxcsr.cli.controlling import add_run_dir, savers_for
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.show_rate import told
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import guest_parts
-from pyxcsr.errors import UsageError
+from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.hypervisor.names import BACKENDS
 from pyxcsr.measure.dirty_rate import dirty_rate
 from pyxcsr.units import parse_seconds, parse_size
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "while a process of this host is seen to save it",
     )
     add("--backend", choices=BACKENDS, default="xen", help="hypervisor (default: xen; never chosen for you)")
+    add_run_dir(add)
     add("--json", action="store_true", help="print what was measured and predicted, or the error, as JSON")
 
 
@@ -64,11 +66,13 @@ def run(args: argparse.Namespace) -> int:
     limits: list[Optional[float]] = [_downtime(x) for x in args.max_downtime] if args.max_downtime else [None]
     cancel = CancelBySignal()
     with cancel.installed(), opened(args.backend, "dirty-rate") as hv:
-        domid = find_domain(hv, args.domain)
-        model = guest_parts(hv, domid, 60.0, cancel).device_model
+        with untouched_so_far():
+            domid = find_domain(hv, args.domain)
+            model = guest_parts(hv, domid, 60.0, cancel).device_model
         found = dirty_rate(
-            hv, domid, seconds=args.seconds, device_model=model, cancel=cancel, take_over=args.take_over
-        )
+            hv, domid, seconds=args.seconds, device_model=model, cancel=cancel, take_over=args.take_over,
+            savers=savers_for(args, hv, domid),
+        )  # fmt: skip
     predictions = [found.predict(bandwidth, limit) for bandwidth, limit in product(bandwidths, limits)]
     if args.json:
         document = {"ok": True, **found.to_dict(), "predictions": [x.to_dict() for x in predictions]}

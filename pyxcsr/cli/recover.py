@@ -10,6 +10,7 @@ import argparse
 import json
 
 from pyxcsr.cli import say, status
+from pyxcsr.cli.controlling import add_run_dir, savers_for
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.errors import untouched_so_far
 from pyxcsr.transfer.recovery import Recovery, recover
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the guest go on if it is suspended (default)",
     )
     add("--json", action="store_true", help="print what was found and done, or the error, as JSON")
+    add_run_dir(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     with opened("xen", "save") as hv:
         with untouched_so_far():
             domid = find_domain(hv, args.domain)
-        done = recover(hv, domid, resume=args.resume)
+        done = recover(hv, domid, resume=args.resume, savers=savers_for(args, hv, domid))
     document = {"ok": not done.left, **done.to_dict()}
     say.report(json.dumps(document, indent=2) if args.json else told(done))
     return status.FAILED if done.left else status.DONE

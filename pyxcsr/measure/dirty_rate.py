@@ -50,6 +50,7 @@ def dirty_rate(
     device_model: Optional[DeviceModel] = None,
     cancel: Optional[Cancel] = None,
     take_over: bool = False,
+    savers: Optional[Savers] = None,
 ) -> DirtyRate:
     """Measures for about so many ``seconds`` how a running guest dirties its memory. Nothing is copied or mapped.
 
@@ -60,6 +61,7 @@ def dirty_rate(
     ``device_model``: of an HVM guest that has one, told to say which pages it writes; without it these are not seen.
     ``cancel``: polled at least ten times a second; True ends the measurement. ``take_over``: if log-dirty mode is on
     already, and no process can be seen that saves the guest, ends it and begins it anew, instead of refusing.
+    ``savers``: who looks for such processes; None: as usual.
 
     Whatever happens log-dirty mode is off afterwards, or a save's that has taken it over; if it could not be ended, the
     result has a warning, or the error a note. Raises XcsrError: DomainNotFound, DomainDying, BeingSaved,
@@ -75,7 +77,8 @@ def dirty_rate(
         check_callback("cancel", cancel, "a function that returns True to end the measurement")
     if device_model is not None:
         check_callback("device_model.track", getattr(device_model, "track", None), "a pyxcsr device model")
-    return Measurement(hv, domid, seconds, device_model or DeviceModel(), cancel, take_over).run()
+    model = device_model or DeviceModel()
+    return Measurement(hv, domid, seconds, model, cancel, take_over, savers=savers).run()
 
 
 class Measurement:

@@ -174,15 +174,18 @@ class Asked(Protocol):
         """A node's value, or None."""
 
 
-def savers_of(hv: Asked, domid: int) -> Savers:
-    """Who may save a domain of this hypervisor. Raises nothing: without xenstore it is not known by its name."""
+def savers_of(hv: Asked, domid: int, run_dir: Optional[str] = None) -> Savers:
+    """Who may save a domain of this hypervisor. Raises nothing: without xenstore it is not known by its name.
+
+    ``run_dir``: as for :class:`Savers`.
+    """
     if hv.backend == "stub":
         return NoSavers(domid)
     try:
         name = hv.xenstore_read(f"/local/domain/{domid}/name")
     except HypervisorError:
         name = None
-    return Savers(domid, None if name is None else os.fsdecode(name))
+    return Savers(domid, None if name is None else os.fsdecode(name), run_dir=run_dir)
 
 
 def refuse_beside(savers: list[Saver], domid: int, what: str) -> None:

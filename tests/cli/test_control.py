@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +23,20 @@ from control.scene import wait_for
 from support.judge import judge_rules, looks_complete
 
 from cli.programs import COMMAND, SAVE, environment, run
+from pyxcsr import StubGuest
+from pyxcsr.cli import dirty_rate, main, recover
+from pyxcsr.hypervisor.open import StubBackend
 
 GUEST = "pv64:mem=8M,writes=60,seed=5"
 SLOW = ("--bandwidth", "1M")
+HOLD = """
+import sys, time
+from pyxcsr.control.folder import Folder
+from pyxcsr.control.lock import GuestLock
+lock = GuestLock(Folder(sys.argv[1], make=True), int(sys.argv[2]))
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 @contextmanager
@@ -211,3 +224,66 @@ def test_the_settings_file(run_dir: Path, tmp_path: Path) -> None:
 def test_no_folder_can_be_had(tmp_path: Path) -> None:
     done = run(GUEST, tmp_path / "s", "--run-dir", "/proc/pyxcsr", command=SAVE)
     assert done.returncode == 0 and b"warning: `pyxcsr watch` does not see this save" in done.stdout
+
+
+class OnXen:
+    """The stub, as if it were Xen: its guests are saved by other processes, too."""
+
+    backend = "xen"
+
+    def __init__(self, hv: StubBackend) -> None:
+        self._hv = hv
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hv, name)
+
+    def __enter__(self) -> OnXen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("command", ["recover", "dirty-rate"])
+@pytest.mark.parametrize("how", ["option", "variable", "file"])
+def test_a_save_elsewhere_is_not_harmed(
+    hv: StubBackend, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], command: str, how: str,
+) -> None:  # fmt: skip
+    """Its lock is where all programs of this machine have agreed to have it, and its name tells nothing."""
+    domid = hv.stub.create(StubGuest.pv64(mem="4M"))
+    module = importlib.import_module(f"pyxcsr.cli.{command.replace('-', '_')}")
+    monkeypatch.setattr(module, "opened", lambda *_: OnXen(hv))
+    (tmp_path / "conf").write_text(f"[control]\nrun_dir = {run_dir}\n")
+    if how != "option":
+        name, value = ("PYXCSR_RUN_DIR", run_dir) if how == "variable" else ("PYXCSR_CONFIG", tmp_path / "conf")
+        monkeypatch.setenv(name, str(value))
+    words = [command, str(domid), *(["--run-dir", str(run_dir)] if how == "option" else [])]
+    words += ["--seconds", "1"] if command == "dirty-rate" else []
+    with subprocess.Popen([sys.executable, "-c", HOLD, run_dir, str(domid)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = hv.stub.calls().get("xc_logdirty_control")
+        assert main.main(words) in (1, 2)
+        assert f"(process {other.pid}) saves it; wait until that is over" in capsys.readouterr().err
+        assert hv.stub.calls().get("xc_logdirty_control") == before
+        other.kill()
+
+
+def test_a_settings_file_that_is_wrong_does_not_keep_a_guest_from_being_recovered(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    domid = hv.stub.create(StubGuest.pv64(mem="4M"))
+    hv.stub.guest(domid).shut_down(2)
+    monkeypatch.setattr(recover, "opened", lambda *_: OnXen(hv))
+    (tmp_path / "conf").write_text("[control]\nrundir = /run\n")
+    monkeypatch.setenv("PYXCSR_CONFIG", str(tmp_path / "conf"))
+    assert main.main(["recover", str(domid)]) == 0 and hv.stub.guest(domid).running
+    assert "no setting 'rundir'" in capsys.readouterr().err
+
+
+def test_no_such_guest_to_measure(
+    hv: StubBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dirty_rate, "opened", lambda *_: OnXen(hv))
+    assert main.main(["dirty-rate", "4711"]) == 2 and "4711" in capsys.readouterr().err
