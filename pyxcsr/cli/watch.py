@@ -15,7 +15,7 @@ from typing import Optional
 
 from pyxcsr.cli import figures, say, status
 from pyxcsr.cli.controlling import add_run_dir, run_dir_of
-from pyxcsr.cli.watching import Watched, Watching
+from pyxcsr.cli.watching import Watched, Watching, facts_of
 from pyxcsr.control.connection import Event
 from pyxcsr.control.events import VERSION
 
@@ -149,9 +149,10 @@ def _once(watching: Watching, as_json: bool) -> int:
         for _one, event in watching.step(0.1):
             if as_json and event["event"] == "status":
                 show(json.dumps(event))
-    for one in watching.saves.values():
-        if as_json and not one.answered:
-            show(json.dumps({"pyxcsr": VERSION, "event": "silent", **one.state}))
+    silent = [x.state for x in watching.saves.values() if not x.answered]
+    silent += map(facts_of, watching.unreachable.values())
+    for state in silent if as_json else ():
+        show(json.dumps({"pyxcsr": VERSION, "event": "silent", **state}))
     if not as_json:
         for line in _rows(watching):
             show(line)
@@ -159,8 +160,9 @@ def _once(watching: Watching, as_json: bool) -> int:
 
 
 def _rows(watching: Watching) -> list[str]:
-    saves = [(x.state, x.silent) for _, x in sorted(watching.saves.items())]
-    return figures.table(saves, _room()[0] - 1)
+    saves = [(x.state, x.silent) for x in watching.saves.values()]
+    saves += [(facts_of(x), True) for x in watching.unreachable.values()]
+    return figures.table(sorted(saves, key=lambda x: int(x[0]["domid"])), _room()[0] - 1)
 
 
 def _room() -> tuple[int, int]:

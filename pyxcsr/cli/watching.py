@@ -5,11 +5,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Optional
 
-from pyxcsr.control.client import RunningSave, running, running_save
+from pyxcsr.control.client import JUST_BEGUN, RunningSave, running, running_save
 from pyxcsr.control.connection import Event, NoAnswer
+from pyxcsr.control.lock import is_being_saved
 from pyxcsr.control.requests import WATCH
 from pyxcsr.errors import UsageError, XcsrError
 
@@ -20,15 +20,19 @@ SILENT = 2.0
 """Seconds without a word after which a save counts as one that does not answer."""
 
 
+def facts_of(save: RunningSave) -> dict[str, Any]:
+    """What is known of a save that has not said anything."""
+    return {"domid": save.domid, "pid": save.pid, "program": save.program}
+
+
 class Watched:
     """One save. ``state``: all that its events have said so far; ``heard``: when the last one came."""
 
-    def __init__(self, save: RunningSave) -> None:
-        self.save = save
-        self.state: dict[str, Any] = {"domid": save.domid, "pid": save.pid, "program": save.program}
+    def __init__(self, save: RunningSave, patience: float = JUST_BEGUN) -> None:
+        self.save, self.state = save, facts_of(save)
         self.heard = time.monotonic()
         self.answered, self.over = False, False
-        self.connection = save.connect()
+        self.connection = save.connect(patience)
         self.connection.ask(WATCH)
 
     @property
@@ -50,11 +54,15 @@ class Watched:
 
 
 class Watching:
-    """All saves of this machine, or one. ``guest``: a domid or name. Raises UsageError if it is not being saved."""
+    """All saves of this machine, or one. ``guest``: a domid or name. Raises UsageError if it is not being saved.
+
+    ``unreachable``: those that have a lock and no socket, because there could be none, or it broke.
+    """
 
     def __init__(self, run_dir: Optional[str], guest: Optional[str]) -> None:
         self._run_dir, self._only = run_dir, guest is not None
         self.saves: dict[int, Watched] = {}
+        self.unreachable: dict[int, RunningSave] = {}
         self._looked = time.monotonic()
         if guest is not None:
             self._add_one(running_save(guest, run_dir))
@@ -95,9 +103,10 @@ class Watching:
         if self._only or now - self._looked < LOOKED:
             return
         self._looked = now
+        known, self.unreachable = self.unreachable, {}
         for save in running(self._run_dir):
             if save.domid not in self.saves:
-                self._add(save)
+                self._add(save, 0.0 if save.domid in known else JUST_BEGUN)
 
     def _add_one(self, save: RunningSave) -> None:
         try:
@@ -105,6 +114,11 @@ class Watching:
         except NoAnswer as problem:
             raise UsageError(str(problem)) from None
 
-    def _add(self, save: RunningSave) -> None:
-        with suppress(XcsrError, NoAnswer):  # it has no socket, or is over by now
-            self.saves[save.domid] = Watched(save)
+    def _add(self, save: RunningSave, patience: float = JUST_BEGUN) -> None:
+        try:
+            self.saves[save.domid] = Watched(save, patience)
+        except NoAnswer:  # it is over by now
+            return
+        except XcsrError:
+            if is_being_saved(save.domid, self._run_dir):
+                self.unreachable[save.domid] = save

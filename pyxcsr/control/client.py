@@ -73,9 +73,9 @@ class RunningSave:
         with untouched_so_far():
             return self.connect()
 
-    def connect(self) -> Connection:
+    def connect(self, patience: float = JUST_BEGUN) -> Connection:
         """A connection to it. Raises ControlError if it cannot be reached: it is over, or has no socket."""
-        until = time.monotonic() + JUST_BEGUN
+        until = time.monotonic() + patience
         while True:
             try:
                 with opened_folder(self._run_dir) as folder:

@@ -51,6 +51,19 @@ def saving(run_dir: Path, out: Path, *more: str, guest: str = GUEST) -> Iterator
             process.kill()
 
 
+@contextmanager
+def holding(run_dir: Path, domid: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a guest's lock, and no socket."""
+    words = [sys.executable, "-c", HOLD, run_dir, str(domid)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
 def on(run_dir: Path, *words: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return run(words[0], "--run-dir", run_dir, *words[1:], **options)
 
@@ -162,6 +175,16 @@ def test_a_save_that_is_killed_while_it_is_watched(run_dir: Path, tmp_path: Path
     assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n" and list(run_dir.iterdir()) == []
 
 
+def test_a_save_without_a_socket(run_dir: Path) -> None:
+    """It is a save all the same: nobody is told that nothing is being saved."""
+    with holding(run_dir, 7) as other:
+        rows = on(run_dir, "watch", "--once").stdout.decode().splitlines()
+        assert rows[1].split()[:3] == ["domain", "7", "silent"]
+        told = json.loads(on(run_dir, "watch", "--once", "--json").stdout)
+        assert (told["event"], told["domid"], told["pid"]) == ("silent", 7, other.pid)
+    assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n"
+
+
 @pytest.mark.parametrize("columns", [80, 40])
 def test_on_a_terminal(run_dir: Path, tmp_path: Path, columns: int) -> None:
     """Drawn anew in its place, and no line longer than the terminal is wide."""
@@ -260,14 +283,11 @@ def test_a_save_elsewhere_is_not_harmed(
         monkeypatch.setenv(name, str(value))
     words = [command, str(domid), *(["--run-dir", str(run_dir)] if how == "option" else [])]
     words += ["--seconds", "1"] if command == "dirty-rate" else []
-    with subprocess.Popen([sys.executable, "-c", HOLD, run_dir, str(domid)], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with holding(run_dir, domid) as other:
         before = hv.stub.calls().get("xc_logdirty_control")
         assert main.main(words) in (1, 2)
         assert f"(process {other.pid}) saves it; wait until that is over" in capsys.readouterr().err
         assert hv.stub.calls().get("xc_logdirty_control") == before
-        other.kill()
 
 
 def test_a_settings_file_that_is_wrong_does_not_keep_a_guest_from_being_recovered(
