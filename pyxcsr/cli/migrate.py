@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
             say.note("--no-checks: it is not known whether the guest can go and the other end can take it")
         if not here.xl or not here.helper:
             raise MigrateError(f"here: there is no {'xl' if not here.xl else HELPER} (see --helper)")
+        if level and not here.relay:
+            raise MigrateError(f"here: --compress needs {RELAY} beside {here.helper}: install pyxcsr")
         words, environ = _command(args, way, str(domain.domid), level, here, there)
     if args.dry_run:
         say.report(shown(words, environ))

@@ -12,8 +12,9 @@ LARGEST = 1 << 20
 LONGEST = 4096
 KEYS = ("xl", "info", "list", "failed", "helper", "relay", "pyxcsr", "zstd", "autoballoon")
 
-ROW = re.compile(r"(.*?) +(\d{1,5}) +(\d{1,12}) +(\d{1,5}) +([r-][b-][p-][s-][-rscwS?][d-]) +\d+\.\d", re.ASCII)
-"""A line of `xl list`; the fifth letter says why a domain has shut down, "s": to be suspended."""
+ROW = re.compile(r"(\d{1,5}) (\d{1,12}) (\d{1,5}) ([r-][b-][p-][s-][-rscwS?][d-]) \d+\.\d", re.ASCII)
+"""What stands behind the name in a line of `xl list`; the fifth letter of the state says why a domain has shut down,
+"s": to be suspended."""
 
 INCOMING, AWAY = "--incoming", "--migratedaway"
 """What xl puts behind the name of a guest that is on its way."""
@@ -90,7 +91,7 @@ def read_facts(side: str, data: bytes) -> Facts:
     facts = Facts(side)
     for line in lines[1:-2]:
         key, _, text = line.partition(" ")
-        if key not in KEYS or len(line) > LONGEST:
+        if key not in KEYS or len(line) > LONGEST or "\0" in line:
             raise ProbeError(f"{side}: the answer has a line that is not understood: {plain(line[:80])!r}", side=side)
         _take(facts, key, text)
     return facts
@@ -112,8 +113,10 @@ def _take(facts: Facts, key: str, text: str) -> None:
 def _take_domain(facts: Facts, text: str) -> None:
     if text.split() == ["Name", "ID", "Mem", "VCPUs", "State", "Time(s)"]:
         return
-    row = ROW.fullmatch(text.rstrip())
+    words = text.rsplit(maxsplit=5)
+    row = ROW.fullmatch(" ".join(words[-5:]))
     if row is None:
         raise ProbeError(f"{facts.side}: `xl list` has a line that is not understood: {plain(text[:80])!r}",
                          side=facts.side)  # fmt: skip
-    facts.domains.append(Domain(row[1], int(row[2]), int(row[3]), int(row[4]), row[5]))
+    name = words[0] if len(words) > 5 else ""
+    facts.domains.append(Domain(name, int(row[1]), int(row[2]), int(row[3]), row[4]))

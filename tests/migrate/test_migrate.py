@@ -224,6 +224,12 @@ def test_without_checks(ends: Ends) -> None:
     assert done.returncode == 0 and "it is not known whether the guest can go" in done.stderr
 
 
+def test_without_checks_and_without_a_relay(ends: Ends) -> None:
+    ends.relay.unlink()
+    done = ends.migrate("--no-checks", "--compress", "zstd")
+    assert done.returncode == 2 and "here: --compress needs pyxcsr-relay beside" in done.stderr and ends.untouched
+
+
 # -- what goes wrong
 
 

@@ -69,6 +69,7 @@ def test_an_answer() -> None:
         (answer("domains x"), "not understood"),
         (answer("side x"), "not understood"),
         (answer(f"xl {'x' * 5000}"), "not understood"),
+        (answer("xl /usr/sbin/xl\0"), "not understood"),
         (answer("list x 1 2"), "`xl list` has a line"),
         (answer("list x 99999999 1 1 ------ 1.0"), "`xl list` has a line"),
         (answer("list x 1 1 1 rm-rf/ 1.0"), "`xl list` has a line"),
@@ -79,6 +80,13 @@ def test_answers_that_are_none(data: bytes, said: str) -> None:
     with pytest.raises(ProbeError) as caught:
         read_facts("other", data)
     assert said in str(caught.value) and str(caught.value).startswith("other: ") and caught.value.side == "other"
+
+
+def test_an_answer_made_to_take_long_does_not() -> None:
+    began = time.monotonic()
+    facts = read_facts("other", answer(*[f"list a{' ' * 4000}b 7 128 1 ------ 1.0"] * 250, "list 8 1 1 ------ 1.0"))
+    assert time.monotonic() - began < 5 and facts.numbered(7) is not None
+    assert (facts.domains[-1].name, facts.domains[-1].domid) == ("", 8)
 
 
 def test_numbers_that_are_none() -> None:
