@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 from pyxcsr.arguments import check_flag, check_number, check_seconds
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, ON_TIMEOUT, WORDS, OnTimeout
+from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, MOST_BANDWIDTH, MOST_SECONDS, ON_TIMEOUT, WORDS, OnTimeout
 from pyxcsr.units import format_seconds
 
 Time = Union[float, str]
@@ -147,12 +147,16 @@ def _seconds(name: str, value: Optional[Time]) -> Optional[float]:
         return None
     seconds: Any = _named(name, value) if isinstance(value, str) else value
     check_seconds(name, seconds)
+    if seconds > MOST_SECONDS:
+        raise UsageError(f"{name} is {value!r}: that is longer than any save; None is no limit")
     return float(seconds)
 
 
 def _bandwidth(value: Size) -> int:
     nr_bytes: int = _named("bandwidth", value) if isinstance(value, str) else value
     check_number("bandwidth", nr_bytes, LEAST_BANDWIDTH)
+    if nr_bytes > MOST_BANDWIDTH:
+        raise UsageError(f"bandwidth is {value!r}: that is more than any output takes; None is no limit")
     return nr_bytes
 
 
