@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, Optional
 
-from pyxcsr.errors import InputError, StreamTruncated, UsageError
+from pyxcsr.errors import InputError, StreamError, UsageError
 
 HEAD = 6
 """The first bytes that tell a compression."""
@@ -34,6 +34,9 @@ ENDING = 2.0
 
 SAID = 300
 """Bytes of what a program says on standard error that are passed on."""
+
+XZ_MEMORY = 256 << 20
+"""Bytes that xz may take. Files of `xz -9` need 65 MiB, and a made-up one 4 GiB; zstd has such a limit of its own."""
 
 _F_SETPIPE_SZ = 1031  # <linux/fcntl.h>; Python's fcntl has it since 3.10
 
@@ -52,7 +55,7 @@ COMPRESSIONS = (
     *(Compression("zstd", bytes([0x50 + at]) + b"\x2a\x4d\x18", ("zstd", "-dcq"), "zstd") for at in range(16)),
     Compression("lz4", b"\x04\x22\x4d\x18", ("lz4", "-dcq"), "lz4"),
     Compression("gzip", b"\x1f\x8b", ("gzip", "-dcq"), "gzip"),
-    Compression("xz", b"\xfd7zXZ\0", ("xz", "-dcq", "-T0"), "xz-utils"),
+    Compression("xz", b"\xfd7zXZ\0", ("xz", "-dcq", "-T0", "-M", str(XZ_MEMORY)), "xz-utils"),
     Compression("bzip2", b"BZh", ("bzip2", "-dcq"), "bzip2"),
 )
 """Each by its magic number; those of zstd with 0x5. begin a skippable frame, as pzstd writes one first."""
@@ -94,9 +97,9 @@ def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
         while os.read(out, STEP):
             pass
         status = process.wait()
-    except StreamTruncated as error:
-        with suppress(subprocess.TimeoutExpired):  # its output has ended, so it has failed, or will be done at once
-            status = process.wait(ENDING)
+    except StreamError as error:
+        with suppress(subprocess.TimeoutExpired):  # if its output has ended, it has failed, or will be done at once
+            status = process.wait(ENDING) if _has_ended(out) else 0
             if status:
                 error.args = (f"{error} ({_what_it_said(found, said, status)})", *error.args[1:])
         raise

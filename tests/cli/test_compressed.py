@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import socket
 import subprocess
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -143,3 +146,25 @@ def test_what_is_no_such_file_fails(tmp_path: Path) -> None:
     path.write_bytes(b"\x1f\x8b" + bytes(100))
     with path.open("rb") as file, pytest.raises(InputError, match="decompress"), plain(file.fileno()) as fd:
         assert os.read(fd, 1) == b""
+
+
+def test_one_of_which_nothing_comes_out_says_why(tmp_path: Path) -> None:
+    """And not that the input is empty."""
+    path = tmp_path / "s"
+    path.write_bytes(gzip.compress(b"x")[:10] + bytes([7]) * 50)
+    for words in (["restore", "--backend", "stub"], ["stats"]):
+        done = run(*words, path)
+        assert done.returncode in (1, 2) and b"(gzip: " in done.stderr and b"invalid compressed data" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("xz"), reason="xz is not installed")
+def test_xz_gets_no_more_memory_than_an_honest_file_needs(tmp_path: Path) -> None:
+    data = bytearray(lzma.compress(b"some text"))
+    size = (data[12] + 1) * 4  # of the block's header, whose last four bytes are its checksum
+    at = data.index(b"\x21\x01", 12) + 2  # LZMA2, and the one byte that tells how large its dictionary is
+    data[at] = 40  # 4 GiB
+    data[12 + size - 4 : 12 + size] = zlib.crc32(data[12 : 12 + size - 4]).to_bytes(4, "little")
+    path = tmp_path / "s"
+    path.write_bytes(data)
+    with path.open("rb") as file, pytest.raises(InputError, match=r"[Mm]emory"), plain(file.fileno()) as out:
+        assert os.read(out, 1) == b""
