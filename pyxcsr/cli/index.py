@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
             with opened_image(args.file, args, index=False) as image:
                 if image.unpacked:
                     raise UsageError(f"{args.file}: it is compressed, and in such a file nothing can be found at once")
-                data, nr_pages = beside.encode(image.fd, image.map, image.contents), image.map.nr_with_content()
+                data = beside.encode(image.fd, image.began, image.map, image.contents)
+                nr_pages = image.map.nr_with_content()
         name = beside.beside(args.file)
         with stream_output(name, force=True) as out:
             put(out, data, 0)

@@ -1,8 +1,8 @@
 """An index beside a stream's file: what one pass through it has found, so that the next one is not needed.
 
 It is a cache, and believed only as far as it does no harm: if the file has another size, time of change, beginning or
-end than when the index was made, or the index is not whole, it is left alone and the stream is read. What is wrong
-in one that was forged can lead to other bytes of the same stream, and to nothing else.
+end than when the index was made, or the index is not whole, or larger than one of such a file can be, it is left alone
+and the stream is read. One that was forged can make up another guest, of bytes of the same stream, and do nothing else.
 
 The file: magic, length and SHA-256 of what follows; the stream file's size, time of change (ns) and a SHA-256 of its
 ends; the stream's version, the number of places and of chunks, the domain header; the places of records (type, offset,
@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 from array import array
 from typing import IO, Optional
 
-from pyxcsr.errors import StreamError
+from pyxcsr.errors import InputError, StreamError
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.image.contents import KEPT, Contents, Place
-from pyxcsr.image.pagemap import CHUNK, KNOWN, PLACE_SHIFT, PageMap
-from pyxcsr.image.taking import seekable
+from pyxcsr.image.pagemap import CHUNK, KNOWN, PLACE_SHIFT, SLACK, PageMap
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import DomainHeader, decode, packed, words
 
 SUFFIX = ".pyxcsr-index"
@@ -41,9 +42,11 @@ def beside(path: str) -> str:
     return path + SUFFIX
 
 
-def encode(fd: int, page_map: PageMap, contents: Contents) -> bytes:
-    """The index of a stream's file."""
+def encode(fd: int, began: os.stat_result, page_map: PageMap, contents: Contents) -> bytes:
+    """The index of a stream's file. ``began``: its fstat() before it was read. Raises InputError if it has changed."""
     size, mtime, digest = _identity(fd)
+    if _times(os.fstat(fd)) != _times(began):
+        raise InputError("the file has changed while it was read: there can be no index of it", errno=0)
     counts = contents.version, len(contents.places), len(page_map.chunks)
     body = bytearray(_FACTS.pack(size, mtime, digest, *counts, contents.domain.encode()))
     for place in contents.places:
@@ -55,21 +58,34 @@ def encode(fd: int, page_map: PageMap, contents: Contents) -> bytes:
 
 def load(fd: int, path: str) -> Optional[tuple[PageMap, Contents]]:
     """What the index beside a stream's file says, or None if there is none that is whole and of this file."""
-    if path == "-" or not seekable(fd):
+    facts = os.fstat(fd)
+    if path == "-" or not stat.S_ISREG(facts.st_mode):
         return None
     try:
-        with open(beside(path), "rb") as file:
-            body = _body(file.read(_HEAD.size), os.fstat(file.fileno()).st_size, file)
+        with open(beside(path), "rb", opener=_at_once) as file:
+            body = _body(file, _most(facts.st_size))
             return None if body is None else _decoded(fd, memoryview(body))
     except (OSError, StreamError, struct.error):
         return None
 
 
-def _body(head: bytes, size: int, file: IO[bytes]) -> Optional[bytes]:
+def _at_once(name: str, flags: int) -> int:
+    """Opens it without waiting for the writer of what may be a FIFO."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def _most(size: int) -> int:
+    """Bytes that the index of a file of ``size`` bytes can have: a record takes eight there, and so does a pfn."""
+    return _FACTS.size + size // 8 * _PLACE.size + (SLACK + size) // (CHUNK * 8) * _CHUNK.size
+
+
+def _body(file: IO[bytes], most: int) -> Optional[bytes]:
+    facts = os.fstat(file.fileno())
+    head = file.read(_HEAD.size) if stat.S_ISREG(facts.st_mode) else b""
     if len(head) < _HEAD.size:
         return None
     magic, length, digest = _HEAD.unpack(head)
-    if magic != MAGIC or size != _HEAD.size + length:
+    if magic != MAGIC or facts.st_size != _HEAD.size + length or length > most:
         return None
     body = file.read(length)
     return body if hashlib.sha256(body).digest() == digest else None
@@ -82,6 +98,8 @@ def _decoded(fd: int, body: memoryview) -> Optional[tuple[PageMap, Contents]]:
     if len(body) != _FACTS.size + nr_places * _PLACE.size + nr_chunks * _CHUNK.size:
         return None
     contents = Contents(version, DomainHeader.decode(domain))
+    if contents.domain.type not in list(DomainType):
+        return None
     chunks_at = _FACTS.size + nr_places * _PLACE.size
     places = [Place(*fields) for fields in _PLACE.iter_unpack(body[_FACTS.size : chunks_at])]
     if sum(place.length for place in places) > size or not all(_learn(fd, contents, x, size) for x in places):
@@ -99,7 +117,7 @@ def _decoded(fd: int, body: memoryview) -> Optional[tuple[PageMap, Contents]]:
 
 def _learn(fd: int, contents: Contents, place: Place, size: int) -> bool:
     """Reads a record again; False if there cannot be one."""
-    if place.code not in KEPT or place.length > fmt.RECORD_LENGTH_MAX or place.offset + place.length > size:
+    if place.length > KEPT.get(place.code, -1) or place.offset + place.length > size:
         return False
     body = os.pread(fd, place.length, place.offset)
     if len(body) < place.length:
@@ -113,6 +131,10 @@ def _fits(chunk: array[int], size: int) -> bool:
     if max(chunk) >> PLACE_SHIFT > size - PAGE_SIZE:
         return False
     return not packed(chunk)[::8].translate(None, _FLAGS)
+
+
+def _times(facts: os.stat_result) -> tuple[int, int, int]:
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _identity(fd: int) -> tuple[int, int, bytes]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
 from pyxcsr.frames import PAGE_SIZE, PageType
+from pyxcsr.image.machine import entries_of
 from pyxcsr.image.memory import MemoryImage
 from pyxcsr.image.pagemap import CHUNK, PLACE_SHIFT, WITH_CONTENT
 from pyxcsr.image.taking import Tick
 from pyxcsr.stream import hvm_context
 from pyxcsr.stream.format import RecordType, record_name
-from pyxcsr.stream.records import packed, words
+from pyxcsr.stream.records import packed
 
 SCHEMA = 1
 """Of the JSON document."""
@@ -87,7 +87,7 @@ class _Span(NamedTuple):
 def compare(a: MemoryImage, b: MemoryImage, tick: Optional[Tick] = None) -> Comparison:
     """Compares two images. Raises InputError, OSError."""
     found = Comparison()
-    frames = set(a.contents.p2m_frames.values()) & set(b.contents.p2m_frames.values())
+    frames = _p2m(a) & _p2m(b)
     for done, index in enumerate(sorted({*a.map.chunks, *b.map.chunks})):
         _compare_flags(a, b, index, found)
         for span in _spans(a, b, index):
@@ -96,6 +96,11 @@ def compare(a: MemoryImage, b: MemoryImage, tick: Optional[Tick] = None) -> Comp
             tick(done * CHUNK * PAGE_SIZE)
     found.records = list(_records(a, b))
     return found
+
+
+def _p2m(image: MemoryImage) -> set[int]:
+    """The pages of the p2m that have content; no record names more of these than there are pages."""
+    return {pfn for pfn in image.contents.p2m_frames if image.map.word(pfn) & 0xFF in WITH_CONTENT}
 
 
 def _compare_flags(a: MemoryImage, b: MemoryImage, index: int, found: Comparison) -> None:
@@ -153,9 +158,9 @@ def _compare_span(a: MemoryImage, b: MemoryImage, span: _Span, frames: set[int],
 
 def _without_mfns(page: bytes, image: MemoryImage) -> bytes:
     """A frame of a p2m as which of its pfns have a frame at all, and the two bits that Linux has beside them."""
-    if image.contents.width == 8:
-        return packed(x if x == (1 << 64) - 1 else x & 3 << 62 for x in words(page))
-    return packed(x if x == (1 << 32) - 1 else x & 3 << 30 for x in array("I", page))
+    bits = 8 * image.contents.width
+    entries = entries_of(page, image.contents.width)
+    return packed(x if x == (1 << bits) - 1 else x & 3 << bits - 2 for x in entries)
 
 
 # Records
@@ -179,7 +184,7 @@ def _record(a: MemoryImage, b: MemoryImage, code: int, vcpu: int) -> Iterator[st
         yield f"{name}: {missing[0]} has none"
     elif a.contents.body(code, vcpu) != b.contents.body(code, vcpu):
         if code == RecordType.HVM_CONTEXT:
-            yield from _save_records(a, b)
+            yield from list(_save_records(a, b)) or [name]  # it may be what stands between them, or behind END
             return
         yield name + (_registers(a, b, vcpu) if code == RecordType.X86_PV_VCPU_BASIC else "")
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import NamedTuple, Optional
 
 from pyxcsr.errors import StreamError
+from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.guest.hvm import restore as hvm
+from pyxcsr.guest.pv import restore as pv
+from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import VCPU_ID_LIMIT, DomainType, RecordType, record_name
 
@@ -16,7 +21,16 @@ _VCPU = frozenset(
         RecordType.X86_PV_VCPU_MSRS,
     }
 )
-KEPT = _VCPU | {
+NO_FRAME = (1 << 64) - 1
+"""In the place of the pfn of a frame of the p2m that no record names."""
+
+_LIMITS = {
+    **pv.BODY_LIMITS,
+    **hvm.BODY_LIMITS,
+    RecordType.X86_PV_P2M_FRAMES: fmt.P2M_FRAMES_HEADER.size + 8 * (fmt.P2M_ENTRIES_LIMIT * 8 // PAGE_SIZE),
+    RecordType.HVM_CONTEXT: fmt.RECORD_LENGTH_MAX,
+}
+_KEPT = _VCPU | {
     RecordType.X86_PV_INFO,
     RecordType.X86_PV_P2M_FRAMES,
     RecordType.SHARED_INFO,
@@ -26,7 +40,8 @@ KEPT = _VCPU | {
     RecordType.X86_CPUID_POLICY,
     RecordType.X86_MSR_POLICY,
 }
-"""The records that are kept."""
+KEPT = {int(code): _LIMITS[code] for code in _KEPT}
+"""The records that are kept, and how many bytes the body of each can have in a stream that can be restored."""
 
 
 class Place(NamedTuple):
@@ -38,7 +53,7 @@ class Place(NamedTuple):
 
 
 class Contents:
-    """The guest's kind, and its records. ``p2m_frames``: the p2m's frame number (of 512 entries) -> its pfn.
+    """The guest's kind, and its records. ``p2m_frames``: the pfn of each page of the p2m, or NO_FRAME.
 
     ``xen``: major and minor of the saver's release; 0 major: converted from a legacy image.
     """
@@ -49,20 +64,25 @@ class Contents:
         self.domain = domain
         self.xen = (domain.xen_major, domain.xen_minor)
         self.width, self.levels = 8, 4
-        self.p2m_frames: dict[int, int] = {}
-        self.nr_pfns_said = 0
-        self.places: list[Place] = []
+        self.p2m_frames = array("Q")
+        self._places: dict[tuple[int, int], Place] = {}
         self._records: dict[tuple[int, int], rec.Record] = {}
 
     def learn(self, place: Place, record: rec.Record) -> None:
         """Takes a record of a kind that is kept. Raises StreamError for one that no guest can have."""
-        self.places.append(place)
         if isinstance(record, rec.PvInfo):
             self._learn_info(place, record)
         if isinstance(record, rec.P2mFrames):
             self._learn_frames(place, record)
+            self._places[place.code, place.offset] = place  # each of them may have named other frames
             return
-        self._records[place.code, self._vcpu(place, record)] = record
+        key = place.code, self._vcpu(place, record)
+        self._places[key], self._records[key] = place, record
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the records are from which all of this can be learnt again, in this order."""
+        return list(self._places.values())
 
     def _vcpu(self, place: Place, record: rec.Record) -> int:
         if place.code not in _VCPU:
@@ -75,14 +95,19 @@ class Contents:
     def _learn_info(self, place: Place, info: rec.PvInfo) -> None:
         if (info.width, info.levels) not in ((8, 4), (4, 3)):
             raise _wrong(place, f"width {info.width} with {info.levels} levels is neither a 64-bit nor a 32-bit guest")
+        before = self._records.get((place.code, 0), info)
+        if before != info:
+            raise _wrong(place, "it comes twice, and says different things")
         self.width, self.levels = info.width, info.levels
 
     def _learn_frames(self, place: Place, record: rec.P2mFrames) -> None:
         if record.start_pfn > record.end_pfn or len(record.frames) != record.frames_wanted(self.width):
             raise _wrong(place, f"{len(record.frames)} frames for pfns 0x{record.start_pfn:x} to 0x{record.end_pfn:x}")
-        first = record.start_pfn // (4096 // self.width)
-        self.p2m_frames.update(enumerate(record.frames, first))
-        self.nr_pfns_said = max(self.nr_pfns_said, record.end_pfn + 1)
+        first = record.start_pfn // (PAGE_SIZE // self.width)
+        lacking = first + len(record.frames) - len(self.p2m_frames)
+        if lacking > 0:
+            self.p2m_frames.extend(array("Q", [NO_FRAME]) * lacking)
+        self.p2m_frames[first : first + len(record.frames)] = array("Q", record.frames)
 
     def record(self, code: int, vcpu: int = 0) -> Optional[rec.Record]:
         """The last record of a type, or None."""

@@ -58,11 +58,12 @@ def dump(fd: int, out: int, how: Format, *, folder: Optional[str] = None, tick: 
     ``folder`` first, unless the dump is raw. ``tick`` is told the bytes moved so far. Raises StreamError, NotAStream,
     StreamTruncated, InputError, OutputError, UsageError, OSError; what is in ``out`` then is of no use.
     """
-    with plain(fd) as inside:
-        if how is Format.RAW and not seekable(inside):
-            return _raw_at_once(inside, out, tick)
-        with MemoryImage(inside, folder=folder, tick=tick) as image:
-            return dump_image(image, out, how, tick)
+    if how is Format.RAW:
+        with plain(fd) as inside:
+            if not seekable(inside):
+                return _raw_at_once(inside, out, tick)
+    with MemoryImage(fd, folder=folder, tick=tick) as image:
+        return dump_image(image, out, how, tick)
 
 
 def dump_image(image: MemoryImage, out: int, how: Format, tick: Optional[Tick] = None) -> Dumped:

@@ -6,6 +6,7 @@ the machine that saved it. Debuggers of PV guests go by those, and by the guest'
 
 from __future__ import annotations
 
+import struct
 from array import array
 from typing import Optional
 
@@ -30,16 +31,19 @@ class Machine:
         self._image = image
         self._width = image.contents.width
         self._per_frame = PAGE_SIZE // self._width
-        self._invalid = (1 << 8 * self._width) - 1
+        self._end = 1 << 8 * self._width - 2
         self._frames: dict[int, Optional[array[int]]] = {}
         self.unknown = 0
 
     def mfn(self, pfn: int) -> int:
-        """The frame that a pfn had; INVALID_MFN if the guest's p2m has none for it."""
-        frame = self._image.contents.p2m_frames.get(pfn // self._per_frame)
-        entries = self._entries(frame) if frame is not None else None
-        found = self._invalid if entries is None else entries[pfn % self._per_frame]
-        if found == self._invalid:
+        """The frame that a pfn had; INVALID_MFN if the guest's p2m has none for it.
+
+        Linux has two bits beside a number that is no frame of the guest's: foreign ones, and pfns that are their own.
+        """
+        frames, index = self._image.contents.p2m_frames, pfn // self._per_frame
+        entries = self._entries(frames[index]) if index < len(frames) else None
+        found = self._end if entries is None else entries[pfn % self._per_frame]
+        if found >= self._end:
             self.unknown += 1
             return INVALID_MFN
         return found
@@ -47,7 +51,7 @@ class Machine:
     def _entries(self, frame: int) -> Optional[array[int]]:
         if frame not in self._frames:
             page = self._image.page(frame)
-            self._frames[frame] = None if page is None else _numbers(page, self._width)
+            self._frames[frame] = None if page is None else entries_of(page, self._width)
         return self._frames[frame]
 
     def pages(self, pfn: int, data: bytes) -> bytes:
@@ -103,7 +107,6 @@ class Machine:
         out[at : at + self._width] = (value & (1 << 8 * self._width) - 1).to_bytes(self._width, "little")
 
 
-def _numbers(page: bytes, width: int) -> array[int]:
-    if width == 8:
-        return words(page)
-    return array("Q", memoryview(page).cast("I"))
+def entries_of(page: bytes, width: int) -> array[int]:
+    """The entries of a page of the p2m, each of ``width`` bytes."""
+    return words(page) if width == 8 else array("Q", struct.unpack(f"<{PAGE_SIZE // 4}I", page))

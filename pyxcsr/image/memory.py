@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any, Callable, Optional, Union
 
 from pyxcsr.container.enter import leave
+from pyxcsr.container.reader import Kind
 from pyxcsr.errors import InputError, PageError, UsageError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE, PageType
 from pyxcsr.image import beside, registers
@@ -17,7 +18,7 @@ from pyxcsr.image.contents import Contents
 from pyxcsr.image.pagemap import KNOWN, PLACE_SHIFT, WITH_CONTENT, PageMap
 from pyxcsr.image.registers import Registers
 from pyxcsr.image.spool import Spool
-from pyxcsr.image.taking import Skipping, Taken, Tick, seekable, take
+from pyxcsr.image.taking import Skipping, Tick, seekable, take
 from pyxcsr.image.walk import Walk, walk
 from pyxcsr.stream import hvm_context
 from pyxcsr.stream.compressed import plain
@@ -62,11 +63,13 @@ class MemoryImage:
         self._stack = ExitStack()
         self._view: Optional[mmap.mmap] = None
         self._unpacked = False
+        self._cpus: Optional[dict[int, bytes]] = None
         try:
             if isinstance(path, int):
                 self._fd = path
             else:
                 self._fd = self._stack.enter_context(open_input(os.fspath(path)))
+            self._began = os.fstat(self._fd)
             known = beside.load(self._fd, os.fspath(path)) if index and not isinstance(path, int) else None
             self._map, self.contents = known or self._take(folder, tick)
         except BaseException:
@@ -77,11 +80,16 @@ class MemoryImage:
         with plain(self._fd) as inside:
             source = Skipping(inside)
             if inside == self._fd and seekable(inside):
-                return take(source, tick=tick)[:2]
+                taken = take(source, tick=tick)
+                if taken.kind is not Kind.LIBXC:
+                    leave(source, taken.kind)
+                return taken.map, taken.contents
             file = tempfile.TemporaryFile(dir=folder, prefix="pyxcsr-")  # noqa: SIM115 - the stack closes it
             self._stack.callback(file.close)
-            taken: Taken = take(source, Spool(file.fileno()), tick)
+            spool = Spool(file.fileno())
+            taken = take(source, spool, tick)
             leave(source, taken.kind)
+            os.ftruncate(file.fileno(), spool.end)
             self._fd, self._unpacked = file.fileno(), True
             return taken.map, taken.contents
 
@@ -122,6 +130,11 @@ class MemoryImage:
     def fd(self) -> int:
         """Where the pages are to be read from, at the places in ``map``."""
         return self._fd
+
+    @property
+    def began(self) -> os.stat_result:
+        """What fstat() said of the input before it was read."""
+        return self._began
 
     def pfns(self) -> Iterator[int]:
         """Each pfn that has content, ascending."""
@@ -173,7 +186,7 @@ class MemoryImage:
                 here = min(FIND_STEP, first + count - at)
                 data = kept + self.read(at << PAGE_SHIFT, here << PAGE_SHIFT)
                 yield from _occurrences(text, data, (at << PAGE_SHIFT) - len(kept))
-                kept, at = data[len(data) - len(text) + 1 :] if len(text) > 1 else b"", at + here
+                kept, at = data[max(len(data) - len(text) + 1, 0) :], at + here
 
     def array(self, pfn: int) -> Any:
         """A pfn's page as a numpy array of 4096 bytes, without a copy and not to be written. Raises PageError.
@@ -215,9 +228,11 @@ class MemoryImage:
         return self._hvm_cpus()[vcpu]
 
     def _hvm_cpus(self) -> dict[int, bytes]:
-        context = self.contents.blob(RecordType.HVM_CONTEXT) or b""
-        facts = hvm_context.look(context)[0]
-        return {x.instance: bytes(x.body(context)) for x in facts.entries if x.typecode == hvm_context.CPU}
+        if self._cpus is None:
+            context = self.contents.blob(RecordType.HVM_CONTEXT) or b""
+            entries = (x for x in hvm_context.look(context)[0].entries if x.typecode == hvm_context.CPU)
+            self._cpus = {x.instance: bytes(x.body(context)) for x in entries if x.instance < hvm_context.VCPU_LIMIT}
+        return self._cpus
 
     # Virtual addresses
 

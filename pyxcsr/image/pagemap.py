@@ -22,8 +22,18 @@ PLACE_SHIFT = 8
 WITH_CONTENT = frozenset(KNOWN | kind for kind in PageType if kind.has_data)
 _DATA_BITS = frozenset(int(kind) for kind in PageType if kind.has_data)
 _RUNS = re.compile(b"[" + re.escape(bytes(sorted(WITH_CONTENT))) + b"]+")
-_SLACK = 64 << 20
+SLACK = 64 << 20
+"""Bytes that chunks may take, besides those that the entries took in the stream."""
+
 _BYTES_PER_ENTRY = 8
+
+
+def chunk_of(chunks: dict[int, array[int]], index: int) -> array[int]:
+    """A chunk of words, made of zeros if there was none."""
+    chunk = chunks.get(index)
+    if chunk is None:
+        chunk = chunks[index] = array("Q", bytes(CHUNK * 8))
+    return chunk
 
 
 class Run(NamedTuple):
@@ -52,7 +62,7 @@ class PageMap:
 
         No guest is like that; a made-up stream can be, and would otherwise take memory at will.
         """
-        return len(self.chunks) * CHUNK * 8 > _SLACK + self.entries * _BYTES_PER_ENTRY
+        return len(self.chunks) * CHUNK * 8 > SLACK + self.entries * _BYTES_PER_ENTRY
 
     def note(self, pfns: Sequence[int], types: bytes, places: Union[range, Sequence[int]]) -> None:
         """Notes the types of pfns, and the places of the contents of those that have any, in order."""
@@ -60,16 +70,10 @@ class PageMap:
         words = _words(types, places)
         if in_a_row(pfns):
             for at, chunk, within, count in pieces(pfns[0], len(words), CHUNK):
-                self._chunk(chunk)[within : within + count] = words[at : at + count]
+                chunk_of(self.chunks, chunk)[within : within + count] = words[at : at + count]
             return
         for pfn, word in zip(pfns, words):
-            self._chunk(pfn // CHUNK)[pfn % CHUNK] = word
-
-    def _chunk(self, index: int) -> array[int]:
-        chunk = self.chunks.get(index)
-        if chunk is None:
-            chunk = self.chunks[index] = array("Q", bytes(CHUNK * 8))
-        return chunk
+            chunk_of(self.chunks, pfn // CHUNK)[pfn % CHUNK] = word
 
     # What is in it
 

@@ -15,7 +15,7 @@ _GENERAL = ("rax", "rbx", "rcx", "rdx", "rbp", "rsi", "rdi", "rsp", *(f"r{x}" fo
 _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")
 _TABLES = (*_SEGMENTS, "idtr", "gdtr")
 
-CR0_PG, CR4_PSE, CR4_PAE, CR4_LA57, EFER_LMA = 1 << 31, 1 << 4, 1 << 5, 1 << 12, 1 << 10
+CR0_PG, CR4_PAE, CR4_LA57, EFER_LMA = 1 << 31, 1 << 5, 1 << 12, 1 << 10
 
 
 class Field(NamedTuple):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Sequence
 from typing import Callable
 
 from pyxcsr.errors import OutputError
 from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.image.pagemap import CHUNK, chunk_of
 
 STEP = 256
 """Pages that are read and written together at most."""
@@ -29,43 +31,19 @@ def put(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
-class Spool:
-    """A file of pages in the order in which their pfns came first; one that comes again takes its old place.
-
-    So it needs no more room than the guest has memory, however long the stream is.
-    """
+class _Kept:
+    """Pages kept in a file. ``end``: where the last of them ends, and the file should, too."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._places: dict[int, int] = {}
-
-    def take(self, pfns: Sequence[int], read: Callable[[int], memoryview]) -> Sequence[int]:
-        """See ``taking.Keep``."""
-        places = [self._place(pfn) for pfn in pfns]
-        at = 0
-        while at < len(places):
-            count = _together(places, at)
-            put(self._fd, bytes(read(count * PAGE_SIZE)), places[at])
-            at += count
-        return places
-
-    def forget(self, pfns: Sequence[int]) -> None:
-        """Their places stay theirs."""
+        self.end = 0
 
     def _place(self, pfn: int) -> int:
-        return self._places.setdefault(pfn, len(self._places) * PAGE_SIZE)
-
-
-class InPlace:
-    """A file in which each page stands where its pfn says, so that it is a raw image once the stream has been read."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._end = 0
+        raise NotImplementedError
 
     def take(self, pfns: Sequence[int], read: Callable[[int], memoryview]) -> Sequence[int]:
         """See ``taking.Keep``. What is zero and beyond all that was written before is left as a hole."""
-        places = [pfn * PAGE_SIZE for pfn in pfns]
+        places = [self._place(pfn) for pfn in pfns]
         at = 0
         while at < len(places):
             count = _together(places, at)
@@ -73,17 +51,46 @@ class InPlace:
             at += count
         return places
 
+    def _put(self, data: bytes, place: int) -> None:
+        if place < self.end:
+            put(self._fd, data, place)
+        else:
+            put_sparsely(self._fd, data, place)
+        self.end = max(self.end, place + len(data))
+
+
+class Spool(_Kept):
+    """A file of pages in the order in which their pfns came first; one that comes again takes its old place.
+
+    So it needs no more room than the guest has memory, however long the stream is. It remembers eight bytes a pfn.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._numbers: dict[int, array[int]] = {}  # in chunks, of each pfn the page's number in the file, from 1 on
+        self._nr_pages = 0
+
+    def forget(self, pfns: Sequence[int]) -> None:
+        """Their places stay theirs."""
+
+    def _place(self, pfn: int) -> int:
+        chunk, at = chunk_of(self._numbers, pfn // CHUNK), pfn % CHUNK
+        if not chunk[at]:
+            self._nr_pages += 1
+            chunk[at] = self._nr_pages
+        return (chunk[at] - 1) * PAGE_SIZE
+
+
+class InPlace(_Kept):
+    """A file in which each page stands where its pfn says, so that it is a raw image once the stream has been read."""
+
     def forget(self, pfns: Sequence[int]) -> None:
         """What was written of them is wiped."""
         for pfn in pfns:
             put(self._fd, ZERO, pfn * PAGE_SIZE)
 
-    def _put(self, data: bytes, place: int) -> None:
-        if place < self._end:
-            put(self._fd, data, place)
-        else:
-            put_sparsely(self._fd, data, place)
-        self._end = max(self._end, place + len(data))
+    def _place(self, pfn: int) -> int:
+        return pfn * PAGE_SIZE
 
 
 def put_sparsely(fd: int, data: bytes, offset: int) -> None:

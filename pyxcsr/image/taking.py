@@ -37,7 +37,7 @@ class Keep(Protocol):
         """The pages of these pfns, which ``read`` gives one after the other; their places."""
 
     def forget(self, pfns: Sequence[int]) -> None:
-        """These pfns had content, and have none any more."""
+        """These pfns had content, and have none any more, by the same entries that ``take`` was called for last."""
 
 
 class Skipping(Source):
@@ -110,7 +110,11 @@ class _Pass(IncomingStream):
         if head.code == RecordType.PAGE_DATA:
             self._page_data(head)
         elif head.code in KEPT:
+            if head.length > KEPT[head.code]:
+                raise _wrong(head, f"{head.length} bytes; no guest has more than {KEPT[head.code]}")
             contents.learn(Place(head.code, self._began + self.offset, head.length), self.record(head))
+        elif head.code == RecordType.CHECKPOINT:
+            raise _wrong(head, "this is a checkpointed stream (Remus, COLO), which has no single guest image in it")
         else:
             self._comparing |= head.code == RecordType.VERIFY
             self._pass_over(head, head.length + fmt.padding_of(head.length))
@@ -147,7 +151,7 @@ class _Pass(IncomingStream):
     def _slice(self, head: Head, entries: memoryview, types: bytes) -> None:
         """Some entries; the source stands at their contents, and behind those afterwards."""
         numbers = words(entries)
-        plain = not any(types) and not any(entries[6::8])
+        plain = not any(entries[7::8]) and not any(entries[6::8])
         pfns = numbers.tolist() if plain else [x & fmt.ENTRY_PFN_MASK for x in numbers]
         if max(pfns) >= fmt.PFN_LIMIT:
             raise _wrong(head, f"pfn 0x{max(pfns):x}: no x86 guest has such a page")
@@ -162,10 +166,13 @@ class _Pass(IncomingStream):
             length = len(types.translate(None, _NO_DATA)) * PAGE_SIZE
             self._pass_over(head, length)
             return range(place, place + length, PAGE_SIZE)
-        gone = (pfn for pfn, kind in zip(pfns, types) if kind not in _DATA)
-        self._keep.forget([pfn for pfn in gone if self.map.word(pfn) & 0xFF in WITH_CONTENT])
         kept = [pfn for pfn, kind in zip(pfns, types) if kind in _DATA]
-        return self._keep.take(kept, lambda wanted: self._exactly(wanted, head.offset, head.name))
+        places = self._keep.take(kept, lambda wanted: self._exactly(wanted, head.offset, head.name))
+        if len(kept) < len(pfns):
+            last, here = dict(zip(pfns, types)), set(kept)  # a record can name a pfn twice
+            gone = (pfn for pfn, kind in last.items() if kind not in _DATA)
+            self._keep.forget([x for x in gone if x in here or self.map.word(x) & 0xFF in WITH_CONTENT])
+        return places
 
     def _pass_over(self, head: Head, wanted: int) -> None:
         got = self._source.skip(wanted)
@@ -174,4 +181,4 @@ class _Pass(IncomingStream):
 
 
 def _wrong(head: Head, text: str) -> StreamError:
-    return StreamError(f"PAGE_DATA: {text}", offset=head.offset, record=head.name)
+    return StreamError(f"{head.name}: {text}", offset=head.offset, record=head.name)

@@ -20,7 +20,7 @@ from pyxcsr.image import beside, memory
 def saved(request: pytest.FixtureRequest, hv: StubBackend, tmp_path: Path) -> Saved:
     found = save_guest(hv, request.param, tmp_path / "stream", mem="4M")
     with MemoryImage(found.path, index=False) as image:
-        index_of(found).write_bytes(beside.encode(image.fd, image.map, image.contents))
+        index_of(found).write_bytes(beside.encode(image.fd, image.began, image.map, image.contents))
     return found
 
 
