@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from support.hvm_guests import save_hvm, wrong_pages
 from support.judge import judge_pages, records, save_to
 from support.ordinary import ordinary_pages
 
 import pyxcsr
-from pyxcsr.errors import PageTableError
+from pyxcsr.errors import P2mError, PageTableError
 from pyxcsr.frames import PageType
+from pyxcsr.guest.hvm import following
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.stream import hvm_params
@@ -98,9 +100,11 @@ class PvGuest:
             script.check()
         if tables_stay:
             assert {t: self.guest.read_page(t) for t in self._were} == self._were, "a table was written"
-        frames = [x for x in records(path) if isinstance(x, P2mFrames)][-1].frames
-        if list(frames) != self.guest.leaf_pfns():
+        told = [x for x in records(path) if isinstance(x, P2mFrames)][-1]
+        if list(told.frames) != self.guest.leaf_pfns():
             return ["the receiver was not told of the p2m's pages"]
+        if told.end_pfn + 1 < self.guest.nr_pfns:
+            return ["the receiver was told of a smaller p2m"]
         try:
             judge_pages(self.hv, self.domid, path)
         except AssertionError as error:
@@ -124,19 +128,44 @@ def moves_after_both_were_sent(hv: StubBackend, path: Path) -> list[str]:
     return pv.saved(script, path)
 
 
-def moves_between_table_and_batch(hv: StubBackend, path: Path) -> list[str]:
-    """In the first pass a table is sent, then the frame that it names moves, then its former pfn is sent, as a hole."""
-    pv, calls = PvGuest(hv), [""]
+def before_the_last_batch(pv: PvGuest, act: Callable[[], object]) -> Callable[[str, int], None]:
+    """Acts in the first pass, when ``table`` has been sent and ``pfn`` has still to be."""
+    calls = [""]
     # Xen was asked for types of the p2m's pages first, so that the fourth time is for the third batch
     assert pv.table < 3000 and pv.pfn > 3 * 1024
 
     def third_batch(name: str, count: int) -> None:
         if name == UNMAP and calls.count(TYPES) == 4 and calls[-1] == MAP:
-            pv.guest.move_page(pv.pfn, pv.hole)
+            act()
         calls.append(name)
 
-    found = pv.saved(third_batch, path)
+    return third_batch
+
+
+def moves_between_table_and_batch(hv: StubBackend, path: Path) -> list[str]:
+    """In the first pass a table is sent, then the frame that it names moves, then its former pfn is sent, as a hole."""
+    pv = PvGuest(hv)
+    found = pv.saved(before_the_last_batch(pv, lambda: pv.guest.move_page(pv.pfn, pv.hole)), path)
     assert pv.guest.mfn(pv.hole)
+    return found
+
+
+def moves_and_replaces_the_pages_that_say_so(hv: StubBackend, path: Path) -> list[str]:
+    """The same, and the next bitmap names the p2m's pages that were written for it; but before these are looked at, the
+    guest has put others, which no bitmap names yet, in their place."""
+    pv, script = PvGuest(hv), Script()
+    moves = before_the_last_batch(pv, lambda: pv.guest.move_page(pv.pfn, pv.hole))
+
+    def both(name: str, count: int) -> None:
+        moves(name, count)
+        script(name, count)
+
+    script.on(CLEAN, 1, 1, lambda: pv.guest.bump_generation(2))
+    leaves = sorted({pv.pfn // 512, pv.hole // 512})
+    script.on(NUMBER, 1, 1, lambda: [pv.guest.replace_leaf(x) for x in leaves])
+    found = pv.saved(both, path, tables_stay=False)
+    assert pv.guest.mfn(pv.hole)
+    script.check()
     return found
 
 
@@ -181,14 +210,79 @@ def replaces_one_without_a_word(hv: StubBackend, path: Path) -> list[str]:
     return pv.saved(script, path, tables_stay=False)
 
 
+def suspends_within_a_change(hv: StubBackend, path: Path) -> list[str]:
+    """Its p2m is in no order that could be relied on, so that the save has to be refused."""
+    pv, script = PvGuest(hv), Script()
+    script.on(SUSPEND, 3, 1, lambda: pv.guest.bump_generation(1))
+    try:
+        found = pv.saved(script, path)
+    except P2mError:
+        script.check()
+        return []
+    return [*found, "the guest was within a change of its p2m, and the save was not refused"]
+
+
+def replaces_a_page_of_its_tree(hv: StubBackend, path: Path) -> list[str]:
+    pv, script = PvGuest(hv, tree="only"), Script()
+    script.on(CLEAN, 1, 1, lambda: pv.guest.replace_leaf(1))
+    return pv.saved(script, path, tables_stay=False)
+
+
+class EndingGuest(PvGuest):
+    """One whose p2m has a last page with ``last`` in it and, ahead of that, ``end``, where it may come to end."""
+
+    def __init__(self, hv: StubBackend) -> None:
+        super().__init__(hv, spare_p2m="8M", share_invalid=False)
+        self.last, self.end = self.guest.nr_pfns - 1, self.guest.nr_pfns - 5
+
+    def ends(self, nr_pfns: int) -> None:
+        """It says so, and nothing else: neither the generation nor a page of the p2m is written."""
+        self.guest.poke_shared_info("max_pfn", nr_pfns)
+
+
+def grows_a_while_after_it_has_said_so(hv: StubBackend, path: Path) -> list[str]:
+    """As Linux, it counts the generation first, and then sets max_pfn."""
+    pv, script = EndingGuest(hv), Script()
+    pv.guest.resize_p2m(pv.end)
+
+    def grows() -> None:
+        pv.guest.set_honest(False)
+        pv.guest.resize_p2m(pv.last + 1)
+
+    script.on(CLEAN, 1, 1, lambda: pv.guest.bump_generation(2))
+    script.on(CLEAN, 2, 1, grows)
+    return pv.saved(script, path, tables_stay=False)
+
+
+def shrinks(hv: StubBackend, path: Path) -> list[str]:
+    pv, script = EndingGuest(hv), Script()
+    pv.guest.balloon_in(pv.last)
+
+    def shrinks() -> None:
+        pv.guest.balloon_out(pv.last)
+        pv.guest.resize_p2m(pv.end)
+
+    script.on(CLEAN, 1, 1, shrinks)
+    return pv.saved(script, path, tables_stay=False)
+
+
+def shrinks_for_a_while(hv: StubBackend, path: Path) -> list[str]:
+    """It says so, without giving back what is beyond the end, and takes it back before it is suspended."""
+    pv, script = EndingGuest(hv), Script()
+    pv.guest.balloon_in(pv.last)
+    script.on(CLEAN, 1, 1, lambda: pv.ends(pv.end))
+    script.on(SUSPEND, 3, 1, lambda: pv.ends(pv.last + 1))
+    return pv.saved(script, path, tables_stay=False)
+
+
 # -- HVM
 
 
 class PvhGuest:
     """A guest of two batches that does nothing by itself."""
 
-    def __init__(self, hv: StubBackend) -> None:
-        self.hv, self.domid = hv, hv.stub.create(pyxcsr.StubGuest.parse("pvh:mem=8M,writes=0,compact=yes"))
+    def __init__(self, hv: StubBackend, text: str = "pvh:mem=8M,writes=0,compact=yes") -> None:
+        self.hv, self.domid = hv, hv.stub.create(pyxcsr.StubGuest.parse(text))
         self.guest = hv.stub.guest(self.domid)
         params = [(i, hv.hvm_param(self.domid, i)) for i in hvm_params.SENT]
         special = {page.pfn for page in hvm_params.pages(params)}
@@ -260,20 +354,35 @@ def comes_behind_the_pass(hv: StubBackend, path: Path) -> list[str]:
     return pvh.saved(script, path)
 
 
-def goes_and_is_back_without_a_look(hv: StubBackend, path: Path) -> list[str]:
+def goes_and_is_back_without_a_look(hv: StubBackend, path: Path, times: int = 1) -> list[str]:
     """The number tells that it went and that something came, but looks rest meanwhile."""
-    from pyxcsr.guest.hvm import following
-
-    rest, following.REST = following.REST, 1e9  # type: ignore[assignment]
     pvh, script = PvhGuest(hv), Script()
     script.on("xc_shadow_control", 0, 1, lambda: pvh.guest.balloon_out(pvh.data[-1:]))  # a look, then a rest
     script.on(CLEAN, 1, 1, pvh.makes_two_batches)
-    script.on(MAP, 1, 2, lambda: pvh.guest.balloon_out([pvh.gfn]))
-    script.on(CLEAN, 2, 1, lambda: pvh.guest.balloon_in([pvh.gfn]))
-    try:
+    for bitmap in range(1, times + 1):
+        script.on(MAP, bitmap, 2, lambda: pvh.guest.balloon_out([pvh.gfn]))
+        script.on(CLEAN, bitmap + 1, 1, lambda: pvh.guest.balloon_in([pvh.gfn]))
+    with mock.patch.object(following, "REST", 1e9):
         return pvh.saved(script, path)
-    finally:
-        following.REST = rest
+
+
+def goes_and_is_back_twice(hv: StubBackend, path: Path) -> list[str]:
+    """The second time while all pages are sent again because of the first, and behind the pass."""
+    return goes_and_is_back_without_a_look(hv, path, 2)
+
+
+def is_given_back_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
+    """After the last time that the number was asked for in a pass."""
+    pvh, script = PvhGuest(hv), Script()
+    script.on(SUSPEND, 3, 1, lambda: pvh.guest.balloon_out([pvh.gfn]))
+    return pvh.saved(script, path)
+
+
+def has_a_device_model_that_writes(hv: StubBackend, path: Path) -> list[str]:
+    pvh = PvhGuest(hv, "hvm:mem=8M,writes=0,devmodel=2,compact=yes")
+    found = pvh.saved(Script(), path)
+    assert pvh.guest.state().devmodel_writes > 100
+    return found
 
 
 OF_RULE: dict[str, Callable[[StubBackend, Path], list[str]]] = {
@@ -285,7 +394,18 @@ OF_RULE: dict[str, Callable[[StubBackend, Path], list[str]]] = {
     "PV_NO_SWEEP": is_ballooned_out,
     "PV_NO_RECORD": replaces_a_page_of_the_p2m,
     "PV_NO_LAST_LOOK": replaces_one_before_it_suspends,
+    "PV_NO_HEAD": grows_a_while_after_it_has_said_so,
+    "PV_NO_WAIT": suspends_within_a_change,
     "PV_NO_WATCH": replaces_one_without_a_word,
+    "PV_NO_FRESH_PAGES": moves_and_replaces_the_pages_that_say_so,
+    "PV_NO_FRESH_GROWTH": shrinks_for_a_while,
+    "PV_NO_SHRUNK": shrinks,
+    "PV_NO_TREE_WALKS": replaces_a_page_of_its_tree,
+    "HVM_NO_VANISHED": is_given_back,
+    "HVM_NO_NEW_IN_BATCH": goes_and_is_back_a_bitmap_later,
+    "HVM_NO_SECOND_TIME": goes_and_is_back_twice,
+    "HVM_NO_COUNT_AT_BITMAP": is_given_back_before_it_suspends,
+    "HVM_NO_MODEL_TOLD": has_a_device_model_that_writes,
     "HVM_NO_MARKED_ASKED": goes_and_is_back_before_its_batch,
     "HVM_NO_HOLES_BY_LOOKS": goes_and_is_back_a_bitmap_later,
     "HVM_NO_UNTRACKED_LOOKS": comes_behind_the_pass,
