@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 
 from pyxcsr.cli import say, status
 from pyxcsr.cli.images import opened_image
@@ -12,6 +13,7 @@ from pyxcsr.cli.signals import ended_by_signals
 from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.image import beside
 from pyxcsr.image.spool import put
+from pyxcsr.stream.compressed import HEAD, compression_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +32,8 @@ def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     with ended_by_signals():
         with untouched_so_far():
-            if args.file == "-" or (os.path.exists(args.file) and not os.path.isfile(args.file)):
-                raise UsageError(f"{args.file}: an index is kept beside a file, and this is none")
+            _check(args.file)
             with opened_image(args.file, args, index=False) as image:
-                if image.unpacked:
-                    raise UsageError(f"{args.file}: it is compressed, and in such a file nothing can be found at once")
                 data = beside.encode(image.fd, image.began, image.map, image.contents)
                 nr_pages = image.map.nr_with_content()
         name = beside.beside(args.file)
@@ -43,3 +42,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         say.report(f"{name}: {nr_pages} pages, {len(data)} bytes")
     return status.DONE
+
+
+def _check(name: str) -> None:
+    """Raises UsageError for what there can be no index of. What cannot be read is left to the reader to say."""
+    if name == "-" or (os.path.exists(name) and not os.path.isfile(name)):
+        raise UsageError(f"{name}: an index is kept beside a file, and this is none")
+    with suppress(OSError), open(name, "rb") as file:
+        if compression_of(file.read(HEAD)):
+            raise UsageError(f"{name}: it is compressed, and in such a file nothing can be found at once")

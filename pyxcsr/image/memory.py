@@ -6,12 +6,12 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Optional, Union
 
 from pyxcsr.container.enter import leave
 from pyxcsr.container.reader import Kind
-from pyxcsr.errors import InputError, PageError, UsageError
+from pyxcsr.errors import InputError, OutputError, PageError, UsageError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE, PageType
 from pyxcsr.image import beside, registers
 from pyxcsr.image.contents import Contents
@@ -62,7 +62,6 @@ class MemoryImage:
         """
         self._stack = ExitStack()
         self._view: Optional[mmap.mmap] = None
-        self._unpacked = False
         self._cpus: Optional[dict[int, bytes]] = None
         try:
             if isinstance(path, int):
@@ -87,10 +86,11 @@ class MemoryImage:
             file = tempfile.TemporaryFile(dir=folder, prefix="pyxcsr-")  # noqa: SIM115 - the stack closes it
             self._stack.callback(file.close)
             spool = Spool(file.fileno())
-            taken = take(source, spool, tick)
+            with _of_temporary_file(folder):
+                taken = take(source, spool, tick)
             leave(source, taken.kind)
             os.ftruncate(file.fileno(), spool.end)
-            self._fd, self._unpacked = file.fileno(), True
+            self._fd = file.fileno()
             return taken.map, taken.contents
 
     def close(self) -> None:
@@ -120,11 +120,6 @@ class MemoryImage:
     def map(self) -> PageMap:
         """Each pfn's last word in the stream."""
         return self._map
-
-    @property
-    def unpacked(self) -> bool:
-        """True if the pages are in a temporary file, because the stream was compressed or came out of a pipe."""
-        return self._unpacked
 
     @property
     def fd(self) -> int:
@@ -261,6 +256,17 @@ class MemoryImage:
             parts.append(read(self.translate(vaddr, vcpu), here))
             vaddr, count = vaddr + here, count - here
         return b"".join(parts)
+
+
+@contextmanager
+def _of_temporary_file(folder: Optional[str]) -> Iterator[None]:
+    """Whoever reads a stream does not expect that there is anything to be written."""
+    try:
+        yield
+    except OutputError as error:
+        where = folder or tempfile.gettempdir()
+        error.args = (f"the temporary file in {where} for the stream's pages: {error}", *error.args[1:])
+        raise
 
 
 def _occurrences(text: bytes, data: bytes, base: int) -> Iterator[int]:

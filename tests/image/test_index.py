@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import random
@@ -54,6 +55,9 @@ def test_the_command(hv: StubBackend, tmp_path: Path) -> None:
     assert done.returncode == 0 and loaded(saved.path)
     assert run("index", "--quiet", saved.path).stdout == b""
     assert run("index", "-").returncode == 2
+    (tmp_path / "packed").write_bytes(gzip.compress(b"whatever it may be"))
+    done = run("index", tmp_path / "packed")
+    assert done.returncode == 2 and b"it is compressed" in done.stderr  # without unpacking it
     assert run("index", tmp_path / "none").returncode == 2
     (tmp_path / "text").write_text("no stream")
     assert run("index", tmp_path / "text").returncode == 2 and not (tmp_path / f"text{beside.SUFFIX}").exists()

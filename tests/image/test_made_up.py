@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import struct
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.programs import run
 from support import streams
 from support.hvm import END, header, record
 
@@ -67,6 +69,14 @@ def test_zeros_from_a_pipe(tmp_path: Path) -> None:
         assert cat.stdout is not None
         with MemoryImage(cat.stdout.fileno()) as image:
             assert [image.page(pfn) for pfn in image.pfns()] == [bytes(PAGE)] * 3
+
+
+def test_no_room_for_the_temporary_file_is_told_as_such(tmp_path: Path) -> None:
+    path = written(tmp_path / "s", memory(*(one(pfn) for pfn in range(1, 9))))
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4 * PAGE, 4 * PAGE))  # noqa: E731
+        done = run("stats", "-", stdin=cat.stdout, preexec_fn=limit)
+    assert done.returncode == 2 and b"the temporary file in /" in done.stderr and b"too large" in done.stderr
 
 
 def test_a_text_longer_than_what_is_read_at_a_time(tmp_path: Path) -> None:
