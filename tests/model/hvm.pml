@@ -113,13 +113,14 @@ inline device_model_tells()
 
 active proctype guest()
 {
+one_step
     do
-    :: atomic { running && budget -> writes() }
-    :: atomic { running && budget -> gives_back() }
-    :: atomic { running && budget -> gets() }
+    :: atomic { running && budget -> writes() } again
+    :: atomic { running && budget -> gives_back() } again
+    :: atomic { running && budget -> gets() } again
 #ifdef DEVICE_MODEL
-    :: atomic { running && budget -> device_model_writes() }
-    :: atomic { unmarked != NONE -> device_model_tells() }
+    :: atomic { running && budget -> device_model_writes() } again
+    :: atomic { unmarked != NONE -> device_model_tells() } again
 #endif
     :: atomic { outcome -> break }
     od

@@ -627,22 +627,23 @@ end:
 
 active proctype guest()
 {
+one_step
     do
-    :: atomic { running && budget -> writes() }
-    :: atomic { running && budget -> balloons_out() }
-    :: atomic { running && budget -> balloons_in() }
-    :: atomic { running && budget -> begins_to_move() }
-    :: atomic { running && moving -> ends_to_move() }
+    :: atomic { running && budget -> writes() } again
+    :: atomic { running && budget -> balloons_out() } again
+    :: atomic { running && budget -> balloons_in() } again
+    :: atomic { running && budget -> begins_to_move() } again
+    :: atomic { running && moving -> ends_to_move() } again
 #ifndef NO_TABLE_WRITES
-    :: atomic { running && budget -> writes_table() }
+    :: atomic { running && budget -> writes_table() } again
 #endif
 #ifdef STRUCTURE
-    :: atomic { running && budget -> begins_to_replace() }
-    :: atomic { running && changing -> ends_to_replace() }
+    :: atomic { running && budget -> begins_to_replace() } again
+    :: atomic { running && changing -> ends_to_replace() } again
 #endif
 #ifdef RESIZES
-    :: atomic { running && budget -> resizes() }
-    :: atomic { running && resizing -> ends_to_resize() }
+    :: atomic { running && budget -> resizes() } again
+    :: atomic { running && resizing -> ends_to_resize() } again
 #endif
     :: atomic { outcome -> break }
     od

@@ -23,6 +23,16 @@ byte outcome;           /* 0: under way */
 
 hidden byte i_, j_, f_, e_; /* within one step only */
 
+/* ENDS: that the guest has done something counts as progress, so that a cycle without progress is a save that goes on for
+ * ever while the guest does nothing. */
+#ifdef ENDS
+#define one_step progress: skip;
+#define again    ; goto progress
+#else
+#define one_step
+#define again
+#endif
+
 /* code: csrc/save/logdirty.c xcsr_logdirty_clean */
 /* Xen pauses the domain for it: the bitmap is copied, cleared, and all is tracked anew, at one go. */
 #define clean() bitmap = dirty; dirty = 0

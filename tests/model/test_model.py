@@ -36,17 +36,20 @@ class Found(NamedTuple):
     seconds: float
 
 
-def check(folder: Path, model: str, macros: str, quick: bool = False) -> Found:
-    """``quick``: a counterexample is expected, and compiling would take longer than finding it."""
+def check(folder: Path, model: str, macros: str, quick: bool = False, ends: bool = False) -> Found:
+    """``quick``: a counterexample is expected, and compiling would take longer than finding it. ``ends``: what is
+    looked for is a save that never ends."""
     for name in ("shared.pml", f"{model}.pml"):
         shutil.copy(HERE / name, folder)
     flags = [f"-D{x}" for x in macros.split()]
     command = ["spin", "-a", *flags, f"{model}.pml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (folder / "pan.c").exists() and "rror" not in done.stdout, done.stdout
-    options = ["-w", "-DSAFETY", "-DCOLLAPSE", "-DNOFAIR", "-DMEMLIM=1900", "-O0" if quick else "-O2"]
+    options = ["-w", "-DNP" if ends else "-DSAFETY", "-DCOLLAPSE", "-DNOFAIR", "-DMEMLIM=1900"]
+    options.append("-O0" if quick else "-O2")
     subprocess.run(["gcc", *options, "-o", "pan", "pan.c"], cwd=folder, check=True)
-    told = subprocess.run(["./pan", "-m100000", "-w22"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    command = ["./pan", "-m100000", "-w22", *(["-l"] if ends else [])]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     assert not quick or "assertion violated" in told, told  # not that the model has come to stand, which proves nothing
     numbers = re.search(r"depth reached (\d+), errors: (\d+)\s+(\d+) states, stored", told)
     assert numbers, told
@@ -86,6 +89,16 @@ AT_LARGE = [
 @pytest.mark.parametrize(("model", "macros"), AS_IT_IS + (AT_LARGE if LARGE else []))
 def test_every_run_ends_right(tmp_path: Path, model: str, macros: str) -> None:
     found = check(tmp_path, model, macros)
+    assert found.errors == 0 and found.states > 1000
+
+
+ENDING = [("pv", f"BUDGET=1 {WHOLE}"), ("hvm", "BUDGET=2 AHEAD")]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("model", "macros"), ENDING)
+def test_a_save_of_a_guest_that_does_nothing_more_ends(tmp_path: Path, model: str, macros: str) -> None:
+    found = check(tmp_path, model, f"{macros} ENDS", ends=True)
     assert found.errors == 0 and found.states > 1000
 
 
