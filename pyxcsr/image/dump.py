@@ -111,15 +111,14 @@ def _lime(image: MemoryImage, out: int, tick: Optional[Tick]) -> tuple[int, int]
 def _elf(image: MemoryImage, out: int, tick: Optional[Tick]) -> tuple[int, int]:
     pv, nr_pages = image.contents.pv, image.map.nr_with_content()
     machine = Machine(image) if pv else None
-    contexts = list(_contexts(image, machine))
-    layout = elf.Layout(
-        pv=pv,
-        nr_pages=nr_pages,
-        contexts=contexts,
-        shared_info=(image.contents.blob(RecordType.SHARED_INFO) or b"") if pv else b"",
-        notes=elf.notes(pv=pv, nr_vcpus=len(contexts), nr_pages=nr_pages, xen=image.contents.xen),
-    )
+    nr_vcpus = len(image.vcpus())
+    shared_info = (image.contents.blob(RecordType.SHARED_INFO) or b"") if pv else b""
+    notes = elf.notes(pv=pv, nr_vcpus=nr_vcpus, nr_pages=nr_pages, xen=image.contents.xen)
+    layout = elf.Layout(pv=pv, nr_pages=nr_pages, nr_vcpus=nr_vcpus, shared_info=bool(shared_info), notes=notes)
     put(out, layout.head, 0)
+    for index, context in enumerate(_contexts(image, machine)):
+        put(out, context, layout.contexts + index * elf.CONTEXT_SIZE)
+    put(out, shared_info, layout.shared_info)
     change = None if machine is None else machine.pages
     _copy(image, out, lambda _, rank: layout.pages + (rank << PAGE_SHIFT), tick, change)
     unknown = 0 if machine is None else machine.unknown

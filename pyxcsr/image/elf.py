@@ -43,26 +43,25 @@ class Section(NamedTuple):
 class Layout:
     """Where everything stands in a dump of ``nr_pages`` pages.
 
-    ``head``: all that stands ahead of the pages, at the file's beginning. ``pages``, ``table``: where the pages and
-    the table of their frame numbers begin; ``names``: where the string table does, which ends the file.
+    ``head``: the headers and the notes, at the file's beginning. ``contexts``, ``shared_info``, ``pages``, ``table``:
+    where the vcpus' contexts, of CONTEXT_SIZE each, shared_info, the pages and the table of their frame numbers begin;
+    ``names``: where the string table does, which ends the file.
     """
 
-    def __init__(self, *, pv: bool, nr_pages: int, contexts: list[bytes], shared_info: bytes, notes: bytes) -> None:
+    def __init__(self, *, pv: bool, nr_pages: int, nr_vcpus: int, shared_info: bool, notes: bytes) -> None:
         self.strings = b""
         shared = [Section(".xen_shared_info", SHT_PROGBITS, PAGE_SIZE, 8, PAGE_SIZE)] if shared_info else []
         entry = P2M_ENTRY.size if pv else 8
         sections = [
             Section(".shstrtab", SHT_STRTAB, 0, 1, 0),
             Section(".note.Xen", SHT_NOTE, len(notes), 4, 0),
-            Section(".xen_prstatus", SHT_PROGBITS, CONTEXT_SIZE * len(contexts), 8, CONTEXT_SIZE),
+            Section(".xen_prstatus", SHT_PROGBITS, CONTEXT_SIZE * nr_vcpus, 8, CONTEXT_SIZE),
             *shared,
             Section(".xen_pages", SHT_PROGBITS, PAGE_SIZE * nr_pages, PAGE_SIZE, PAGE_SIZE),
             Section(".xen_p2m" if pv else ".xen_pfn", SHT_PROGBITS, entry * nr_pages, 8, entry),
         ]
         self._place(sections)
-        body = b"".join(x.ljust(CONTEXT_SIZE, b"\0") for x in contexts) + shared_info
         self.head = self._header(len(sections) + 1) + self._headers(sections) + notes
-        self.head = self.head.ljust(-(-len(self.head) // 8) * 8, b"\0") + body
 
     def _place(self, sections: list[Section]) -> None:
         at = EHDR.size + SHDR.size * (len(sections) + 1)
@@ -71,6 +70,7 @@ class Layout:
             at = -(-at // section.align) * section.align
             self.offsets.append(at)
             at += section.size
+        self.contexts, self.shared_info = self.offsets[2:4]
         self.pages, self.table = self.offsets[-2:]
         self.names = self.offsets[0] = at
         self.strings = b"\0" + b"".join(x.name.encode() + b"\0" for x in sections)
