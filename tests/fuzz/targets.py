@@ -1,4 +1,4 @@
-"""What is fuzzed: every input goes through reader, verify and inspect, and into a domain of the stub.
+"""What is fuzzed: every input goes through reader, verify, inspect and dump, and into a domain of the stub.
 
 An input may make them say what is wrong with it, by the exceptions that they document, and nothing else; within bounds
 of time and memory that grow with its length.
@@ -10,14 +10,20 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from support.image import MemoryImage as Judge
 
 import pyxcsr
 from pyxcsr.container.copy import convert
 from pyxcsr.container.survey import survey_input
 from pyxcsr.container.verify import verify_input
+from pyxcsr.image import pagemap
+from pyxcsr.image.dump import Format, dump_image
 from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.records import Verify
 
 DOMAIN = 2 << 20
 VCPUS = 2
@@ -27,6 +33,10 @@ MEMORY_RULES = {"table-target", "table-bound", "p2m-frame", "superpage", "pfn-bo
 HEADERS, TYPE_AT, HVM = 40, 24, bytes((2, 0, 0, 0))
 SECONDS, SECONDS_PER_BYTE = 3.0, 2e-6
 BYTES, BYTES_PER_BYTE = 24 << 20, 16
+SLACK = 2 * pagemap.SLACK
+"""An image's words may take so much, and so may the list of the p2m's pages, by however few entries they are named."""
+PAGES = 64
+"""Pages that are compared with the judge's."""
 
 
 class Finding(Exception):
@@ -49,7 +59,7 @@ class Targets:
         fd = os.memfd_create("stream")
         try:
             os.write(fd, data)
-            for target in (self._read, self._verify, self._inspect, self._convert):
+            for target in (self._read, self._verify, self._inspect, self._convert, self._image):
                 self._bounded(target, fd, len(data))
             self._bounded(self._restore, fd, len(data))
         finally:
@@ -63,7 +73,8 @@ class Targets:
         seconds, nr_bytes = time.process_time() - began, status("VmHWM") - before
         if seconds > SECONDS + SECONDS_PER_BYTE * length:
             raise Finding(f"{target.__name__}: {seconds:.1f} s for {length} bytes")
-        if nr_bytes > BYTES + BYTES_PER_BYTE * length:
+        more = SLACK if target == self._image else 0
+        if nr_bytes > BYTES + more + BYTES_PER_BYTE * length:
             raise Finding(f"{target.__name__}: {nr_bytes >> 20} MiB for {length} bytes")
 
     def _read(self, fd: int) -> None:
@@ -90,6 +101,23 @@ class Targets:
         with suppress(pyxcsr.XcsrError):
             convert(fd, lambda data: None)
 
+    def _image(self, fd: int) -> None:
+        """All that can be asked of it, and a dump; and of its pages the plain judge says the same."""
+        out = os.memfd_create("dump")
+        try:
+            with pyxcsr.MemoryImage(fd) as image:
+                image.types()
+                for vcpu in image.vcpus()[:4]:
+                    repr(image.registers(vcpu))
+                    with suppress(pyxcsr.XcsrError):
+                        image.walk(image.registers(vcpu).rsp, vcpu)
+                judged(image, fd)
+                dump_image(image, out, Format.ELF)
+        except pyxcsr.XcsrError:
+            return
+        finally:
+            os.close(out)
+
     def _restore(self, fd: int) -> None:
         hv = self._hv
         domid = hv.stub.create_empty(DOMAIN, vcpus=VCPUS, kind="hvm" if is_hvm(os.pread(fd, HEADERS, 0)) else "pv64")
@@ -112,6 +140,25 @@ class Targets:
         wrong = self._complaints & MEMORY_RULES
         if wrong:
             raise Finding(f"restored with success, but verify finds {sorted(wrong)}")
+
+
+def judged(image: pyxcsr.MemoryImage, fd: int) -> None:
+    """Raises Finding where an image and the judge differ. The judge knows neither containers nor VERIFY."""
+    try:
+        judge = Judge(fd)
+    except pyxcsr.StreamError:
+        return
+    if any(isinstance(x, Verify) for x in records_of(fd)):
+        return
+    for pfn in sorted({*judge.entries, *islice(image.pfns(), PAGES)})[:PAGES]:
+        if (image.page(pfn), image.type_of(pfn)) != (judge.page(pfn), judge.type_of(pfn)):
+            raise Finding(f"pfn 0x{pfn:x} is not as the stream left it")
+
+
+def records_of(fd: int) -> StreamReader:
+    """From the beginning."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return StreamReader(fd)
 
 
 def is_hvm(data: bytes) -> bool:

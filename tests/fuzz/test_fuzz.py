@@ -29,7 +29,7 @@ def test_the_seeds_are_small_and_good(targets: Any) -> None:
 @pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
 def test_a_short_run(targets: Any) -> None:
     before = sys.gettrace()
-    out = fuzz(targets, seeds(), seconds=60.0, seed=int(os.environ.get("PYXCSR_FUZZ_SEED", "1")), most=EXECUTIONS)
+    out = fuzz(targets, seeds(), seconds=100.0, seed=int(os.environ.get("PYXCSR_FUZZ_SEED", "1")), most=EXECUTIONS)
     assert out.findings == []
     assert out.executions >= EXECUTIONS and out.lines > 1500 and len(out.corpus) > len(seeds())
     assert sys.gettrace() is before
