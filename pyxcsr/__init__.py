@@ -13,12 +13,13 @@ for (the save helper) need few of them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # for type checkers True, as typing's, which takes as long to load as Python itself
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyxcsr.control.client import RunningSave, running
     from pyxcsr.control.control import Control
     from pyxcsr.control.lock import is_being_saved
@@ -226,7 +227,9 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{where}"), name)
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{where}"), name)
     globals()[name] = value
     return value
 

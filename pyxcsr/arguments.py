@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Union
 
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
 
-Kinds = Union[type, tuple[type, ...]]
+if TYPE_CHECKING:
+    from typing import Union
+
+    Kinds = Union[type, tuple[type, ...]]
 
 
 def check_number(name: str, value: object, least: float, kinds: Kinds = int) -> None:

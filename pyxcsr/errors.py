@@ -8,11 +8,15 @@ what happened and, if the reader can do something about it, what.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, Optional
 
-CancelledBy = Literal["caller", "policy", "limit", "control"]
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Literal, Optional
+
+    CancelledBy = Literal["caller", "policy", "limit", "control"]
 
 
 class XcsrError(Exception):

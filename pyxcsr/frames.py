@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import enum
-from typing import NewType
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_enum import IntEnum
+
+if TYPE_CHECKING:
+    from typing import NewType
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 
-Pfn = NewType("Pfn", int)
-"""A guest's pseudo-physical frame number."""
+if TYPE_CHECKING:
+    Pfn = NewType("Pfn", int)
+    """A guest's pseudo-physical frame number."""
 
-Mfn = NewType("Mfn", int)
-"""A frame number of the machine. For a PV guest Xen also calls it gfn."""
+    Mfn = NewType("Mfn", int)
+    """A frame number of the machine. For a PV guest Xen also calls it gfn."""
+else:
+    Pfn = Mfn = int
 
 INVALID_MFN = (1 << 64) - 1
 """The p2m entry of a pfn that has no memory."""
 
 
-class PageType(enum.IntEnum):
+class PageType(IntEnum):
     """Page types as in bits 63-60 of a PAGE_DATA entry (XEN_DOMCTL_PFINFO_* >> 28, domctl.h)."""
 
     NOTAB = 0x0

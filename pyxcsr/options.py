@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Optional, Union
-
 from pyxcsr.arguments import check_callback, check_flag, check_number
 from pyxcsr.control.control import Control
-from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, check_not_live
-from pyxcsr.limits.words import BY_NAME, PolicyName
+from pyxcsr.limits.words import BY_NAME
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policies.named import policy_for
-from pyxcsr.policy import (
-    DEFAULT_MAP_AHEAD,
-    DEFAULT_P2M_CHANGES,
-    P2M_CHANGES,
-    P2mChanges,
-    P2mLimits,
-    Policy,
-)
-from pyxcsr.report import ProgressCallback, SaveReport
-from pyxcsr.suspend.base import SuspendCallable
+from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits
 
-Cancel = Callable[[], bool]
-"""Called at least ten times a second. If it returns True, the save or restore ends with Cancelled."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Optional, Union
 
-Enter = Callable[[Any], object]
-"""Takes the input (a ``pyxcsr.stream.source.Source``), and reads whatever stands ahead of the libxc stream in it."""
+    from pyxcsr.devicemodel.base import DeviceModel
+    from pyxcsr.limits.words import PolicyName
+    from pyxcsr.policy import P2mChanges, Policy
+    from pyxcsr.report import ProgressCallback, SaveReport
+    from pyxcsr.suspend.base import SuspendCallable
 
-PolicyOrName = Union[Policy, PolicyName]
+    Cancel = Callable[[], bool]
+    """Called at least ten times a second. If it returns True, the save or restore ends with Cancelled."""
 
-Complete = Callable[[SaveReport], None]
-StaticDataDone = Callable[[int], None]
+    Enter = Callable[[Any], object]
+    """Takes the input (a ``pyxcsr.stream.source.Source``), and reads what stands ahead of the libxc stream in it."""
+
+    PolicyOrName = Union[Policy, PolicyName]
+
+    Complete = Callable[[SaveReport], None]
+    StaticDataDone = Callable[[int], None]
 
 
 _CALLBACKS = {

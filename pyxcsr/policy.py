@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 import os
-from dataclasses import dataclass, field
-from typing import Callable, Literal, Optional, get_args
 
 from pyxcsr.arguments import check_number
+from pyxcsr.plain import TYPE_CHECKING, dataclass, field, late
+from pyxcsr.plain_enum import Enum
+
+if TYPE_CHECKING:
+    from typing import Callable, Literal, Optional
 
 
-class Decision(enum.Enum):
+class Decision(Enum):
     """What a policy answers (libxc's XGS_POLICY_*).
 
     A policy is asked twice after each live pass: see :class:`PrecopyStats`. If it answers STOP_AND_COPY while
@@ -95,13 +97,22 @@ class PrecopyStats:
         return self.last_bytes / self.last_seconds if self.last_seconds > 0 else None
 
 
-Policy = Callable[[PrecopyStats], Decision]
-"""What says when to stop copying.
+if TYPE_CHECKING:
+    Policy = Callable[[PrecopyStats], Decision]
+    """What says when to stop copying.
 
-A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
-Then the report says whether that was reached (:class:`pyxcsr.SaveReport`). It may have a text ``reason``, why it gave
-its last answer: that is in the report, and in the error if it answered ABORT.
-"""
+    A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
+    Then the report says whether that was reached (:class:`pyxcsr.SaveReport`). It may have a text ``reason``, why it
+    gave its last answer: that is in the report, and in the error if it answered ABORT.
+    """
+
+    P2mChanges = Literal["follow", "abort"]
+else:
+    __getattr__ = late(
+        __name__,
+        Policy=lambda typing: typing.Callable[[PrecopyStats], Decision],
+        P2mChanges=lambda typing: typing.Literal["follow", "abort"],
+    )
 
 
 @dataclass(frozen=True)
@@ -126,10 +137,8 @@ class SimplePolicy:
         return Decision.STOP_AND_COPY if stop else Decision.CONTINUE
 
 
-P2mChanges = Literal["follow", "abort"]
+P2M_CHANGES: tuple[P2mChanges, ...] = ("follow", "abort")
 """What a save does if the guest changes its p2m meanwhile: bring the stream into line with it, or end."""
-
-P2M_CHANGES: tuple[P2mChanges, ...] = get_args(P2mChanges)
 
 DEFAULT_P2M_CHANGES: P2mChanges = "follow"
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Optional
+from pyxcsr.plain import TYPE_CHECKING, dataclass, field, late
 
-Phase = Literal["setup", "pass", "suspend", "final", "verify", "tail", "done"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal, Optional
+
+    Phase = Literal["setup", "pass", "suspend", "final", "verify", "tail", "done"]
+else:
+    __getattr__ = late(
+        __name__,
+        Phase=lambda typing: typing.Literal["setup", "pass", "suspend", "final", "verify", "tail", "done"],
+    )
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Progress:
         return max(self.pages_total - self.pages_done, 0)
 
 
-ProgressCallback = Callable[[Progress], None]
+if TYPE_CHECKING:
+    ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass
@@ -182,6 +190,8 @@ class SaveReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with the totals."""
+        from dataclasses import asdict
+
         return {**asdict(self), "pages": self.pages, "deferred_at_end": self.deferred_at_end}
 
 
@@ -213,4 +223,6 @@ class RestoreReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
+        from dataclasses import asdict
+
         return asdict(self)

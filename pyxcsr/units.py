@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from typing import Union
-
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Union
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:i?B)?|B?)"
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_TIME = r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)"
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The number and the unit that a text begins and ends with; the number is "" if it is none. (re would take longer
+    to load than all that the save helper reads with it.)"""
+    text = text.strip()
+    end = next((i for i, x in enumerate(text) if x not in "0123456789."), len(text))
+    number = text[:end]
+    whole, dot, rest = number.partition(".")
+    if not whole or "." in rest or (dot and not rest):
+        number = ""
+    return number, text[end:].lstrip(" \t\n\r\f\v")
 
 
 def parse_size(text: Union[str, int]) -> int:
@@ -22,12 +33,16 @@ def parse_size(text: Union[str, int]) -> int:
         return text
     if not isinstance(text, str):
         raise UsageError(f"{text!r} is not a size: give a whole number of bytes, or text like '64M'")
-    found = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE | re.ASCII)
-    if found is None:
+    number, unit = _split(text)
+    power = _UNITS.get(unit[:1].upper(), 1) if unit.isascii() else 1
+    ends = unit.upper() in ("", "B") if power == 1 else unit[1:].upper() in ("", "B", "IB")
+    if not number or not unit.isascii() or not ends:
         raise UsageError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
+    if "." not in number:
+        return int(number) * power
     from fractions import Fraction  # slow to load, and most programs never come here
 
-    nr_bytes = Fraction(found[1]) * _UNITS.get((found[2] or "").upper(), 1)
+    nr_bytes = Fraction(number) * power
     if nr_bytes.denominator != 1:
         raise UsageError(f"{text!r} is not a whole number of bytes: write it in a smaller unit")
     return int(nr_bytes)
@@ -50,13 +65,13 @@ def parse_seconds(text: Union[str, float]) -> float:
         return float(text)
     if not isinstance(text, str):
         raise UsageError(f"{text!r} is not a time: give a number of seconds, or text like '300ms'")
-    found = re.fullmatch(_TIME, text.strip(), re.ASCII)
-    if found is None:
+    number, unit = _split(text)
+    if not number or (unit and not (unit.isascii() and unit.isalpha() and unit.islower())):
         raise UsageError(f"{text!r} is not a time: write a number with us, ms, s, m or h")
-    if found[2] not in _SECONDS:
-        what = f"unknown unit {found[2]!r}" if found[2] else "no unit"
+    if unit not in _SECONDS:
+        what = f"unknown unit {unit!r}" if unit else "no unit"
         raise UsageError(f"{text!r} has {what}: write a number with us, ms, s, m or h")
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(number) * _SECONDS[unit]
 
 
 def format_seconds(seconds: float) -> str:

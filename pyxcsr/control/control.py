@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import time
-from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union
 
 from pyxcsr.control import events
 from pyxcsr.control.feed import Feed
@@ -14,12 +11,17 @@ from pyxcsr.control.folder import DEFAULT, Folder, folder_name
 from pyxcsr.control.lock import GuestLock, Held
 from pyxcsr.control.server import Server
 from pyxcsr.errors import BeingSaved, UsageError
-from pyxcsr.report import Progress
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import ExitStack
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Optional, Union
+
     from pyxcsr.control.outlet import EventsFile
     from pyxcsr.control.server import Client
     from pyxcsr.control.steered import Steered
+    from pyxcsr.report import Progress
 
 BETWEEN = 0.05
 """Seconds between two looks at the socket."""

@@ -6,12 +6,16 @@ json is loaded with the first line that somebody wants.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Optional
 
 from pyxcsr.limits.limits import Limits
 from pyxcsr.limits.words import BY_NAME
-from pyxcsr.report import PassReport, Progress, SaveReport
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Optional
+
+    from pyxcsr.report import PassReport, Progress, SaveReport
 
 VERSION = 1
 """Of the lines' schema, in each line. A new field does not change it; one that means something else does."""

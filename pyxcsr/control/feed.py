@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.control import events
 from pyxcsr.control.lock import program
-from pyxcsr.report import Progress
+from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Optional
+
     from pyxcsr.control.outlet import EventsFile
     from pyxcsr.control.server import Server
     from pyxcsr.control.steered import Steered
+    from pyxcsr.report import Progress
 
 TOLD = 0.5
 """Seconds between two lines about the same pass."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from contextlib import suppress
-from typing import Optional
+
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import suppress
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 DEFAULT = "/run/pyxcsr"
 VARIABLE = "PYXCSR_RUN_DIR"
@@ -63,6 +66,8 @@ class Folder:
 
     def domids(self) -> list[int]:
         """The domains of which there is a lock, whether anybody holds it or not. Raises OSError."""
+        import re  # for those who look at all saves, and wait for nothing
+
         found = (re.fullmatch(r"([0-9]{1,5})\.lock", x, re.ASCII) for x in os.listdir(self.fd))
         return sorted(int(x[1]) for x in found if x)
 

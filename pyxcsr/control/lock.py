@@ -8,9 +8,12 @@ import os
 import stat
 import sys
 import time
-from typing import Optional
 
 from pyxcsr.control.folder import Folder, Unusable, folder_name, lock_name, socket_name
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 TRIES = 6
 BETWEEN = 0.01

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 
-from pyxcsr.control.folder import Folder, socket_name
+from pyxcsr.control.folder import socket_name
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyxcsr.control.folder import Folder
 
 LONGEST = 4096
 """Bytes of a request's line, newline included."""
@@ -26,8 +31,9 @@ REQUESTS = 4
 IDLE = 10.0
 """Seconds for which a client that has not asked to be told of events may say nothing."""
 
-Answer = Callable[["Client", bytes], None]
-"""Takes a client's line, and puts the answer into its outlet."""
+if TYPE_CHECKING:
+    Answer = Callable[["Client", bytes], None]
+    """Takes a client's line, and puts the answer into its outlet."""
 
 
 class Client:

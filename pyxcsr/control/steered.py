@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Optional, Protocol
+from pyxcsr.plain import TYPE_CHECKING, Protocol
 
-from pyxcsr.limits.limits import Limits
-from pyxcsr.policy import Policy
-from pyxcsr.report import Progress, SaveReport
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.limits.limits import Limits
+    from pyxcsr.policy import Policy
+    from pyxcsr.report import Progress, SaveReport
 
 
 class Steered(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import DeviceModelError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ThroughLibxl(DeviceModel):

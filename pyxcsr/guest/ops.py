@@ -8,18 +8,21 @@ are missing, because C does them for a whole batch, with the p2m that the ops gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Optional, Protocol
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple, Protocol
 
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle, PageResult, SaveHandle, SourceHandle
-from pyxcsr.options import RestoreOptions, SaveOptions
-from pyxcsr.report import SaveReport
-from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.origin import Origin
-from pyxcsr.stream.records import Record
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Optional
 
-Write = Callable[[Iterable[Record]], None]
-"""Writes records to the stream."""
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle, PageResult, SaveHandle, SourceHandle
+    from pyxcsr.options import RestoreOptions, SaveOptions
+    from pyxcsr.report import SaveReport
+    from pyxcsr.stream.format import DomainType
+    from pyxcsr.stream.origin import Origin
+    from pyxcsr.stream.records import Record
+
+    Write = Callable[[Iterable[Record]], None]
+    """Writes records to the stream."""
 
 
 class SaveContext:

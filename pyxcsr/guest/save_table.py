@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-from pyxcsr.guest.ops import SaveContext, SaveOps
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.stream.format import DomainType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyxcsr.guest.ops import SaveContext, SaveOps
 
 
 def _pv(context: SaveContext) -> SaveOps:

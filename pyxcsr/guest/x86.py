@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pyxcsr.errors import StreamError
-from pyxcsr.hypervisor.interface import Hypervisor, TscInfo
+from pyxcsr.hypervisor.interface import TscInfo
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.origin import Origin
-from pyxcsr.stream.records import CpuidPolicy, MsrPolicy, Record
+from pyxcsr.stream.records import CpuidPolicy, MsrPolicy
 from pyxcsr.stream.records import TscInfo as TscRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyxcsr.hypervisor.interface import Hypervisor
+    from pyxcsr.stream.origin import Origin
+    from pyxcsr.stream.records import Record
 
 MISSING_CPUID, MISSING_MSR = 1, 2
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
-from typing import Callable, Optional
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    from types import FrameType
+    from typing import Callable, Optional
+else:
+    import _signal as signal  # the module round it loads enum
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # SIGTERM is libxl's way to abort. SIGINT and SIGHUP come from the terminal: the helper is in xl's foreground
@@ -44,7 +49,9 @@ class Abort:
     def cause(self) -> Optional[str]:
         """What ended it, for the log: "SIGTERM", "libxl is gone"; None if nothing did."""
         if self._signal is not None:
-            return signal.Signals(self._signal).name
+            from signal import Signals
+
+            return Signals(self._signal).name
         return "libxl is gone" if self._gone else None
 
     def _on_signal(self, number: int, _frame: Optional[FrameType]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
-
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 SAVE = "--save-domain"
 RESTORE = "--restore-domain"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from pyxcsr.control.control import Control
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 STDERR = "2"
 

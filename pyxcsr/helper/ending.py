@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
 from pyxcsr.errors import Cancelled
-from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.outcome import errno_of, is_expected, text_of
-from pyxcsr.helper.protocol import XTL_ERROR, Channel, ChannelClosed
+from pyxcsr.helper.protocol import XTL_ERROR, ChannelClosed
 from pyxcsr.helper.stderr import complain, print_traceback
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from pyxcsr.helper.abort import Abort
+    from pyxcsr.helper.protocol import Channel
 
 EXIT_REPORTED = 0
 EXIT_UNREPORTED = 1
 """libxl takes any exit status but 0 as the helper's own failure: used only when it could not be told."""
 
-Leave = Callable[[int], None]
-"""Called with the exit status once libxl knows the result; the program's does not return."""
+if TYPE_CHECKING:
+    Leave = Callable[[int], None]
+    """Called with the exit status once libxl knows the result; the program's does not return."""
 
 
 def stay(status: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pyxcsr.errors import UsageError
 from pyxcsr.helper.protocol import XTL_ERROR, Channel, ChannelClosed
 from pyxcsr.helper.stderr import complain
 from pyxcsr.helper.stock import StockHelperError, become_stock_helper
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SAVE = "PYXCSR_SAVE"
 RESTORE = "PYXCSR_RESTORE"

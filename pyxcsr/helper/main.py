@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.helper.arguments import RESTORE, SAVE, USAGE
-from pyxcsr.helper.ending import Leave, stay
+from pyxcsr.helper.ending import stay
 from pyxcsr.helper.stderr import complain, print_traceback
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn, Optional
+
+    from pyxcsr.helper.ending import Leave
 
 EXIT_USAGE = 2
 

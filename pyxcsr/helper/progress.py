@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Optional, Protocol
+
+from pyxcsr.plain import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import Callable, Optional
 
 
 class ProgressLike(Protocol):

@@ -5,30 +5,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
 from pyxcsr.helper.abort import Abort
-from pyxcsr.helper.arguments import (
-    STREAM_TYPES,
-    XCFLAGS_DEBUG,
-    XCFLAGS_LIVE,
-    SaveArguments,
-    parse_save,
-)
-from pyxcsr.helper.ending import EXIT_UNREPORTED, Leave, report_failure, report_success, stay
+from pyxcsr.helper.arguments import STREAM_TYPES, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
+from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, XTL_WARN, Channel
-from pyxcsr.helper.settings import Settings, read_settings
+from pyxcsr.helper.settings import read_settings
 from pyxcsr.limits.sources import Sources
-from pyxcsr.suspend.base import Suspend, SuspendCallable
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import ExitStack
+from pyxcsr.suspend.base import Suspend
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Optional
+
     from pyxcsr.control.control import Control
     from pyxcsr.devicemodel.base import DeviceModel
+    from pyxcsr.helper.arguments import SaveArguments
+    from pyxcsr.helper.ending import Leave
+    from pyxcsr.helper.settings import Settings
     from pyxcsr.report import SaveReport
+    from pyxcsr.suspend.base import SuspendCallable
 
 def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: Leave = stay) -> int:
     """Does what ``words`` (``--save-domain`` and the rest) say; returns the exit status.

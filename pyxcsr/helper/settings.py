@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Optional, TypeVar
-
 from pyxcsr.errors import UsageError
-from pyxcsr.hypervisor.names import BACKENDS, BackendName
-from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mChanges
+from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 
-Word = TypeVar("Word", bound=str)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Optional, TypeVar
+
+    from pyxcsr.hypervisor.names import BackendName
+    from pyxcsr.policy import P2mChanges
+
+    Word = TypeVar("Word", bound=str)
 
 
 class Settings(NamedTuple):

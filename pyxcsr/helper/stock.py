@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from typing import NoReturn, Optional
 
 from pyxcsr.errors import XcsrError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn, Optional
 
 NAME = "libxl-save-helper"
 HANDED_OVER = "PYXCSR_HANDED_OVER"

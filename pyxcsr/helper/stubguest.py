@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Union
-
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.default import default_suspend
 
 if TYPE_CHECKING:
+    from typing import Callable, Union
+
     from pyxcsr.hypervisor.backend import Backend
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Optional, TypeVar
-
 from pyxcsr.hypervisor.domains import DomainCalls, XenstoreCalls
-from pyxcsr.hypervisor.interface import MeterHandle, P2mHandle, RestoreHandle, SaveHandle, SinkHandle, SourceHandle
 from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
+from pyxcsr.plain import TYPE_CHECKING
 
-Mine = TypeVar("Mine", bound="Backend")
+if TYPE_CHECKING:
+    from typing import Optional, TypeVar
+
+    from pyxcsr.hypervisor.interface import MeterHandle, P2mHandle, RestoreHandle, SaveHandle, SinkHandle, SourceHandle
+
+    Mine = TypeVar("Mine", bound="Backend")
 
 
 class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Sequence
-from typing import Any, Optional
 
 from pyxcsr.errors import IncompleteStream, InputError, UsageError
 from pyxcsr.frames import INVALID_MFN
-from pyxcsr.hypervisor.core import WAIT_MS, Child, Core
+from pyxcsr.hypervisor.core import WAIT_MS, Child
 from pyxcsr.hypervisor.faults import E_STREAM
-from pyxcsr.hypervisor.interface import Again, PageResult, SourceHandle
+from pyxcsr.hypervisor.interface import PageResult
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Optional
+
+    from pyxcsr.hypervisor.core import Core
+    from pyxcsr.hypervisor.interface import Again, SourceHandle
 
 
 class Source(Child):

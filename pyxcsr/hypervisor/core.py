@@ -10,13 +10,17 @@ from __future__ import annotations
 import errno
 import warnings
 from array import array
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Callable
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.library import Library
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import ExitStack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any, Callable
 
 BLOB_ROOM = 16384
 """First guess for vcpu blobs; Xen says if it needs more."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Any, Optional
 
 from pyxcsr.errors import DomainNotFound, HypervisorError
 from pyxcsr.hypervisor.core import BLOB_ROOM, Core
 from pyxcsr.hypervisor.interface import DomainInfo, TscInfo
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 
 class DomainCalls(Core):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from pyxcsr.errors import (
     DomainNotFound,
@@ -22,8 +21,13 @@ from pyxcsr.errors import (
     StreamTruncated,
     UsageError,
     VersionMismatch,
-    XcsrError,
 )
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyxcsr.errors import XcsrError
 
 OTHER_PROCESS = 10001
 OTHER_THREAD = 10002

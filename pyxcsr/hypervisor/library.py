@@ -8,26 +8,33 @@ closes the hypervisor waits for the call in progress, and one that comes after f
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Callable
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor import faults
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from threading import RLock
+    from typing import Any, Callable
+else:
+    from _thread import RLock  # what threading has, without the rest of it
 
 
 class Library:
     """Has each of the module's names; calling one that reaches a handle holds the lock."""
 
     def __init__(self, lib: Any) -> None:
-        self._lock, self._pid, self._closed = threading.RLock(), os.getpid(), False
-        for name in dir(lib):
-            value = getattr(lib, name)
-            setattr(self, name, self._guarded(value) if name.startswith("xcsr_") and callable(value) else value)
+        self._lock, self._pid, self._closed, self._lib = RLock(), os.getpid(), False, lib
 
-    def __getattr__(self, name: str) -> Any:  # for type checkers: the names are the module's
-        raise AttributeError(name)
+    def __getattr__(self, name: str) -> Any:
+        """A name of the module's, made ready when it is first used: there are hundreds, and few are."""
+        value = getattr(vars(self)["_lib"], name)
+        if name.startswith("xcsr_") and callable(value):
+            value = self._guarded(value)
+        setattr(self, name, value)
+        return value
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -48,7 +55,7 @@ class Library:
     def releasing(self) -> Iterator[None]:
         """Waits for the call in progress: what is released inside is used by nobody."""
         if os.getpid() != self._pid:
-            self._lock, self._pid = threading.RLock(), os.getpid()
+            self._lock, self._pid = RLock(), os.getpid()
         with self._lock:
             yield
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pyxcsr.hypervisor.core import Child
+from pyxcsr.plain import TYPE_CHECKING
 
-from pyxcsr.hypervisor.core import Child, Core
-from pyxcsr.hypervisor.interface import How
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyxcsr.hypervisor.core import Core
+    from pyxcsr.hypervisor.interface import How
 
 
 class Meter(Child):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import Any, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.core import Child, Core
-from pyxcsr.hypervisor.interface import P2mHandle
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Optional
+
+    from pyxcsr.hypervisor.interface import P2mHandle
 
 
 class Mapping(Child):

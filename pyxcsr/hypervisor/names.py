@@ -5,11 +5,16 @@ They stand apart from what opens and makes these, which takes time to load.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from pyxcsr.plain import TYPE_CHECKING, late
 
-BackendName = Literal["xen", "stub"]
+if TYPE_CHECKING:
+    from typing import Literal
 
-BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+    BackendName = Literal["xen", "stub"]
+else:
+    __getattr__ = late(__name__, BackendName=lambda typing: typing.Literal["xen", "stub"])
+
+BACKENDS: tuple[BackendName, ...] = ("xen", "stub")
 
 KINDS = ("pv64", "pvh", "hvm")
 """What a guest of the stub can be, in the order of enum stub_domain_kind."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+import os
+from importlib import import_module
 
 from pyxcsr.errors import BackendUnavailable, UsageError
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.names import BACKENDS, BackendName
+from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, Literal, Union, overload
+
+    from pyxcsr.hypervisor.names import BackendName
     from pyxcsr.hypervisor.stub.machine import Stub
 
 HOW_TO_GET_XEN = (
@@ -20,13 +23,15 @@ HOW_TO_GET_XEN = (
 )
 
 
-PACKAGE = Path(__file__).resolve().parents[1]
-"""Where this package is."""
+def package() -> str:
+    """Where this package is."""
+    return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
-def is_source_tree(package: Path) -> bool:
+def is_source_tree(package: Union[str, os.PathLike[str]]) -> bool:
     """Whether a package's folder is a clone's: Python takes that for the package when it runs in the clone."""
-    return (package.parent / "build_ffi.py").is_file() and (package.parent / "csrc").is_dir()
+    top = os.path.dirname(package)
+    return os.path.isfile(os.path.join(top, "build_ffi.py")) and os.path.isdir(os.path.join(top, "csrc"))
 
 
 class StubBackend(Backend):
@@ -51,15 +56,16 @@ class StubBackend(Backend):
 def _module(name: str) -> Any:
     full = f"pyxcsr._{name}"
     try:
-        return importlib.import_module(full)
+        return import_module(full)
     except ModuleNotFoundError as error:
         if error.name != full:
             raise
-        if is_source_tree(PACKAGE):
+        tree = package()
+        if is_source_tree(tree):
             raise BackendUnavailable(
-                f"the pyxcsr that was imported is the source tree in {PACKAGE.parent}, in which the {name} backend has "
-                "not been built: install it (`pip install .` there), and run from another folder or with the installed "
-                "`pyxcsr` command",
+                f"the pyxcsr that was imported is the source tree in {os.path.dirname(tree)}, in which the {name} "
+                "backend has not been built: install it (`pip install .` there), and run from another folder or with "
+                "the installed `pyxcsr` command",
                 backend=name,
             ) from error
         advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
@@ -74,10 +80,14 @@ def _module(name: str) -> Any:
         ) from error
 
 
-@overload
-def open_hypervisor(backend: Literal["stub"]) -> StubBackend: ...
-@overload
-def open_hypervisor(backend: BackendName = ...) -> Backend: ...
+if TYPE_CHECKING:
+
+    @overload
+    def open_hypervisor(backend: Literal["stub"]) -> StubBackend: ...
+    @overload
+    def open_hypervisor(backend: BackendName = ...) -> Backend: ...
+
+
 def open_hypervisor(backend: str = "xen") -> Backend:
     """Opens ``"xen"`` (the real one, through libxenctrl; needs root in dom0) or ``"stub"``.
 

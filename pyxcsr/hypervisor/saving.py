@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Optional
-
 from pyxcsr.errors import OutputError, UsageError
-from pyxcsr.hypervisor.core import WAIT_MS, Child, Core
-from pyxcsr.hypervisor.interface import Again, BatchResult, LookResult, SinkHandle, SweepResult
+from pyxcsr.hypervisor.core import WAIT_MS, Child
+from pyxcsr.hypervisor.interface import BatchResult, LookResult, SweepResult
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Optional
+
+    from pyxcsr.hypervisor.core import Core
+    from pyxcsr.hypervisor.interface import Again, SinkHandle
 
 BATCHES_US = 20_000
 """For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Optional
 
 from pyxcsr.errors import HypervisorError, UsageError
 from pyxcsr.hypervisor.core import Core
 from pyxcsr.hypervisor.interface import SCHEDULER_NAMES, Share
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 WITH_CAPS = {"credit2": 6, "credit": 5}
 """The schedulers that have caps, in the order in which they are tried."""

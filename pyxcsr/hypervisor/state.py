@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.core import Core
-from pyxcsr.hypervisor.interface import MappedFrames, P2mHandle, PodInfo
+from pyxcsr.hypervisor.interface import PodInfo
 from pyxcsr.hypervisor.memory import Mapping, MemoryCalls
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyxcsr.hypervisor.interface import MappedFrames, P2mHandle
 
 PV_STATE_ROOM = 24576
 """First guess for a vcpu's records."""

@@ -15,12 +15,14 @@ All of it is checked whichever guest is saved: a mistake is not to come to light
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Optional
-
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.given import Given
 from pyxcsr.limits.words import BY_NAME
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Optional
 
 VARIABLE = "PYXCSR_CONFIG"
 DEFAULT_PATH = "/etc/pyxcsr.conf"
@@ -31,7 +33,8 @@ CONTROL_WORDS = ("run_dir", "events")
 LARGEST = 1 << 20
 """Bytes; what is larger is no settings file."""
 
-Places = dict[tuple[str, str], int]
+if TYPE_CHECKING:
+    Places = dict[tuple[str, str], int]
 
 
 class SettingsFile:

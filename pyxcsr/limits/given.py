@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Optional
-
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, check_libxc, without_live_ones
-from pyxcsr.limits.words import WORDS, PolicyName, parse
+from pyxcsr.limits.words import WORDS, parse
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Optional
+
+    from pyxcsr.limits.words import PolicyName
 
 
 class Given:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Optional, Union
-
 from pyxcsr.arguments import check_flag, check_number, check_seconds
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, MOST_BANDWIDTH, MOST_SECONDS, ON_TIMEOUT, WORDS, OnTimeout
+from pyxcsr.limits.words import BY_NAME, LEAST_BANDWIDTH, MOST_BANDWIDTH, MOST_SECONDS, ON_TIMEOUT, WORDS
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.units import format_seconds
 
-Time = Union[float, str]
-Size = Union[int, str]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Optional, Union
+
+    from pyxcsr.limits.words import OnTimeout
+
+    Time = Union[float, str]
+    Size = Union[int, str]
 
 
 class Limits:

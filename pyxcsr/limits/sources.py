@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Callable, Optional
 
 from pyxcsr.errors import XcsrError
-from pyxcsr.limits.file import CONTROL_WORDS, SettingsFile, read_settings_file
+from pyxcsr.limits.file import CONTROL_WORDS, read_settings_file
 from pyxcsr.limits.given import Given, from_environment
+from pyxcsr.plain import TYPE_CHECKING
 
-ReadName = Callable[[], Optional[bytes]]
-"""Reads the guest's name from xenstore, as :meth:`pyxcsr.Hypervisor.xenstore_read` does it."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Callable, Optional
+
+    from pyxcsr.limits.file import SettingsFile
+
+    ReadName = Callable[[], Optional[bytes]]
+    """Reads the guest's name from xenstore, as :meth:`pyxcsr.Hypervisor.xenstore_read` does it."""
 
 
 class Sources:

@@ -5,16 +5,19 @@ No dataclass here: the save helper loads this while a guest's user waits.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Literal, get_args
-
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.units import parse_seconds, parse_size
 
-OnTimeout = Literal["abort", "suspend"]
-ON_TIMEOUT: tuple[OnTimeout, ...] = get_args(OnTimeout)
+if TYPE_CHECKING:
+    from typing import Any, Callable, Literal
 
-PolicyName = Literal["adaptive", "libxc"]
-POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+    OnTimeout = Literal["abort", "suspend"]
+ON_TIMEOUT: tuple[OnTimeout, ...] = ("abort", "suspend")
+
+if TYPE_CHECKING:
+    PolicyName = Literal["adaptive", "libxc"]
+POLICIES: tuple[PolicyName, ...] = ("adaptive", "libxc")
 
 NONE = "none"
 """As a value in text: not limited, although another source has a limit."""

@@ -11,11 +11,15 @@ No dataclass here: the save helper loads this while a guest's user waits.
 
 from __future__ import annotations
 
-from typing import Optional
-
 from pyxcsr.limits.limits import Limits
-from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.policy import Decision
 from pyxcsr.units import format_seconds
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.policy import PrecopyStats
 
 MAX_ITERATIONS = 30
 """Live passes, unless a limit says otherwise: max_iterations; or a timeout, while something is not reached yet."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from pyxcsr.arguments import check_callback
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.limits import Limits, check_libxc, check_own
-from pyxcsr.limits.words import POLICIES, PolicyName
+from pyxcsr.limits.limits import check_libxc, check_own
+from pyxcsr.limits.words import POLICIES
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policies.adaptive import AdaptivePolicy
-from pyxcsr.policy import Policy, SimplePolicy
+from pyxcsr.policy import SimplePolicy
+
+if TYPE_CHECKING:
+    from typing import Union
+
+    from pyxcsr.limits.limits import Limits
+    from pyxcsr.limits.words import PolicyName
+    from pyxcsr.policy import Policy
 
 DEFAULT_POLICY: PolicyName = "adaptive"
 """docs/convergence.md has what it and libxenguest's numbers come to."""

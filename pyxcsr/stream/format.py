@@ -7,11 +7,13 @@ x86 savers never write anything else. tests/stream/test_format.py pins each size
 
 from __future__ import annotations
 
-import enum
 import struct
-from typing import NamedTuple
 
-from pyxcsr.frames import PageType
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+from pyxcsr.plain_enum import IntEnum
+
+if TYPE_CHECKING:
+    from pyxcsr.frames import PageType
 
 # Image header: marker, id, version, options, reserved, reserved (big-endian, 24 bytes).
 IMAGE_HEADER = struct.Struct(">QIIHHI")
@@ -75,14 +77,14 @@ TSC_MODE_PVRDTSCP = 3
 """A mode of Xen up to 4.11."""
 
 
-class DomainType(enum.IntEnum):
+class DomainType(IntEnum):
     """What kind of guest the stream holds (domain header); PVH guests are sent as HVM."""
 
     PV = 1
     HVM = 2
 
 
-class RecordType(enum.IntEnum):
+class RecordType(IntEnum):
     """Record types of version 3."""
 
     END = 0x00

@@ -10,12 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream.format import PFN_LIMIT
-from pyxcsr.stream.records import Buffer
+
+if TYPE_CHECKING:
+    from pyxcsr.stream.records import Buffer
 
 DESCRIPTOR = struct.Struct("<HHI")  # typecode, instance, length
 HEADER_BODY = struct.Struct("<IIQII")  # magic, version, changeset, cpuid, gtsc_khz

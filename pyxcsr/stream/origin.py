@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pyxcsr.plain import NamedTuple
 
 KNOWN_XEN = (4, 22)
 """The newest release whose parameters and save records are known here."""

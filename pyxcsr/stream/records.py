@@ -10,19 +10,20 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Union
 
 from pyxcsr.errors import NotSupported, StreamError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE, PageType
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple, dataclass
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import ClassVar, Union
+
     from typing_extensions import Self
 
-Buffer = Union[bytes, bytearray, memoryview]
+    Buffer = Union[bytes, bytearray, memoryview]
 
 # Byte 7 of an entry holds the type in its high half. Deleting from these bytes the ones of types without
 # data leaves as many as there are pages.
@@ -120,6 +121,8 @@ class Record:
     offset: int | None = None
 
     def __repr__(self) -> str:
+        from dataclasses import fields
+
         shown = ", ".join(f"{x.name}={_shown(getattr(self, x.name))}" for x in fields(self))  # type: ignore[arg-type]
         return f"{type(self).__name__}({shown})"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Union
-
 from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Union
 
 
 class Suspend:
@@ -30,8 +32,9 @@ class Suspend:
         return None
 
 
-SuspendCallable = Union[Suspend, Callable[[], None]]
-"""What save() takes: a Suspend, or a plain callable that suspends the guest and cannot resume it."""
+if TYPE_CHECKING:
+    SuspendCallable = Union[Suspend, Callable[[], None]]
+    """What save() takes: a Suspend, or a plain callable that suspends the guest and cannot resume it."""
 
 
 class PlainSuspend(Suspend):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional
-
-from pyxcsr.suspend.base import Suspend
+from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
     from pyxcsr.devicemodel.base import DeviceModel
+    from pyxcsr.suspend.base import Suspend
     from pyxcsr.suspend.hvm import HvmControl
 
 

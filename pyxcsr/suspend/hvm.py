@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional, Protocol
 
-from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.errors import Cancelled, SuspendTimeout
-from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND, DomainInfo
+from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
+from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.devicemodel.qemu import Qemu
+    from pyxcsr.hypervisor.interface import DomainInfo
 
 CALLBACK_IRQ, ACPI_S_STATE = 0, 14
 IOREQ_PAGES = (5, 6, 32)  # IOREQ_PFN, BUFIOREQ_PFN, IOREQ_SERVER_PFN

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, NoReturn, Optional, Protocol
 
 from pyxcsr.arguments import check_domain, check_seconds
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
-from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.suspend.base import Suspend
+
+if TYPE_CHECKING:
+    from typing import Callable, NoReturn, Optional
+
+    from pyxcsr.hypervisor.interface import DomainInfo
 
 REQUEST = b"suspend"
 _WITHDRAWN = b""

@@ -7,13 +7,15 @@ knows of.
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple, Optional, Protocol
-
 from pyxcsr.errors import DomainNotFound
-from pyxcsr.hypervisor.interface import Share
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple, Protocol
 
-_TEXT = re.compile(rb"(credit2?) was=(\d{1,5}) now=(\d{1,5}) next=(\d{1,5})")
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import Share
+
+_TEXT = rb"(credit2?) was=(\d{1,5}) now=(\d{1,5}) next=(\d{1,5})"
 
 
 class Capped(Protocol):
@@ -59,7 +61,9 @@ def write_record(hv: Capped, domid: int, record: CapRecord) -> None:
 
 def read_record(hv: Capped, domid: int) -> Optional[CapRecord]:
     """The record that a save has left or is about to leave; None if there is none, or one that is none of ours."""
-    found = _TEXT.fullmatch(hv.xenstore_read(path_of(domid)) or b"")
+    import re
+
+    found = re.fullmatch(_TEXT, hv.xenstore_read(path_of(domid)) or b"")
     return CapRecord(found[1].decode(), int(found[2]), int(found[3]), int(found[4])) if found else None
 
 

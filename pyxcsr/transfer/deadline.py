@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from typing import Optional
 
 from pyxcsr.errors import Cancelled
-from pyxcsr.hypervisor.interface import SinkHandle
-from pyxcsr.limits.limits import Limits
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.units import format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import SinkHandle
+    from pyxcsr.limits.limits import Limits
 
 
 class Deadline:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Optional
 
 from pyxcsr.errors import Cancelled, HypervisorError, UsageError
-from pyxcsr.policy import Decision, Policy, PrecopyStats
-from pyxcsr.report import SaveReport
-from pyxcsr.transfer.outlook import Outlook
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.transfer.target import Target
-from pyxcsr.transfer.throttling import Throttling
 
-Count = Callable[[], int]
-"""Asks Xen how many pfns are dirty. Raises HypervisorError."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.policy import Policy
+    from pyxcsr.report import SaveReport
+    from pyxcsr.transfer.outlook import Outlook
+    from pyxcsr.transfer.throttling import Throttling
+
+    Count = Callable[[], int]
+    """Asks Xen how many pfns are dirty. Raises HypervisorError."""
 
 
 class Deciding:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import Any, NoReturn, Protocol, Union
 
 from pyxcsr.arguments import check_no_path
 from pyxcsr.errors import InputError, OutputError, UsageError
+from pyxcsr.plain import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, Union
 
 
 class HasFileno(Protocol):
@@ -18,8 +21,9 @@ class HasFileno(Protocol):
         """Its descriptor."""
 
 
-Stream = Union[int, HasFileno]
-"""A descriptor, or an object that has one."""
+if TYPE_CHECKING:
+    Stream = Union[int, HasFileno]
+    """A descriptor, or an object that has one."""
 
 
 def output_descriptor(out: Stream) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policies.adaptive import TOO_FAST
-from pyxcsr.report import SaveReport
 from pyxcsr.units import format_seconds
+
+if TYPE_CHECKING:
+    from pyxcsr.report import SaveReport
 
 
 def missed(report: SaveReport) -> list[str]:

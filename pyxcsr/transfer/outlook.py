@@ -8,12 +8,16 @@ pages, and the bitmaps fetched, small passes and the rehearsal (SaveOps.rehearse
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional
 
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policy import pause_of
-from pyxcsr.report import PassReport
 from pyxcsr.transfer.recent import Recent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.report import PassReport
 
 SCATTERED = 32
 """Pages that a pass over dirty ones must have sent to tell what one of them costs."""

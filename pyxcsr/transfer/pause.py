@@ -7,14 +7,18 @@ pyxcsr/cli/output.py, or xl.)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Optional
 
 from pyxcsr.errors import DomainDying, SuspendError
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
-from pyxcsr.suspend.base import Suspend
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager
 from pyxcsr.transfer.releasing import note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+    from pyxcsr.suspend.base import Suspend
 
 ATTEMPTS = 2
 """How often it is tried to resume a guest: one that stays suspended is lost to its users."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 
 class Recent:

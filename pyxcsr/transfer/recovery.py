@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
 from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.errors import DomainDying, HypervisorError, untouched_so_far
@@ -13,7 +13,7 @@ from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
 
 
-class Recoverable(Capped, Protocol):
+class Recoverable(Capped):
     """The part of a Hypervisor that is needed here."""
 
     @property

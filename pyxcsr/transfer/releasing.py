@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Optional
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import ExitStack
+    from typing import Optional
 
 
 def note(error: BaseException, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.arguments import check_domain
 from pyxcsr.errors import (
@@ -23,14 +23,19 @@ from pyxcsr.errors import (
 from pyxcsr.guest.ops import RestoreContext, RestoreOps
 from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
-from pyxcsr.options import Cancel, RestoreOptions, Rings, StaticDataDone
-from pyxcsr.report import Phase, Progress, ProgressCallback, RestoreReport
+from pyxcsr.options import RestoreOptions, Rings
+from pyxcsr.report import Phase, Progress, RestoreReport
 from pyxcsr.stream.format import IMAGE_HEADER, RECORD_OPTIONAL, DomainType, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.source import Source
-from pyxcsr.transfer.descriptor import Stream, input_descriptor
+from pyxcsr.transfer.descriptor import input_descriptor
 from pyxcsr.transfer.releasing import release_by
 from pyxcsr.transfer.telling import Telling
+
+if TYPE_CHECKING:
+    from pyxcsr.options import Cancel, StaticDataDone
+    from pyxcsr.report import ProgressCallback
+    from pyxcsr.transfer.descriptor import Stream
 
 
 def restore(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
-from pyxcsr.control.control import Control
-from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.hypervisor.interface import Hypervisor
-from pyxcsr.limits.limits import Limits, Size, Time
-from pyxcsr.limits.words import OnTimeout
-from pyxcsr.options import Cancel, Complete, PolicyOrName, SaveOptions
-from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2mChanges, P2mLimits
-from pyxcsr.report import ProgressCallback, SaveReport
-from pyxcsr.suspend.base import SuspendCallable
-from pyxcsr.transfer.descriptor import Stream
+from pyxcsr.options import SaveOptions
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES
 from pyxcsr.transfer.saver import Saver
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.control.control import Control
+    from pyxcsr.devicemodel.base import DeviceModel
+    from pyxcsr.hypervisor.interface import Hypervisor
+    from pyxcsr.limits.limits import Limits, Size, Time
+    from pyxcsr.limits.words import OnTimeout
+    from pyxcsr.options import Cancel, Complete, PolicyOrName
+    from pyxcsr.policy import P2mChanges, P2mLimits
+    from pyxcsr.report import ProgressCallback, SaveReport
+    from pyxcsr.suspend.base import SuspendCallable
+    from pyxcsr.transfer.descriptor import Stream
 
 
 def save(

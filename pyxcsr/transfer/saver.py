@@ -6,9 +6,6 @@ It is given an open hypervisor and an open output, and knows neither libxenctrl 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Optional
 
 from pyxcsr.arguments import check_domain
 from pyxcsr.control.control import Control
@@ -24,28 +21,37 @@ from pyxcsr.errors import (
     untouched_so_far,
 )
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.guest.ops import Following, SaveContext, SaveOps
+from pyxcsr.guest.ops import SaveContext
 from pyxcsr.guest.save_table import save_ops
-from pyxcsr.hypervisor.interface import BatchResult, DomainInfo, Hypervisor, SaveHandle, SinkHandle
-from pyxcsr.options import SaveOptions
-from pyxcsr.policy import (
-    Decision,
-    Policy,
-    map_ahead_here,
-)
-from pyxcsr.report import PassReport, Phase, Progress, SaveReport
-from pyxcsr.stream.records import End, Record, StaticDataEnd, Verify, domain_header, frame, image_header
-from pyxcsr.suspend.base import Suspend, as_suspend
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import ExitStack, contextmanager
+from pyxcsr.policy import Decision, map_ahead_here
+from pyxcsr.report import PassReport, Progress, SaveReport
+from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, frame, image_header
+from pyxcsr.suspend.base import as_suspend
 from pyxcsr.suspend.default import default_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
-from pyxcsr.transfer.descriptor import Stream, output_descriptor
+from pyxcsr.transfer.descriptor import output_descriptor
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by
 from pyxcsr.transfer.steering import Steering
 from pyxcsr.transfer.telling import Telling
 from pyxcsr.transfer.throttling import Throttling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Optional
+
+    from pyxcsr.guest.ops import Following, SaveOps
+    from pyxcsr.hypervisor.interface import BatchResult, DomainInfo, Hypervisor, SaveHandle, SinkHandle
+    from pyxcsr.options import SaveOptions
+    from pyxcsr.policy import Policy
+    from pyxcsr.report import Phase
+    from pyxcsr.stream.records import Record
+    from pyxcsr.suspend.base import Suspend
+    from pyxcsr.transfer.descriptor import Stream
 
 END = frame(End())
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Optional
 
 from pyxcsr.errors import UsageError, XcsrError
-from pyxcsr.hypervisor.interface import Hypervisor
-from pyxcsr.limits.limits import Limits
-from pyxcsr.options import SaveOptions
-from pyxcsr.policy import Policy
-from pyxcsr.report import Progress, SaveReport
-from pyxcsr.transfer.pause import Pause
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import Hypervisor
+    from pyxcsr.limits.limits import Limits
+    from pyxcsr.options import SaveOptions
+    from pyxcsr.policy import Policy
+    from pyxcsr.report import Progress, SaveReport
+    from pyxcsr.transfer.pause import Pause
 
 
 class Steering:

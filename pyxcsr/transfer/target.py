@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from pyxcsr.plain import TYPE_CHECKING
 
-from pyxcsr.policy import Policy
-from pyxcsr.report import SaveReport
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.policy import Policy
+    from pyxcsr.report import SaveReport
 
 
 class Target:

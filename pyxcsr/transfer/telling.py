@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional
 
-from pyxcsr.report import Progress, ProgressCallback
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.report import Progress, ProgressCallback
 
 SECONDS_BETWEEN = 0.1
 

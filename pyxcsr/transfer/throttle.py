@@ -5,14 +5,17 @@ By the cap of Xen's scheduler, step by step, as QEMU's auto-converge does by its
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Optional, Protocol
-
 from pyxcsr.arguments import check_domain, check_number
 from pyxcsr.errors import NotSupported, UsageError
-from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.transfer.cap import Capped, CapRecord, put_back, read_record, write_record
 from pyxcsr.transfer.releasing import note
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import DomainInfo
 
 START, STEP, MOST = 0.2, 0.1, 0.99
 """QEMU's cpu-throttle-initial, cpu-throttle-increment and max-cpu-throttle."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from pyxcsr.errors import HypervisorError, NotSupported
-from pyxcsr.limits.limits import Limits
-from pyxcsr.report import SaveReport
-from pyxcsr.transfer.throttle import Throttle, Throttled
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.transfer.throttle import Throttle
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.limits.limits import Limits
+    from pyxcsr.report import SaveReport
+    from pyxcsr.transfer.throttle import Throttled
 
 
 class Throttling:

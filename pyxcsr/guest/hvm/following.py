@@ -8,13 +8,17 @@ number moved.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional, final
 
 from pyxcsr.guest.hvm.limits import check_nr_gfns
 from pyxcsr.guest.hvm.moves import Moves
-from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle
-from pyxcsr.report import SaveReport
+from pyxcsr.plain import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle
+    from pyxcsr.report import SaveReport
 
 EXCHANGES_SHOWN = (4, 22)
 """The first Xen whose dirty bitmap has a gfn that gets a page."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pyxcsr.errors import GuestStateError
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.interface import DomainInfo
 
 HOLES = (16 << 30) // PAGE_SIZE
 """Gfns without memory that any guest may have: a PC's hole below 4 GiB, and the windows of 64-bit devices."""

@@ -6,7 +6,7 @@ got another one between two looks. Such a page takes a decrease of the number an
 
 from __future__ import annotations
 
-from typing import final
+from pyxcsr.plain import final
 
 
 @final

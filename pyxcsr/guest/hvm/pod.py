@@ -8,11 +8,15 @@ booted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from pyxcsr.errors import NotSupported
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyxcsr.hypervisor.interface import Hypervisor
 
 SECONDS = 30.0
 """How long the balloon driver is given to finish."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Optional, final
-
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
 from pyxcsr.guest.hvm.limits import check_nr_gfns
 from pyxcsr.guest.hvm.pod import wait_until_populated
 from pyxcsr.guest.hvm.state import state_records
-from pyxcsr.guest.ops import Following, SaveContext, Write
 from pyxcsr.guest.x86 import policy_records
-from pyxcsr.hypervisor.interface import SaveHandle
+from pyxcsr.plain import TYPE_CHECKING, final
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.records import Record, frame
+from pyxcsr.stream.records import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional
+
+    from pyxcsr.guest.ops import Following, SaveContext, Write
+    from pyxcsr.hypervisor.interface import SaveHandle
+    from pyxcsr.stream.records import Record
 
 
 @final

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Optional
-
 from pyxcsr.errors import GuestStateError
-from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.stream import hvm_params
 from pyxcsr.stream.hvm_params import SENT
-from pyxcsr.stream.records import HvmContext, HvmParams, Record, TscInfo
+from pyxcsr.stream.records import HvmContext, HvmParams, TscInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Optional
+
+    from pyxcsr.hypervisor.interface import Hypervisor
+    from pyxcsr.stream.records import Record
 
 
 def state_records(hv: Hypervisor, domid: int, has_data: Callable[[int], bool]) -> Iterator[Record]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import Optional, final
 
 from pyxcsr.errors import P2mError
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.guest.pv.p2m.follow import FollowedP2m
 from pyxcsr.guest.pv.p2m.generation import check_same
-from pyxcsr.guest.pv.p2m.map import MappedP2m, map_p2m
+from pyxcsr.guest.pv.p2m.map import map_p2m
 from pyxcsr.guest.pv.p2m.pagetable import nr_leaves
-from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
-from pyxcsr.report import P2mReport
-from pyxcsr.stream.records import P2mFrames, PageData, Record
+from pyxcsr.plain import TYPE_CHECKING, final
+from pyxcsr.stream.records import P2mFrames, PageData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Optional
+
+    from pyxcsr.guest.pv.p2m.map import MappedP2m
+    from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+    from pyxcsr.report import P2mReport
+    from pyxcsr.stream.records import Record
 
 
 @final

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Optional, final
 
 from pyxcsr.errors import P2mChanged
-from pyxcsr.guest.ops import Write
-from pyxcsr.guest.pv.changes import FollowedChanges
-from pyxcsr.hypervisor.interface import SaveHandle, SweepResult
-from pyxcsr.policy import P2mLimits
-from pyxcsr.report import P2mReport
-from pyxcsr.stream.records import Record
+from pyxcsr.plain import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Optional
+
+    from pyxcsr.guest.ops import Write
+    from pyxcsr.guest.pv.changes import FollowedChanges
+    from pyxcsr.hypervisor.interface import SaveHandle, SweepResult
+    from pyxcsr.policy import P2mLimits
+    from pyxcsr.report import P2mReport
+    from pyxcsr.stream.records import Record
 
 
 @final

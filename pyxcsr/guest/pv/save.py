@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from typing import Optional, Union, final
-
 from pyxcsr.errors import GuestStateError, NotSupported, P2mError
-from pyxcsr.guest.ops import Following, SaveContext, Write
 from pyxcsr.guest.pv.changes import FollowedChanges, RefusedChanges
 from pyxcsr.guest.pv.following import P2mFollowing
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.guest.x86 import policy_records
-from pyxcsr.hypervisor.interface import P2mHandle, SaveHandle
+from pyxcsr.plain import TYPE_CHECKING, final
+from pyxcsr.plain_contexts import ExitStack, suppress
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.records import PvInfo, Record
+from pyxcsr.stream.records import PvInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional, Union
+
+    from pyxcsr.guest.ops import Following, SaveContext, Write
+    from pyxcsr.hypervisor.interface import P2mHandle, SaveHandle
+    from pyxcsr.stream.records import Record
 
 WIDTH, LEVELS = 8, 4
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Optional, Union
 
 from pyxcsr.errors import IncompleteStream, StreamError
 from pyxcsr.guest.pv.vcpu_context import RDX, SIZE
-from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
-from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuMsrs, VcpuXsave
+from pyxcsr.plain import TYPE_CHECKING, dataclass
+from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuXsave
+
+if TYPE_CHECKING:
+    from typing import Optional, Union
+
+    from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
+    from pyxcsr.stream.records import VcpuMsrs
 
 _U64 = struct.Struct("<Q")
 
-VcpuRecord = Union[VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs]
+if TYPE_CHECKING:
+    VcpuRecord = Union[VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs]
 
 
 @dataclass

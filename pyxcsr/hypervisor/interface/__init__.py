@@ -1,17 +1,38 @@
-"""What a saver and a restorer need of a hypervisor: plain facts and Protocols, by subject; no cffi."""
+"""What a saver and a restorer need of a hypervisor: plain facts and Protocols, by subject; no cffi.
 
-from pyxcsr.hypervisor.interface.building import Building, PageResult, RestoreHandle
-from pyxcsr.hypervisor.interface.domains import SHUTDOWN_NAMES, SHUTDOWN_SUSPEND, DomainInfo, Domains
-from pyxcsr.hypervisor.interface.hvm import Hvm, PodInfo
-from pyxcsr.hypervisor.interface.measuring import How, Measuring, MeterHandle
-from pyxcsr.hypervisor.interface.memory import MappedFrames, Memory
-from pyxcsr.hypervisor.interface.pv import P2mHandle, Pv
-from pyxcsr.hypervisor.interface.saving import BatchResult, LookResult, SaveHandle, Saving, SweepResult
-from pyxcsr.hypervisor.interface.scheduling import SCHEDULER_NAMES, Scheduling, Share
-from pyxcsr.hypervisor.interface.streams import Again, SinkHandle, SourceHandle, Streams
-from pyxcsr.hypervisor.interface.whole import Hypervisor
-from pyxcsr.hypervisor.interface.x86 import X86, TscInfo
-from pyxcsr.hypervisor.interface.xenstore import Xenstore
+The Protocols are for type checkers, and are loaded at run time only if somebody asks for one.
+"""
+
+from __future__ import annotations
+
+from pyxcsr.hypervisor.interface.results import (
+    SCHEDULER_NAMES,
+    SHUTDOWN_NAMES,
+    SHUTDOWN_SUSPEND,
+    BatchResult,
+    DomainInfo,
+    LookResult,
+    PageResult,
+    PodInfo,
+    Share,
+    SweepResult,
+    TscInfo,
+)
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.interface.building import Building, RestoreHandle
+    from pyxcsr.hypervisor.interface.domains import Domains
+    from pyxcsr.hypervisor.interface.hvm import Hvm
+    from pyxcsr.hypervisor.interface.measuring import How, Measuring, MeterHandle
+    from pyxcsr.hypervisor.interface.memory import MappedFrames, Memory
+    from pyxcsr.hypervisor.interface.pv import P2mHandle, Pv
+    from pyxcsr.hypervisor.interface.saving import SaveHandle, Saving
+    from pyxcsr.hypervisor.interface.scheduling import Scheduling
+    from pyxcsr.hypervisor.interface.streams import Again, SinkHandle, SourceHandle, Streams
+    from pyxcsr.hypervisor.interface.whole import Hypervisor
+    from pyxcsr.hypervisor.interface.x86 import X86
+    from pyxcsr.hypervisor.interface.xenstore import Xenstore
 
 __all__ = [
     "SCHEDULER_NAMES",
@@ -47,3 +68,30 @@ __all__ = [
     "TscInfo",
     "Xenstore",
 ]
+
+
+_WHERE = {
+    **dict.fromkeys(('Building', 'RestoreHandle'), "building"),
+    "Domains": "domains",
+    "Hvm": "hvm",
+    **dict.fromkeys(('How', 'Measuring', 'MeterHandle'), "measuring"),
+    **dict.fromkeys(('MappedFrames', 'Memory'), "memory"),
+    **dict.fromkeys(('P2mHandle', 'Pv'), "pv"),
+    **dict.fromkeys(('SaveHandle', 'Saving'), "saving"),
+    "Scheduling": "scheduling",
+    **dict.fromkeys(('Again', 'SinkHandle', 'SourceHandle', 'Streams'), "streams"),
+    "Hypervisor": "whole",
+    "X86": "x86",
+    "Xenstore": "xenstore",
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        where = _WHERE.get(name)
+        if where is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{where}"), name)

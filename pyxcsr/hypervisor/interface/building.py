@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pyxcsr.hypervisor.interface.streams import Again, SourceHandle
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Optional
 
-
-class PageResult(NamedTuple):
-    """What one PAGE_DATA record did. ``differing``: pages that are not what the guest has (comparing)."""
-
-    nr_entries: int
-    nr_pages: int
-    nr_tables: int
-    nr_populated: int
-    differing: int
-    first_differing: int
+    from pyxcsr.hypervisor.interface.results import PageResult
+    from pyxcsr.hypervisor.interface.streams import Again, SourceHandle
 
 
 class RestoreHandle(Protocol):

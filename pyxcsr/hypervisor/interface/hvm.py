@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-
-class PodInfo(NamedTuple):
-    """A domain's populate-on-demand (xc_domain_get_pod_target), in pages.
-
-    ``tot_pages``: what it has, the cache's included; ``cache_pages``: what Xen still has for its entries; ``entries``:
-    gfns that get memory when they are touched, or asked about. There is none to be had if these exceed the cache.
-    """
-
-    tot_pages: int
-    cache_pages: int
-    entries: int
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.interface.results import PodInfo
 
 
 class Hvm(Protocol):

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pyxcsr.hypervisor.interface.pv import P2mHandle
-from pyxcsr.hypervisor.interface.streams import Again, SinkHandle
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Optional
 
-
-class BatchResult(NamedTuple):
-    """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``nr_ahead``: of the batches, those
-    whose pages were mapped while the one before was written; ``next_pfn``: where the pass stands."""
-
-    done: bool
-    nr_batches: int
-    nr_pfns: int
-    nr_pages: int
-    nr_holes: int
-    nr_deferred: int
-    nr_tables: int
-    nr_ahead: int
-    nr_bytes: int
-    next_pfn: int
-
-
-class SweepResult(NamedTuple):
-    """What one :meth:`SaveHandle.sweep` found, in pfns: see xcsr_sweep_result in csrc/xcsr_api.h.
-
-    ``marked``: added to what the next pass sends; ``pages_written``: pages of the p2m, not pfns in them.
-    """
-
-    pfns: int
-    marked: int
-    appeared: int
-    vanished: int
-    moved: int
-    returned: int
-    tables: int
-    pages_written: int
-
-
-class LookResult(NamedTuple):
-    """What one :meth:`SaveHandle.look_at_physmap` found, in gfns: see xcsr_look_result in csrc/xcsr_api.h.
-
-    ``nr_calls``: to Xen; ``nr_asked``: gfns, all but those that a pass over all of them has still to come to;
-    ``appeared``: sent as holes, and have a page now; ``vanished``: sent with data, and have no page any more. Both are
-    marked now.
-    """
-
-    nr_calls: int
-    nr_asked: int
-    appeared: int
-    vanished: int
+    from pyxcsr.hypervisor.interface.pv import P2mHandle
+    from pyxcsr.hypervisor.interface.results import BatchResult, LookResult, SweepResult
+    from pyxcsr.hypervisor.interface.streams import Again, SinkHandle
 
 
 class SaveHandle(Protocol):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-SCHEDULER_NAMES = {5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}
-"""XEN_SCHEDULER_*: xen/include/public/domctl.h."""
+if TYPE_CHECKING:
+    from typing import Optional
 
-
-class Share(NamedTuple):
-    """What a domain has of its scheduler. ``scheduler``: by name; ``weight``: beside other domains'; ``cap``: percent
-    of one processor that it may use at most, 0: no such limit."""
-
-    scheduler: str
-    weight: int
-    cap: int
+    from pyxcsr.hypervisor.interface.results import Share
 
 
 class Scheduling(Protocol):

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-
-class TscInfo(NamedTuple):
-    """xc_domain_get_tsc_info: mode, rate in kHz, elapsed nanoseconds, incarnation."""
-
-    mode: int
-    khz: int
-    nsec: int
-    incarnation: int
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.interface.results import TscInfo
 
 
 class X86(Protocol):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional, final
-
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import DeviceModelError
-from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import StubError
+from pyxcsr.plain import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.hypervisor.stub.domain import StubDomain
 
 
 @final

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno as errno_module
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
 
 from pyxcsr.errors import UsageError, XcsrError
-from pyxcsr.frames import PAGE_SIZE, Mfn, PageType, Pfn
+from pyxcsr.frames import PAGE_SIZE, Mfn, PageType
 from pyxcsr.hypervisor.stub.panel import NO_PFN, Panel
 from pyxcsr.hypervisor.stub.text import SUSPENDS
+from pyxcsr.plain import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Callable, Optional, Union
+
+    from pyxcsr.frames import Pfn
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Callable, Optional, Union
 
 from pyxcsr.errors import UsageError
-from pyxcsr.frames import PAGE_SIZE, Pfn
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.interface import SCHEDULER_NAMES
 from pyxcsr.hypervisor.names import KINDS
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
 from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager
 from pyxcsr.units import parse_size
 
-Hook = Callable[[str, int], Optional[int]]
-"""Called at the entry of each libxenctrl call with its name and how often it was called.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Callable, Optional, Union
 
-An int other than 0 that it returns is the errno with which that call fails.
-"""
+    from pyxcsr.frames import Pfn
+
+    Hook = Callable[[str, int], Optional[int]]
+    """Called at the entry of each libxenctrl call with its name and how often it was called.
+
+    An int other than 0 that it returns is the errno with which that call fails.
+    """
 
 SCHEDULERS = {name: number for number, name in SCHEDULER_NAMES.items()}
 """Xen's, with their numbers."""

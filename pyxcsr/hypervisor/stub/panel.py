@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
 
 from pyxcsr.errors import XcsrError
 from pyxcsr.frames import Pfn
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 NO_PFN = (1 << 64) - 1
 """What the panel says where there is no pfn."""

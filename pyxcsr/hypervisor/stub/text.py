@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, Callable
-
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.names import KINDS
+from pyxcsr.plain import TYPE_CHECKING, dataclass
 from pyxcsr.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 _SIZES = {"mem", "span", "max_mem", "spare_p2m", "hot", "vram", "pod", "pod_missing"}
 TREES = ("no", "both", "only")
@@ -101,7 +101,7 @@ class StubGuest:
         if self.kind not in KINDS:
             raise UsageError(f"the stub has no {self.kind!r} guests, only {', '.join(KINDS)}")
         for name in sorted(_ALIEN[self.kind]):
-            if getattr(self, name) != _FIELDS[name].default:
+            if getattr(self, name) != _DEFAULTS[name]:
                 raise UsageError(f"a {self.kind} guest has no {name!r}")
 
     def _check_sizes(self) -> None:
@@ -136,7 +136,7 @@ class StubGuest:
     def _of(cls, kind: str, values: dict[str, Any]) -> StubGuest:
         fields: dict[str, Any] = {"kind": kind}
         for name, value in values.items():
-            if name not in _FIELDS or name == "kind" or name in _ALIEN[kind]:
+            if name not in _DEFAULTS or name == "kind" or name in _ALIEN[kind]:
                 keys = ", ".join(x for x in _KEYS if x not in _ALIEN[kind])
                 raise UsageError(f"a {kind} guest of the stub has no {name!r}; it has {keys}")
             fields.update(_convert(name, value))
@@ -165,10 +165,10 @@ class StubGuest:
     def describe(self) -> str:
         """The text from which :meth:`parse` makes this guest again."""
         items = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "kind" and value != field.default:
-                items.append(f"{field.name}={_format(field.name, value)}")
+        for name in _KEYS:
+            value = getattr(self, name)
+            if value != _DEFAULTS[name]:
+                items.append(f"{name}={_format(name, value)}")
         return f"{self.kind}:{','.join(items)}" if items else self.kind
 
     def __repr__(self) -> str:
@@ -180,8 +180,8 @@ class StubGuest:
         return (max(self.mem, self.span) + self.spare_p2m) // PAGE_SIZE
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(StubGuest)}
-_KEYS = [name for name in _FIELDS if name != "kind"]
+_DEFAULTS: dict[str, Any] = {name: vars(StubGuest)[name] for name in StubGuest.__annotations__}
+_KEYS = [name for name in _DEFAULTS if name != "kind"]
 
 
 def _number(name: str, value: Any, convert: Callable[[Any], Any]) -> Any:
@@ -214,7 +214,7 @@ def _convert(name: str, value: Any) -> dict[str, Any]:
     if name == "offline_vcpus":
         numbers = value.split("+") if isinstance(value, str) else value
         return {name: tuple(_number(name, number, _integer) for number in numbers)}
-    default = _FIELDS[name].default
+    default = _DEFAULTS[name]
     if isinstance(default, bool):
         return {name: _boolean(name, value)}
     if isinstance(default, int):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from operator import sub
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyxcsr.frames import PAGE_SHIFT
-from pyxcsr.stream.records import Buffer, words
+from pyxcsr.stream.records import words
+
+if TYPE_CHECKING:
+    from pyxcsr.stream.records import Buffer
 
 PRESENT = 0x001
 PSE = 0x080

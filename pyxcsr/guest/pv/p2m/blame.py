@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from pyxcsr.errors import HypervisorError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyxcsr.errors import HypervisorError
 
 OURS = frozenset(
     {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EPERM, errno.EACCES, errno.EAGAIN, errno.EINTR, errno.ENOSYS}

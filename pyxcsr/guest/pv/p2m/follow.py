@@ -10,15 +10,20 @@ csrc/save/follow.c.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Optional
 
 from pyxcsr.errors import P2mChanged, P2mError
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
 from pyxcsr.guest.pv.p2m.map import ATTEMPTS, check_repeats, find_leaves, map_leaves, pfn_limit
-from pyxcsr.guest.pv.p2m.pagetable import Leaves, Walk
-from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.guest.pv.p2m.pagetable import Walk
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Optional
+
+    from pyxcsr.guest.pv.p2m.pagetable import Leaves
+    from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 
 
 class FollowedP2m:

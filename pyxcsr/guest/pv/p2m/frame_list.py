@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import INVALID_MFN
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
-from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyxcsr.hypervisor.interface import Hypervisor
 
 PER_FRAME = 512
 """Frame numbers in a frame of a 64-bit guest's tree."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Optional
 
 from pyxcsr.errors import P2mChanged, P2mError
-from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 
 SETTLE_SECONDS = 1.0
 """How long a running guest may take for one change of its p2m's structure, unless the caller says otherwise."""

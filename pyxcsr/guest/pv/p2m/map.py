@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional
-
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.frame_list import read_tree
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
-from pyxcsr.guest.pv.p2m.pagetable import MAX_NR_PFNS, PER_LEAF, Leaves, Walk
-from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
-from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
+from pyxcsr.guest.pv.p2m.pagetable import MAX_NR_PFNS, PER_LEAF, Walk
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Optional
+
+    from pyxcsr.guest.pv.p2m.pagetable import Leaves
+    from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
 
 ATTEMPTS = 16
 """How often to walk to the p2m, if the guest changes its structure during each walk."""

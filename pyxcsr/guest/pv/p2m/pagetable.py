@@ -8,13 +8,16 @@ first slot of a table, or that spans several tables, is no special case.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
-from pyxcsr.hypervisor.interface import Hypervisor
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyxcsr.hypervisor.interface import Hypervisor
 
 PRESENT = 0x001
 SUPERPAGE = 0x080

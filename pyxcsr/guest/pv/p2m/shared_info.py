@@ -6,9 +6,10 @@ Layout: struct shared_info and struct arch_shared_info, xen/include/public/xen.h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pyxcsr.plain import TYPE_CHECKING, dataclass
 
-from pyxcsr.hypervisor.interface import Hypervisor, MappedFrames
+if TYPE_CHECKING:
+    from pyxcsr.hypervisor.interface import Hypervisor, MappedFrames
 
 ARCH = 3088
 """Offset of shared_info.arch: after 32 vcpu_info, the event channel bits and the wall clock."""
