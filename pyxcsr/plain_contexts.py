@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,18 +53,33 @@ class _ExitStack:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> bool:
-        if not self._exits:
-            return False
-        try:
-            handled = bool(self._exits.pop()(kind, error, trace))
-        except BaseException as new:
-            if self.__exit__(type(new), new, new.__traceback__):
-                return True
-            raise
-        if handled:
-            self.__exit__(None, None, None)
-            return True
-        return self.__exit__(kind, error, trace)
+        outer = sys.exc_info()[1]
+        given, now, raised = error, error, False
+        while self._exits:
+            leave = self._exits.pop()
+            try:
+                if leave(None if now is None else type(now), now, None if now is None else now.__traceback__):
+                    now, raised = None, False
+            except BaseException as new:
+                _chain(new, now, outer)
+                now, raised = new, True
+        if now is not None and raised:
+            context = now.__context__
+            try:
+                raise now
+            finally:  # raising it has made the error that this began with its context
+                now.__context__ = context
+        return given is not None and now is None
+
+
+def _chain(new: BaseException, before: Optional[BaseException], outer: Optional[BaseException]) -> None:
+    """Makes ``before`` what came before ``new``, where Python put ``outer``, which may have been dealt with since."""
+    link = new
+    while link.__context__ is not None and link.__context__ is not before:
+        if link.__context__ is outer:
+            link.__context__ = before
+            return
+        link = link.__context__
 
 
 class _suppress:  # as contextlib has it

@@ -62,6 +62,11 @@ class _EnumMeta(type):
             raise AttributeError(f"{cls.__qualname__}.{name} cannot be changed")
         type.__setattr__(cls, name, value)
 
+    def __delattr__(cls, name: str) -> None:
+        if name in cls._members:
+            raise AttributeError(f"{cls.__qualname__}.{name} cannot be deleted")
+        type.__delattr__(cls, name)
+
 
 class _Enum(metaclass=_EnumMeta):
     """Members are the only objects of their class."""
@@ -91,6 +96,7 @@ class _Enum(metaclass=_EnumMeta):
 class _IntEnum(int, _Enum):
     """Members are numbers, too."""
 
+    __repr__ = _Enum.__repr__
     __str__ = int.__repr__
     __hash__ = int.__hash__
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 from pyxcsr.cli import say
 from pyxcsr.control.control import Control
-from pyxcsr.control.folder import DEFAULT, VARIABLE
+from pyxcsr.control.names import DEFAULT, VARIABLE
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.file import read_settings_file
 from pyxcsr.limits.sources import Sources, control_words

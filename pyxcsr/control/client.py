@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Optional, Union
 
 from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
-from pyxcsr.control.folder import Folder, Unusable, folder_name
+from pyxcsr.control.folder import Folder, Unusable
 from pyxcsr.control.lock import Holder, holder_of, is_being_saved, sweep
+from pyxcsr.control.names import folder_name
 from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
 from pyxcsr.errors import ControlError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.limits.words import BY_NAME, NONE

@@ -5,11 +5,7 @@ from __future__ import annotations
 import errno
 import time
 
-from pyxcsr.control import events
-from pyxcsr.control.feed import Feed
-from pyxcsr.control.folder import DEFAULT, Folder, folder_name
-from pyxcsr.control.lock import GuestLock, Held
-from pyxcsr.control.server import Server
+from pyxcsr.control.names import DEFAULT, folder_name
 from pyxcsr.errors import BeingSaved, UsageError
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack
@@ -18,8 +14,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Union
 
+    from pyxcsr.control.feed import Feed
     from pyxcsr.control.outlet import EventsFile
-    from pyxcsr.control.server import Client
+    from pyxcsr.control.server import Client, Server
     from pyxcsr.control.steered import Steered
     from pyxcsr.report import Progress
 
@@ -73,6 +70,8 @@ class Control:
             self._warn(f"`pyxcsr watch` does not see this save: {problem}")
         self._check_file(out)
         if self._server is not None or self._file is not None:
+            from pyxcsr.control.feed import Feed
+
             self._feed = Feed(save, self._server, self._file)
             self._guarded(self._begun)
 
@@ -141,6 +140,10 @@ class Control:
                 server.abandon()
 
     def _enter(self, name: str, domid: int) -> None:
+        from pyxcsr.control.folder import Folder
+        from pyxcsr.control.lock import GuestLock, Held
+        from pyxcsr.control.server import Server
+
         folder = Folder(name, make=True)
         self._held.callback(folder.close)
         try:
@@ -192,11 +195,14 @@ class Control:
         told = self._feed.end(error)
         self._feed.last(told)
         if self._server is not None:
+            from pyxcsr.control import events
+
             self._server.close(lambda: events.line(told))
 
     # -- what clients ask
 
     def _answer(self, client: Client, data: bytes) -> None:
+        from pyxcsr.control import events
         from pyxcsr.control.requests import BadRequest
 
         try:
@@ -208,6 +214,7 @@ class Control:
 
     def _done(self, client: Client, data: bytes) -> Optional[dict[str, Any]]:
         """Does what is asked. Returns the answer, or None if the client gets it as an event. Raises BadRequest."""
+        from pyxcsr.control import events
         from pyxcsr.control.requests import CANCEL, TUNE, WATCH, BadRequest, parsed
 
         feed, save = self._feed, self._save

@@ -9,12 +9,7 @@ from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import suppress
 
 if TYPE_CHECKING:
-    from typing import Optional
-
-DEFAULT = "/run/pyxcsr"
-VARIABLE = "PYXCSR_RUN_DIR"
-OFF = ("", "none")
-"""As the folder's name: no socket and no lock."""
+    pass
 
 LONGEST = 100
 """Bytes of a socket's path; sun_path has 108."""
@@ -85,12 +80,6 @@ class Folder:
         if not stat.S_ISSOCK(facts.st_mode) or facts.st_uid != os.geteuid():
             raise Unusable(f"{self.path}/{name} is not a socket of ours, and is left alone")
         os.unlink(name, dir_fd=self.fd)
-
-
-def folder_name(given: Optional[str], default: Optional[str] = DEFAULT) -> Optional[str]:
-    """The folder that was given, or the default one; None: there is to be none."""
-    name = default if given is None else given
-    return None if name is None or name in OFF else name
 
 
 def socket_name(domid: int) -> str:

@@ -9,7 +9,8 @@ import stat
 import sys
 import time
 
-from pyxcsr.control.folder import Folder, Unusable, folder_name, lock_name, socket_name
+from pyxcsr.control.folder import Folder, Unusable, lock_name, socket_name
+from pyxcsr.control.names import folder_name
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyxcsr.errors import Cancelled
-from pyxcsr.helper.outcome import errno_of, is_expected, text_of
 from pyxcsr.helper.protocol import XTL_ERROR, ChannelClosed
 from pyxcsr.helper.stderr import complain, print_traceback
 from pyxcsr.plain import TYPE_CHECKING
@@ -39,6 +38,8 @@ def report_success(channel: Channel, what: str, log: str = "") -> int:
 
 def report_failure(channel: Channel, abort: Abort, error: BaseException, hint: str = "") -> int:
     """Tells libxl of any exception. ``hint`` is added to its text."""
+    from pyxcsr.helper.outcome import errno_of, is_expected, text_of
+
     text = text_of(error) + hint
     if isinstance(error, Cancelled) and abort.cause is not None:
         text = f"{text} ({abort.cause})"

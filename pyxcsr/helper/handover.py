@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyxcsr.errors import UsageError
 from pyxcsr.helper.protocol import XTL_ERROR, Channel, ChannelClosed
 from pyxcsr.helper.stderr import complain
-from pyxcsr.helper.stock import StockHelperError, become_stock_helper
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ def hand_over(words: list[str], environ: Mapping[str, str], program: str) -> int
 
     The failure goes to stderr and to libxl: a log message, then ``complete``.
     """
+    from pyxcsr.helper.stock import StockHelperError, become_stock_helper
+
     try:
         become_stock_helper(words, environ, program)
     except StockHelperError as error:

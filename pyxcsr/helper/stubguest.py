@@ -5,10 +5,8 @@ from __future__ import annotations
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.hypervisor.stub.devmodel import device_model_of
 from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.suspend.default import default_suspend
 
 if TYPE_CHECKING:
     from typing import Callable, Union
@@ -41,6 +39,8 @@ def suspend_in_step(
     """
 
     def suspend() -> None:
+        from pyxcsr.suspend.default import default_suspend
+
         ask_libxl()
         default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)()
 
@@ -51,6 +51,8 @@ class DeviceModelInStep(DeviceModel):
     """Asks libxl's, and then has the stub's do the same, as libxl would have had QEMU do it."""
 
     def __init__(self, hv: StubBackend, domid: int, libxls: DeviceModel) -> None:
+        from pyxcsr.hypervisor.stub.devmodel import device_model_of
+
         self._stubs, self._libxls = device_model_of(hv.stub.guest(domid)), libxls
 
     def track(self, on: bool) -> None:
@@ -61,4 +63,6 @@ class DeviceModelInStep(DeviceModel):
 
 def device_model_in_step(hv: Union[Backend, StubBackend], domid: int, libxls: DeviceModel) -> DeviceModel:
     """A ``device_model`` for the guest that :func:`create_guest` has made."""
-    return DeviceModelInStep(hv, domid, libxls) if isinstance(hv, StubBackend) else libxls
+    if not isinstance(hv, StubBackend) or not hv.domain_info(domid).hvm:  # a PV guest of the stub has none
+        return libxls
+    return DeviceModelInStep(hv, domid, libxls)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from array import array
 
 from pyxcsr.errors import IncompleteStream, InputError, UsageError
 from pyxcsr.frames import INVALID_MFN
@@ -129,6 +128,8 @@ class Restore(Child):
         return self._number(self._backend._lib.xcsr_restore_pin, "uint64_t *")
 
     def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
+        from array import array
+
         leaves = leaf_pfns if isinstance(leaf_pfns, array) else array("Q", leaf_pfns)
         data = self._backend._ffi.from_buffer("uint64_t[]", leaves)
         self._call(self._backend._lib.xcsr_restore_write_p2m, data, len(leaf_pfns))

@@ -8,8 +8,6 @@ its own backend.
 from __future__ import annotations
 
 import errno
-import warnings
-from array import array
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor import faults
@@ -52,6 +50,8 @@ class Core:
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
+            import warnings
+
             warnings.warn("a hypervisor was left open", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -130,6 +130,8 @@ class Core:
         return bytes(self._ffi.buffer(buffer, length[0]))
 
     def _frames(self, mfns: Sequence[int]) -> Any:
+        from array import array  # it loads collections, of which a save of an HVM guest has no need
+
         return self._ffi.from_buffer("uint64_t[]", mfns if isinstance(mfns, array) else array("Q", mfns))
 
 

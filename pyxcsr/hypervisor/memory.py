@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.core import Child, Core
@@ -54,6 +52,8 @@ class P2m(Child):
         self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
 
     def leaf_pfns(self) -> Sequence[int]:
+        from array import array
+
         out = array("Q", bytes(8 * self._nr_leaves))
         into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
         self._call(self._backend._lib.xcsr_p2m_leaf_pfns, into)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
+import sys
 
 from pyxcsr.errors import BackendUnavailable, UsageError
 from pyxcsr.hypervisor.backend import Backend
@@ -56,7 +56,8 @@ class StubBackend(Backend):
 def _module(name: str) -> Any:
     full = f"pyxcsr._{name}"
     try:
-        return import_module(full)
+        __import__(full)
+        return sys.modules[full]
     except ModuleNotFoundError as error:
         if error.name != full:
             raise

@@ -7,7 +7,6 @@ from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import check_libxc, check_own
 from pyxcsr.limits.words import POLICIES
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import SimplePolicy
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Polic
     if chosen is None:
         chosen = DEFAULT_POLICY
     if chosen == "adaptive":
+        from pyxcsr.policies.adaptive import AdaptivePolicy
+
         return AdaptivePolicy(limits)
     if chosen == "libxc":
         check_libxc(limits)

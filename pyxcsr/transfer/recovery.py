@@ -8,12 +8,13 @@ from typing import Any, Optional
 from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.errors import DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.plain import Protocol
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
 
 
-class Recoverable(Capped):
+class Recoverable(Capped, Protocol):
     """The part of a Hypervisor that is needed here."""
 
     @property

@@ -29,7 +29,6 @@ from pyxcsr.policy import Decision, map_ahead_here
 from pyxcsr.report import PassReport, Progress, SaveReport
 from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, frame, image_header
 from pyxcsr.suspend.base import as_suspend
-from pyxcsr.suspend.default import default_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.descriptor import output_descriptor
@@ -85,6 +84,8 @@ class Saver:
         options = self._options
         if options.suspend is not None:
             return as_suspend(options.suspend)
+        from pyxcsr.suspend.default import default_suspend
+
         return default_suspend(self._hv, self._domid, info.hvm, options.device_model, self._wants_to_cancel)
 
     # -- the steps

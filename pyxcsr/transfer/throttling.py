@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, NotSupported
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.transfer.throttle import Throttle
 
 if TYPE_CHECKING:
     from typing import Optional
 
     from pyxcsr.limits.limits import Limits
     from pyxcsr.report import SaveReport
-    from pyxcsr.transfer.throttle import Throttled
+    from pyxcsr.transfer.throttle import Throttle, Throttled
 
 
 class Throttling:
@@ -32,10 +31,15 @@ class Throttling:
         """Whether time may be taken from the guest now."""
         return self._limits.throttle and not self._over
 
+    def _new(self) -> Throttle:
+        from pyxcsr.transfer.throttle import Throttle  # most saves have no use for it
+
+        return Throttle(self._hv, self._domid)
+
     def check(self) -> None:
         """Before the guest is touched. Raises NotSupported if its scheduler has no caps; HypervisorError."""
         if self._limits.throttle:
-            self._throttle = Throttle(self._hv, self._domid)
+            self._throttle = self._new()
             self._throttle.check()
 
     def step(self) -> bool:
@@ -44,7 +48,7 @@ class Throttling:
             return False
         try:
             if self._throttle is None:  # it is wanted since the save began
-                self._throttle = Throttle(self._hv, self._domid)
+                self._throttle = self._new()
             before, taken = self._throttle.taken, self._throttle.tighten()
         except (HypervisorError, NotSupported) as problem:
             self._over = True

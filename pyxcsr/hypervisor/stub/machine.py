@@ -12,7 +12,6 @@ from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.interface import SCHEDULER_NAMES
 from pyxcsr.hypervisor.names import KINDS
-from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import Panel
 from pyxcsr.hypervisor.stub.text import SUSPENDS, TREES, StubGuest
 from pyxcsr.plain import TYPE_CHECKING
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Optional, Union
 
     from pyxcsr.frames import Pfn
+    from pyxcsr.hypervisor.stub.domain import StubDomain
 
     Hook = Callable[[str, int], Optional[int]]
     """Called at the entry of each libxenctrl call with its name and how often it was called.
@@ -205,6 +205,8 @@ class Stub(Panel):
 
     def guest(self, domid: int) -> StubDomain:
         """The control object of one guest. Raises StubError (ESRCH) if there is none."""
+        from pyxcsr.hypervisor.stub.domain import StubDomain
+
         domain = StubDomain(self._ffi, self._lib, domid)
         domain.state()
         return domain
