@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
-import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn, Optional
 
 import pyxcsr
 from pyxcsr.cli import say, status
-from pyxcsr.errors import Cancelled, UsageError, XcsrError
+from pyxcsr.errors import Cancelled, XcsrError
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import Optional
 
 COMMANDS = {
     "demo": "save a guest of the built-in stub hypervisor live, and check the stream",
@@ -39,37 +41,13 @@ ONLY_REPORT = ("verify", "inspect", "compare", "stats")
 STATUSES = status.explained("done", "failed", "cannot be done as asked, and nothing was done")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that prints through ``say``, and whose errors are the package's."""
-
-    def _print_message(self, message: str, file: Optional[Any] = None) -> None:
-        if message and file is sys.stderr:
-            say.attempt(file, message, say.PATIENCE)
-        elif message:
-            say.report(message.rstrip("\n"))
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
+HELP, VERSION = ("-h", "--help"), "--version"
 
 
 def _parser(wanted: Optional[str]) -> argparse.ArgumentParser:
-    """The parser. Only the wanted command's module is loaded: a guest may be waiting."""
-    parser = _Parser(
-        prog="pyxcsr",
-        description="Saves Xen guests into libxc migration streams, checks such streams, and looks into them.",
-        epilog=STATUSES,
-    )
-    parser.add_argument("--version", action="version", version=f"pyxcsr {pyxcsr.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, epilog=STATUSES)
-        if name == wanted:
-            module = importlib.import_module(f"pyxcsr.cli.{name.replace('-', '_')}")
-            command.description = module.__doc__
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    return parser
+    from pyxcsr.cli.parser import parser
+
+    return parser(COMMANDS, STATUSES, wanted)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -98,7 +76,10 @@ def _delivered(words: list[str]) -> bool:
 
 def _run(words: list[str]) -> int:
     """The command, with every error turned into a status."""
-    args = argparse.Namespace(json="--json" in words, beside="-" in words)
+    if len(words) == 1 and words[0] in (*HELP, VERSION):
+        _tell(words[0])
+        return status.DONE
+    args: Optional[argparse.Namespace] = None
     try:
         args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
         args.words = words
@@ -110,7 +91,7 @@ def _run(words: list[str]) -> int:
         say.note("interrupted")
         return status.BY_SIGNAL + 2
     except (XcsrError, OSError, MemoryError) as error:
-        return _failed(error, args)
+        return _failed(error, words, args)
     except Exception as error:
         from pyxcsr.cli import failure
 
@@ -118,14 +99,27 @@ def _run(words: list[str]) -> int:
         return status.BUG
 
 
-def _failed(error: BaseException, args: argparse.Namespace) -> int:
+def _tell(option: str) -> None:
+    """What asks for no command needs no parser."""
+    if option == VERSION:
+        say.report(f"pyxcsr {pyxcsr.__version__}")
+        return
+    from pyxcsr.cli.overview import overview
+
+    say.report(overview(COMMANDS, STATUSES))
+
+
+def _failed(error: BaseException, words: list[str], args: Optional[argparse.Namespace]) -> int:
     from pyxcsr.cli import failure
 
     if isinstance(error, OSError):
         error = failure.of_system(error)
     elif isinstance(error, MemoryError):
         error = XcsrError("this machine has no memory left for it", errno=errno.ENOMEM)
-    failure.tell(error, as_json=getattr(args, "json", False), beside=getattr(args, "beside", False))
+    as_json, beside = "--json" in words, "-" in words
+    if args is not None:
+        as_json, beside = getattr(args, "json", False), getattr(args, "beside", False)
+    failure.tell(error, as_json=as_json, beside=beside)
     if isinstance(error, Cancelled) and error.signal:
         return status.BY_SIGNAL + error.signal
     return status.of_error(error)

@@ -13,7 +13,11 @@ import os
 import select
 import sys
 import time
-from typing import Any, Optional
+
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 PATIENCE = 2.0
 """Seconds that a note waits for a reader that does not take it: a guest may be waiting, too."""
