@@ -20,7 +20,7 @@ class _EnumMeta(type):
     """A class whose public values become its members."""
 
     _members: dict[str, Any]
-    _by_value: dict[Any, Any]
+    _value2member_map_: dict[Any, Any]
 
     def __new__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> Any:
         values = {x: y for x, y in space.items() if x[0] != "_" and not hasattr(type(y), "__get__")}
@@ -32,7 +32,7 @@ class _EnumMeta(type):
             type.__setattr__(made, word, member)
             members[word] = member
         type.__setattr__(made, "_members", members)
-        type.__setattr__(made, "_by_value", {x.value: x for x in members.values()})
+        type.__setattr__(made, "_value2member_map_", {x.value: x for x in members.values()})
         return made
 
     @property
@@ -40,7 +40,7 @@ class _EnumMeta(type):
         return dict(cls._members)
 
     def __call__(cls, value: Any) -> Any:
-        found = cls._by_value.get(value)
+        found = cls._value2member_map_.get(value)
         if found is None:
             raise ValueError(f"{value!r} is not a valid {cls.__qualname__}")
         return found
@@ -55,7 +55,7 @@ class _EnumMeta(type):
         return cls._members[name]
 
     def __contains__(cls, value: object) -> bool:
-        return isinstance(value, cls) or value in cls._by_value
+        return isinstance(value, cls) or value in cls._value2member_map_
 
     def __setattr__(cls, name: str, value: object) -> None:
         if name in cls._members:

@@ -8,15 +8,17 @@ hvm/save.h and arch-x86/hvm/save.h in their releases from 3.4 on, and what Xen's
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PAGE_SHIFT
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.stream.format import PFN_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional
+
     from pyxcsr.stream.records import Buffer
 
 DESCRIPTOR = struct.Struct("<HHI")  # typecode, instance, length

@@ -6,11 +6,13 @@ sends sixteen parameters where they are not zero and, on restore, sets every one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
-
 from pyxcsr.frames import PAGE_SHIFT
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.stream.format import PFN_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Optional
 
 CALLBACK_IRQ, STORE_PFN, STORE_EVTCHN, PAE_ENABLED, IOREQ_PFN, BUFIOREQ_PFN, VIRIDIAN = 0, 1, 2, 4, 5, 6, 9
 IDENT_PT, ACPI_S_STATE, VM86_TSS, CONSOLE_PFN, CONSOLE_EVTCHN, ACPI_IOPORTS_LOCATION = 12, 14, 15, 17, 18, 19

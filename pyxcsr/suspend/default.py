@@ -27,8 +27,10 @@ def default_suspend(
         from pyxcsr.suspend.xenstore import XenstoreSuspend
 
         return XenstoreSuspend(hv, domid, timeout=timeout, cancel=cancel)
-    from pyxcsr.devicemodel.qemu import Qemu
     from pyxcsr.suspend.hvm import HvmSuspend
 
-    qemu = device_model if isinstance(device_model, Qemu) else None
-    return HvmSuspend(hv, domid, qemu, timeout, cancel)
+    if device_model is None:
+        return HvmSuspend(hv, domid, None, timeout, cancel)
+    from pyxcsr.devicemodel.qemu import Qemu
+
+    return HvmSuspend(hv, domid, device_model if isinstance(device_model, Qemu) else None, timeout, cancel)
