@@ -201,6 +201,10 @@ def _declared(cls: Any) -> dict[str, _Field]:
     return fields
 
 
+_SIGNATURE = _Signature(_parameters_of_fields)
+_AS_DATACLASS = (_AsDataclass("__dataclass_fields__"), _AsDataclass("__dataclass_params__"))
+
+
 def _dataclass(cls: Any = None, *, frozen: bool = False, repr: bool = True) -> Any:
     """Gives a class the methods that dataclasses would: these are ready, and go by the class's list of fields."""
     if cls is None:
@@ -212,14 +216,13 @@ def _dataclass(cls: Any = None, *, frozen: bool = False, repr: bool = True) -> A
     if repr:
         given["__repr__"] = _repr
     for name, method in given.items():
-        if name not in own:
+        if name not in own and getattr(cls, name) is not method:  # what a base has been given need not be set anew
             setattr(cls, name, method)
-    cls.__hash__ = _hash if frozen else None
-    if frozen:
+    if "__hash__" not in own or own["__hash__"] is None:
+        cls.__hash__ = _hash if frozen else None
+    if frozen and cls.__setattr__ is not _frozen:
         cls.__setattr__ = cls.__delattr__ = _frozen
-    cls.__signature__ = _Signature(_parameters_of_fields)
-    for name in ("__dataclass_fields__", "__dataclass_params__"):
-        setattr(cls, name, _AsDataclass(name))
+    cls.__signature__, cls.__dataclass_fields__, cls.__dataclass_params__ = _SIGNATURE, *_AS_DATACLASS
     if cls.__doc__ is None:
         cls.__doc__ = f"{cls.__name__}({', '.join(fields)})"
     return cls

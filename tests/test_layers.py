@@ -17,7 +17,7 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 # Each layer may import from those above it in this list. Within a layer nothing is imported but from the same room.
 LAYERS: list[set[str]] = [
     {"plain"},
-    {"plain_contexts", "plain_enum"},
+    {"plain_array", "plain_contexts", "plain_enum"},
     {"errors", "frames"},
     {"arguments", "processes", "units"},
     {"limits", "policy", "report", "suspend.base", "devicemodel"},

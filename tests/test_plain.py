@@ -8,6 +8,8 @@ import dataclasses
 import enum
 import inspect
 import pickle
+import subprocess
+import sys
 import typing
 from typing import Any, Callable
 
@@ -255,6 +257,16 @@ def told_by(library: Any, fails: tuple[str, ...], error: str) -> tuple[list[str]
 @pytest.mark.parametrize("fails", [(), ("last",), ("stops",), ("first",), ("first", "last"), ("first", "stops")])
 def test_plain_contexts_do_what_contextlib_does(fails: tuple[str, ...], error: str) -> None:
     assert told_by(plain_contexts, fails, error) == told_by(contextlib, fails, error)
+
+
+def test_array_is_loaded_without_collections_and_nothing_is_left() -> None:
+    code = (
+        "import sys\nfrom pyxcsr.plain_array import array\nassert array('Q', [1]).tolist() == [1]\n"
+        "assert not {'collections', 'collections.abc'} & set(sys.modules)\n"
+        "import collections.abc, threading\n"
+        "assert isinstance(array('Q'), collections.abc.MutableSequence) and collections.deque\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_types_can_be_asked_for_at_run_time() -> None:

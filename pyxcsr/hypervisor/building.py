@@ -128,7 +128,7 @@ class Restore(Child):
         return self._number(self._backend._lib.xcsr_restore_pin, "uint64_t *")
 
     def write_p2m(self, leaf_pfns: Sequence[int]) -> None:
-        from array import array
+        from pyxcsr.plain_array import array
 
         leaves = leaf_pfns if isinstance(leaf_pfns, array) else array("Q", leaf_pfns)
         data = self._backend._ffi.from_buffer("uint64_t[]", leaves)

@@ -130,7 +130,7 @@ class Core:
         return bytes(self._ffi.buffer(buffer, length[0]))
 
     def _frames(self, mfns: Sequence[int]) -> Any:
-        from array import array  # it loads collections, of which a save of an HVM guest has no need
+        from pyxcsr.plain_array import array
 
         return self._ffi.from_buffer("uint64_t[]", mfns if isinstance(mfns, array) else array("Q", mfns))
 

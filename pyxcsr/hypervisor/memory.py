@@ -52,7 +52,7 @@ class P2m(Child):
         self.nr_pfns, self._nr_leaves = nr_pfns, nr_leaves
 
     def leaf_pfns(self) -> Sequence[int]:
-        from array import array
+        from pyxcsr.plain_array import array
 
         out = array("Q", bytes(8 * self._nr_leaves))
         into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)

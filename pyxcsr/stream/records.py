@@ -17,11 +17,12 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterable, Sequence
     from typing import ClassVar, Union
 
     from typing_extensions import Self
+
+    from pyxcsr.plain_array import array
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -32,7 +33,7 @@ _TOPS_WITHOUT_DATA = bytes(top for top in range(256) if not (0 <= top >> 4 <= 4 
 
 def words(buffer: Buffer) -> array[int]:
     """``buffer`` as little-endian 64-bit numbers; its length is a multiple of 8."""
-    from array import array
+    from pyxcsr.plain_array import array
 
     result = array("Q")
     result.frombytes(buffer)
@@ -43,7 +44,7 @@ def words(buffer: Buffer) -> array[int]:
 
 def packed(numbers: Iterable[int]) -> bytes:
     """64-bit numbers as little-endian bytes."""
-    from array import array
+    from pyxcsr.plain_array import array
 
     packed = array("Q", numbers)
     if sys.byteorder == "big":
@@ -111,7 +112,7 @@ def domain_header(type: int, xen_major: int, xen_minor: int) -> bytes:
 
 def _shown(value: object) -> str:
     """A field for a person: of what is long, how long it is."""
-    from array import array
+    from pyxcsr.plain_array import array
 
     if isinstance(value, array) and len(value) > 8:
         return f"<{len(value)} words>"
@@ -294,7 +295,7 @@ class PageData(Record):
         for pfn, kind, content in listed:
             if len(content) != (PAGE_SIZE if kind.has_data else 0):
                 raise ValueError(f"pfn 0x{pfn:x}: {len(content)} bytes do not fit {kind.name}")
-        from array import array
+        from pyxcsr.plain_array import array
 
         entries = array("Q", [fmt.pack_entry(pfn, kind) for pfn, kind, _ in listed])
         return cls(entries, b"".join(content for _, _, content in listed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from array import array
 
 from pyxcsr.errors import P2mError
 from pyxcsr.frames import PAGE_SIZE, PageType
@@ -12,6 +11,7 @@ from pyxcsr.guest.pv.p2m.generation import check_same
 from pyxcsr.guest.pv.p2m.map import map_p2m
 from pyxcsr.guest.pv.p2m.pagetable import nr_leaves
 from pyxcsr.plain import TYPE_CHECKING, final
+from pyxcsr.plain_array import array
 from pyxcsr.stream.records import P2mFrames, PageData
 
 if TYPE_CHECKING:

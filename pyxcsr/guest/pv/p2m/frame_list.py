@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import INVALID_MFN
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,12 +7,11 @@ first slot of a table, or that spans several tables, is no special case.
 
 from __future__ import annotations
 
-from array import array
-
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
