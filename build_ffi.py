@@ -1,8 +1,9 @@
-"""Builds the cffi modules pyxcsr._stub and pyxcsr._xen: the same C core, linked with a stub hypervisor
-or with the real libxenctrl.
+"""Builds the cffi modules pyxcsr._stub, pyxcsr._xen and pyxcsr._loader: the same C core, linked with a stub hypervisor,
+with the real libxenctrl, or with what loads the libxenctrl of whatever Xen runs.
 
-``PYXCSR_BACKENDS`` (a comma-separated list of ``xen`` and ``stub``) says which are wanted; what is asked
-for is required. Unset, the stub is built always and ``_xen`` where libxenctrl can be linked with.
+``PYXCSR_BACKENDS`` (a comma-separated list of ``xen``, ``loader`` and ``stub``) says which are wanted; what is asked
+for is required. Unset, the stub is built always, ``_xen`` where libxenctrl can be linked with, and ``_loader``
+elsewhere.
 ``PYXCSR_WERROR=1`` makes compiler warnings errors.
 
 setuptools knows these commands through [tool.setuptools.cmdclass]; extension modules are declared here
@@ -34,10 +35,13 @@ except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel as _bdist_wheel  # type: ignore[no-redef]
 
 HERE = Path(__file__).resolve().parent
-BACKENDS = ("xen", "stub")
+BACKENDS = ("xen", "loader", "stub")
 XEN_LIBRARIES = ("xenctrl", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 XEN_PACKAGES = ("xencontrol", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 STUB_HEADERS = ("stub/machine/described.h", "stub/kernel/described.h", "stub/panel/stub_api.h")
+HEADERS: dict[str, tuple[str, ...]] = {"xen": (), "loader": ("loader/loader_api.h",), "stub": STUB_HEADERS}
+"""What Python may call of a backend besides the core."""
+LIBRARIES: dict[str, tuple[str, ...]] = {"xen": XEN_LIBRARIES, "loader": ("dl", "pthread"), "stub": ("pthread",)}
 MACROS: list[tuple[str, Optional[str]]] = [("_GNU_SOURCE", "1"), ("Py_LIMITED_API", "0x03090000")]
 FLAGS = [
     "-std=gnu11",
@@ -104,25 +108,26 @@ def wanted() -> list[str]:
     """The backends to build; raises SetupError if one that was asked for cannot be."""
     asked = os.environ.get("PYXCSR_BACKENDS")
     if asked is None:
-        return ["stub", *(["xen"] if have_xen() is None else [])]
+        return ["stub", "xen" if have_xen() is None else "loader"]
     names = [x.strip() for x in asked.split(",") if x.strip()]
     unknown = sorted(set(names) - set(BACKENDS))
     if unknown or not names:
-        raise SetupError(f"PYXCSR_BACKENDS={asked!r}: use xen, stub, or both with a comma between")
+        raise SetupError(f"PYXCSR_BACKENDS={asked!r}: use xen, loader, stub, or several with commas between")
     problem = have_xen() if "xen" in names else None
     if problem is not None:
         raise SetupError(
             "PYXCSR_BACKENDS asks for xen, but libxenctrl cannot be compiled and linked with.\n"
-            "Install its headers: libxen-dev on Debian and Ubuntu, xen-devel on Fedora and openSUSE.\n"
+            "Install its headers: libxen-dev on Debian and Ubuntu, xen-devel on Fedora and openSUSE; or ask for the\n"
+            "loader, which needs none: PYXCSR_BACKENDS=loader,stub.\n"
             f"The compiler said:\n{problem}"
         )
     return [x for x in BACKENDS if x in names]
 
 
-def c_files(stub: bool) -> list[str]:
-    """The stub hypervisor's C sources, or the core's: paths relative to the project."""
+def c_files(stub: bool = False, loader: bool = False) -> list[str]:
+    """The C sources of the stub hypervisor, of the loader, or of the core: paths relative to the project."""
     found = (x.relative_to(HERE) for x in (HERE / "csrc").rglob("*.c"))
-    return sorted(str(x) for x in found if (x.parts[1] == "stub") == stub)
+    return sorted(str(x) for x in found if (x.parts[1] == "stub", x.parts[1] == "loader") == (stub, loader))
 
 
 def dependencies() -> list[str]:
@@ -137,18 +142,19 @@ def stripping() -> list[str]:
 
 
 def extension(name: str, real_headers: bool) -> Extension:
-    """The extension module of one backend."""
-    stub = name == "stub"
+    """The extension module of one backend. The loader is for many releases, so that it never has the headers of one."""
+    beside = c_files(stub=name == "stub", loader=name == "loader") if name != "xen" else []
+    real_headers = real_headers and name != "loader"
     flags = [*FLAGS, *(["-Werror"] if os.environ.get("PYXCSR_WERROR") == "1" else [])]
     include = ["csrc", *([] if real_headers else ["csrc/abi"])]
     return Extension(
         f"pyxcsr._{name}",
-        sources=c_files(stub=False) + (c_files(stub=True) if stub else []),
+        sources=c_files() + beside,
         include_dirs=include,
         define_macros=MACROS,
         extra_compile_args=flags + (pkg_config("--cflags") if real_headers else []),
-        extra_link_args=[*stripping(), *([] if stub else pkg_config("--libs"))],
-        libraries=["pthread"] if stub else list(XEN_LIBRARIES),
+        extra_link_args=[*stripping(), *(pkg_config("--libs") if name == "xen" else [])],
+        libraries=list(LIBRARIES[name]),
         depends=dependencies(),
         py_limited_api=True,
     )
@@ -166,12 +172,10 @@ def emit(name: str, path: Path) -> None:
     from cffi import FFI  # here, so that metadata can be asked for without it
 
     ffi = FFI()
-    headers = ["xcsr_api.h"]
-    ffi.cdef(cdef_text(HERE / "csrc/xcsr_api.h"))
+    headers = ["xcsr_api.h", *HEADERS[name]]
+    for header in headers:
+        ffi.cdef(cdef_text(HERE / "csrc" / header))
     if name == "stub":
-        headers += STUB_HEADERS
-        for header in STUB_HEADERS:
-            ffi.cdef(cdef_text(HERE / "csrc" / header))
         ffi.cdef((HERE / "csrc/stub/panel/stub_callback.cdef").read_text())
     ffi.set_source(f"pyxcsr._{name}", PRELUDE + "".join(f'#include "{x}"\n' for x in headers))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-/* The only place that knows Xen's releases, and the exported functions that no public header
- * declares. Supported: libxenctrl 4.16 and later (xc_logdirty_control, xc_cpu_policy_*). */
+/* What the core needs of Xen's headers, and the exported functions that no public header declares. Linked with directly:
+ * libxenctrl 4.16 and later (xc_logdirty_control, xc_cpu_policy_*). What differs between releases: loader/table.h. */
 #ifndef XC_COMPAT_H
 #define XC_COMPAT_H
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "cancel": "end a save that runs: the guest goes on",
     "dirty-rate": "measure how a guest dirties its memory, and predict what a live save would come to",
     "recover": "undo what a killed save has left in a domain",
+    "doctor": "say what this host has of Xen and of pyxcsr, and what will work with it",
     "verify": "check a stream against every rule of the format",
     "inspect": "show what is in a stream",
     "plot": "draw what save --json or dirty-rate --json has printed",

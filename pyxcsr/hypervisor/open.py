@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.stub.machine import Stub
 
 HOW_TO_GET_XEN = (
-    "to save guests of a Xen host, install Xen's development files there (libxen-dev on Debian and Ubuntu, "
-    "xen-devel on Fedora and openSUSE) and install pyxcsr again with PYXCSR_BACKENDS=xen,stub; "
+    "to save guests of a Xen host, install pyxcsr's wheel there, or build it with PYXCSR_BACKENDS=loader,stub, which "
+    "needs no Xen; to link it with one release of Xen, install that one's development files (libxen-dev on Debian and "
+    "Ubuntu, xen-devel on Fedora and openSUSE) and build it with PYXCSR_BACKENDS=xen,stub; "
     "without Xen, try the built-in stub hypervisor: --backend stub, or open_hypervisor('stub')"
 )
 
@@ -53,7 +54,8 @@ class StubBackend(Backend):
             self.stub.end_guests()
 
 
-def _module(name: str) -> Any:
+def _built(name: str) -> Any:
+    """The module of that name; None if it has not been built."""
     full = f"pyxcsr._{name}"
     try:
         __import__(full)
@@ -61,24 +63,46 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != full:
             raise
-        tree = package()
-        if is_source_tree(tree):
-            raise BackendUnavailable(
-                f"the pyxcsr that was imported is the source tree in {os.path.dirname(tree)}, in which the {name} "
-                "backend has not been built: install it (`pip install .` there), and run from another folder or with "
-                "the installed `pyxcsr` command",
-                backend=name,
-            ) from error
-        advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
-        raise BackendUnavailable(
-            f"pyxcsr was built without the {name} backend; {advice}", backend=name
-        ) from error
+        return None
     except ImportError as error:  # a library is missing, or of another release
         raise BackendUnavailable(
             f"the {name} backend cannot be loaded: {error}; it was built for another release of Xen than is "
             f"installed here, so build it here: {HOW_TO_GET_XEN}",
             backend=name,
         ) from error
+
+
+def _not_built(name: str) -> BackendUnavailable:
+    tree = package()
+    if is_source_tree(tree):
+        return BackendUnavailable(
+            f"the pyxcsr that was imported is the source tree in {os.path.dirname(tree)}, in which the {name} backend "
+            "has not been built: install it (`pip install .` there), and run from another folder or with the installed "
+            "`pyxcsr` command",
+            backend=name,
+        )
+    advice = HOW_TO_GET_XEN if name == "xen" else "install pyxcsr again with PYXCSR_BACKENDS=stub"
+    return BackendUnavailable(f"pyxcsr was built without the {name} backend; {advice}", backend=name)
+
+
+def _linked() -> Any:
+    """The module for Xen: the one that is linked with its libraries, if it was built, else the one that loads them."""
+    from pyxcsr.hypervisor import loading
+
+    module = None if loading.named() else _built("xen")
+    if module is not None:
+        return module
+    module = _built("loader")
+    if module is None and loading.named():
+        raise BackendUnavailable(
+            f"{loading.NAMED} is for the loader, and this pyxcsr was built without it: unset the variable, or build "
+            "pyxcsr with PYXCSR_BACKENDS=loader,stub",
+            backend="xen",
+        )
+    if module is None:
+        raise _not_built("xen")
+    loading.load(module)
+    return module
 
 
 if TYPE_CHECKING:
@@ -92,10 +116,14 @@ if TYPE_CHECKING:
 def open_hypervisor(backend: str = "xen") -> Backend:
     """Opens ``"xen"`` (the real one, through libxenctrl; needs root in dom0) or ``"stub"``.
 
-    Raises BackendUnavailable if that backend was not built or cannot be loaded, PrivilegeError if it cannot be
-    opened here, UsageError for another name.
+    Raises BackendUnavailable if that backend was not built or cannot be loaded, VersionMismatch if Xen's libraries are
+    not those of the Xen that runs, PrivilegeError if it cannot be opened here, UsageError for another name.
     """
     if backend not in BACKENDS:
         raise UsageError(f"{backend!r} is not a backend; there are {' and '.join(BACKENDS)}")
-    module = _module(backend)
-    return StubBackend(module) if backend == "stub" else Backend(module, "xen")
+    if backend == "xen":
+        return Backend(_linked(), "xen")
+    module = _built("stub")
+    if module is None:
+        raise _not_built("stub")
+    return StubBackend(module)

@@ -123,6 +123,28 @@ def test_source_distribution_and_a_wheel_from_it(project: Path, tmp_path: Path) 
     assert modules(wheel(archive, tmp_path / "w", PYXCSR_BACKENDS="stub")) == {"stub"}
 
 
+def test_wheel_for_every_xen(project: Path, tmp_path: Path) -> None:
+    """As cibuildwheel makes it, without Xen's headers or with them: it needs and holds none of Xen's libraries."""
+    (backends,) = re.findall(r'^PYXCSR_BACKENDS = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    built = wheel(project, tmp_path / "w", PYXCSR_BACKENDS=backends)
+    assert modules(built) == {"stub", "loader"}
+    assert not [x for x in contents(built) if "libxen" in x]
+    with zipfile.ZipFile(built) as archive:
+        module = archive.extract("pyxcsr/_loader.abi3.so", tmp_path)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-dW", module).stdout)
+    assert needed and not [x for x in needed if "xen" in x]
+    exported = run("nm", "-D", "--defined-only", module).stdout.split()[2::3]
+    assert exported == ["PyInit__loader"]
+
+
+def test_without_xens_headers_the_loader_is_built(project: Path, tmp_path: Path) -> None:
+    """With them it is the module that is linked: see below."""
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-lxenctrl*) exit 1;; esac\nexec gcc "$@" -O0\n')
+    compiler.chmod(0o755)
+    assert modules(wheel(project, tmp_path / "w", CC=str(compiler))) == {"stub", "loader"}
+
+
 def test_editable(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / "project"
     shutil.copytree(project, copy)
@@ -151,7 +173,7 @@ def test_unknown_and_no_backends(project: Path, tmp_path: Path) -> None:
     for asked in ("kvm", "", "stub,xem"):
         words = ("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(project))
         done = pip(*words, PYXCSR_BACKENDS=asked)
-        assert done.returncode != 0 and "use xen, stub" in done.stdout + done.stderr
+        assert done.returncode != 0 and "use xen, loader, stub" in done.stdout + done.stderr
 
 
 def test_a_backend_asked_for_is_required(project: Path, tmp_path: Path) -> None:

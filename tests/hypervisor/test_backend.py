@@ -162,9 +162,35 @@ def test_a_backend_that_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyxcsr.hypervisor import open as opening
 
     monkeypatch.setitem(sys.modules, "pyxcsr._xen", None)  # as if it were not there: ModuleNotFoundError
+    monkeypatch.setitem(sys.modules, "pyxcsr._loader", None)
     monkeypatch.setattr(opening, "is_source_tree", lambda package: False)
     with pytest.raises(pyxcsr.BackendUnavailable, match=r"libxen-dev.*--backend stub"):
         pyxcsr.open_hypervisor("xen")
+
+
+def test_which_module_is_xen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is linked, if it was built; the loader, if not, or if a libxenctrl is named."""
+    from pyxcsr.hypervisor import loading
+    from pyxcsr.hypervisor import open as opening
+
+    built = {"xen", "loader"}
+    loaded: list[object] = []
+    monkeypatch.setattr(opening, "_built", lambda name: name if name in built else None)
+    monkeypatch.setattr(loading, "load", loaded.append)
+    monkeypatch.delenv(loading.NAMED, raising=False)
+    assert opening._linked() == "xen" and loaded == []
+    monkeypatch.setenv(loading.NAMED, "/somewhere/libxenctrl.so")
+    assert opening._linked() == "loader" and loaded == ["loader"]
+    monkeypatch.delenv(loading.NAMED)
+    built.remove("xen")
+    assert opening._linked() == "loader"
+    built.clear()
+    with pytest.raises(pyxcsr.BackendUnavailable, match=r"without the xen backend|has not been built"):
+        opening._linked()
+    built.add("xen")
+    monkeypatch.setenv(loading.NAMED, "/somewhere/libxenctrl.so")
+    with pytest.raises(pyxcsr.BackendUnavailable, match="PYXCSR_LIBXENCTRL is for the loader"):
+        opening._linked()
 
 
 ALIASES = ("BackendName", "P2mChanges", "Phase", "Policy")  # of types: Python keeps no docstring of theirs

@@ -1,0 +1,147 @@
+"""`pyxcsr doctor` on the stub, with an xl and an ssh that play their parts: what it says, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from migrate.lab import Ends
+
+from pyxcsr.doctor import host
+from pyxcsr.doctor.found import Ability, Diagnosis, Finding
+from pyxcsr.doctor.judge import abilities
+from pyxcsr.hypervisor import loading
+from pyxcsr.migrate.facts import Facts
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Ends:
+    return Ends(tmp_path)
+
+
+def doctor(ends: Ends, *words: str, play: str = "") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyxcsr", "doctor", "--backend", "stub", *words],
+        env=ends.environ(play),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def told(ends: Ends, *words: str, play: str = "") -> dict[str, Any]:
+    done = doctor(ends, "--json", *words, play=play)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) == found["ok"] == found["healthy"]
+    return found
+
+
+def works(found: dict[str, Any]) -> dict[str, Any]:
+    return {x["name"]: x["works"] for x in found["abilities"]}
+
+
+LIVE_PV, LIVE_HVM = "save PV guests live", "save PVH and HVM guests live"
+
+
+def test_a_host_with_everything(ends: Ends) -> None:
+    found = told(ends)
+    assert set(works(found).values()) == {True} and found["ok"]
+    assert {x["verdict"] for x in found["findings"]} == {"ok"}
+    text = doctor(ends)
+    assert text.returncode == 0 and text.stdout.endswith("Nothing is amiss.\n")
+
+
+def test_a_xen_without_shadow_paging(ends: Ends) -> None:
+    """As Debian's is: that is no fault of the host's, and PV guests are saved while they are paused."""
+    ends.info("here", virt_caps="pv hvm hap")
+    found = told(ends)
+    assert works(found)[LIVE_PV] is False and works(found)[LIVE_HVM] is True and found["ok"]
+    assert f"no   {LIVE_PV}: this Xen has no shadow paging" in doctor(ends).stdout
+
+
+def test_a_xen_that_runs_no_pv_guests(ends: Ends) -> None:
+    ends.info("here", xen_caps="hvm-3.0-x86_32 hvm-3.0-x86_64")
+    found = works(told(ends))
+    assert found["save and restore PV guests"] is False and found[LIVE_HVM] is True and LIVE_PV not in found
+
+
+def test_without_a_helper(ends: Ends) -> None:
+    """xl then goes on with Xen's own: a note. One that does not work is a fault."""
+    ends.helper.unlink()
+    found = told(ends)
+    assert [x["verdict"] for x in found["findings"] if x["name"] == "helper"] == ["note"] and found["ok"]
+    ends.program("pyxcsr-save-helper", "exit 1")
+    ends.program("pyxcsr-relay", 'echo "version 1.0"; echo "xen libxenctrl lacks xc_domctl"')
+    assert not told(ends)["ok"]
+    assert "lacks xc_domctl" in doctor(ends).stdout
+
+
+def test_an_xl_that_does_not_work(ends: Ends) -> None:
+    found = told(ends, play="no-list-here")
+    assert not found["ok"] and any("no hypervisor" in x["text"] for x in found["findings"])
+
+
+def test_another_host(ends: Ends) -> None:
+    """Its helper's version and its release are told; one with an older Xen, or without a helper, takes no guests."""
+    found = told(ends, "other")
+    assert works(found)["migrate guests to other"] is True
+    assert any(x["name"] == "other: helper" and "pyxcsr 1.0" in x["text"] for x in found["findings"])
+    ends.info("there", xen_minor="16")
+    found = told(ends, "other")
+    assert works(found)["migrate guests to other"] is False and not found["ok"]
+    assert "Xen is older there (4.16) than here (4.17)" in doctor(ends, "other").stdout
+
+
+def test_another_host_that_does_not_answer(ends: Ends) -> None:
+    ends.program("ssh", "echo lost >&2; exit 255")
+    done = doctor(ends, "other")
+    assert done.returncode == 1 and "lost" in done.stdout
+    assert doctor(ends, "-oProxyCommand=x").returncode == 2
+
+
+def test_a_host_without_xen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loading, "SYSFS", str(tmp_path))
+    monkeypatch.setattr(host, "DEVICES", (str(tmp_path / "privcmd"),))
+    monkeypatch.setattr(host, "open_hypervisor", refuse)
+    found = host.look("xen")
+    assert not found.opened and {x.name: x.verdict for x in found.findings} == {
+        "pyxcsr": "ok", "Xen": "bad", "devices": "bad", "libraries": "bad"
+    }  # fmt: skip
+    assert not Diagnosis(found.findings, abilities(found, Facts("here"))).healthy
+
+
+def refuse(backend: str) -> None:
+    from pyxcsr.errors import BackendUnavailable
+
+    raise BackendUnavailable("libxenctrl of Xen 4.17 (/lib/x) lacks xc_domctl", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("kind", "major", "minor", "expected"),
+    [("xen", "4", "20", 4 << 16 | 20), ("kvm", "4", "20", 0), ("xen", "x", "", 0)],
+)
+def test_the_release_that_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, major: str, minor: str, expected: int
+) -> None:
+    (tmp_path / "version").mkdir()
+    for name, text in (("type", kind), ("version/major", major), ("version/minor", minor)):
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(loading, "SYSFS", str(tmp_path))
+    assert loading.running() == expected
+    assert (host.look("stub").release or (0, 0)) == (4, 17)
+
+
+def test_what_is_amiss() -> None:
+    """What this Xen does not allow is not; what cannot be told is not, either."""
+    fine = [Finding("a", "b"), Finding("c", "d", "note")]
+    assert Diagnosis(fine, [Ability("x", False, expected=False), Ability("y", None)]).healthy
+    assert not Diagnosis(fine, [Ability("x", False)]).healthy
+    assert not Diagnosis([*fine, Finding("e", "f", "bad")], []).healthy
