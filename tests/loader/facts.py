@@ -76,9 +76,8 @@ PROTOTYPES = """
 14-22 xs_transaction_t xs_transaction_start(struct xs_handle *)
 14-22 bool xs_write(struct xs_handle *, xs_transaction_t, const char *, const void *, unsigned int)
 """
-"""The first and the last release with a function in this form, and the form, which may go on in a line that begins with
-blanks. xc_get_pfn_type_batch is exported, but is
-declared in libxenctrl's private header only."""
+"""The first and the last release with a function in this form, and the form; a line that begins with blanks goes
+on with the one before. xc_get_pfn_type_batch is exported, but is declared in libxenctrl's private header only."""
 
 DOMCTL = {14: 0x12, 15: 0x13, 16: 0x14, 17: 0x15, 18: 0x16, 19: 0x17, 20: 0x17, 21: 0x17, 22: 0x18}
 """XEN_DOMCTL_INTERFACE_VERSION."""

@@ -173,6 +173,16 @@ def lab_of(release: str, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return _labs[release]
 
 
+@pytest.fixture(scope="session")
+def one_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel with the loader, which is for every release; built with the older dom0's tools."""
+    oldest, folder = lab_of("4.17", tmp_path_factory), tmp_path_factory.mktemp("one")
+    shutil.copytree(oldest.sources, folder / "sources")
+    tool("wheel", "--release", oldest.release, folder / "sources", folder / "wheel", PYXCSR_BACKENDS="loader,stub")
+    (made,) = (folder / "wheel").glob("*.whl")
+    return made
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A boot under emulation has the limit its script is given."""
     for item in items:

@@ -38,6 +38,12 @@ def test_install(lab: Lab, tmp_path: Path) -> None:
 
 
 @each_release
+def test_one_wheel(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
+    """The same file on both releases: it loads the libraries of the Xen that runs; what the doctor says is so."""
+    lab.prove("doctor.sh", tmp_path=tmp_path, live_pv=False, carry=[one_wheel])
+
+
+@each_release
 @pytest.mark.parametrize("guest", ["pulse", "smp"])
 def test_save(lab: Lab, guest: str, tmp_path: Path) -> None:
     """pyxcsr save, live and not; unmodified xl restore."""
