@@ -54,9 +54,16 @@ int old_getinfolist(xc_interface *x, uint32_t first, unsigned int max, void *inf
     return (int)nr;
 }
 
+/* The guest runs a little at each of the stub's calls. The loader asks once more than the core does, so that only the
+ * first time counts: then the guest is at the same point as in a save without a loader. */
 int xc_get_cpu_policy_size(xc_interface *x, uint32_t *nr_leaves, uint32_t *nr_msrs)
 {
-    return stub_form_policy_get_size(x, nr_leaves, nr_msrs);
+    static uint32_t leaves, msrs;
+    if (!leaves && stub_form_policy_get_size(x, &leaves, &msrs))
+        return -1;
+    *nr_leaves = leaves;
+    *nr_msrs = msrs;
+    return 0;
 }
 
 int xc_get_domain_cpu_policy(xc_interface *x, uint32_t d, uint32_t *nr_leaves, xen_cpuid_leaf_t *leaves, uint32_t *nr_msrs,
