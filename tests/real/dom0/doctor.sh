@@ -23,8 +23,8 @@ step "which Xen runs is told without sysfs, too" python3 -c "
 import pyxcsr._loader as m
 assert m.lib.xcsr_running() == $(($(echo "$release" | cut -d. -f1) << 16 | $(echo "$release" | cut -d. -f2))), hex(m.lib.xcsr_running())"
 step "doctor: nothing is amiss" pyxcsr doctor
-cat /tmp/step
-step "it names libxenctrl of $release" grep -F "libxenctrl.so.$release" /tmp/step
+cat /tmp/step; cp /tmp/step /tmp/doctor.txt
+step "it names libxenctrl of $release" grep -F "libxenctrl.so.$release" /tmp/doctor.txt
 pyxcsr doctor --json >/tmp/doctor.json
 able() { # able NAME ANSWER
     python3 -c "import json, sys; a = {x['name']: x['works'] for x in json.load(open('/tmp/doctor.json'))['abilities']}; print(a); sys.exit(a[sys.argv[1]] is not (sys.argv[2] == 'yes'))" "$@"
