@@ -148,6 +148,8 @@ class SaveReport:
     asked to suspend, None if nothing was known; ``max_downtime``: the limit for it, and ``downtime_kept``: whether
     it was kept (both None if there was none); ``bandwidth_limit``: in bytes a second, if there was one;
     ``throttled``: the largest share of its processor time that was taken from the guest, between 0 and 1;
+    ``compress``: what compressed the stream, "" if nothing did; ``bytes_compressed``: to so many bytes, None where the
+    output is no file; ``seconds_settling``: for how long the compressor was waited for before the guest was suspended;
     ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
     complete all the same).
     """
@@ -176,6 +178,9 @@ class SaveReport:
     downtime_kept: Optional[bool] = None
     bandwidth_limit: Optional[int] = None
     throttled: float = 0.0
+    compress: str = ""
+    bytes_compressed: Optional[int] = None
+    seconds_settling: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"plain_array", "plain_contexts", "plain_enum"},
     {"errors", "frames"},
     {"arguments", "processes", "units"},
+    {"programs"},
     {"limits", "policy", "report", "suspend.base", "devicemodel"},
     {"policies"},
     {"control"},
@@ -29,6 +30,7 @@ LAYERS: list[set[str]] = [
     {"stream.rules", "guest"},
     {"container", "migrate", "transfer"},
     {"image", "measure", "doctor"},
+    {"details"},
     {"cli", "helper", "__init__"},
     {"__main__"},
 ]

@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Union
 
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.output import is_standard_output, stream_output
 from pyxcsr.cli.signals import ended_by_signals
+from pyxcsr.container.checkpoints import convert_checkpoint, count
 from pyxcsr.container.copy import GUESTS, Conversion, convert
-from pyxcsr.container.reader import Kind
+from pyxcsr.container.reader import OUTPUTS, Kind
 from pyxcsr.container.xlconfig import read_config
-from pyxcsr.errors import InputError, NotAStream, OutputError, StreamError, untouched_so_far
+from pyxcsr.errors import InputError, NotAStream, OutputError, StreamError, UsageError, untouched_so_far
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import open_input
 
 if TYPE_CHECKING:
     import argparse
 
-_WHAT = {Kind.LIBXC: "libxc stream", Kind.LIBXL: "libxl stream", Kind.XL: "xl save file"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = (
-        "Takes the libxc stream out of a libxl stream or an xl save file (the default if IN is one), or puts a "
+        "Takes the libxc stream out of a libxl stream, an xl or libvirt save file, or a XenServer suspend image (the "
+        "default if IN is one), or puts a "
         "libxc stream into one. An xl save file needs the guest's configuration. An HVM guest's libxc stream cannot "
         "be put into a container, since it lacks the device model's state."
     )
     add = parser.add_argument
     add("input", metavar="IN", help="what to convert, or - for standard input")
     add("file", metavar="OUT", help="where to; - is standard output")
-    add("--to", choices=[kind.value for kind in Kind], help="what OUT is to be (default: libxc, out of a container)")
+    add("--to", choices=[kind.value for kind in OUTPUTS], help="what OUT is to be (default: libxc, out of a container)")
     add(
         "--config",
         metavar="JSON",
         help="the guest's configuration, for --to xl: a file with the JSON that libxl keeps, or an xl save file",
+    )
+    add(
+        "--checkpoint",
+        metavar="N|last",
+        help="of a checkpointed stream (Remus): write its Nth checkpoint, or the last whole one, as a plain stream "
+        "(last: IN must be a file)",
     )
     add("--force", action="store_true", help="replace OUT if it exists")
 
@@ -46,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     to = Kind(args.to) if args.to else None
     config = read_config(args.config) if args.config else None
+    if args.checkpoint is not None and config is not None:
+        raise UsageError("--config and --checkpoint do not go together: take the checkpoint out first")
     try:
         with ended_by_signals(), ExitStack() as stack:
             try:
@@ -53,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
             except OSError as error:
                 return failure.unreadable(error, args.input, args)
             with untouched_so_far():
+                number = checkpoint_number(args.checkpoint, fd) if args.checkpoint else None
                 out = stack.enter_context(stream_output(args.file, args.force))
                 inside = stack.enter_context(plain(fd))
-            done = convert(inside, Output(out).put, to=to, config=config)
+            if number is not None:
+                done = convert_checkpoint(inside, Output(out).put, number, to)
+            else:
+                done = convert(inside, Output(out).put, to=to, config=config)
     except OSError as error:
         raise failure.of_input(error, args.input) from error
     except InputError as error:
@@ -67,6 +80,23 @@ def run(args: argparse.Namespace) -> int:
         raise
     _report(args.file, done)
     return status.DONE
+
+
+def checkpoint_number(text: str, fd: int) -> int:
+    """Which checkpoint is meant. ``fd``: the input, whose checkpoints are counted for "last". Raises UsageError."""
+    if text != "last":
+        if not (text.isascii() and text.isdigit()) or not 0 < int(text[:20]) < 1 << 32:
+            raise UsageError(f"--checkpoint is {text!r}, not a number from 1 on and not last")
+        return int(text)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise UsageError("--checkpoint last: the input is read twice, and must be a file; or give a number")
+    start = os.lseek(fd, 0, os.SEEK_CUR)
+    with plain(fd) as inside:
+        found = count(inside)
+    os.lseek(fd, start, os.SEEK_SET)
+    if not found:
+        raise UsageError("there is no whole checkpoint in the input: --checkpoint is for checkpointed streams")
+    return found
 
 
 class Output:
@@ -92,8 +122,7 @@ class Output:
 
 
 def _report(name: str, done: Conversion) -> None:
-    source = f"{'an' if done.source is Kind.XL else 'a'} {_WHAT[done.source]}"
-    text = f"{name}: {_WHAT[done.to]} of {GUESTS[done.guest]} guest, {done.bytes} bytes, from {source}"
+    text = f"{name}: {done.to.words} of {GUESTS[done.guest]} guest, {done.bytes} bytes, from {done.source.an}"
     say.report(text, beside=is_standard_output(name))
     if done.after_end is not None:
         say.note(f"note: {done.after_end.text}")

@@ -7,9 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pyxcsr.cli import failure, say, status
+from pyxcsr.cli.decoded import decoded_lines
 from pyxcsr.cli.reading import watched
 from pyxcsr.container import config as conf
+from pyxcsr.container.reader import Kind
 from pyxcsr.container.survey import survey_input
+from pyxcsr.details.collect import Details
 from pyxcsr.errors import InputError, StreamError, UsageError, XcsrError
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import open_input
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from pyxcsr.stream.wrapping import Container
 
 OK, DAMAGED, UNREADABLE = status.DONE, status.FAILED, status.UNUSABLE
+
+SCHEMA = 1
+"""Of --json; docs/inspect.md has it. A new field does not change it; one that means something else does."""
 
 _PASSES_SHOWN = 20
 
@@ -39,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the stream, or - for standard input")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="besides, the registers of each vcpu, the state of an HVM guest's chips, CPUID leaves and MSRs, by name",
+    )
+    parser.add_argument(
         "--all", action="store_true", help="a line for each PAGE_DATA record, not one for each run of them"
     )
 
@@ -46,18 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     lines: list[Line] = []
+    details = Details()
     try:
         with open_input(args.file) as fd, plain(fd) as inside, watched(inside, args.file, quiet=not args.json) as file:
             show = lines.append if args.json else _print_line
-            sums = survey_input(file, show, fold=not args.all)
+            take = details.take if args.json or args.decode else None
+            sums = survey_input(file, show, fold=not args.all, take=take)
     except (StreamError, UsageError, InputError) as error:
         return _unreadable(args, error)
     except OSError as error:
         return _unreadable(args, failure.of_input(error, args.file))
     if args.json:
-        say.report(json.dumps(_document(lines, sums), indent=2))
+        say.report(json.dumps(_document(lines, sums, details), indent=2))
     else:
         _print_sums(sums)
+        if args.decode:
+            for line in decoded_lines(details):
+                say.report(line)
     for problem in sums.problems:
         say.note(f"{args.file}: {problem}")
     return DAMAGED if sums.problems else OK
@@ -69,8 +85,9 @@ def _unreadable(args: argparse.Namespace, error: XcsrError) -> int:
     return UNREADABLE
 
 
-def _document(lines: list[Line], sums: Survey) -> dict[str, Any]:
-    return {"records": [asdict(line) for line in lines], "summary": sums.to_dict()}
+def _document(lines: list[Line], sums: Survey, details: Details) -> dict[str, Any]:
+    records = [asdict(line) for line in lines]
+    return {"schema": SCHEMA, "records": records, "summary": sums.to_dict(), "details": details.to_dict()}
 
 
 def _print_line(line: Line) -> None:
@@ -88,6 +105,8 @@ def _print_sums(sums: Survey) -> None:
         f"{sums.records} records, {sums.bytes} bytes, "
         + ("complete" if sums.complete else "without an END record")
     )
+    if sums.checkpoints:
+        say.report(f"{sums.checkpoints} checkpoints" + (f"; {sums.cut_off}" if sums.cut_off else ""))
     types = ", ".join(f"{count} {name}" for name, count in sums.page_types.items())
     say.report(f"{sums.nr_pfns} pfns; {sums.entries} entries, {sums.pages} with data: {types or 'none'}")
     _print_passes(sums.passes, sums.nr_passes)
@@ -100,9 +119,9 @@ def _print_sums(sums: Survey) -> None:
 
 
 def _print_container(container: Container) -> None:
-    what = "xl save file" if container.kind == "xl" else "libxl stream"
-    state = "complete" if container.complete else "without an END record of libxl"
-    say.report(f"{what}: {container.bytes} bytes, {container.records} records of libxl, {state}")
+    state = "complete" if container.complete else "without its end"
+    of = "parts" if container.kind == Kind.XENSERVER else "records of libxl"
+    say.report(f"{Kind(container.kind).words}: {container.bytes} bytes, {container.records} {of}, {state}")
     if container.config is not None:
         say.report(f"configuration: {conf.describe(conf.summary(container.config))} (all of it: --json)")
 

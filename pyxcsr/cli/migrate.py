@@ -19,10 +19,10 @@ from pyxcsr.migrate.checks import Plan, check
 from pyxcsr.migrate.facts import Domain, Facts
 from pyxcsr.migrate.guest import guest_facts
 from pyxcsr.migrate.probe import domains_of, facts_of
-from pyxcsr.migrate.relay import LEAST, MOST, zstd_level
 from pyxcsr.migrate.route import LOCAL, Programs, Route, receive, route, shown, transport, xl_words
 from pyxcsr.migrate.running import TOO_LATE, Ended, run_xl
 from pyxcsr.policy import P2M_CHANGES
+from pyxcsr.programs import LEAST, MOST, zstd_level
 
 HELPER, RELAY, STOCK = "pyxcsr-save-helper", "pyxcsr-relay", "stock"
 USUAL = f"/usr/local/bin/{HELPER}"

@@ -6,94 +6,50 @@ waited for: it has the stream if it has read every byte, up to the end of the pi
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
-import os
-import select
-import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from pyxcsr.errors import Cancelled, OutputError
-from pyxcsr.processes import descendants, send
+from pyxcsr.programs import Fed, how_it_ended
 
 POLL = 0.005
 """Seconds between two looks at the program: the guest may be suspended meanwhile."""
 
-GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL for a program that is no longer wanted."""
 
-
-class Receiver:
+class Receiver(Fed):
     """The program, started, and the pipe to it."""
 
     def __init__(self, command: str, timeout: float, cancel: Callable[[], bool]) -> None:
         self._command, self._timeout, self._cancel = command, timeout, cancel
-        theirs, self._fd = os.pipe()
+        out = subprocess.DEVNULL if sys.stderr is None else 2  # ours is for the report
         try:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                stdin=theirs,
-                stdout=subprocess.DEVNULL if sys.stderr is None else 2,  # ours is for the report
-            )
+            super().__init__(["/bin/sh", "-c", command], stdout=out)
         except OSError as error:
-            os.close(self._fd)
             raise OutputError(f"the receiver cannot be started: {error.strerror}", errno=error.errno or 0) from error
-        finally:
-            os.close(theirs)
 
     @contextmanager
     def stream(self) -> Iterator[int]:
         """A descriptor for the stream. Leaving waits for the program to have it. Raises OutputError if it has not."""
         try:
-            yield self._fd
+            yield self.fd
         except OutputError as error:
             if error.facts.get("errno") not in (errno.EPIPE, errno.ECONNRESET):
                 raise
             raise self._failed("stopped reading before the end of the stream") from error
         deadline = time.monotonic() + self._timeout
-        while self._unread():
-            if self._process.poll() is not None or self._nobody_reads():
-                raise self._failed(f"left {self._unread()} bytes of the stream unread")
+        while self.unread():
+            if self.process.poll() is not None or self.nobody_reads():
+                raise self._failed(f"left {self.unread()} bytes of the stream unread")
             self._wait(deadline, "has not read all of the stream")
-        self._close()
-        while self._process.poll() is None:
+        self.close()
+        while self.process.poll() is None:
             self._wait(deadline, "has not ended")
-        if self._process.returncode:
+        if self.process.returncode:
             raise self._failed("does not have the stream")
-
-    def end(self) -> None:
-        """Ends the program and what it has started, if that still runs; then all of them are gone."""
-        self._close()
-        if self._process.poll() is None:
-            family = [self._process.pid, *descendants(self._process.pid)]
-            send(family, signal.SIGTERM)
-            try:
-                self._process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                send(family, signal.SIGKILL)
-                self._process.wait()
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-
-    def _unread(self) -> int:
-        """Bytes in the pipe; the ioctl answers at the end that writes, too."""
-        count = array.array("i", [0])
-        fcntl.ioctl(self._fd, termios.FIONREAD, count)
-        return count[0]
-
-    def _nobody_reads(self) -> bool:
-        poll = select.poll()
-        poll.register(self._fd, 0)  # POLLERR is told unasked: the other end is closed
-        return bool(poll.poll(0))
 
     def _wait(self, deadline: float, what: str) -> None:
         if self._cancel():
@@ -104,9 +60,9 @@ class Receiver:
 
     def _failed(self, what: str) -> OutputError:
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)  # one that has closed its input is likely to end now, and its status tells why
-        status = self._process.returncode
-        how = "still runs" if status is None else f"status {status}" if status >= 0 else f"signal {-status}"
+            self.process.wait(0.2)  # one that has closed its input is likely to end now, and its status tells why
+        status = self.process.returncode
+        how = "still runs" if status is None else how_it_ended(status)
         return OutputError(
             f"the receiver ({self._command}: {how}) {what}; the guest stays here",
             errno=errno.EPIPE,

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
+from pyxcsr.cli.packed import check_compression, compressed
 from pyxcsr.cli.receiver import started
 from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
@@ -23,9 +25,13 @@ from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS
 from pyxcsr.limits.given import Given
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
+from pyxcsr.programs import LEAST, LZ4_MOST, MOST
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.transfer.save import save
+
+if TYPE_CHECKING:
+    from pyxcsr.transfer.descriptor import Stream
 
 STUB_GUESTS = "on the stub, a guest described as data: pv64:mem=1G,vcpus=2,..."
 
@@ -97,6 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write FILE.xxh128, the stream's checksum, for verify and restore to check (needs the xxhash package)",
     )
+    add(
+        "--compress",
+        metavar="zstd[:LEVEL]|lz4[:LEVEL]",
+        help=f"compress what is written, by that program and with all cores (zstd: {LEAST} to {MOST}, 3; lz4: 1 to "
+        f"{LZ4_MOST}, 1). restore, verify, inspect, convert and dump read such a file as it is; xl does not",
+    )
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--json", action="store_true", help="print the report, or the error, as JSON (on standard error if FILE is -)")
     add(
@@ -129,9 +141,9 @@ def run(args: argparse.Namespace) -> int:
             with untouched_so_far():
                 output = _begun(_output(args, stack, cancel))
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
-                with output as fd:
-                    with wrapped(hv, domid, fd, config, qemu, cancel):
-                        report = _save(hv, domid, fd, args, given, parts, cancel)
+                with output as file, compressed(file, args.compress, cancel) as packed:
+                    with wrapped(hv, domid, packed.fileno(), config, qemu, cancel):
+                        packed.report = report = _save(hv, domid, packed.out, args, given, parts, cancel)
                         if devices_are_lost:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
@@ -151,6 +163,8 @@ def _check(args: argparse.Namespace) -> None:
         if not getattr(args, name) > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
     check_arguments(args)
+    if args.compress is not None:
+        check_compression(args.compress)
     if (args.file is None) == (args.receiver is None):
         raise UsageError("say where the stream goes: FILE, or --receiver COMMAND, and not both")
     if args.receiver is not None and not args.receiver.strip():
@@ -186,7 +200,7 @@ def _begun(output: AbstractContextManager[int]) -> Iterator[int]:
 def _save(
     hv: Backend,
     domid: int,
-    fd: int,
+    out: Stream,
     args: argparse.Namespace,
     given: Given,
     parts: GuestParts,
@@ -197,7 +211,7 @@ def _save(
         return save(
             hv,
             domid,
-            fd,
+            out,
             live=args.live,
             verify=args.verify,
             policy=given.policy,

@@ -31,6 +31,10 @@ def summary(report: SaveReport) -> str:
         f"guest: {1000 * report.seconds_suspending:.1f} ms to suspend, "
         f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete" + _predicted(report)
     )
+    if report.compress:
+        size = "" if report.bytes_compressed is None else f" to {report.bytes_compressed / MIB:.1f} MiB"
+        waited = f"waited for {1000 * report.seconds_settling:.1f} ms before the guest was suspended"
+        lines.append(f"compressed with {report.compress}{size}" + (f"; {waited}" if report.live else ""))
     lines += _p2m(report)
     if report.verify is not None:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.reading import watched
+from pyxcsr.container.reader import Kind
 from pyxcsr.container.verify import verify_input
 from pyxcsr.errors import ChecksumMismatch, InputError, NotAStream, UsageError, XcsrError
 from pyxcsr.stream.compressed import plain
@@ -37,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sums.add_option(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the report as JSON; of several files, a list of reports"
+    )
+    parser.add_argument(
+        "--checkpointed",
+        action="store_true",
+        help="the stream is one of Remus: it has CHECKPOINT records, and as a rule no END",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but what cannot be read; the status tells")
     parser.add_argument(
@@ -77,7 +83,7 @@ def _verify(name: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         with open_input(name) as fd:
             compared, damage = _compare(name, fd, args)
             with plain(fd) as inside, watched(inside, name, args.quiet, args.progress) as file:
-                report = verify_input(file)
+                report = verify_input(file, checkpointed=args.checkpointed)
     except (NotAStream, UsageError, InputError) as error:
         return _unreadable(name, error, args)
     except OSError as error:
@@ -129,6 +135,8 @@ def _summary(name: str, report: VerifyReport) -> str:
         f"{name}: {verdict}; {_where(report)}{report.guest or 'unknown'} guest, version {report.version}, "
         f"{report.records} records, {report.bytes} bytes, {report.pages} pages with data"
     )
+    if report.checkpoints:
+        text += f", {report.checkpoints} checkpoints"
     if not report.memory_checked:
         return text + "; what is missing from the memory could not be checked"
     return text + f", {report.nr_pfns - report.nr_unsent} of {report.nr_pfns} pfns sent"
@@ -138,5 +146,5 @@ def _where(report: VerifyReport) -> str:
     """What is around the stream, if anything."""
     if report.container is None:
         return ""
-    what = "xl save file" if report.container.kind == "xl" else "libxl stream"
+    what = Kind(report.container.kind).words
     return f"{what}, {report.container.bytes} bytes; "

@@ -11,7 +11,8 @@ from typing import Callable, Optional, Union
 
 from pyxcsr.container import config as conf
 from pyxcsr.container import reader as cont
-from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
+from pyxcsr.container.foreign import ForeignReader, PartType
+from pyxcsr.container.reader import Kind, LibxlType, RecordHeader
 from pyxcsr.errors import StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.after_end import AfterEnd, look
@@ -57,7 +58,7 @@ class _Converter:
         self, source: Source, put: Put, kind: Kind, to: Optional[Kind], config: Optional[bytes]
     ) -> None:
         self._source, self._put_all, self._config = source, put, config
-        self._reader = ContainerReader(source)
+        self._reader = ForeignReader(source)
         self._kind = kind
         self._done = Conversion(kind, to or Kind.LIBXC)
         if kind is Kind.LIBXC:
@@ -65,17 +66,25 @@ class _Converter:
             if to is None:
                 raise UsageError("the input is a libxc stream already; --to says into what it is to be put")
         if self._done.to is kind and config is None:
-            raise UsageError(f"the input is {_NAMES[kind]} already")
+            raise UsageError(f"the input is {kind.an} already")
+        if self._done.to not in cont.OUTPUTS:
+            raise UsageError(f"{self._done.to.an} cannot be written, only read")
+        if kind is Kind.XENSERVER and self._done.to is not Kind.LIBXC:
+            raise UsageError("of a XenServer suspend image only the libxc stream can be had: convert that again")
         if config is not None and to is not Kind.XL:
             raise UsageError("only an xl save file (--to xl) has a configuration")
 
     def run(self) -> Conversion:
         if self._kind is Kind.XL:
             self._take_xl()
+        elif self._kind is Kind.LIBVIRT:
+            self._reader.libvirt()
         if self._done.to is Kind.XL and self._config is None:
             raise UsageError("an xl save file needs the guest's configuration (--config), and the input has none")
         if self._kind is Kind.LIBXC:
             self._wrap()
+        elif self._kind is Kind.XENSERVER:
+            self._copy_image()
         else:
             self._copy_libxl()
         self._check_end()
@@ -121,6 +130,19 @@ class _Converter:
         if conf.STREAM_KINDS.get(kind) != guest:
             raise UsageError(f"the configuration is for a guest of type {kind}, the stream is {GUESTS[guest]} guest's")
         return kind
+
+    def _copy_image(self) -> None:
+        """The libxc stream out of a suspend image; of the other parts the device model's are counted."""
+        self._reader.signature()
+        self._reader.libxc_part()
+        self._look_at_libxc()
+        self._copy_libxc()
+        part = self._reader.part()
+        while part.code != PartType.END_OF_IMAGE:
+            if part.code in (PartType.QEMU_TRAD, PartType.QEMU_XEN):
+                self._done.left_out += part.length
+            self._reader.skip(part)
+            part = self._reader.part()
 
     # The libxl stream
 
@@ -219,5 +241,3 @@ class _Converter:
 
 GUESTS = {"PV": "a PV", "HVM": "an HVM"}
 """A guest's kind with its article."""
-
-_NAMES = {Kind.LIBXC: "a libxc stream", Kind.LIBXL: "a libxl stream", Kind.XL: "an xl save file"}

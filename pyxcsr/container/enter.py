@@ -1,10 +1,11 @@
-"""To the libxc stream within a container, and out of it again, for a restorer that reads nothing else."""
+"""To the libxc stream within a container, and out of it again, for whoever reads nothing else."""
 
 from __future__ import annotations
 
 from typing import Optional
 
 from pyxcsr.container import reader as cont
+from pyxcsr.container.foreign import ForeignReader, PartType
 from pyxcsr.container.reader import ContainerReader, Kind, LibxlType
 from pyxcsr.errors import StreamTruncated
 from pyxcsr.stream import format as fmt
@@ -13,7 +14,7 @@ from pyxcsr.stream.source import Source
 
 
 def enter(source: Source) -> Kind:
-    """Reads from the beginning of an xl save file or a libxl stream to that of the libxc stream in it.
+    """Reads from the beginning of a container to that of the libxc stream in it.
 
     Returns what it was. Of a bare libxc stream (or what is none) nothing is read; bytes that were looked at stay to be
     read. The input may be a pipe. Raises NotAStream, StreamTruncated, StreamError, with offsets in the whole input, and
@@ -22,9 +23,15 @@ def enter(source: Source) -> Kind:
     kind = cont.kind_of(source)
     if kind is Kind.LIBXC:
         return kind
-    reader = ContainerReader(source)
+    reader = ForeignReader(source)
+    if kind is Kind.XENSERVER:
+        reader.signature()
+        reader.libxc_part()
+        return kind
     if kind is Kind.XL:
         reader.optional_data(reader.known_xl_header())
+    elif kind is Kind.LIBVIRT:
+        reader.libvirt()
     reader.libxl_header()
     reader.libxc_context()
     return kind
@@ -35,6 +42,9 @@ def leave(source: Source, kind: Kind) -> Optional[AfterEnd]:
 
     ``kind``: what ``enter`` returned. Raises StreamTruncated, StreamError, OSError.
     """
+    if kind is Kind.XENSERVER:
+        _leave_image(ForeignReader(source))
+        return look(source)
     going_on = kind is not Kind.LIBXC
     reader = ContainerReader(source)
     while going_on:
@@ -46,3 +56,10 @@ def leave(source: Source, kind: Kind) -> Optional[AfterEnd]:
             raise StreamTruncated(text, offset=header.offset, record=header.name, wanted=wanted, got=got)
         going_on = header.code != LibxlType.END
     return look(source)
+
+
+def _leave_image(reader: ForeignReader) -> None:
+    part = reader.part()
+    while part.code != PartType.END_OF_IMAGE:
+        reader.skip(part)
+        part = reader.part()

@@ -30,6 +30,7 @@ CONFIG_LENGTH = struct.Struct("<I")
 # The libxl header: ident, version, options (big-endian, 16 bytes).
 LIBXL_HEADER = struct.Struct(">8sII")
 LIBXL_MAGIC = b"LibxlFmt"
+LIBVIRT_MAGIC, XENSERVER_MAGIC = b"libvirt-xml\n \0 \r", b"XenSavedDomv2-\n"  # container/foreign.py reads these
 LIBXL_VERSION = 2
 LIBXL_BIG_ENDIAN = 0x1
 LIBXL_CONVERTED = 0x2
@@ -49,6 +50,30 @@ class Kind(str, enum.Enum):
     LIBXC = "libxc"
     LIBXL = "libxl"
     XL = "xl"
+    LIBVIRT = "libvirt"
+    XENSERVER = "xenserver"
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        return _WORDS[self.value]
+
+    @property
+    def an(self) -> str:
+        """The same with an article."""
+        return f"{'an' if self.value == 'xl' else 'a'} {self.words}"
+
+
+OUTPUTS = (Kind.LIBXC, Kind.LIBXL, Kind.XL)
+"""What can be written."""
+
+_WORDS = {
+    "libxc": "libxc stream",
+    "libxl": "libxl stream",
+    "xl": "xl save file",
+    "libvirt": "libvirt save file",
+    "xenserver": "XenServer suspend image",
+}
 
 
 class LibxlType(enum.IntEnum):
@@ -77,6 +102,9 @@ def kind_of(source: Source) -> Kind:
     head = source.peek(len(XL_MAGIC))
     if head == XL_MAGIC:
         return Kind.XL
+    for magic, kind in ((LIBVIRT_MAGIC, Kind.LIBVIRT), (XENSERVER_MAGIC, Kind.XENSERVER)):
+        if head.startswith(magic):
+            return kind
     return Kind.LIBXL if head.startswith(LIBXL_MAGIC) else Kind.LIBXC
 
 

@@ -155,6 +155,29 @@ def _why_bad_pairs(data: bytes) -> Optional[str]:
     return None
 
 
+class CheckpointRules:
+    """libxl's records of one checkpoint: the device model's, and then CHECKPOINT_END."""
+
+    def __init__(self, complaints: Complaints) -> None:
+        self._complaints = complaints
+        self._place = 0
+
+    def check(self, header: RecordHeader) -> bool:
+        """The next record; False if the stream cannot be followed any further."""
+        place = _PLACES.get(header.code, 0)
+        if header.code == _T.CHECKPOINT_END:
+            return True
+        if header.code not in cont.EMULATOR_TYPES:
+            text = "ends what is known of Remus: a stream of COLO, or none that has checkpoints"
+            self._complaints.add("libxl-checkpoint", text, offset=header.offset, record=header.name)
+            return False
+        if place <= self._place:
+            text = "comes once in a checkpoint, the xenstore data ahead of the context"
+            self._complaints.add("libxl-order", text, offset=header.offset, record=header.name)
+        self._place = place
+        return True
+
+
 _PLACES = {int(_T.LIBXC_CONTEXT): 0, int(_T.EMULATOR_XENSTORE_DATA): 1, int(_T.EMULATOR_CONTEXT): 2}
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import Callable, Optional
 
 from pyxcsr.container import config as conf
+from pyxcsr.container import foreign
 from pyxcsr.container import reader as cont
-from pyxcsr.container.reader import ContainerReader, Kind, LibxlType, RecordHeader
+from pyxcsr.container.foreign import ForeignReader, PartType
+from pyxcsr.container.reader import Kind, LibxlType, RecordHeader
 from pyxcsr.container.rules import note_config
-from pyxcsr.errors import NotAStream, StreamError
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.after_end import look
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, StreamReader
 from pyxcsr.stream.source import Input, Source
-from pyxcsr.stream.survey import Line, Survey, note_after_end, survey, survey_nested
+from pyxcsr.stream.survey import Line, Survey, Surveyor, Take, note_after_end, survey
 from pyxcsr.stream.wrapping import Container
 
 
-def survey_input(file: Input, show: Callable[[Line], None], *, fold: bool = True) -> Survey:
-    """Reads a libxc stream, a libxl stream or an xl save file up to its END; like ``survey`` with more lines.
+def survey_input(
+    file: Input, show: Callable[[Line], None], *, fold: bool = True, take: Optional[Take] = None
+) -> Survey:
+    """Reads a libxc stream, or one in a container of any kind, up to its END; like ``survey`` with more lines.
 
     Then it reads what follows to the input's end, but on a block device, for a line on it.
 
@@ -29,19 +34,21 @@ def survey_input(file: Input, show: Callable[[Line], None], *, fold: bool = True
     source = Source(file)
     kind = cont.kind_of(source)
     if kind is Kind.LIBXC:
-        sums = survey(StreamReader(source), show, fold=fold)
+        sums = survey(StreamReader(source), show, fold=fold, take=take)
         if sums.complete:
             note_after_end(sums, look(source), show)
         return sums
-    return _ContainerSurveyor(source, kind, show, fold).run()
+    return _ContainerSurveyor(source, kind, show, fold, take).run()
 
 
 class _ContainerSurveyor:
-    def __init__(self, source: Source, kind: Kind, show: Callable[[Line], None], fold: bool) -> None:
+    def __init__(
+        self, source: Source, kind: Kind, show: Callable[[Line], None], fold: bool, take: Optional[Take]
+    ) -> None:
         self._source = source
-        self._reader = ContainerReader(source)
+        self._reader = ForeignReader(source)
         self._show = show
-        self._fold = fold
+        self._fold, self._take = fold, take
         self._facts = Container(kind.value)
         self._survey: Optional[Survey] = None
         self._problems: list[str] = []
@@ -52,7 +59,10 @@ class _ContainerSurveyor:
         except StreamError as error:
             if isinstance(error, NotAStream) and error.offset == 0:
                 raise
-            self._problems.append(f"offset 0x{error.offset:x}: {error}")
+            if isinstance(error, StreamTruncated) and self._survey is not None and self._survey.checkpoints:
+                self._survey.cut_off = "it ends within libxl's records of its last checkpoint, which is not whole"
+            else:
+                self._problems.append(f"offset 0x{error.offset:x}: {error}")
         sums = self._survey or Survey(0, "unknown", "unknown")
         self._facts.bytes = self._source.offset
         sums.container = self._facts
@@ -62,8 +72,13 @@ class _ContainerSurveyor:
         return sums
 
     def _read(self) -> None:
+        if self._facts.kind == Kind.XENSERVER:
+            self._read_image()
+            return
         if self._facts.kind == Kind.XL:
             self._read_xl()
+        elif self._facts.kind == Kind.LIBVIRT:
+            self._read_libvirt()
         offset = self._source.offset
         header = self._reader.libxl_header()
         self._facts.libxl_offset, self._facts.libxl_options = offset, header.options
@@ -93,6 +108,30 @@ class _ContainerSurveyor:
         note_config(header, data, self._facts)
         if header.optional_length:
             self._line(data.offset, cont.CONFIG_NAME, self._describe_config(data))
+
+    def _read_libvirt(self) -> None:
+        head = self._reader.libvirt()
+        at = foreign.LIBVIRT_HEADER.size
+        self._show(Line(0, foreign.LIBVIRT_HEADER_NAME, at, f"version {head.version}"))
+        self._facts.name = head.name
+        text = f"{head.declared} bytes" + (f"; {json.dumps(head.name)}" if head.name else "")
+        self._show(Line(at, foreign.XML_NAME, head.declared, text))
+
+    def _read_image(self) -> None:
+        """The parts of XenServer's suspend image."""
+        self._reader.signature()
+        self._line(0, foreign.SIGNATURE_NAME, "")
+        while not self._facts.complete:
+            part = self._reader.part()
+            self._facts.records += 1
+            if part.code == PartType.LIBXC:
+                self._line(part.offset, part.name, "the libxc stream follows")
+                if not self._read_libxc():
+                    return
+                continue
+            self._reader.skip(part)
+            self._line(part.offset, part.name, f"{part.length} bytes" if part.length else "")
+            self._facts.complete = part.code == PartType.END_OF_IMAGE
 
     def _describe_config(self, data: cont.OptionalData) -> str:
         text = f"{data.declared} bytes" if data.declared is not None else "no configuration"
@@ -128,13 +167,31 @@ class _ContainerSurveyor:
                 f"{DomainType(domain.type).name} guest of Xen {domain.xen_major}.{domain.xen_minor}",
             )
         )
-        sums = survey_nested(stream, self._show, fold=self._fold)
+        surveyor = Surveyor(stream, self._show, self._fold, self._take)
+        sums = surveyor.sums
         if self._survey is None:
             self._survey = sums
             self._facts.libxc_offset = start
         else:
             self._problems.append(f"offset 0x{start:x}: a second libxc stream")
+        while surveyor.follow():
+            if not self._read_checkpoint():
+                break
         return stream.ended
+
+    def _read_checkpoint(self) -> bool:
+        """libxl's records between two checkpoints of the libxc stream; whether that goes on."""
+        while True:
+            header = self._reader.record_header()
+            body = self._reader.body(header, cont.EMULATOR_HEADER.size)
+            self._facts.records += 1
+            self._line(header.offset, header.name, _describe(header, body.head))
+            if header.code == LibxlType.CHECKPOINT_END:
+                return True
+            if header.code not in cont.EMULATOR_TYPES:
+                text = f"{header.name} behind a checkpoint: a stream of COLO, or none that is known"
+                self._problems.append(f"offset 0x{header.offset:x}: {text}")
+                return False
 
 
 def _describe(header: RecordHeader, head: bytes) -> str:

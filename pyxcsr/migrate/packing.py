@@ -15,6 +15,7 @@ import time
 from typing import Optional
 
 from pyxcsr.migrate.chunks import END, FRAME_END, HEAD, LARGEST, MAGIC, PACKED, PLAIN, RelayError, write_all
+from pyxcsr.programs import how_it_ended
 
 IDLE = 0.005
 """Seconds without input after which what was written must get through."""
@@ -175,5 +176,4 @@ def died(zstd: subprocess.Popen[bytes]) -> RelayError:
         status = zstd.wait(2)
     except subprocess.TimeoutExpired:
         return RelayError("zstd stopped working before its input ended")
-    how = f"status {status}" if status >= 0 else f"signal {-status}"
-    return RelayError(f"zstd ended before its input did ({how})")
+    return RelayError(f"zstd ended before its input did ({how_it_ended(status)})")

@@ -16,13 +16,11 @@ import sys
 from pyxcsr.migrate.chunks import RelayError
 from pyxcsr.migrate.packing import Packer
 from pyxcsr.migrate.unpacking import Unpacker
+from pyxcsr.programs import zstd_level, zstd_option
 
 NAME = "pyxcsr-relay"
 CARRIED = f"{NAME}: carried "
 """Begins the line with the figures of the sending end."""
-
-LEAST, MOST = -50, 19
-"""zstd's levels; those below 0 are its fast ones."""
 
 
 def main(words: list[str]) -> int:
@@ -45,16 +43,8 @@ def main(words: list[str]) -> int:
     return 2
 
 
-def zstd_level(text: str) -> int:
-    """A level from text. Raises ValueError."""
-    level = int(text)
-    if not LEAST <= level <= MOST or not level:
-        raise ValueError(text)
-    return level
-
-
 def _pack(level: int) -> int:
-    packer = Packer(0, 1, ["zstd", "-cq", f"--fast={-level}" if level < 0 else f"-{level}"])
+    packer = Packer(0, 1, ["zstd", "-cq", zstd_option(level)])
     try:
         packer.run()
     finally:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, Optional
 
 from pyxcsr.errors import InputError, StreamError, UsageError
+from pyxcsr.programs import what_it_said
 
 HEAD = 6
 """The first bytes that tell a compression."""
@@ -31,9 +32,6 @@ PIPE_SIZE = 1 << 20
 STEP = 1 << 20
 ENDING = 2.0
 """Seconds that a program has to end after its output has ended."""
-
-SAID = 300
-"""Bytes of what a program says on standard error that are passed on."""
 
 XZ_MEMORY = 256 << 20
 """Bytes that xz may take. Files of `xz -9` need 65 MiB, and a made-up one 4 GiB; zstd has such a limit of its own."""
@@ -101,7 +99,7 @@ def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
         with suppress(subprocess.TimeoutExpired):  # if its output has ended, it has failed, or will be done at once
             status = process.wait(ENDING) if _has_ended(out) else 0
             if status:
-                error.args = (f"{error} ({_what_it_said(found, said, status)})", *error.args[1:])
+                error.args = (f"{error} ({what_it_said(said, found.command[0], status)})", *error.args[1:])
         raise
     finally:
         process.stdout.close()
@@ -109,13 +107,7 @@ def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
             process.kill()
         process.wait()
     if status:
-        raise InputError(f"it cannot be decompressed: {_what_it_said(found, said, status)}", errno=errno.EIO)
-
-
-def _what_it_said(found: Compression, said: IO[bytes], status: int) -> str:
-    said.seek(0)
-    text = " ".join(said.read(SAID).decode("utf-8", "replace").split())
-    return text if found.command[0] in text else f"{found.command[0]}, status {status}: {text or 'it gave no reason'}"
+        raise InputError(f"it cannot be decompressed: {what_it_said(said, found.command[0], status)}", errno=errno.EIO)
 
 
 # The first bytes

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable
 
-from pyxcsr.errors import StreamError
+from pyxcsr.errors import StreamError, StreamTruncated
 from pyxcsr.frames import PageType
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
@@ -57,7 +57,8 @@ class Survey:
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
     instance and length of each save record; ``hvm_params``: name -> value. ``problems`` are
     bodies that could not be understood, and what ended the reading early. ``after_end`` (of survey_input only) says
-    what follows the stream in its input, if anything does; it is no problem of the stream's.
+    what follows the stream in its input, if anything does; it is no problem of the stream's. ``checkpoints``: how many
+    CHECKPOINT records there are (Remus); ``cut_off``: how a stream with such ends, if without END.
     """
 
     version: int
@@ -81,24 +82,30 @@ class Survey:
     problems: list[str] = field(default_factory=list)
     after_end: str | None = None
     container: Container | None = None
+    checkpoints: int = 0
+    cut_off: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def survey(reader: StreamReader, show: Callable[[Line], None], *, fold: bool = True) -> Survey:
-    """Reads a stream up to its END; hands each line to ``show`` as soon as it is known.
+Take = Callable[[rec.Record], None]
+"""Is given each record but PAGE_DATA, decoded, for whoever wants to know more of it."""
+
+
+def survey(
+    reader: StreamReader, show: Callable[[Line], None], *, fold: bool = True, take: Take | None = None
+) -> Survey:
+    """Reads a stream up to its END; hands each line to ``show`` as soon as it is known, and records to ``take``.
 
     ``fold`` makes one line of PAGE_DATA records that follow one another. What goes wrong on the way ends up
     in ``problems``; NotAStream, an unusable header and OSError are raised.
     """
-    return _Surveyor(reader, show, fold, nested=False).run()
-
-
-def survey_nested(reader: StreamReader, show: Callable[[Line], None], *, fold: bool) -> Survey:
-    """``survey`` for a stream within another input; a checkpointed one is followed to its first checkpoint only."""
-    return _Surveyor(reader, show, fold, nested=True).run()
+    surveyor = Surveyor(reader, show, fold, take)
+    while surveyor.follow():
+        pass
+    return surveyor.sums
 
 
 def note_after_end(sums: Survey, after: AfterEnd | None, show: Callable[[Line], None]) -> None:
@@ -108,36 +115,48 @@ def note_after_end(sums: Survey, after: AfterEnd | None, show: Callable[[Line], 
         show(Line(after.offset, "after END", after.bytes or 0, after.what))
 
 
-class _Surveyor:
-    def __init__(
-        self, reader: StreamReader, show: Callable[[Line], None], fold: bool, *, nested: bool
-    ) -> None:
+class Surveyor:
+    """Surveys a stream, into ``sums``."""
+
+    def __init__(self, reader: StreamReader, show: Callable[[Line], None], fold: bool, more: Take | None) -> None:
         image, domain = reader.image_header, reader.domain_header
         xen = (
             f"{domain.xen_major}.{domain.xen_minor}" if domain.xen_major else "converted from a legacy image"
         )
-        self._sums = Survey(image.version, DomainType(domain.type).name, xen)
+        self.sums = self._sums = Survey(image.version, DomainType(domain.type).name, xen)
         self._reader = reader
         self._show = show
         self._fold = fold
-        self._nested = nested
+        self._more = more
+        self._since = 0  # records behind the last checkpoint
         self._folded: _PageRun | None = None
         self._pass: Pass | None = None
 
-    def run(self) -> Survey:
-        sums = self._sums
+    def follow(self) -> bool:
+        """Reads on to END, or as far as the stream can be followed; True behind a CHECKPOINT.
+
+        There stand records of libxl, in its containers, and behind them the stream goes on: to be called again.
+        """
+        sums, again = self._sums, False
         try:
             for raw in self._reader.raw_records():
                 self._take(raw)
-                if raw.code == RecordType.CHECKPOINT and self._nested:
-                    text = "a checkpointed stream (Remus, COLO), whose records of libxl and libxc mix from here on"
-                    sums.problems.append(f"offset 0x{raw.offset:x}: {text}")
+                self._since += 1
+                if raw.code == RecordType.CHECKPOINT:
+                    sums.checkpoints, self._since, again = sums.checkpoints + 1, 0, True
                     break
         except StreamError as error:
-            sums.problems.append(f"offset 0x{error.offset:x}: {error}")
+            self._cut(error)
         self._flush()
         sums.bytes = self._reader.offset - self._reader.start
-        return sums
+        return again
+
+    def _cut(self, error: StreamError) -> None:
+        """A checkpointed stream that ends without END is as it should be: its sender has died."""
+        if isinstance(error, StreamTruncated) and self._sums.checkpoints:
+            self._sums.cut_off = f"it ends without END, {self._since} records behind its last checkpoint"
+        else:
+            self._sums.problems.append(f"offset 0x{error.offset:x}: {error}")
 
     def _take(self, raw: RawRecord) -> None:
         sums = self._sums
@@ -154,6 +173,8 @@ class _Surveyor:
             self._take_pages(raw, record)
             return
         self._sum(record)
+        if self._more is not None:
+            self._more(record)
         self._line(Line(raw.offset, raw.name, raw.size, describe(record)))
 
     def _line(self, line: Line) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Optional
 class Container:
     """A container and its parts. Offsets are in the input; what was not there or not reached is None.
 
-    ``kind``: libxl or xl. ``bytes``: read in all. ``complete``: libxl's END has been read. ``config``: the parsed
-    JSON, ``config_bytes`` its length with the NUL, ``guest`` what it says in short. ``records`` counts libxl's.
+    ``kind``: libxl, xl, libvirt or xenserver. ``bytes``: read in all. ``complete``: its END has been read. ``name``:
+    the guest's, by libvirt's XML. ``config``: the parsed JSON, ``config_bytes`` its length with the NUL, ``guest`` what
+    it says in short. ``records`` counts libxl's (of a suspend image, parts).
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Container:
     libxl_offset: Optional[int] = None
     libxl_options: Optional[int] = None
     libxc_offset: Optional[int] = None
+    name: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

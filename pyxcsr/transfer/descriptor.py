@@ -11,7 +11,8 @@ from pyxcsr.errors import InputError, OutputError, UsageError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, Union
+    from collections.abc import Callable
+    from typing import Any, NoReturn, Optional, Union
 
 
 class HasFileno(Protocol):
@@ -24,6 +25,33 @@ class HasFileno(Protocol):
 if TYPE_CHECKING:
     Stream = Union[int, HasFileno]
     """A descriptor, or an object that has one."""
+
+
+class Through(HasFileno, Protocol):
+    """An output that goes through a program; see pyxcsr/transfer/compressing.py, which is loaded only if it is used."""
+
+    whole: bool
+    finished: bool
+
+    def settle(self, poll: Callable[[], object]) -> float:
+        """Waits until the program has worked off what it has, within bounds. Returns the seconds."""
+
+    def finish(self, poll: Callable[[], object]) -> None:
+        """Waits until the program has ended. Raises OutputError if it has failed."""
+
+
+class Written:
+    """Stands in for a sink that is closed, to tell what was written."""
+
+    __slots__ = ("offset", "seconds_held")
+
+    def __init__(self, offset: int, seconds_held: float) -> None:
+        self.offset, self.seconds_held = offset, seconds_held
+
+
+def through(out: Stream) -> Optional[Through]:
+    """The same output if it is such a one."""
+    return out if hasattr(out, "settle") else None  # type: ignore[return-value]
 
 
 def output_descriptor(out: Stream) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pyxcsr.errors import untouched_so_far
 from pyxcsr.options import SaveOptions
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import ExitStack
 from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES
 from pyxcsr.transfer.saver import Saver
 
@@ -50,6 +52,7 @@ def save(
     bandwidth_while_paused: Optional[bool] = None,
     abort_if_busy: Optional[bool] = None,
     throttle: Optional[bool] = None,
+    compress: Optional[str] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -80,6 +83,10 @@ def save(
     ``control``: how the save can be seen and steered by other processes, see :class:`pyxcsr.Control`; None: as usual.
     ``max_downtime`` ... ``throttle``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
     once, which may be changed while the save runs.
+
+    ``compress``: "zstd", "zstd:LEVEL", "lz4" or "lz4:LEVEL": the stream goes through that program, which writes to
+    ``out``. Before the guest is suspended the program is waited for, two seconds at most; the stream is complete, and
+    the pause over, when the program has ended. UsageError where it is not installed, OutputError if it fails.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
@@ -113,4 +120,17 @@ def save(
         abort_if_busy=abort_if_busy,
         throttle=throttle,
     )
-    return Saver(hv, domid, options).run(out)
+    if compress is None:
+        return Saver(hv, domid, options).run(out)
+    return _compressed(Saver(hv, domid, options), out, compress)
+
+
+def _compressed(saver: Saver, out: Stream, words: str) -> SaveReport:
+    from pyxcsr.transfer.compressing import compressing  # what it needs takes time to load
+
+    with ExitStack() as stack:
+        with untouched_so_far():
+            program = stack.enter_context(compressing(out, words, whole=True))
+        report = saver.run(program)
+        report.compress, report.bytes_compressed = words, program.bytes_out
+        return report

@@ -31,7 +31,7 @@ from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, fra
 from pyxcsr.suspend.base import as_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
-from pyxcsr.transfer.descriptor import output_descriptor
+from pyxcsr.transfer.descriptor import Written, output_descriptor, through
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pyxcsr.report import Phase
     from pyxcsr.stream.records import Record
     from pyxcsr.suspend.base import Suspend
-    from pyxcsr.transfer.descriptor import Stream
+    from pyxcsr.transfer.descriptor import Stream, Through
 
 END = frame(End())
 
@@ -76,6 +76,7 @@ class Saver:
         self._deciding: Deciding
         self._pause: Pause
         self._bandwidth: Optional[Bandwidth] = None
+        self._through: Optional[Through] = None
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -102,7 +103,7 @@ class Saver:
                 ops.check()
                 self._pause.check(info)
                 self._throttling.check()
-                fd = output_descriptor(out)
+                fd, self._through = output_descriptor(out), through(out)
                 self._control.begin(self._steering(), self._hv.backend, fd)
                 self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)
@@ -160,7 +161,7 @@ class Saver:
 
     def _is_complete(self) -> bool:
         if self._complete_at is not None and not self._whole:
-            self._whole = self._sink.offset >= self._complete_at
+            self._whole = self._sink.offset >= self._complete_at and (self._through is None or self._through.finished)
         return self._whole
 
     def _stream(self) -> None:
@@ -184,6 +185,7 @@ class Saver:
             tail = self._tail()
             self._complete_at = self._sink.offset + len(tail)
             self._put(tail)
+            self._finish()
             self._paused(self._pause.seconds())
         self._report.bytes = self._sink.offset
         self._report.nr_pfns = self._ops.nr_pfns
@@ -212,11 +214,21 @@ class Saver:
     def _suspend_guest(self) -> None:
         if self._options.live:
             self._report.predicted_pause = self._predicted_pause()
+            if self._through is not None:
+                self._report.seconds_settling = self._through.settle(self._poll)
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
         self._pause.begin(self._info)
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
+
+    def _finish(self) -> None:
+        """A program that the stream goes through has to end well, unless that is somebody else's affair."""
+        if self._through is not None and self._through.whole:
+            self._bandwidth, written = None, Written(self._sink.offset, self._sink.seconds_held)
+            self._sink.close()  # it has the pipe open as well: the program would not see its end
+            self._sink = written  # type: ignore[assignment]  # nothing will be written any more
+            self._through.finish(self._poll)
 
     def _paused(self, seconds: float) -> None:
         """The stream's last byte has been written, and the guest has been suspended for so long."""

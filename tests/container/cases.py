@@ -13,22 +13,29 @@ from support.containers import (
     EMULATOR,
     END,
     HVM,
+    IMAGE,
+    IMAGE_END,
     LIBXC,
     LIBXL_HEADER,
     MAGIC,
     PAIRS,
     PV,
+    XENOPS,
     XENSTORE,
     config,
     emulator,
+    libvirt,
     libxl,
+    part,
     record,
+    suspend_image,
     text_of,
     xl,
     xl_header,
 )
 
 from pyxcsr.container.config import CONFIG_MAX
+from pyxcsr.container.foreign import XML_MAX
 from pyxcsr.stream import records as rec
 
 
@@ -120,6 +127,28 @@ for _name, _values, _rule, _words in (
     config_case(f"less_{_name}", xl(_inner, _text), _rule, _words)
 _text = text_of(config("hvm", max_vcpus=0)) + b"\0"
 config_case("less_vcpus_hvm", xl(libxl(HVM, PAIRS, BLOB), _text), "xl-config-vcpus", "vcpu 0")
+
+# libvirt and XenServer
+
+XML_AT = 64
+case("libvirt_unused", libvirt(unused=b"\1" + bytes(39)), "libvirt-header", "libvirt header", 0)
+case("libvirt_no_xml", libvirt(xml=b""), "libvirt-xml", "libvirt XML", XML_AT, "no XML")
+case("libvirt_no_nul", libvirt(xml=b"<domain/>"), "libvirt-xml", "libvirt XML", XML_AT, "no NUL")
+case("libvirt_two_nuls", libvirt(xml=b"<a/>\0\0"), "libvirt-xml", "libvirt XML", XML_AT, "NUL at byte 4 of 6")
+case("libvirt_huge", libvirt(xml=bytes(XML_MAX + 1)), "libvirt-xml", "libvirt XML", XML_AT, "not looked at")
+case("libvirt_half_header", libvirt()[:30], "truncated", "libvirt header", 0, "30 of 64")
+case("libvirt_half_xml", libvirt()[:70], "truncated", "libvirt XML", XML_AT)
+case("libvirt_no_libxl", libvirt(PV), "libxl-header", "libxl header", XML_AT + len(libvirt(b"")) - 64, "ff ff ff ff")
+case("image_half", suspend_image()[:20], "truncated", "XenServer part", 15, "5 of 16")
+case("image_unknown", suspend_image(ahead=part(0x77)), "xenserver-part", "XenServer unknown 0x77", 15)
+case("image_negative", suspend_image(ahead=part(XENOPS, length=-1)), "xenserver-part", "XenServer XENOPS", 15, "-1")
+case("image_huge", suspend_image(ahead=part(XENOPS, length=1 << 62)), "truncated", "XenServer XENOPS", 15)
+case("image_legacy", suspend_image(ahead=part(0xF2)), "xenserver-part", "XenServer LIBXC_LEGACY", 15, "legacy")
+case("image_without", b"XenSavedDomv2-\n" + part(IMAGE_END), "xenserver-libxc", "XenServer END_OF_IMAGE", 15)
+_twice = suspend_image(PV, part(IMAGE), PV)
+case("image_twice", _twice, "xenserver-libxc", "XenServer LIBXC", 15 + 40 + 16 + len(PV), "second")
+case("image_no_stream", suspend_image(b"no stream" * 9), "libxc-stream", "image header", 15 + 40 + 16)
+case("image_goes_on", suspend_image() + b"!", "after-end", None, len(suspend_image()))
 
 # The libxl header
 

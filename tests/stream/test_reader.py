@@ -164,6 +164,8 @@ XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
         (b"LibxlFmt" + struct.pack(">II", 2, 0), "a libxl stream"),
         (b"libvirt-xml\n \0 \r" + bytes(20), "save file of libvirt"),
         (b"XenSavedDomv2-\n" + bytes(20), "XenServer or XCP-ng"),
+        (b"XenSavedDomain\n" + bytes(20), "legacy suspend image"),
+        (b"LibvirtQemudSave" + bytes(20), "QEMU or KVM guest"),
         (gzip.compress(PV), "compressed with gzip"),
         (b"\x28\xb5\x2f\xfd" + bytes(30), "compressed with zstd"),
         (struct.pack("<QQ", 0x10000, (1 << 64) - 1) + bytes(30), "legacy"),

@@ -64,6 +64,26 @@ def xl(inner: bytes | None = None, text: bytes | None = None, **flags: int) -> b
     return xl_header(len(data), **flags) + data + (libxl() if inner is None else inner)
 
 
+def libvirt(inner: bytes | None = None, xml: bytes | None = None, version: int = 2, unused: bytes = bytes(40)) -> bytes:
+    """A save file of libvirt's libxl driver; ``xml`` with its NUL."""
+    xml = b"<domain type='xen'>\n  <name>guest</name>\n</domain>\n\0" if xml is None else xml
+    head = b"libvirt-xml\n \x00 \r" + struct.pack("<II", version, len(xml)) + unused
+    return head + xml + (libxl() if inner is None else inner)
+
+
+def part(code: int, content: bytes = b"", length: int | None = None) -> bytes:
+    """A part of XenServer's suspend image."""
+    return struct.pack("<qq", code, len(content) if length is None else length) + content
+
+
+XENOPS, IMAGE, QEMU_TRAD, QEMU_XEN, IMAGE_END = 0xF, 0xF0, 0xF00, 0xF01, 0xFFFF
+
+
+def suspend_image(stream: bytes = PV, *after: bytes, ahead: bytes = part(XENOPS, b"((time 0)(word_size 64))")) -> bytes:
+    """XenServer's suspend image. ``after``: parts behind the libxc stream."""
+    return b"".join([b"XenSavedDomv2-\n", ahead, part(IMAGE), stream, *after, part(IMAGE_END)])
+
+
 HVM_LIBXL = libxl(HVM, PAIRS, BLOB)
 HVM_XL = xl(HVM_LIBXL, text_of(config("hvm")) + b"\0")
 PVH_XL = xl(libxl(HVM), text_of(config("pvh")) + b"\0")

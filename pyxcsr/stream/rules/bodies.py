@@ -70,6 +70,12 @@ class BodyRules:
                 text = f"vcpu {vcpu} has no X86_PV_VCPU_BASIC record"
                 self._complaints.add("vcpu-basic", text, offset=offset, record=record_name(code))
 
+    def next(self) -> BodyRules:
+        """Rules for the records of the next checkpoint, which says all of the vcpus anew."""
+        following = BodyRules(self._origin, self._complaints)
+        following.pv_info = self.pv_info
+        return following
+
     @property
     def vcpu_end(self) -> int:
         """One more than the highest vcpu id of which there is anything."""

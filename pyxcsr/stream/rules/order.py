@@ -67,6 +67,11 @@ class OrderRules:
                 text = f"there is no {kind.name} record"
                 self._complaints.add("missing-record", text, offset=end, record=_T.END.name, note=usual)
 
+    def checkpoint(self, at: int) -> None:
+        """At a CHECKPOINT record, of a stream that may have such. What was said once is said anew behind it."""
+        self.finish(at)
+        self._seen = {code: offset for code, offset in self._seen.items() if code not in TAIL}
+
     def _check_allowed(self, raw: RawRecord) -> bool:
         problem = self._why_not(raw.code)
         if problem is None:

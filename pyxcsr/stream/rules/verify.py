@@ -22,7 +22,7 @@ from pyxcsr.stream.rules.memory import MemoryRules
 from pyxcsr.stream.rules.order import OrderRules
 from pyxcsr.stream.wrapping import Container
 
-__all__ = ["RULES", "Complaint", "VerifyReport", "verify", "verify_nested"]
+__all__ = ["RULES", "Complaint", "Verifier", "VerifyReport", "verify"]
 
 
 PAGES_UNCHECKED = "what the pages hold: a stream has no checksum of it"
@@ -40,7 +40,7 @@ class VerifyReport:
     sent), ``nr_unsent`` how many of these were never sent and ``unsent`` their first ranges (first, last).
     ``populated`` counts the pages that a receiver allocates, ``vcpu_end`` is one more than the highest vcpu id of which
     there is anything. ``memory_checked`` is False where the stream could not be followed to its END, so that nothing is
-    known about what is missing.
+    known about what is missing. ``checkpoints``: whole ones, of a stream that was said to be a checkpointed one.
     """
 
     version: int
@@ -60,6 +60,7 @@ class VerifyReport:
     unchecked: list[str] = field(default_factory=list)
     populated: int = 0
     vcpu_end: int = 0
+    checkpoints: int = 0
 
     @property
     def ok(self) -> bool:
@@ -76,30 +77,38 @@ class VerifyReport:
         return values
 
 
-def verify(reader: StreamReader, *, limit: int = 10_000) -> VerifyReport:
+def verify(reader: StreamReader, *, limit: int = 10_000, checkpointed: bool = False) -> VerifyReport:
     """Reads the whole stream, and what follows it, and reports every breach of a rule.
 
-    ``limit`` bounds the complaints kept. Raises NotAStream if it is no libxc stream at all, OSError if it
-    cannot be read, UsageError for what is no reader; everything else is a complaint.
+    ``limit`` bounds the complaints kept. ``checkpointed``: the stream is one of Remus, which has CHECKPOINT records and
+    as a rule no END; at each checkpoint the guest must be whole, and what follows the last one does not count.
+
+    Raises NotAStream if it is no libxc stream at all, OSError if it cannot be read, UsageError for what is no reader;
+    everything else is a complaint.
     """
     if not isinstance(reader, StreamReader):
         raise UsageError(f"verify takes a pyxcsr.StreamReader of an open file, not {reader!r}")
-    return _Verifier(reader, Complaints(limit), nested=False).run()
+    verifier = Verifier(reader, Complaints(limit), nested=False, checkpointed=checkpointed)
+    while verifier.follow():
+        pass
+    return verifier.report()
 
 
-def verify_nested(reader: StreamReader, complaints: Complaints) -> VerifyReport:
-    """Reads a stream within another input up to its END, or as far as it can be followed, which ``reader.ended`` tells.
+class Verifier:
+    """Verifies a stream. ``nested``: within another input. ``checkpointed``: it may have CHECKPOINT records.
 
-    ``complaints`` takes what there is to say. Raises like ``verify``.
+    ``complaints`` takes what there is to say.
     """
-    return _Verifier(reader, complaints, nested=True).run()
 
-
-class _Verifier:
-    def __init__(self, reader: StreamReader, complaints: Complaints, *, nested: bool) -> None:
+    def __init__(
+        self, reader: StreamReader, complaints: Complaints, *, nested: bool, checkpointed: bool = False
+    ) -> None:
         self._reader = reader
         self._complaints = complaints
-        self._nested = nested
+        self._nested, self._checkpointed = nested, checkpointed
+        self.checkpoints = 0
+        self._last: BodyRules | None = None  # of the last whole checkpoint
+        self._since = 0  # records behind that
         self._records = 0
         self._ended_at: int | None = None
         self._memory = MemoryRules(complaints, pv=True)
@@ -108,19 +117,41 @@ class _Verifier:
         self._version = 0
         self._guest: str | None = None
 
-    def run(self) -> VerifyReport:
+    def follow(self) -> bool:
+        """Reads on to END, or as far as the stream can be followed; True behind a CHECKPOINT. Raises like ``verify``.
+
+        Behind that of a nested stream stand records of libxl, and behind them it goes on: to be called again.
+        """
         try:
-            self._read()
+            return self._read()
         except NotAStream:
             raise
         except StreamTruncated as error:
-            self._add_error("truncated", error)
+            if self._last is None:
+                self._add_error("truncated", error)
+            else:
+                self._finish_cut(error, self._last)
         except StreamError as error:
             rule = "domain-header" if error.record == DOMAIN_HEADER_NAME else "record-limit"
             self._add_error(rule, error)
-        return self._report()
+        return False
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        if not self._records:
+            self._begin()
+        pv = self._guest == DomainType.PV.name
+        for raw in self._reader.raw_records():
+            if raw.code == RecordType.CHECKPOINT and self._checkpointed:
+                self._checkpoint(raw, pv=pv)
+                return True
+            self._check(raw)
+            if raw.code == RecordType.END:
+                self._finish(raw.offset, pv=pv)
+            elif raw.code == RecordType.CHECKPOINT and self._nested:
+                return False  # records of libxl follow, and nobody has said that such streams are to be followed
+        return False
+
+    def _begin(self) -> None:
         self._check_image_header()
         domain = self._reader.domain_header
         self._guest = DomainType(domain.type).name
@@ -136,12 +167,27 @@ class _Verifier:
         self._order = OrderRules(domain, origin, self._complaints)
         self._bodies = BodyRules(origin, self._complaints)
         self._memory = MemoryRules(self._complaints, pv=domain.is_pv, holes_left_out=origin.converted)
-        for raw in self._reader.raw_records():
-            self._check(raw)
-            if raw.code == RecordType.END:
-                self._finish(raw.offset, pv=domain.is_pv)
-            elif raw.code == RecordType.CHECKPOINT and self._nested:
-                return  # records of libxl follow, then the libxc stream goes on: such streams are not followed
+
+    def _checkpoint(self, raw: RawRecord, *, pv: bool) -> None:
+        self._records += 1
+        self.checkpoints += 1
+        if raw.body:
+            self._complaints.add("length", f"{len(raw.body)} bytes, must be 0", offset=raw.offset, record=raw.name)
+        self._order.checkpoint(raw.offset)
+        self._bodies.finish(raw.offset, pv=pv)
+        self._last, self._since = self._bodies, 0
+        self._bodies = self._last.next()
+
+    def _finish_cut(self, error: StreamTruncated, last: BodyRules) -> None:
+        """A stream that is cut off has its last whole checkpoint; what follows that has no meaning."""
+        text = f"the stream ends without END, as one does whose sender has died: {self.checkpoints} whole checkpoints"
+        whole = not self._since and not error.facts.get("got")
+        if not whole:
+            text += f", and {self._since} whole records behind them that do not count"
+        self._complaints.add("truncated", text, offset=error.offset, record=error.record, note=True)
+        if whole:
+            self._ended_at = error.offset
+            self._finish_memory(error.offset, last, pv=self._guest == DomainType.PV.name)
 
     def _check_image_header(self) -> None:
         image = self._reader.image_header
@@ -152,6 +198,7 @@ class _Verifier:
 
     def _check(self, raw: RawRecord) -> None:
         self._records += 1
+        self._since += 1
         if any(raw.padding):
             self._complaints.add(
                 "padding",
@@ -182,21 +229,29 @@ class _Verifier:
 
     def _finish(self, end: int, *, pv: bool) -> None:
         self._ended_at = end
-        self._order.finish(end)
-        self._bodies.finish(end, pv=pv)
-        self._bodies.finish_shared_info(self._memory.nr_pfns, may_shrink=self._memory.nr_frame_lists > 1)
-        self._memory.finish(end, self._bodies.references)
-        if not pv:
-            self._bodies.hvm.finish(end, self._memory.why_missing if self._memory.complete else None)
+        if self._last is not None and self._since == 1:  # END stands right behind a checkpoint, and says nothing more
+            self._bodies = self._last
+        else:
+            self._order.finish(end)
+            self._bodies.finish(end, pv=pv)
+        self._finish_memory(end, self._bodies, pv=pv)
         after = None if self._nested else self._reader.after_end()
         if after is not None:
             note = after.on_device or (after.legacy_devices and self._origin.converted and not pv)
             self._complaints.add("after-end", after.text, offset=after.offset, record=None, note=note)
 
+    def _finish_memory(self, end: int, bodies: BodyRules, *, pv: bool) -> None:
+        memory = self._memory
+        bodies.finish_shared_info(memory.nr_pfns, may_shrink=memory.nr_frame_lists > 1)
+        memory.finish(end, bodies.references)
+        if not pv:
+            bodies.hvm.finish(end, memory.why_missing if memory.complete else None)
+
     def _add_error(self, rule: str, error: StreamError) -> None:
         self._complaints.add(rule, str(error), offset=error.offset, record=error.record)
 
-    def _report(self) -> VerifyReport:
+    def report(self) -> VerifyReport:
+        """What was found by then."""
         memory = self._memory
         return VerifyReport(
             version=self._version,
@@ -214,7 +269,8 @@ class _Verifier:
             notes=self._complaints.notes,
             unchecked=not_checked(self._guest, memory.pages),
             populated=memory.populated,
-            vcpu_end=self._bodies.vcpu_end,
+            vcpu_end=(self._last or self._bodies).vcpu_end,
+            checkpoints=self.checkpoints,
         )
 
 
