@@ -70,6 +70,7 @@ def from_stub(text: str, live: bool, verify: bool = False) -> bytes:
 
 def main() -> None:
     """Makes them."""
+    from container.test_checkpoints import remus
     from support import containers
     from support import streams as build
 
@@ -88,6 +89,10 @@ def main() -> None:
     keep("made-up-xl", containers.xl())
     keep("made-up-hvm", containers.HVM)
     keep("made-up-hvm-xl", containers.HVM_XL)
+    keep("made-up-libvirt", containers.libvirt(containers.HVM_LIBXL))
+    keep("made-up-suspend-image", containers.suspend_image(containers.HVM, containers.part(0xF01, b"QEVM" * 9)))
+    keep("made-up-remus", remus(2))
+    keep("made-up-remus-hvm", remus(2, hvm=True, wrapped=True))
     total = sum(x.stat().st_size for x in HERE.glob("*.xz"))
     print(f"{len(list(HERE.glob('*.xz')))} seeds, {total} bytes")
 

@@ -17,6 +17,7 @@ from typing import Any
 from support.image import MemoryImage as Judge
 
 import pyxcsr
+from fuzz import image_targets
 from pyxcsr.container.copy import convert
 from pyxcsr.container.survey import survey_input
 from pyxcsr.container.verify import verify_input
@@ -59,7 +60,8 @@ class Targets:
         fd = os.memfd_create("stream")
         try:
             os.write(fd, data)
-            for target in (self._read, self._verify, self._inspect, self._convert, self._image):
+            mine = (self._read, self._verify, self._inspect, self._convert, self._image)
+            for target in (*mine, *image_targets.TARGETS):
                 self._bounded(target, fd, len(data))
             self._bounded(self._restore, fd, len(data))
         finally:
