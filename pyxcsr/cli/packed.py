@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import Cancelled
 from pyxcsr.report import SaveReport
-from pyxcsr.transfer import compressing
 from pyxcsr.transfer.descriptor import output_descriptor
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class Packed:
 
 def check_compression(words: str) -> None:
     """Raises UsageError for words that mean nothing, and where the program is not installed."""
+    from pyxcsr.transfer import compressing  # what it needs takes time to load
+
     compressing.check(words)
 
 
@@ -41,6 +42,7 @@ def compressed(fd: int, words: Optional[str], cancel: Callable[[], bool]) -> Ite
     if words is None:
         yield Packed(fd)
         return
+    from pyxcsr.transfer import compressing
 
     def poll() -> None:
         if cancel():

@@ -213,9 +213,9 @@ class Saver:
 
     def _suspend_guest(self) -> None:
         if self._options.live:
-            self._report.predicted_pause = self._predicted_pause()
             if self._through is not None:
                 self._report.seconds_settling = self._through.settle(self._poll)
+            self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
         self._pause.begin(self._info)
