@@ -26,6 +26,9 @@ ADDRESSES = (0, 0x1000, 0xFFFF_8000_0000_0000, 0xFFFF_FFFF_8000_0000, (1 << 64) 
 ROOM, ROOM_PER_BYTE = 1 << 20, 4
 """What a dump may take on the disk: its holes, headers and tables of pages take little, whatever pfns there are."""
 
+CONTEXT = 5168
+"""And each vcpu's context, of which a stream may have as little as its id: Xen's format has all of it."""
+
 
 class Misled(Exception):
     """An image that contradicts itself."""
@@ -72,7 +75,7 @@ def check_dump(found: MemoryImage, how: Format, length: int) -> None:
         with suppress(pyxcsr.XcsrError):
             dump_image(found, out.fileno(), how)
         taken = os.fstat(out.fileno()).st_blocks * 512
-        if taken > ROOM + ROOM_PER_BYTE * length:
+        if taken > ROOM + ROOM_PER_BYTE * length + CONTEXT * len(found.vcpus()):
             raise Misled(f"{how.value}: {taken >> 10} KiB on the disk for {length} bytes")
 
 
