@@ -22,7 +22,7 @@ from fuzz.targets import status
 PAGE_DATA, P2M_FRAMES, BASIC, CONTEXT, PARAMS, OPTIONAL = 1, 3, 4, 9, 10, 0x80000042
 XTAB = 0xF << 60
 SMALL, LARGE = 1 << 13, 1 << 15
-SECONDS = 1.0 * (4 + len(image_targets.TARGETS))
+SECONDS = 1.0 * (5 + len(image_targets.TARGETS))
 """Of processor time for the longer stream: one for each target."""
 
 MOST = 7.0
