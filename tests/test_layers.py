@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -263,6 +265,15 @@ def test_the_judge_of_calls_notices() -> None:
     assert upward_calls({"low": low % "high()", "high": high}, ranks) == ["low uses high of high"]
     assert upward_calls({"low": low % "side", "side": "void side(void)\n{\n}\n"}, ranks) == ["low uses side of side"]
     assert not upward_calls({"low": low % "a /* not high() */", "high": "static " + high}, ranks)
+
+
+def test_each_module_is_whole_without_the_others() -> None:
+    """Names that only type checkers see are missing at run time: mypy says nothing of who imports one of them."""
+    found = [x.name for x in pkgutil.walk_packages(pyxcsr.__path__, "pyxcsr.")]
+    assert len(found) > 150
+    for name in found:
+        if not name.endswith("__main__") and not name.startswith("pyxcsr._"):
+            importlib.import_module(name)
 
 
 def test_the_judge_of_layers_notices() -> None:

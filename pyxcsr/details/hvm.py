@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyxcsr.details.cpu_names import msr_name
 from pyxcsr.details.save_types import LAPIC_REGISTERS, LAPIC_VECTORS, SAVE_FIELDS, SIGNED
 from pyxcsr.image.registers import HVM_FIELDS, Field
 from pyxcsr.stream import hvm_context as hvm
-from pyxcsr.stream.records import Buffer
+
+if TYPE_CHECKING:
+    from pyxcsr.stream.records import Buffer
 
 ENTRIES_MAX = 4096
 """Save records that are decoded. Xen allows an HVM guest 128 vcpus, with eight or nine save records each."""
