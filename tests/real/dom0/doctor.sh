@@ -43,5 +43,5 @@ needed "pyxcsr save $live --then destroy" pyxcsr save $live --then destroy "$g" 
 step "verify-stream-v2 accepts it" verify-stream-v2 -i /tmp/a.raw
 needed "xl restore of it" restore_raw /tmp/a.raw /tmp/c.json
 step "the guest goes on, memory clean" goes_on
-xl destroy "$g"; rm -f /tmp/a.raw /tmp/c.json
+xl destroy "$g"; forget; rm -f /tmp/a.raw /tmp/c.json
 finish
