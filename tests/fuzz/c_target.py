@@ -50,7 +50,8 @@ def build(folder: Path) -> Path:
     """The program. Raises RuntimeError."""
     headers = [] if Path("/usr/include/xenctrl.h").exists() else [f"-I{TOP / 'csrc/abi'}"]
     include = [f"-I{TOP / 'csrc'}", *headers]
-    sources, made = sorted((TOP / "csrc").rglob("*.c")), folder / "pages"
+    found, made = sorted((TOP / "csrc").rglob("*.c")), folder / "pages"
+    sources = [x for x in found if "loader" not in x.relative_to(TOP / "csrc").parts]  # it defines what the stub does
     stub = [x for x in sources if "stub" in x.relative_to(TOP / "csrc").parts]
     core = [x for x in sources if x not in stub]
     for number, parent in enumerate(sorted({x.parent for x in stub})):  # by folder: names repeat in others

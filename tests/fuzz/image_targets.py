@@ -63,7 +63,7 @@ def check_index(fd: int, found: MemoryImage) -> None:
     """The index that is kept beside a file has the same in it as the stream."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "s")
-        Path(beside.beside(path)).write_bytes(beside.encode(fd, found.map, found.contents))
+        Path(beside.beside(path)).write_bytes(beside.encode(fd, found.began, found.map, found.contents))
         known = beside.load(fd, path)
         if known is None or known[0].chunks != found.map.chunks:
             raise Misled("the index is not what was found")
