@@ -31,7 +31,7 @@ TAKEN = bytes(4)
 OPENING = """
 import os, time
 import pyxcsr.hypervisor.open as opening, pyxcsr.hypervisor.stub.text as text
-module = opening._module("stub")
+module = opening._built("stub")
 out, why = module.ffi.new("xcsr **"), module.ffi.new("xcsr_error *")
 guest, spent = text.StubGuest.parse({guest!r}), time.process_time()
 module.lib.xcsr_open(out, why)

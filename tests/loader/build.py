@@ -12,6 +12,8 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
+from support.builder import build_ffi
+
 from loader.facts import NEWEST, STORE
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -42,14 +44,12 @@ def shared(folder: Path, soname: str, *sources: str) -> Path:
 
 def common(folder: Path) -> None:
     """What the fakes of all releases are made with."""
-    import build_ffi
-
     renamed = ("-include", str(FAKE / "renamed.h"))
-    stub = [str(TOP / x) for x in build_ffi.c_files(stub=True)]
+    stub = [str(TOP / x) for x in build_ffi().c_files(stub=True)]
     run(compiler(), "-r", "-nostdlib", *COMPILE, *renamed, "-o", str(folder / "stub.o"), *stub)
-    build_ffi.emit("stub", folder / "glue.c")
-    macros = [f"-D{name}={value}" for name, value in build_ffi.MACROS]
-    core = [str(TOP / x) for x in build_ffi.c_files()]
+    build_ffi().emit("stub", folder / "glue.c")
+    macros = [f"-D{name}={value}" for name, value in build_ffi().MACROS]
+    core = [str(TOP / x) for x in build_ffi().c_files()]
     include = f"-I{sysconfig.get_path('include')}"
     run(
         *(compiler(), "-shared", *COMPILE, *renamed, "-w", "-fvisibility=hidden", *macros, include),
