@@ -207,6 +207,18 @@ def test_too_late(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     assert answers[0].count(b"the stream is complete already") == 2 and not control.cancelled
 
 
+def beside_the_end(hv: StubBackend, domid: int, tmp_path: Path, run_dir: Path, beside: Beside) -> None:
+    """A save; what is done beside it begins when the stream is complete, while the save is busy with something else."""
+
+    def complete(_report: pyxcsr.SaveReport) -> None:
+        beside.__enter__()
+        time.sleep(1)
+
+    with open(tmp_path / "s", "wb") as out:
+        pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
+    beside.__exit__()
+
+
 @pytest.mark.parametrize("ask", [lambda one: one.tune(timeout="9h"), lambda one: one.status()])
 def test_a_question_that_is_overtaken_by_the_end(
     hv: StubBackend, tmp_path: Path, run_dir: Path, ask: Callable[[RunningSave], Any]
@@ -222,13 +234,7 @@ def test_a_question_that_is_overtaken_by_the_end(
 
     beside = Beside(act)
 
-    def complete(_report: pyxcsr.SaveReport) -> None:
-        beside.__enter__()
-        time.sleep(1)
-
-    with open(tmp_path / "s", "wb") as out:
-        pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
-    beside.__exit__()
+    beside_the_end(hv, domid, tmp_path, run_dir, beside)
     assert raised[0].untouched and raised[0].domid == domid
 
 
@@ -237,13 +243,7 @@ def test_who_watches_from_the_last_moment_on_is_told_of_the_end(hv: StubBackend,
     told: list[dict[str, Any]] = []
     beside = Beside(lambda: told.extend(the_save(run_dir).events()))
 
-    def complete(_report: pyxcsr.SaveReport) -> None:
-        beside.__enter__()
-        time.sleep(1)
-
-    with open(tmp_path / "s", "wb") as out:
-        pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
-    beside.__exit__()
+    beside_the_end(hv, domid, tmp_path, run_dir, beside)
     assert [x["event"] for x in told] == ["end"]
 
 

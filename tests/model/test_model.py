@@ -1,6 +1,6 @@
 """The models, checked exhaustively by spin: as the code is they have no counterexample, without any rule they have one.
 
-``PYXCSR_MODEL=large pytest tests/model/test_model.py`` checks larger bounds, which takes minutes and 2 GiB of memory.
+``PYXCSR_MODEL=large pytest tests/model/test_model.py`` checks larger bounds, which takes some minutes.
 """
 
 from __future__ import annotations
