@@ -81,15 +81,15 @@ class Lab:
             pytest.skip(reason)
         return "debian"
 
-    def payload(self, to: Path) -> Path:
-        """The scripts and pyxcsr as a wheel, built with dom0's own tools but not under emulation."""
-        if not self.wheels.exists():
+    def payload(self, to: Path, wheel: Optional[Path] = None) -> Path:
+        """The scripts, and this wheel or one built with dom0's own tools (not under emulation) for this release."""
+        if not wheel and not self.wheels.exists():
             build = to.with_name("build")
             shutil.copytree(self.sources, build)
             tool("wheel", "--release", self.release, build, self.wheels, PYXCSR_BACKENDS="xen,stub")
         shutil.copytree(SCRIPTS, to / SCRIPTS.relative_to(CHECKOUT))
-        for wheel in self.wheels.iterdir():
-            shutil.copy2(wheel, to)
+        for built in [wheel] if wheel else self.wheels.iterdir():
+            shutil.copy2(built, to)
         return to
 
     def boot(
@@ -115,14 +115,15 @@ class Lab:
 
     def prove(
         self, script: str, *arguments: object, tmp_path: Path, live_pv: bool = True, hypervisor: Optional[str] = None,
-        sources: bool = False, carry: Iterable[Path] = (), pvh: bool = False, cpu: str = "", pair: bool = False,
-        seconds: int = 1200,
+        sources: bool = False, wheel: Optional[Path] = None, carry: Iterable[Path] = (), pvh: bool = False,
+        cpu: str = "", pair: bool = False, seconds: int = 1200,
     ) -> Path:
         """Boots, runs the script and asserts that each of its steps went well. Returns dom0's /out.
 
         ``live_pv``: the script makes no sense without live saves of PV guests, so is skipped where Xen cannot do
         them; otherwise it runs there on Debian's hypervisor, and may leave out single steps. ``hypervisor``: this
-        one and no other. ``carry``: files that are to be in /payload besides pyxcsr and the scripts. ``pvh``: it
+        one and no other. ``sources``: pyxcsr is built in dom0; ``wheel``: it is installed from this file.
+        ``carry``: files that are to be in /payload besides pyxcsr and the scripts. ``pvh``: it
         starts a PVH guest, which on an emulated 4.17 dies of AVX. ``cpu``: the machine's, instead of what is usual
         there. ``pair``: two machines joined by a network run it, with their number before its arguments.
         ``seconds`` it may take.
@@ -132,7 +133,7 @@ class Lab:
         """
         hypervisor = hypervisor or self.hypervisor(live_pv)
         cpu = cpu or (NO_AVX if pvh and self.release == "4.17" else "")
-        payload = self.sources if sources else self.payload(tmp_path / "payload")
+        payload = self.sources if sources else self.payload(tmp_path / "payload", wheel)
         for file in carry:
             shutil.copy2(file, payload)
         what = f"{script} on Xen {self.release}"

@@ -25,9 +25,9 @@ each_release = pytest.mark.parametrize("lab", ["4.17", "4.20"], indirect=True)
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("lab", ["4.17"], indirect=True)
-def test_smoke(lab: Lab, tmp_path: Path) -> None:
-    """Built in dom0, loaded, and the guest saved by pyxcsr, xl save and xl migrate."""
-    lab.prove("smoke.sh", tmp_path=tmp_path, sources=True)
+def test_smoke(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
+    """The wheel for every Xen installed, and the guest saved by pyxcsr, xl save and xl migrate."""
+    lab.prove("smoke.sh", tmp_path=tmp_path, wheel=one_wheel)
 
 
 @each_release
@@ -40,7 +40,7 @@ def test_install(lab: Lab, tmp_path: Path) -> None:
 @each_release
 def test_one_wheel(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
     """The same file on both releases: it loads the libraries of the Xen that runs; what the doctor says is so."""
-    lab.prove("doctor.sh", tmp_path=tmp_path, live_pv=False, carry=[one_wheel])
+    lab.prove("doctor.sh", tmp_path=tmp_path, live_pv=False, wheel=one_wheel)
 
 
 @each_release

@@ -1,4 +1,4 @@
-# The short proof: pyxcsr is built and installed in dom0, lists domains, and the guest
+# The short proof: pyxcsr is installed in dom0, lists domains, and the guest
 # is saved by `pyxcsr save --live`, by `xl save` and by `xl migrate`, once each.
 . /payload/tests/real/dom0/lib.sh
 install_pyxcsr
