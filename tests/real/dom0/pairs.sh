@@ -37,7 +37,11 @@ moved() {
 begin_anew() { # begin_anew N WAY SAVER RESTORER: after a failure the next pair starts from a guest that is well
     local kept="/out/failed-$1-$2-$3-$4"
     mkdir -p "$kept"; xl list >"$kept/list"; xl dmesg >"$kept/xen-dmesg"; cp $logs/guest-"$g"*.log "$kept/"
-    xl list | awk 'NR > 1 && $1 != "Domain-0" {print $2}' | xargs -r -n 1 xl destroy
+    for _ in $(seq 30); do # a receiver may still be at work, and a name in use
+        xl list | awk 'NR > 1 && $1 != "Domain-0" {print $2}' | xargs -r -n 1 xl destroy
+        sleep 1
+        [ "$(xl list | wc -l)" -gt 2 ] || break
+    done
     forget; start "$g"
 }
 pair() { # pair N WAY SAVER RESTORER
