@@ -28,7 +28,8 @@ class Progress:
     structure were followed since the save began; ``p2m_resent``: how many pfns were marked although no dirty bitmap
     named them. Of a live save, and None until it has been measured: ``dirty_rate``: pfns that the guest dirties in
     a second; ``bandwidth``: bytes written in a second; ``predicted_pause``: for how many seconds the guest would
-    be paused if it were suspended now, or, once it is, what was expected then.
+    be paused if it were suspended now, or, once it is, what was expected then. ``throttled``: the share of its
+    processor time that the guest lacks now, because this save has taken it, between 0 and 1.
     """
 
     phase: Phase
@@ -43,6 +44,7 @@ class Progress:
     dirty_rate: Optional[float] = None
     bandwidth: Optional[float] = None
     predicted_pause: Optional[float] = None
+    throttled: float = 0.0
 
     @property
     def remaining(self) -> int:

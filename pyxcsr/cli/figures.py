@@ -67,6 +67,12 @@ def _left(state: State) -> str:
     return UNKNOWN if pages is None else size(pages * PAGE_SIZE)
 
 
+def throttled(state: State) -> str:
+    """How much of its processor time a guest lacks for the save's sake; "" if it lacks none."""
+    share = state.get("throttled") or 0.0
+    return f"throttled: lacks {100 * share:.0f} % of its processor time" if share else ""
+
+
 def _phase(state: State, silent: bool) -> str:
     return "silent" if silent else str(state.get("phase", UNKNOWN))
 
@@ -88,8 +94,14 @@ def table(saves: list[tuple[State, bool]], columns: int) -> list[str]:
     if not saves:
         return ["nothing is being saved"[:columns]]
     if columns >= WIDE:
-        return [_row(_HEAD), *(_row(_cells(*x)) for x in saves)]
-    return [line[:columns] for x in saves for line in _narrow(*x)]
+        return [_row(_HEAD), *(line for x in saves for line in (_row(_cells(*x)), *_below(x[0])))]
+    return [line[:columns] for x in saves for line in (*_narrow(*x), *_below(x[0]))]
+
+
+def _below(state: State) -> list[str]:
+    """What few saves have: a line of its own for it."""
+    slowed = throttled(state)
+    return [f"  {slowed}"] if slowed else []
 
 
 def _narrow(state: State, silent: bool) -> list[str]:
@@ -106,7 +118,7 @@ def text(state: State, silent: bool = False) -> str:
     guest, phase, number, sent, left, dirty, speed, pause, elapsed = _cells(state, silent)
     return (
         f"{guest}: {phase} {number}, {sent} sent, {left} left, {dirty} dirty/s, {speed}, predicted pause {pause}, "
-        f"{elapsed}"
+        f"{elapsed}" + "".join(f", {x}" for x in [throttled(state)] if x)
     )
 
 

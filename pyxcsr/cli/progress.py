@@ -152,6 +152,8 @@ def of_save(now: Progress) -> Sequence[str]:
         return (f"{now.phase} ...",)
     done = 100 * now.pages_done // now.pages_total if now.pages_total else 100
     where = "running" if now.phase == "pass" else "paused"
+    if now.throttled:
+        where = f"throttled {100 * now.throttled:.0f}%"
     return (
         f"pass {now.iteration} (guest {where}): {done:3d}% of {now.pages_total} pages",
         f"pass {now.iteration} ({where}): {done:3d}%",

@@ -110,14 +110,24 @@ class Feed:
         """The last event, and whatever waited."""
         self.flush()
         if self.file is not None:
-            self.file.outlet.put(events.line(told))
-            self._flush_file()
+            left_out = {"left_out": self.file.outlet.dropped} if self.file.outlet.dropped else {}
+            self.file.outlet.put(events.line({**told, **left_out}), last=True)
+            self._with_file(self._finish)
+
+    def _finish(self, file: EventsFile) -> None:
+        missing = file.finish()
+        if missing:
+            text = f"{missing} events were not written to {file.name}: it does not take them fast enough"
+            self._save.report.warnings.append(text)
 
     def _flush_file(self) -> None:
+        self._with_file(lambda file: file.outlet.flush())
+
+    def _with_file(self, act: Callable[[EventsFile], None]) -> None:
         if self.file is None:
             return
         try:
-            self.file.outlet.flush()
+            act(self.file)
         except OSError as problem:
             text = f"events cannot be written to {self.file.name} any more: {problem.strerror}"
             self._save.report.warnings.append(text)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
-from typing import Union
+from typing import Optional, Union
+
+from pyxcsr.control.aside import Aside
 
 MOST = 1 << 16
 """Bytes that wait for a slow reader; what comes on top is left out."""
 
 PIECE = 4096
-"""What is written at once."""
+"""What is written at once to a reader: a pipe that takes anything takes so much."""
+
+LAST_WAIT = 0.1
+"""Seconds that the end of a save waits for the last lines to be taken."""
+
+BETWEEN = 0.002
 
 
 class Outlet:
@@ -20,14 +28,19 @@ class Outlet:
     A reader may be slow (lines are left out then, whole ones, and counted in ``dropped``), or gone (OSError).
     """
 
-    __slots__ = ("_waiting", "_write", "dropped")
+    __slots__ = ("_piece", "_waiting", "_write", "dropped")
 
-    def __init__(self, write: Callable[[bytes], int]) -> None:
-        self._write, self._waiting, self.dropped = write, bytearray(), 0
+    def __init__(self, write: Callable[[bytes], int], piece: int = PIECE) -> None:
+        self._write, self._piece, self._waiting, self.dropped = write, piece, bytearray(), 0
 
-    def put(self, line: bytes) -> None:
-        """Takes a line, for the next :meth:`flush`."""
-        if len(self._waiting) + len(line) > MOST:
+    @property
+    def waiting(self) -> int:
+        """Lines that have not been taken yet, or not to their end."""
+        return self._waiting.count(b"\n")
+
+    def put(self, line: bytes, last: bool = False) -> None:
+        """Takes a line, for the next :meth:`flush`. ``last``: it is the one line for which there is always room."""
+        if len(self._waiting) + len(line) > MOST and not last:
             self.dropped += 1
         else:
             self._waiting += line
@@ -36,7 +49,7 @@ class Outlet:
         """Writes what the reader takes now. Raises OSError if it never will."""
         while self._waiting:
             try:
-                taken = self._write(bytes(self._waiting[:PIECE]))
+                taken = self._write(bytes(self._waiting[: self._piece]))
             except (BlockingIOError, InterruptedError):
                 return
             del self._waiting[:taken]
@@ -46,30 +59,26 @@ class EventsFile:
     """Where a save's events go besides its clients: a file, to which they are appended, or a descriptor.
 
     ``where``: a path, or a descriptor's number, also as text. Raises OSError, ValueError. A pipe or a terminal is
-    opened anew, so that it can be made non-blocking for us alone.
+    opened anew, so that it can be made non-blocking for us alone. To a file of a disk, which may be another machine's
+    and not answer, a thread writes.
     """
 
-    __slots__ = ("_fd", "_socket", "name", "outlet")
+    __slots__ = ("_aside", "_fd", "name", "outlet")
 
     def __init__(self, where: Union[str, int]) -> None:
         self.name = str(where)
-        self._fd, self._socket = -1, False
+        self._fd, self._aside = -1, None
         if isinstance(where, int) or (where.isascii() and where.isdigit()):
-            self._fd = self._of(int(where))
+            self._fd = _of(int(where))
         else:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             self._fd = os.open(where, flags, 0o600)
-        self.outlet = Outlet(self._send if self._socket else self._write)
-
-    def _of(self, fd: int) -> int:
-        mode = os.fstat(fd).st_mode
-        self._socket = stat.S_ISSOCK(mode)
-        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-            try:
-                return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-            except OSError:  # no /proc, or a terminal of another user: then each write is asked for first
-                pass
-        return os.dup(fd)
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISREG(mode):
+            self._aside: Optional[Aside] = Aside(self._fd)
+            self.outlet = Outlet(self._aside.write, MOST)
+        else:
+            self.outlet = Outlet(self._send if stat.S_ISSOCK(mode) else self._write)
 
     def _write(self, data: bytes) -> int:
         import select
@@ -89,6 +98,19 @@ class EventsFile:
         finally:
             borrowed.detach()
 
+    def finish(self, seconds: float = LAST_WAIT) -> int:
+        """Waits so long at most until all is written. Returns how many lines are not. Raises OSError."""
+        until = time.monotonic() + seconds
+        self.outlet.flush()
+        while (self.outlet.waiting or self._writes()) and time.monotonic() < until:
+            time.sleep(BETWEEN)
+            self.outlet.flush()
+        in_hand = 0 if self._aside is None else self._aside.finish()
+        return self.outlet.dropped + self.outlet.waiting + in_hand
+
+    def _writes(self) -> bool:
+        return self._aside is not None and self._aside.busy
+
     def is_same(self, fd: int) -> bool:
         """Whether ``fd`` leads to the same file, pipe or socket. (A device is not what is written to it.)"""
         try:
@@ -101,4 +123,15 @@ class EventsFile:
         """Again: nothing happens."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            os.close(fd)
+            if self._aside is None or self._aside.leave():
+                os.close(fd)
+
+
+def _of(fd: int) -> int:
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        try:
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError:  # no /proc, or a terminal of another user: then each write is asked for first
+            pass
+    return os.dup(fd)

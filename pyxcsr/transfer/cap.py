@@ -61,9 +61,12 @@ def write_record(hv: Capped, domid: int, record: CapRecord) -> None:
 
 def read_record(hv: Capped, domid: int) -> Optional[CapRecord]:
     """The record that a save has left or is about to leave; None if there is none, or one that is none of ours."""
+    text = hv.xenstore_read(path_of(domid))
+    if not text:
+        return None
     import re
 
-    found = re.fullmatch(_TEXT, hv.xenstore_read(path_of(domid)) or b"")
+    found = re.fullmatch(_TEXT, text)
     return CapRecord(found[1].decode(), int(found[2]), int(found[3]), int(found[4])) if found else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
@@ -69,18 +70,26 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optiona
 
     A save that is at work on the domain would be harmed: one by libxenguest does not notice that log-dirty mode has
     ended, and its image would lack pages. So a process of this host that saves the domain is looked for first
-    (``savers``: who looks; None: as usual), and nothing is done if there is one. One in another domain cannot be seen.
+    (``savers``: who looks; None: as usual), and nothing is done if there is one. None of this package's begins
+    meanwhile. One in another domain cannot be seen.
 
     Raises DomainNotFound, DomainDying, BeingSaved, HypervisorError, UsageError; OSError if /proc cannot be read.
     """
     check_domain(hv, domid)
     check_flag("resume", resume)
-    with untouched_so_far():
-        info = hv.domain_info(domid)
-        if info.dying:
-            raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
-        looks = savers_of(hv, domid) if savers is None else savers
-        refuse_beside(looks.now(), domid, f"domain {domid} cannot be recovered")
+    what = f"domain {domid} cannot be recovered"
+    with ExitStack() as stack:
+        with untouched_so_far():
+            info = hv.domain_info(domid)
+            if info.dying:
+                raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
+            looks = savers_of(hv, domid) if savers is None else savers
+            refuse_beside(looks.now(), domid, what)
+            stack.enter_context(looks.shut_out(what))
+        return _recovered(hv, domid, resume)
+
+
+def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"

@@ -437,7 +437,7 @@ class Saver:
         predicted = self._report.predicted_pause if self._pause.begun else self._predicted_pause()
         return Progress(
             phase, iteration, looked_at, dirty, self._sink.offset, dirty, seconds, p2m.follows, p2m.resent,
-            outlook.dirty_rate, outlook.bandwidth, predicted,
+            outlook.dirty_rate, outlook.bandwidth, predicted, self._throttling.taken,
         )  # fmt: skip
 
     def _predicted_pause(self) -> Optional[float]:

@@ -12,9 +12,12 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, Optional, Protocol
 
-from pyxcsr.control.lock import holder
+from pyxcsr.control.folder import Folder, Unusable
+from pyxcsr.control.lock import GuestLock, Held, holder
+from pyxcsr.control.names import folder_name
 from pyxcsr.errors import BeingSaved, HypervisorError
 
 LIBXL, OURS, XENGUEST = "libxl-save-helper", "pyxcsr-save-helper", "xenguest"
@@ -70,6 +73,24 @@ class Savers:
         """Who saves the domain through this package; that may be another thread of this process."""
         held = holder(self._domid, self._run_dir)
         return None if held is None else Saver(held.pid, held.program, None)
+
+    @contextmanager
+    def shut_out(self, what: str) -> Iterator[None]:
+        """While the body runs no save of the domain begins through this package. Raises BeingSaved if one has begun.
+
+        For work that must be done even where there can be no lock: then it is done without.
+        """
+        with ExitStack() as held:
+            name = folder_name(self._run_dir)
+            try:
+                if name is not None:
+                    folder = held.enter_context(Folder(name, make=True))
+                    held.callback(GuestLock(folder, self._domid).release)
+            except Held as other:
+                refuse_beside([Saver(other.holder.pid, other.holder.program, None)], self._domid, what)
+            except (OSError, Unusable):  # no save has a lock there either
+                pass
+            yield
 
     def may_have_begun(self, saver: Saver) -> bool:
         """Whether it may have called Xen. One that has not opened the hypervisor's device cannot have."""
@@ -161,6 +182,10 @@ class NoSavers(Savers):
 
     def now(self) -> list[Saver]:
         return []
+
+    @contextmanager
+    def shut_out(self, what: str) -> Iterator[None]:
+        yield
 
 
 class Asked(Protocol):

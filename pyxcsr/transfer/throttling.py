@@ -37,10 +37,28 @@ class Throttling:
         return Throttle(self._hv, self._domid)
 
     def check(self) -> None:
-        """Before the guest is touched. Raises NotSupported if its scheduler has no caps; HypervisorError."""
+        """Before anything is copied. Raises NotSupported if the guest's scheduler has no caps; HypervisorError.
+
+        A save that is not to throttle gives back what a killed one has taken: nobody else may ever do.
+        """
         if self._limits.throttle:
             self._throttle = self._new()
             self._throttle.check()
+        else:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        from pyxcsr.transfer.cap import put_back, read_record
+
+        try:
+            record = read_record(self._hv, self._domid)
+            left = None if record is None else put_back(self._hv, self._domid, record)
+        except HypervisorError as problem:
+            self._report.warnings.append(f"if a killed save has left a cap, it stays: {problem}")
+            return
+        if record is not None:
+            told = left or f"and is put back ({record.was or 'none'}, as it was)"
+            self._report.warnings.append(f"a save that was killed has left the guest's cap lowered: {told}")
 
     def step(self) -> bool:
         """Takes more of the guest's time; False if it has lost as much as it may, or if that fails: a warning."""

@@ -22,10 +22,12 @@ import pytest
 from control.scene import wait_for
 from support.judge import judge_rules, looks_complete
 
+import pyxcsr
 from cli.programs import COMMAND, SAVE, environment, run
 from pyxcsr import StubGuest
-from pyxcsr.cli import dirty_rate, main, recover
+from pyxcsr.cli import dirty_rate, figures, main, recover
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.transfer import recovery
 
 GUEST = "pv64:mem=8M,writes=60,seed=5"
 SLOW = ("--bandwidth", "1M")
@@ -211,6 +213,27 @@ def test_on_a_terminal(run_dir: Path, tmp_path: Path, columns: int) -> None:
     assert f"\x1b[{rows}F\x1b[J" in text
 
 
+@pytest.mark.parametrize("columns", [80, 40])
+def test_throttling_is_shown(run_dir: Path, tmp_path: Path, columns: int) -> None:
+    guest = "pv64:mem=8M,writes=300,seed=3,vcpus=2"
+    words = ("--throttle", "--max-downtime", "1us", "--policy", "adaptive", "--bandwidth", "16M", "--timeout", "1h")
+    with saving(run_dir, tmp_path / "s", *words, guest=guest):
+        told = wait_for(lambda: throttled(on(run_dir, "watch", "--once", "--json").stdout))
+        assert 0.2 <= told["throttled"] <= 0.99
+        shown = on(run_dir, "watch", "--once").stdout.decode()
+    percent = re.search(r"\n  throttled: lacks (\d+) % of its processor time\n", shown)
+    assert percent is not None and int(percent[1]) >= round(100 * told["throttled"])
+    narrow = figures.table([(told, False)], columns)
+    assert max(map(len, narrow)) <= columns and narrow[-1].startswith("  throttled: lacks ")
+    assert figures.text(told).endswith("% of its processor time") and "throttled" not in figures.text({"domid": 1})
+
+
+def throttled(lines: bytes) -> Any:
+    """A save's state, once time has been taken from its guest."""
+    told = [json.loads(x) for x in lines.splitlines()]
+    return told[0] if told and told[0].get("throttled") else None
+
+
 def test_events_of_a_save(run_dir: Path, tmp_path: Path) -> None:
     done = run(GUEST, tmp_path / "s", "--quiet", "--events", tmp_path / "e", command=SAVE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -288,6 +311,41 @@ def test_a_save_elsewhere_is_not_harmed(
         assert main.main(words) in (1, 2)
         assert f"(process {other.pid}) saves it; wait until that is over" in capsys.readouterr().err
         assert hv.stub.calls().get("xc_logdirty_control") == before
+
+
+def test_no_save_begins_while_a_guest_is_recovered(
+    hv: StubBackend, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domid = hv.stub.create(StubGuest.pv64(mem="4M"))
+    hv.stub.guest(domid).shut_down(2)
+    monkeypatch.setattr(recover, "opened", lambda *_: OnXen(hv))
+    refused: list[BaseException] = []
+
+    def meanwhile(_hv: object, _domid: int) -> bool:
+        with pytest.raises(pyxcsr.BeingSaved, match=f"process {os.getpid()}") as caught, open("/dev/null", "wb") as out:
+            pyxcsr.save(hv, domid, out, live=False, control=pyxcsr.Control(str(run_dir)))
+        refused.append(caught.value)
+        return False
+
+    monkeypatch.setattr(recovery, "withdraw", meanwhile)
+    assert main.main(["recover", "--run-dir", str(run_dir), str(domid)]) == 0 and hv.stub.guest(domid).running
+    assert len(refused) == 1 and os.listdir(run_dir) == [], "the lock is gone"
+
+
+@pytest.mark.parametrize("place", ["of another kind", "open to all", "none"])
+def test_a_guest_is_recovered_where_there_can_be_no_lock(
+    hv: StubBackend, run_dir: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    domid = hv.stub.create(StubGuest.pv64(mem="4M"))
+    hv.stub.guest(domid).shut_down(2)
+    monkeypatch.setattr(recover, "opened", lambda *_: OnXen(hv))
+    if place == "of another kind":
+        run_dir.write_text("")
+    elif place == "open to all":
+        run_dir.mkdir()
+        run_dir.chmod(0o777)
+    where = "none" if place == "none" else str(run_dir)
+    assert main.main(["recover", "--run-dir", where, str(domid)]) == 0 and hv.stub.guest(domid).running
 
 
 def test_a_settings_file_that_is_wrong_does_not_keep_a_guest_from_being_recovered(

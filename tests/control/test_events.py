@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import pytest
 from support.judge import judge
 
 import pyxcsr
-from control.scene import GUEST, save
+from control.scene import GUEST, save, wait_for
+from pyxcsr.control import outlet
+from pyxcsr.control.aside import Aside
 from pyxcsr.control.control import Control
 from pyxcsr.control.outlet import MOST, EventsFile, Outlet
 from pyxcsr.hypervisor.open import StubBackend
@@ -102,10 +106,68 @@ def test_nobody_reads(hv: StubBackend, tmp_path: Path, kind: str, monkeypatch: p
     except BlockingIOError:
         os.set_blocking(theirs, True)
     report = save(hv, domid, tmp_path / "s", None, events=theirs, **FAST)
-    assert report.warnings == [] and report.seconds < 10
+    assert report.seconds < 10 and len(report.warnings) == 1
+    assert f"events were not written to {theirs}: it does not take them fast enough" in report.warnings[0]
     judge(hv, domid, tmp_path / "s")
     os.close(theirs)
     os.close(ours)
+
+
+def test_a_disk_that_does_not_answer(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a server that is away: the save does not wait for it, and says how much is missing."""
+    answers, write, path = threading.Event(), os.write, tmp_path / "events"
+
+    def slow(fd: int, data: Any) -> int:
+        if os.path.samestat(os.fstat(fd), path.stat()):
+            answers.wait(60)
+        return write(fd, data)
+
+    domid, before = hv.stub.create(GUEST), len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "write", slow)
+    report = save(hv, domid, tmp_path / "s", None, events=str(path), **FAST)
+    assert report.seconds < 10 and len(report.warnings) == 1 and "events were not written" in report.warnings[0]
+    missing = int(report.warnings[0].split()[0])
+    judge(hv, domid, tmp_path / "s")
+    assert path.read_bytes() == b"" and missing > 5
+    answers.set()
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)  # the thread has closed what it had in hand
+    assert kinds(path.read_bytes()) == ["begin"], "what waited is given up"
+
+
+def test_a_reader_that_is_too_slow_at_first(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last event tells how many are missing before it, and comes whatever is missing."""
+    domid = hv.stub.create(GUEST)
+    monkeypatch.setattr(outlet, "MOST", 2000)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(theirs, b" " * 4095 + b"\n")
+    os.set_blocking(theirs, True)
+    read = bytearray()
+
+    def reads(now: pyxcsr.Progress) -> None:
+        if now.phase == "done":
+            read.extend(os.read(ours, 1 << 20))
+
+    report = save(hv, domid, tmp_path / "s", None, events=theirs, progress=reads, **FAST)
+    os.close(theirs)
+    with open(ours, "rb") as reader:
+        told = [json.loads(x) for x in (bytes(read) + reader.read()).splitlines() if x.strip()]
+    assert told[0]["event"] == "begin" and told[-1]["event"] == "end" and told[-1]["left_out"] > 0
+    assert [x for x in report.warnings if x.startswith(f"{told[-1]['left_out']} events were not written")]
+
+
+def test_a_piece_that_cannot_be_written_is_an_error_of_the_next(tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    aside = Aside(full)
+    assert aside.write(b"one\n") == 4
+    wait_for(lambda: not aside.busy)
+    for act in (aside.finish, lambda: aside.write(b"two\n")):
+        with pytest.raises(OSError, match="No space left"):
+            act()
+    assert aside.leave()
+    os.close(full)
 
 
 def test_the_reader_has_gone(hv: StubBackend, tmp_path: Path) -> None:
@@ -165,13 +227,13 @@ def test_what_waits_is_bounded() -> None:
         got.extend(data[:1000])
         return len(data[:1000])
 
-    outlet = Outlet(write)
+    out = Outlet(write)
     for n in range(2000):
-        outlet.put(b"%06d\n" % n * 10)
-        outlet.flush()
-    assert len(outlet._waiting) <= MOST and outlet.dropped == 2000 - MOST // 70
+        out.put(b"%06d\n" % n * 10)
+        out.flush()
+    assert len(out._waiting) <= MOST and out.dropped == 2000 - MOST // 70
     takes[0] = 1000
-    outlet.flush()
+    out.flush()
     assert bytes(got) == b"".join(b"%06d\n" % n * 10 for n in range(MOST // 70))
 
 

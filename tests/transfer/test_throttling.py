@@ -19,7 +19,9 @@ from pyxcsr.cli.show import summary
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policies import adaptive
 from pyxcsr.report import Progress
+from pyxcsr.transfer import cap
 from pyxcsr.transfer.cap import read_record
+from pyxcsr.transfer.throttle import Throttle
 
 BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3, vcpus=2)
 HOPELESS: dict[str, Any] = {"throttle": True, "max_downtime": "1us"}
@@ -221,3 +223,59 @@ def test_a_signal(number: signal.Signals) -> None:
         child.send_signal(number)
         assert child.stdout.read().splitlines()[-1] == b"cancelled 0 True False"
         assert child.wait(60) == 0
+
+
+# -- what a killed save has left
+
+
+def left_behind(hv: StubBackend, domid: int, cap: int) -> None:
+    """A cap that was lowered, and its record, as after a SIGKILL."""
+    hv.set_domain_cap(domid, hv.scheduler(), cap)
+    throttle = Throttle(hv, domid)
+    throttle.tighten()
+    throttle.tighten()
+    assert cap_of(hv, domid) not in (0, cap) and read_record(hv, domid) is not None
+
+
+@pytest.mark.parametrize("cap", [0, 120])
+def test_a_save_without_throttle_puts_it_back(hv: StubBackend, domid: int, tmp_path: Path, cap: int) -> None:
+    left_behind(hv, domid, cap)
+    caps: list[int] = []
+    report = save_to(hv, domid, tmp_path / "s", progress=lambda now: caps.append(cap_of(hv, domid)))
+    assert set(caps) == {cap} and report.throttled == 0.0
+    assert len(report.warnings) == 1 and f"is put back ({cap or 'none'}, as it was)" in report.warnings[0]
+    as_it_was(hv, domid, cap)
+    judge(hv, domid, tmp_path / "s")
+    hv.domain_resume(domid)
+    assert save_to(hv, domid, tmp_path / "s").warnings == [], "it is said once"
+
+
+def test_a_cap_that_somebody_else_has_set_since_stays(hv: StubBackend, domid: int, tmp_path: Path) -> None:
+    left_behind(hv, domid, 0)
+    hv.set_domain_cap(domid, hv.scheduler(), 33)
+    report = save_to(hv, domid, tmp_path / "s")
+    assert len(report.warnings) == 1 and "its cap is 33 now" in report.warnings[0]
+    as_it_was(hv, domid, 33)
+
+
+@pytest.mark.parametrize("function", ["xs_read", "xs_write", "cap"])
+def test_it_cannot_be_put_back(
+    hv: StubBackend, domid: int, tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That ends no save which would have succeeded without it; recover can do it later."""
+    left_behind(hv, domid, 120)
+    name = {"credit2": "xc_sched_credit2_domain_set", "credit": "xc_sched_credit_domain_set"}[hv.scheduler()]
+    if function == "xs_read":
+
+        def unknown(hv: StubBackend, domid: int) -> None:
+            raise pyxcsr.HypervisorError("xs_read: Input/output error", op="xs_read", errno=errno.EIO)
+
+        monkeypatch.setattr(cap, "read_record", unknown)
+    else:
+        hv.stub.fail(name if function == "cap" else function, 1, errno.EIO)
+    report = save_to(hv, domid, tmp_path / "s")
+    monkeypatch.undo()
+    assert len(report.warnings) == 1 and "if a killed save has left a cap, it stays" in report.warnings[0]
+    judge(hv, domid, tmp_path / "s")
+    pyxcsr.recover(hv, domid)
+    as_it_was(hv, domid, 120)
