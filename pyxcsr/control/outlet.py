@@ -67,7 +67,8 @@ class EventsFile:
 
     def __init__(self, where: Union[str, int]) -> None:
         self.name = str(where)
-        self._fd, self._aside = -1, None
+        self._fd = -1
+        self._aside: Optional[Aside] = None
         if isinstance(where, int) or (where.isascii() and where.isdigit()):
             self._fd = _of(int(where))
         else:
@@ -75,8 +76,8 @@ class EventsFile:
             self._fd = os.open(where, flags, 0o600)
         mode = os.fstat(self._fd).st_mode
         if stat.S_ISREG(mode):
-            self._aside: Optional[Aside] = Aside(self._fd)
-            self.outlet = Outlet(self._aside.write, MOST)
+            aside = self._aside = Aside(self._fd)
+            self.outlet = Outlet(aside.write, MOST)
         else:
             self.outlet = Outlet(self._send if stat.S_ISSOCK(mode) else self._write)
 
