@@ -78,9 +78,8 @@ class Machine:
         layout = VCPU_LAYOUTS[self._width]
         out = bytearray(blob.ljust(layout.size, b"\0"))
         self._put_cr3(out, layout.cr3)
-        if layout.ctrlreg1 is not None and self._get(out, layout.ctrlreg1) & 1:
-            user = self._get(out, layout.ctrlreg1)
-            self._put(out, layout.ctrlreg1, user & ~_FRAME | self._moved(user >> PAGE_SHIFT) << PAGE_SHIFT)
+        if layout.ctrlreg1 is not None:
+            self._put_user_cr3(out, layout.ctrlreg1)
         in_use = min(-(-self._get(out, layout.gdt_ents) // GDT_ENTRIES_PER_FRAME), GDT_FRAMES)
         for at in range(layout.gdt_frames, layout.gdt_frames + in_use * layout.word, layout.word):
             self._put(out, at, self._moved(self._get(out, at)))
@@ -95,6 +94,12 @@ class Machine:
             return
         mfn = self._moved((value >> PAGE_SHIFT | value << 20) & 0xFFFF_FFFF)  # its bits beyond 20 are the lowest here
         self._put(out, at, mfn << PAGE_SHIFT | mfn >> 20)
+
+    def _put_user_cr3(self, out: bytearray, at: int) -> None:
+        """A stream marks a user page table by bit 0, which pfn 0 would need; Xen's own contexts have no such mark."""
+        value = self._get(out, at)
+        if value & 1:
+            self._put(out, at, self._moved(value >> PAGE_SHIFT) << PAGE_SHIFT & _FRAME)
 
     def _moved(self, pfn: int) -> int:
         mfn = self.mfn(pfn)

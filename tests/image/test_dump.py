@@ -16,6 +16,7 @@ from cli.programs import run
 from support import streams
 
 from image.guests import KINDS, XEN_SLOTS, Saved, save_guest
+from pyxcsr import StubGuest, save
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.image.dump import Format, dump
@@ -137,6 +138,29 @@ def test_elf_notes_and_contexts(saved: Saved) -> None:
     else:
         assert cr3 >> 12 in saved.pages
     assert (".xen_shared_info" in found) == saved.pv
+
+
+_GDT_FRAMES = {f"gdt_frame{index}": 4832 + 8 * index for index in range(3)}
+CONTEXT_FIELDS = {"flags": 512, "rax": 600, "rdx": 616, "rip": 648, "gdt_ents": 4960, "cr1": 4992, "cr3": 5008}
+CONTEXT_FIELDS.update(_GDT_FRAMES)
+
+
+def test_contexts_are_those_that_xen_had(hv: StubBackend, tmp_path: Path) -> None:
+    """Frame numbers in them are mfns, without the mark that a stream has beside the user's page table."""
+    domid = hv.stub.create(StubGuest.pv64(mem="4M", vcpus=3, writer="none"))
+    guest = hv.stub.guest(domid)
+    with (tmp_path / "s").open("wb") as out:
+        save(hv, domid, out)
+    assert run("dump", tmp_path / "s", tmp_path / "elf").returncode == 0
+    data, found = (tmp_path / "elf").read_bytes(), sections(tmp_path / "elf")
+    offset, size = found[".xen_prstatus"]
+    assert size == 3 * 5168
+    contexts = [data[offset + 5168 * vcpu : offset + 5168 * (vcpu + 1)] for vcpu in range(3)]
+    for vcpu, context in enumerate(contexts):
+        ours = {name: int.from_bytes(context[at : at + 8], "little") for name, at in CONTEXT_FIELDS.items()}
+        assert ours == {name: guest.vcpu(vcpu, name) for name in CONTEXT_FIELDS}
+    user = [int.from_bytes(context[4992:5000], "little") for context in contexts]
+    assert user[0] and user[1] and not user[2]  # all of the ways there are
 
 
 def test_readelf_and_gdb_accept_it(saved: Saved) -> None:

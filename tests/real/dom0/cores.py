@@ -9,6 +9,8 @@ PAGE = 4096
 XEN = slice(256 * 8, 272 * 8)  # Xen's own slots of a level 4 table: a stream has nothing of them
 RINGS = 2  # xenstore's and the console's: dom0's daemons write them at any time
 SHOWN = 10
+CONTEXT = 5168  # of a vcpu
+NAMES = {648: "rip", 672: "rsp", 4832: "gdt", 4992: "user cr3", 5008: "cr3"}
 
 
 class Core:
@@ -62,14 +64,18 @@ def differences(theirs, ours):
             at = next(i for i in range(PAGE) if a[i] != b[i])
             yield f"pfn 0x{pfn:x} differs from byte {at} on: {a[at:at + 8].hex()}, {b[at:at + 8].hex()}"
     print(f"{len(ours.places)} pages, {len(only)} in one alone; Xen's slots in {masked} level 4 tables")
-    if ours.pv:
-        a, b = (bytearray(x.section(".xen_prstatus")) for x in (theirs, ours))
-        if len(a) != len(b):
-            yield f"contexts of {len(a)}, {len(b)} bytes"
-        for vcpu in range(0, min(len(a), len(b)), 5168):
-            for name, at in (("rip", 648), ("rsp", 672), ("cr3", 5008), ("user cr3", 4992), ("gdt", 4832)):
-                if a[vcpu + at : vcpu + at + 8] != b[vcpu + at : vcpu + at + 8]:
-                    yield f"vcpu {vcpu // 5168}: {name} {a[vcpu + at:vcpu + at + 8].hex()}, {b[vcpu + at:vcpu + at + 8].hex()}"
+    yield from context_differences(theirs.section(".xen_prstatus"), ours.section(".xen_prstatus"))
+
+
+def context_differences(theirs, ours):
+    """Of the vcpus' contexts, each number that differs."""
+    if len(theirs) != len(ours):
+        yield f"contexts of {len(theirs)}, {len(ours)} bytes"
+    for at in range(0, min(len(theirs), len(ours)), 8):
+        a, b = theirs[at : at + 8].hex(), ours[at : at + 8].hex()
+        if a != b:
+            vcpu, within = divmod(at, CONTEXT)
+            yield f"vcpu {vcpu}: {NAMES.get(within, f'byte {within} of its context')} {a}, {b}"
 
 
 def raw_differences(core, path):
