@@ -62,7 +62,7 @@ PRELUDE = """
 
 
 LICENSE = "MIT"
-LINK = re.compile(r"\[(docs/[\w-]+\.md)\]\(docs/[^)]*\)")
+LINK = re.compile(r"\[([^\]]*)\]\((docs/[\w-]+\.md)[^)]*\)")
 
 
 def cdef_text(header: Path) -> str:
@@ -182,6 +182,12 @@ def emit(name: str, path: Path) -> None:
     ffi.emit_c_code(str(path))
 
 
+def document(link: re.Match[str]) -> str:
+    """What stands in the metadata for a link to a document."""
+    text, path = link.groups()
+    return f"`{path}`" if text == path else f"{text} (`{path}`)"
+
+
 class _WithModules:
     """Gives any command that is the first to run the extension modules."""
 
@@ -209,7 +215,7 @@ class EggInfo(_WithModules, _egg_info):
         super().finalize_options()
         metadata = self.distribution.metadata
         setattr(metadata, "license_expression" if hasattr(metadata, "license_expression") else "license", LICENSE)
-        metadata.long_description = LINK.sub(r"`\1`", metadata.long_description or "")
+        metadata.long_description = LINK.sub(document, metadata.long_description or "")
 
 
 class BdistWheel(_WithModules, _bdist_wheel):

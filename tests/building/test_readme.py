@@ -1,5 +1,6 @@
-"""README.md's commands, taken out of it and run: on a copy of the project, into folders of the test instead of the
-system's, with the packages that Debian brings. What apt-get would install is only simulated.
+"""The commands of README.md, docs/dom0.md and docs/saving.md, taken out of them and run: on a copy of the project, into
+folders of the test instead of the system's, with the packages that Debian brings. What apt-get would install is only
+simulated.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ builds = pytest.mark.readme
 """These build the package seven times: .ci/run runs them, tests/run does not."""
 
 README = (ROOT / "README.md").read_text()
+IN_DOM0 = (ROOT / "docs/dom0.md").read_text()
+SAVING = (ROOT / "docs/saving.md").read_text()
 HAS_XEN = Path("/usr/include/xenctrl.h").exists()
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,40 +44,43 @@ DEBIAN = {
 """What python3-cffi, python3-setuptools, python3-wheel and python3-pip are there."""
 
 
-PROSE = BLOCK.sub("", README)
+PROSE = re.sub(r"^```\w*\n.*?^```$", "", IN_DOM0, flags=re.MULTILINE | re.DOTALL)
 
 
-def block(words: str) -> str:
+def block(page: str, words: str) -> str:
     """The only block of commands in which ``words`` stand."""
-    (found,) = (text for text in BLOCK.findall(README) if words in text)
+    (found,) = (text for text in BLOCK.findall(page) if words in text)
     return str(found)
 
 
-def lines(words: str) -> list[str]:
+def lines(page: str, words: str) -> list[str]:
     """Its commands without their comments."""
-    return [line for line in (re.sub(r"\s+#.*", "", x).strip() for x in block(words).splitlines()) if line]
+    return [line for line in (re.sub(r"\s+#.*", "", x).strip() for x in block(page, words).splitlines()) if line]
 
 
-TRY = block("pyxcsr demo")
-DOM0 = lines("/opt/pyxcsr")
-WHEEL = lines("pip wheel")
+TRY = block(README, "pyxcsr demo")
+DOM0 = lines(IN_DOM0, "/opt/pyxcsr")
+WHEEL = lines(README, "pip wheel")
+LINKED_WHEEL = lines(IN_DOM0, "PYXCSR_BACKENDS=xen,stub .venv/bin/pip wheel")
 (FROM_SOURCE,) = (text for text in INLINE.findall(PROSE) if "--no-build-isolation" in text)
-USE = lines("pyxcsr inspect")
-BEHIND_XL = lines("LIBXL_SAVE_HELPER")
-KNOWN = {*TRY.strip().splitlines(), *DOM0, *WHEEL, *USE, *BEHIND_XL, "tests/run"}
+USE = [*lines(SAVING, "pyxcsr inspect"), *lines(SAVING, "--receiver"), *lines(README, "pyxcsr verify")]
+BEHIND_XL = lines(README, "LIBXL_SAVE_HELPER")
+KNOWN = {*TRY.strip().splitlines(), *WHEEL, *USE, *BEHIND_XL, "tests/run"}
 
 
 def test_each_command_is_one_that_a_test_runs() -> None:
     told = {re.sub(r"\s+#.*", "", line).strip() for text in BLOCK.findall(README) for line in text.splitlines()}
     assert told - KNOWN - {""} == set()
     assert os.access(ROOT / "tests/run", os.X_OK)
-    prompted = [x for x in INLINE.findall(PROSE) if re.match(r"(PYXCSR_\w+=\S+ )?(pip|python3|sudo|ln|cp) ", x)]
-    assert prompted == [FROM_SOURCE]
+    prompted = [x for x in INLINE.findall(PROSE) if re.match(r"(PYXCSR_\w+=\S+ )?(pip|python3|ln|cp) ", x)]
+    assert prompted == [FROM_SOURCE, "pip uninstall --break-system-packages pyxcsr"]
+    assert set(lines(IN_DOM0, "loader,stub")) <= KNOWN
+    assert set(lines(IN_DOM0, "pip install --no-index")) <= KNOWN
 
 
 def apt_lines() -> list[str]:
     """Every apt-get command of README and docs, in text or in a block."""
-    pages = [README, *((ROOT / "docs" / x).read_text() for x in ("peer.md", "performance.md", "contributing.md"))]
+    pages = [README, *(x.read_text() for x in sorted((ROOT / "docs").glob("*.md")))]
     return sorted({found.strip() for page in pages for found in APT.findall(page)})
 
 
@@ -182,7 +188,7 @@ def debian(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @builds
 def test_a_dom0_without_network(tried: Path, debian: Path, tmp_path: Path) -> None:
-    """The wheel is built with what the index has, and installed with what Debian has; so is the source."""
+    """The wheels are built with what the index has, and installed with what Debian has; so is the source."""
     build, apt, install = map(possible, WHEEL)
     assert APT.match(apt)
     shell(build, tried)
@@ -191,7 +197,8 @@ def test_a_dom0_without_network(tried: Path, debian: Path, tmp_path: Path) -> No
     away.mkdir()
     shell("pyxcsr demo --mem 16M --no-progress", away, debian)
     shell("pip uninstall -y pyxcsr", away, debian)
-    shell(possible(FROM_SOURCE), tried, debian)
+    shell(possible("; ".join(LINKED_WHEEL)), tried, debian)
+    shell(f"rm -r dist; {possible(FROM_SOURCE)}", tried, debian)
     shell("pyxcsr demo --mem 16M --no-progress", away, debian)
 
 
@@ -229,7 +236,7 @@ def test_the_commands_of_use(tried: Path, tmp_path: Path) -> None:
 @builds
 def test_the_benchmarks(tried: Path) -> None:
     """``python -m benchmarks`` needs no more than the extra ``bench`` brings."""
-    assert "python -m benchmarks" in README
+    assert "python -m benchmarks" in (ROOT / "docs/performance.md").read_text()
     shell(".venv/bin/pip install '.[bench]'", tried)
     words = "--quick --repeats 1 --case full paused --json r.json --plot r.svg --disk ."
     done = shell(f".venv/bin/python -m benchmarks {words}", tried)
