@@ -1,4 +1,4 @@
-"""The commands of README.md, docs/dom0.md and docs/saving.md, taken out of them and run: on a copy of the project, into
+"""The commands of README.md and docs/dom0.md, taken out of them and run: on a copy of the project, into
 folders of the test instead of the system's, with the packages that Debian brings. What apt-get would install is only
 simulated.
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.blocks import blocks
 from support.shared import built_once
 
 from .conftest import ROOT, copy_project
@@ -30,7 +31,6 @@ builds = pytest.mark.readme
 
 README = (ROOT / "README.md").read_text()
 IN_DOM0 = (ROOT / "docs/dom0.md").read_text()
-SAVING = (ROOT / "docs/saving.md").read_text()
 HAS_XEN = Path("/usr/include/xenctrl.h").exists()
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -63,19 +63,16 @@ DOM0 = lines(IN_DOM0, "/opt/pyxcsr")
 WHEEL = lines(README, "pip wheel")
 LINKED_WHEEL = lines(IN_DOM0, "PYXCSR_BACKENDS=xen,stub .venv/bin/pip wheel")
 (FROM_SOURCE,) = (text for text in INLINE.findall(PROSE) if "--no-build-isolation" in text)
-USE = [*lines(SAVING, "pyxcsr inspect"), *lines(SAVING, "--receiver"), *lines(README, "pyxcsr verify")]
-BEHIND_XL = lines(README, "LIBXL_SAVE_HELPER")
-KNOWN = {*TRY.strip().splitlines(), *WHEEL, *USE, *BEHIND_XL, "tests/run"}
 
 
-def test_each_command_is_one_that_a_test_runs() -> None:
-    told = {re.sub(r"\s+#.*", "", line).strip() for text in BLOCK.findall(README) for line in text.splitlines()}
-    assert told - KNOWN - {""} == set()
+def test_each_block_is_one_that_a_test_runs() -> None:
+    found = [*blocks(README), *blocks(IN_DOM0)]
+    marked = [x for x in found if x.mark == ("run by", "tests/building/test_readme.py")]
+    told = {re.sub(r"\s+#.*", "", line).strip() for x in marked for line in x.text.splitlines()}
+    assert told == {TRY.strip(), *DOM0, *WHEEL, *LINKED_WHEEL}
     assert os.access(ROOT / "tests/run", os.X_OK)
     prompted = [x for x in INLINE.findall(PROSE) if re.match(r"(PYXCSR_\w+=\S+ )?(pip|python3|ln|cp) ", x)]
     assert prompted == [FROM_SOURCE, "pip uninstall --break-system-packages pyxcsr"]
-    assert set(lines(IN_DOM0, "loader,stub")) <= KNOWN
-    assert set(lines(IN_DOM0, "pip install --no-index")) <= KNOWN
 
 
 def apt_lines() -> list[str]:
@@ -200,37 +197,6 @@ def test_a_dom0_without_network(tried: Path, debian: Path, tmp_path: Path) -> No
     shell(possible("; ".join(LINKED_WHEEL)), tried, debian)
     shell(f"rm -r dist; {possible(FROM_SOURCE)}", tried, debian)
     shell("pyxcsr demo --mem 16M --no-progress", away, debian)
-
-
-PROGRAMS = {
-    # a domain GUEST for the stub, in place of Xen's
-    "pyxcsr": 'case "$1" in save) shift; set -- save --backend stub "$@";; esac\nexec {tried}/.venv/bin/pyxcsr "$@"',
-    "ssh": 'test "$1" = HOST && cd {away} && exec sh -c "$2"',
-    "xl": "exit 0",
-    "pyxcsr-save-helper": "exit 0",
-    "zstd": "exec cat",
-}
-
-
-@builds
-def test_the_commands_of_use(tried: Path, tmp_path: Path) -> None:
-    """As written, but for the domain's name, which is a guest of the stub, and ``...``, which is another file."""
-    programs, away = tmp_path / "programs", tmp_path / "away"
-    programs.mkdir()
-    away.mkdir()
-    for name, text in PROGRAMS.items():
-        (programs / name).write_text("#!/bin/sh\n" + text.format(tried=tried, away=away) + "\n")
-        (programs / name).chmod(0o755)
-    shell("pyxcsr save --no-live pv64:mem=8M other.stream", tmp_path, programs)  # what `compare` has beside it
-    for line in USE:
-        text = re.sub(r"\bGUEST\b", "pv64:mem=8M", line).replace(" ...", " guest.stream")
-        if "save" in text and (tmp_path / "guest.stream").exists() and " - " not in text and "--receiver" not in text:
-            (tmp_path / "guest.stream").unlink()
-        shell(text, tmp_path, programs)
-    for path in (tmp_path / "guest.stream", tmp_path / "guest.stream.zst", away / "guest.stream"):
-        shell(f"{tried}/.venv/bin/pyxcsr verify {path}", tmp_path)
-    done = shell("\n".join([*BEHIND_XL, "echo $LIBXL_SAVE_HELPER"]), tmp_path, programs)
-    assert done.stdout.splitlines()[-1] == str(programs / "pyxcsr-save-helper")
 
 
 @builds

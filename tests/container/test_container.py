@@ -512,6 +512,8 @@ def test_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         if kind == "python":
             exec(compile(text, str(PAGE), "exec"), names)
             said = "".join(line.rstrip() + "\n" for line in capsys.readouterr().out.splitlines())
+        elif kind == "sh":
+            continue  # tests/docs/test_blocks.py runs these
         elif text.startswith("$ "):
             command, *expected = text.splitlines()
             assert main(command.split()[2:]) == 0
