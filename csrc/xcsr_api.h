@@ -255,6 +255,8 @@ uint64_t xcsr_count_dirty(const xcsr_save *s);
 enum xcsr_ahead { XCSR_AHEAD_NEVER, XCSR_AHEAD_ALWAYS, XCSR_AHEAD_MEASURED };
 int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
+/* A suspended guest is about to run again, and the save goes on: lets go of all mappings, and pages may move again. */
+int xcsr_goes_on(xcsr_save *s);
 /* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or
  * for_us have passed, but sends at least one record; *out: what was done since it returned 0 last. */
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out);

@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # for type checkers True, as typing's, which takes as lon
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.control.client import RunningSave, running
     from pyxcsr.control.control import Control
     from pyxcsr.control.lock import is_being_saved
@@ -68,13 +69,22 @@ if TYPE_CHECKING:
     from pyxcsr.measure.result import DirtyRate
     from pyxcsr.policies.adaptive import AdaptivePolicy
     from pyxcsr.policy import Decision, P2mChanges, P2mLimits, Policy, PrecopyStats, SimplePolicy
-    from pyxcsr.report import P2mReport, PassReport, Phase, Progress, RestoreReport, SaveReport
+    from pyxcsr.report import (
+        Checkpoint,
+        CheckpointsReport,
+        P2mReport,
+        PassReport,
+        Phase,
+        Progress,
+        RestoreReport,
+        SaveReport,
+    )
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.rules.verify import verify
     from pyxcsr.suspend.base import Suspend
     from pyxcsr.suspend.xenstore import XenstoreSuspend
     from pyxcsr.transfer.recovery import Recovery, recover
-    from pyxcsr.transfer.restorer import restore
+    from pyxcsr.transfer.restore import restore
     from pyxcsr.transfer.save import save
 
 _ERRORS = (
@@ -113,6 +123,9 @@ _ERRORS = (
 
 _WHERE = {
     **dict.fromkeys(_ERRORS, "errors"),
+    "Checkpoint": "report",
+    "Checkpointed": "checkpointed",
+    "CheckpointsReport": "report",
     "Control": "control.control",
     "RunningSave": "control.client",
     "is_being_saved": "control.lock",
@@ -143,7 +156,7 @@ _WHERE = {
     "RestoreReport": "report",
     "Progress": "report",
     "SaveReport": "report",
-    "restore": "transfer.restorer",
+    "restore": "transfer.restore",
     "save": "transfer.save",
     "StreamReader": "stream.reader",
     "verify": "stream.rules.verify",
@@ -157,6 +170,9 @@ __all__ = [
     "BackendUnavailable",
     "BeingSaved",
     "Cancelled",
+    "Checkpoint",
+    "Checkpointed",
+    "CheckpointsReport",
     "ChecksumMismatch",
     "Control",
     "ControlError",

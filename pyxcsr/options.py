@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyxcsr.arguments import check_callback, check_flag, check_number
+from pyxcsr.arguments import check_callback, check_flag, check_number, check_seconds
 from pyxcsr.control.control import Control
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, check_not_live
@@ -10,11 +10,13 @@ from pyxcsr.limits.words import BY_NAME
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policies.named import policy_for
 from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES, P2M_CHANGES, P2mLimits
+from pyxcsr.units import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional, Union
 
+    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.limits.words import PolicyName
     from pyxcsr.policy import P2mChanges, Policy
@@ -38,6 +40,7 @@ _CALLBACKS = {
     "cancel": "a function that returns True to end the work, like threading.Event().is_set",
     "complete": "a function of a pyxcsr.SaveReport",
     "static_data_done": "a function of a number",
+    "checkpoint": "a function that returns True to go on, False to fail over",
 }
 
 
@@ -61,6 +64,7 @@ class SaveOptions:
     map_ahead: Optional[bool] = DEFAULT_MAP_AHEAD
     device_model: Optional[DeviceModel] = None
     control: Optional[Control] = None
+    checkpointed: Optional[Checkpointed] = None
 
     def __init__(self, **given: object) -> None:
         """Takes any option by name. None stands for the default. Raises UsageError for a wrong value."""
@@ -80,6 +84,22 @@ class SaveOptions:
         if not (self.control is None or isinstance(self.control, Control)):
             raise UsageError(f"control is {self.control!r}: give a pyxcsr.Control")
         self._check_kinds()
+        if self.checkpointed is not None:
+            from pyxcsr.checkpointed import as_checkpointed
+
+            self.checkpointed = as_checkpointed(self.checkpointed)
+            self._check_checkpointed()
+
+    def _check_checkpointed(self) -> None:
+        """What has no meaning in a save that goes on and on, or would have another one than it seems."""
+        refused = {
+            "live=False": not self.live,
+            "verify": self.verify,
+            "timeout": self.limits.timeout is not None,
+        }
+        for name, is_given in refused.items():
+            if is_given:
+                raise UsageError(f"{name} does not go together with checkpointed")
 
     def _check_kinds(self) -> None:
         for name in ("live", "verify", "durable"):
@@ -141,7 +161,7 @@ class Rings:
 class RestoreOptions:
     """How one restore is to be done. :func:`pyxcsr.restore` explains the options."""
 
-    __slots__ = ("cancel", "enter", "progress", "rings", "static_data_done")
+    __slots__ = ("cancel", "checkpoint", "checkpointed", "enter", "progress", "rings", "silence", "static_data_done")
 
     def __init__(
         self,
@@ -150,11 +170,21 @@ class RestoreOptions:
         progress: Optional[ProgressCallback],
         cancel: Optional[Cancel],
         enter: Optional[Enter] = None,
+        checkpointed: bool = False,
+        checkpoint: Optional[Callable[[], object]] = None,
+        silence: Union[float, str, None] = None,
     ) -> None:
-        given = {"progress": progress, "cancel": cancel, "static_data_done": static_data_done}
+        given = {"progress": progress, "cancel": cancel, "static_data_done": static_data_done, "checkpoint": checkpoint}
         for name, callback in given.items():
             if callback is not None:
                 check_callback(name, callback, _CALLBACKS[name])
+        check_flag("checkpointed", checkpointed)
+        self.checkpointed, self.checkpoint = checkpointed, checkpoint
+        self.silence = None if silence is None else parse_seconds(silence)
+        if self.silence is not None:
+            check_seconds("silence", self.silence)
+        if not checkpointed and (checkpoint is not None or silence is not None):
+            raise UsageError("checkpoint and silence are for checkpointed streams: give checkpointed=True")
         self.enter = enter
         self.rings, self.static_data_done = rings, static_data_done
         self.progress, self.cancel = progress, cancel

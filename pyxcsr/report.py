@@ -134,6 +134,45 @@ class PhysmapReport:
     seconds_looking: float = 0.0
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint of a checkpointed save. ``number``: from 1; ``dirty``: pfns marked when the guest was suspended;
+    ``pages``: sent while it was; ``bytes``: written since the last checkpoint, of the first one with all passes before
+    it; ``seconds_suspending``: from asking the guest until it was suspended; ``seconds_paused``: from then until it
+    went on, or, at the last one, until the stream was complete."""
+
+    number: int
+    dirty: int
+    pages: int
+    bytes: int
+    seconds_suspending: float
+    seconds_paused: float
+
+
+@dataclass
+class CheckpointsReport:
+    """All checkpoints of a save together, and the ``last`` one. ``interval``: seconds for which the guest runs between
+    two; ``count``: how many are whole. ``pages``, ``bytes``, ``seconds_paused`` and ``longest_pause`` leave out the
+    first checkpoint, which has the whole guest in it."""
+
+    interval: float
+    count: int = 0
+    pages: int = 0
+    bytes: int = 0
+    seconds_paused: float = 0.0
+    longest_pause: float = 0.0
+    last: Optional[Checkpoint] = None
+
+    def add(self, done: Checkpoint) -> None:
+        """A checkpoint is whole."""
+        self.count, self.last = done.number, done
+        if done.number > 1:
+            self.pages += done.pages
+            self.bytes += done.bytes
+            self.seconds_paused += done.seconds_paused
+            self.longest_pause = max(self.longest_pause, done.seconds_paused)
+
+
 @dataclass
 class SaveReport:
     """A save that has succeeded.
@@ -152,6 +191,7 @@ class SaveReport:
     ``throttled``: the largest share of its processor time that was taken from the guest, between 0 and 1;
     ``compress``: what compressed the stream, "" if nothing did; ``bytes_compressed``: to so many bytes, None where the
     output is no file; ``seconds_settling``: for how long the compressor was waited for before the guest was suspended;
+    ``checkpoints``: of a checkpointed save (``passes`` are those up to its first checkpoint), else None;
     ``warnings``: what was asked for and could not be had, or not be tidied up afterwards (the image is
     complete all the same).
     """
@@ -183,6 +223,7 @@ class SaveReport:
     compress: str = ""
     bytes_compressed: Optional[int] = None
     seconds_settling: float = 0.0
+    checkpoints: Optional[CheckpointsReport] = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -208,7 +249,8 @@ class RestoreReport:
 
     ``version``: of the stream; ``pages``: with data, in all passes; ``populated``: pages of memory given to the
     domain; ``store_gfn``, ``console_gfn``: frames of its rings; ``compared``: pages sent a second time and found
-    equal; ``missing_policy``: bit 0 CPUID, bit 1 MSR policy absent.
+    equal; ``missing_policy``: bit 0 CPUID, bit 1 MSR policy absent; ``checkpoints``: of a checkpointed stream, how many
+    were whole, the last of which the domain is; ``failed_over``: why that stream ended there, "" if it did with END.
     """
 
     domid: int
@@ -226,6 +268,8 @@ class RestoreReport:
     store_gfn: int = 0
     console_gfn: int = 0
     missing_policy: int = 0
+    checkpoints: int = 0
+    failed_over: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"arguments", "processes", "units"},
     {"programs"},
     {"limits", "policy", "report", "suspend.base", "devicemodel"},
-    {"policies"},
+    {"checkpointed", "policies"},
     {"control"},
     {"options"},
     {"hypervisor.interface"},

@@ -111,6 +111,8 @@ void mapper_retire(struct mapper *m, struct pages *p, bool next_is_begun)
 void mapper_keep(struct mapper *m, bool on)
 {
     m->keeps = on;
+    if (!on) /* the guest runs, perhaps again: it is not to wait for its pages, should it give them back */
+        kept_drop(m->h, &m->kept);
 }
 
 /* The last batch's unmapping may be counted with this one, or the next one's mapping. */

@@ -142,6 +142,15 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
     return 0;
 }
 
+int xcsr_goes_on(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    pass_drop(s);
+    s->suspended = false;
+    mapper_keep(&s->mapper, false);
+    return 0;
+}
+
 int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
 {
     int64_t until = xcsr_now_us() + for_us;

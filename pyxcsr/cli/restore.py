@@ -28,7 +28,7 @@ from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.source import Source, open_input
-from pyxcsr.transfer.restorer import Restorer
+from pyxcsr.transfer.restore import restorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +110,7 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
     ticking = progress.Ticking(cancel, line)
     options = RestoreOptions(rings, None, line, ticking, enter=lambda source: kinds.append(enter(source)))
     try:
-        report = Restorer(hv, domid, options).run(fd)
+        report = restorer(hv, domid, options).run(fd)
     finally:
         if line:
             line.done()

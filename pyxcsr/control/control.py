@@ -97,6 +97,10 @@ class Control:
         if now.phase == "suspend":
             self._next = self._quiet_until = time.monotonic() + QUIET
 
+    def goes_on(self) -> None:
+        """The guest runs again, and the save goes on: it can bear looks at the socket from now on. Never raises."""
+        self._next = self._quiet_until = 0.0
+
     def asks_to_cancel(self) -> bool:
         """For whoever waits within the save: serves, and tells whether the wait is to end."""
         self.serve()

@@ -207,7 +207,9 @@ class RestoreOps(Protocol):
         static_data_complete                    at STATIC_DATA_END; in version 2, before the first other record
         { body_limit, process_record | pages } ...
         compare                                 at VERIFY, if there is one; after it ``pages`` compares
-        stream_complete                         at END
+        { checkpoint_complete, begin_checkpoint, { body_limit, process_record | pages } ... } ...
+                                                of a checkpointed stream: for each whole checkpoint
+        stream_complete                         at END, or at a checkpointed stream's end
         cleanup
 
     ``cleanup`` is called in the end, whatever happened. No op unpauses the domain. After a failure the domain is
@@ -231,6 +233,15 @@ class RestoreOps(Protocol):
 
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         """Reads a PAGE_DATA record's body from the source into the guest. ``offset``: the record's, for messages."""
+
+    needed: frozenset[int]
+    """Types of the records without which no checkpoint is whole."""
+
+    def checkpoint_complete(self) -> None:
+        """A checkpoint is whole: gives back the memory of pfns that the guest has not any more."""
+
+    def begin_checkpoint(self) -> None:
+        """The records of a further checkpoint, which is whole, follow: forgets the state of the last one."""
 
     def compare(self) -> None:
         """VERIFY has come: from now on ``pages`` compares pages with the guest's instead of writing them."""

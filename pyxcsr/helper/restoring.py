@@ -121,7 +121,7 @@ def _restore_domain(
 ) -> RestoreReport:
     channel.log(XTL_DEBUG, f"restoring domain {arguments.domid}")
     from pyxcsr.helper.progress import RestoreProgress
-    from pyxcsr.transfer.restorer import restore
+    from pyxcsr.transfer.restore import restore
 
     return restore(
         target.hv, target.domid, arguments.stream_fd,

@@ -134,6 +134,9 @@ class Save(Child):
     def pass_begin(self, suspended: bool) -> None:
         self._call(self._backend._lib.xcsr_pass_begin, suspended)
 
+    def goes_on(self) -> None:
+        self._call(self._backend._lib.xcsr_goes_on)
+
     def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
         if not isinstance(sink, Sink) or sink._backend is not self._backend:
             raise UsageError("this output belongs to another hypervisor handle")

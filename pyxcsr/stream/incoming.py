@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pyxcsr.errors import StreamError, StreamTruncated
@@ -9,6 +10,9 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import record_name
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import Record, decode
+
+PIECE = 1 << 18
+"""Bytes of a body that are passed on at once."""
 
 
 class Head(NamedTuple):
@@ -56,10 +60,14 @@ class IncomingStream(StreamReader):
 
     def skip(self, head: Head) -> None:
         """Reads past the body whose header was read last, piece by piece."""
+        self.pass_on(head, lambda piece: None)
+
+    def pass_on(self, head: Head, take: Callable[[memoryview], object]) -> None:
+        """Gives the body whose header was read last, with its padding, to ``take``, piece by piece."""
         left = head.length + fmt.padding_of(head.length)
         while left:
-            piece = min(left, 1 << 16)
-            self._exactly(piece, head.offset, head.name)
+            piece = min(left, PIECE)
+            take(self._exactly(piece, head.offset, head.name))
             left -= piece
 
     def skipped(self, nr_bytes: int) -> None:

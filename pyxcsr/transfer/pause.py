@@ -59,6 +59,19 @@ class Pause:
         self.seconds_suspending = self._since - asked
         self.check_lasts("has not been suspended")
 
+    def goes_on(self, resume: Optional[Callable[[], object]]) -> float:
+        """Lets the guest go on after a checkpoint, by ``resume``, or (None) by who has suspended it.
+
+        Returns for how long it was suspended. Raises SuspendError if it still is, and what ``resume`` raises.
+        """
+        (self._suspend.resume if resume is None else resume)()
+        if self._hv.domain_info(self._domid).suspended:
+            raise SuspendError(
+                f"domain {self._domid} is still suspended after a checkpoint: nobody has resumed it", domid=self._domid
+            )
+        seconds, self._since = self.seconds(), None
+        return seconds
+
     def check_lasts(self, otherwise: str) -> None:
         """Raises DomainDying if the guest is being destroyed, SuspendError(``otherwise``) if it is not suspended."""
         now = self._hv.domain_info(self._domid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from pyxcsr.arguments import check_domain
 from pyxcsr.errors import (
@@ -23,7 +23,7 @@ from pyxcsr.errors import (
 from pyxcsr.guest.ops import RestoreContext, RestoreOps
 from pyxcsr.guest.restore_table import RESTORE_OPS
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
-from pyxcsr.options import RestoreOptions, Rings
+from pyxcsr.options import RestoreOptions
 from pyxcsr.report import Phase, Progress, RestoreReport
 from pyxcsr.stream.format import IMAGE_HEADER, RECORD_OPTIONAL, DomainType, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
@@ -33,41 +33,10 @@ from pyxcsr.transfer.releasing import release_by
 from pyxcsr.transfer.telling import Telling
 
 if TYPE_CHECKING:
-    from pyxcsr.options import Cancel, StaticDataDone
-    from pyxcsr.report import ProgressCallback
     from pyxcsr.transfer.descriptor import Stream
 
 
-def restore(
-    hv: Hypervisor,
-    domid: int,
-    in_: Stream,
-    *,
-    store_evtchn: int = 0,
-    store_domid: int = 0,
-    console_evtchn: int = 0,
-    console_domid: int = 0,
-    static_data_done: Optional[StaticDataDone] = None,
-    progress: Optional[ProgressCallback] = None,
-    cancel: Optional[Cancel] = None,
-) -> RestoreReport:
-    """Restores the libxc stream (version 2 or 3) in ``in_``, a descriptor or an object that has one, into a domain.
-
-    The domain must exist, be paused and have no memory yet, as libxl makes it before a restore. Not a byte is read
-    beyond the stream's END record. ``store_evtchn`` and the like: the event channels of the guest's rings in the new
-    domain, and the domains at their other ends. ``static_data_done``: called once, when the static data has come, with
-    what the stream's CPU policy lacks (bit 0: CPUID, bit 1: MSRs).
-    ``progress``, ``cancel``: as for :func:`pyxcsr.save`.
-
-    On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it.
-    Raises XcsrError: NotAStream, StreamTruncated, StreamError (offset, record, pfn), IncompleteStream, VerifyMismatch,
-    NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, HypervisorError.
-    """
-    rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
-    return Restorer(hv, domid, RestoreOptions(rings, static_data_done, progress, cancel)).run(in_)
-
-
-class _Input:
+class SourceFile:
     """The source as a file object, for the reader of headers and records."""
 
     def __init__(self, source: SourceHandle, again: Callable[[], None]) -> None:
@@ -94,26 +63,25 @@ class Restorer:
         self._report: RestoreReport
 
     def run(self, in_: Stream) -> RestoreReport:
-        """Restores the stream ``in_``; see :func:`restore`."""
+        """Restores the stream ``in_``; see :func:`pyxcsr.transfer.restore.restore`."""
         warnings: list[str] = []
         with ExitStack() as stack:
             with untouched_so_far():
                 info = self._check_domain(self._hv.domain_info(self._domid))
                 self._source = self._hv.open_source(input_descriptor(in_))
                 release_by(stack, self._source.close, warnings)
-                self._stream = IncomingStream(self._entered(_Input(self._source, self._poll)))
+                self._stream = IncomingStream(self._entered(SourceFile(self._source, self._poll)))
                 self._report = RestoreReport(self._domid, self._stream.image_header.version, warnings=warnings)
                 self._ops = self._find_ops(info)
                 release_by(stack, self._ops.cleanup, warnings)
                 self._ops.setup()
             self._tell("pass")
-            while self._record(self._stream.head()):
-                self._poll()
+            self._take_all()
         self._report.seconds = self._telling.seconds()
         self._tell("done")
         return self._report
 
-    def _entered(self, file: _Input) -> Source:
+    def _entered(self, file: SourceFile) -> Source:
         """The input, at the beginning of the libxc stream."""
         source = Source(file)  # type: ignore[arg-type]
         if self._options.enter is not None:
@@ -143,6 +111,10 @@ class Restorer:
 
     # -- records
 
+    def _take_all(self) -> None:
+        while self._record(self._stream.head()):
+            self._poll()
+
     def _record(self, head: Head) -> bool:
         """Takes one record; False after END."""
         if head.code == RecordType.PAGE_DATA:
@@ -153,15 +125,18 @@ class Restorer:
             return True
         if head.code not in RecordType._value2member_map_ or head.code in (RecordType.TOOLSTACK,):
             raise self._wrong(head, "is a mandatory record that this release does not know")
-        if head.code in (RecordType.CHECKPOINT, RecordType.CHECKPOINT_DIRTY_PFN_LIST):
-            raise NotSupported(
-                f"{head.name} at offset {head.offset}: checkpointed (Remus, COLO) streams are not supported",
-                domid=self._domid,
-            )
+        if head.code == RecordType.CHECKPOINT:
+            raise self._wrong(head, "belongs to a checkpointed stream (Remus): such a one has to be asked for, by "
+                              "checkpointed=True or `pyxcsr restore --checkpointed`")  # fmt: skip
+        if head.code == RecordType.CHECKPOINT_DIRTY_PFN_LIST:
+            raise NotSupported(f"{head.name} at offset {head.offset}: COLO is not supported", domid=self._domid)
+        self._check_length(head)
+        return self._known(head)
+
+    def _check_length(self, head: Head) -> None:
         limit = self._ops.body_limit(head.code)
         if head.length > limit:
             raise self._wrong(head, f"has {head.length} bytes; for this domain it can have {limit}")
-        return self._known(head)
 
     def _known(self, head: Head) -> bool:
         record = self._stream.record(head)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyxcsr.errors import untouched_so_far
+from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.options import SaveOptions
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack
@@ -10,8 +10,9 @@ from pyxcsr.policy import DEFAULT_MAP_AHEAD, DEFAULT_P2M_CHANGES
 from pyxcsr.transfer.saver import Saver
 
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Optional, Union
 
+    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.control.control import Control
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.hypervisor.interface import Hypervisor
@@ -53,6 +54,7 @@ def save(
     abort_if_busy: Optional[bool] = None,
     throttle: Optional[bool] = None,
     compress: Optional[str] = None,
+    checkpointed: Union[Checkpointed, float, str, None] = None,
 ) -> SaveReport:
     """Saves a domain into ``out``, a descriptor or an object that has one, as a libxc v3 stream.
 
@@ -87,6 +89,10 @@ def save(
     ``compress``: "zstd", "zstd:LEVEL", "lz4" or "lz4:LEVEL": the stream goes through that program, which writes to
     ``out``. Before the guest is suspended the program is waited for, two seconds at most; the stream is complete, and
     the pause over, when the program has ended. UsageError where it is not installed, OutputError if it fails.
+    ``checkpointed``: an interval, as "200ms", or a :class:`pyxcsr.Checkpointed`: the save goes on after the guest has
+    been suspended. Its state is followed by a CHECKPOINT record, the guest goes on, and after the interval what it has
+    written since is sent in the same way (Remus, docs/remus.md). The stream is complete only after the last checkpoint;
+    a receiver that has it up to any whole checkpoint has the guest of that moment.
 
     On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
@@ -119,10 +125,23 @@ def save(
         bandwidth_while_paused=bandwidth_while_paused,
         abort_if_busy=abort_if_busy,
         throttle=throttle,
+        checkpointed=checkpointed,
     )
+    if options.checkpointed is not None:
+        return _checkpointed(hv, domid, options, out, compress)
     if compress is None:
         return Saver(hv, domid, options).run(out)
     return _compressed(Saver(hv, domid, options), out, compress)
+
+
+def _checkpointed(
+    hv: Hypervisor, domid: int, options: SaveOptions, out: Stream, compress: Optional[str]
+) -> SaveReport:
+    from pyxcsr.transfer.checkpoints import CheckpointedSaver  # only here: most saves need none of it
+
+    if compress is not None:
+        raise UsageError("compress and checkpointed do not go together: a compressor keeps back what it is given")
+    return CheckpointedSaver(hv, domid, options).run(out)
 
 
 def _compressed(saver: Saver, out: Stream, words: str) -> SaveReport:

@@ -177,16 +177,7 @@ class Saver:
             if not self._pause.begun:
                 self._rehearse()
                 self._suspend_guest()
-            self._last_pass()
-            if self._options.verify:
-                self._verify_pass()
-            self._tell("tail")
-            self._poll()
-            tail = self._tail()
-            self._complete_at = self._sink.offset + len(tail)
-            self._put(tail)
-            self._finish()
-            self._paused(self._pause.seconds())
+            self._while_suspended()
         self._report.bytes = self._sink.offset
         self._report.nr_pfns = self._ops.nr_pfns
         self._report.seconds_suspending = self._pause.seconds_suspending
@@ -194,6 +185,22 @@ class Saver:
         if self._options.complete is not None:
             self._options.complete(self._report)
         self._tell("done")
+
+    def _while_suspended(self) -> None:
+        """From the guest's suspension to the stream's last byte."""
+        self._last_pass()
+        if self._options.verify:
+            self._verify_pass()
+        self._tell("tail")
+        self._poll()
+        self._put_last(self._tail(END))
+        self._paused(self._pause.seconds())
+
+    def _put_last(self, tail: bytes) -> None:
+        """Writes the end of the stream. Once its last byte is out the guest stays suspended, whatever happens."""
+        self._complete_at = self._sink.offset + len(tail)
+        self._put(tail)
+        self._finish()
 
     def _check_domain(self, info: DomainInfo) -> DomainInfo:
         if info.dying:
@@ -237,11 +244,11 @@ class Saver:
         if self._options.live and most is not None:
             self._report.max_downtime, self._report.downtime_kept = most, seconds <= most
 
-    def _tail(self) -> bytes:
-        """All that follows the pages, for one write: the suspended guest waits for it."""
+    def _tail(self, last: bytes) -> bytes:
+        """All that follows the pages, ``last`` included, for one write: the suspended guest waits for it."""
         resumed = "has not stayed suspended while it was being saved: somebody resumed it"
         try:
-            tail = self._ops.end_of_checkpoint(self._save) + END
+            tail = self._ops.end_of_checkpoint(self._save) + last
         except XcsrError:  # if the guest runs again, that is the reason, and the error to raise
             self._pause.check_lasts(resumed)
             raise
@@ -347,8 +354,13 @@ class Saver:
         self._report.verify = self._pass("verify", self._ops.nr_pfns, suspended=True)
         self._write(self._ops.end_of_pages())
 
+    @property
+    def _nr_passes(self) -> int:
+        """How many passes have been made: the next one's number."""
+        return len(self._report.passes)
+
     def _pass(self, phase: Phase, dirty: int, *, suspended: bool) -> PassReport:
-        done = PassReport(len(self._report.passes), suspended, dirty, began=self._telling.seconds())
+        done = PassReport(self._nr_passes, suspended, dirty, began=self._telling.seconds())
         began, offset, held, looked_at = time.monotonic(), self._sink.offset, self._sink.seconds_held, 0
         self._left, poll = dirty, self._poll if suspended else self._poll_live
         self._where = (phase, done, 0)
@@ -432,7 +444,7 @@ class Saver:
 
     def _progress(self, phase: Phase, done: Optional[PassReport], looked_at: int, seconds: float) -> Progress:
         dirty = done.dirty if done else 0
-        iteration = done.iteration if done else len(self._report.passes)
+        iteration = done.iteration if done else self._nr_passes
         p2m, outlook = self._report.p2m, self._outlook
         predicted = self._report.predicted_pause if self._pause.begun else self._predicted_pause()
         return Progress(

@@ -18,7 +18,9 @@ PAGE = ROOT / "docs" / "rules.md"
 PACKAGE = Path(pyxcsr.__file__).parent
 
 WHAT_A_RESTORE_READS = (
+    "transfer/failover.py",
     "transfer/restorer.py",
+    "transfer/spool.py",
     "guest/hvm/restore.py",
     "guest/pv/pages.py",
     "guest/pv/restore.py",

@@ -202,7 +202,7 @@ def leave(status: int) -> None:
 
 if __name__ == "__main__":
     replace("pyxcsr.transfer.save", save=fake_save)
-    replace("pyxcsr.transfer.restorer", restore=fake_restore)
+    replace("pyxcsr.transfer.restore", restore=fake_restore)
     replace("pyxcsr.hypervisor.open", open_hypervisor=FakeHypervisor)
     status = main(leave=leave)
     record["core_was_loaded"] = "backend" in record

@@ -15,7 +15,7 @@ from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.report import SaveReport
 from pyxcsr.stream.records import HvmContext, HvmParams
 from pyxcsr.suspend.hvm import HvmSuspend
-from pyxcsr.transfer.restorer import restore
+from pyxcsr.transfer.restore import restore
 from pyxcsr.transfer.save import save
 from support.hvm_truth import wrong
 from support.image import MemoryImage

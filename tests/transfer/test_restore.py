@@ -12,7 +12,7 @@ from support.judge import CR1, CR3, GDT0, RDX, judge, save_to, word
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.restorer import restore
+from pyxcsr.transfer.restore import restore
 
 GDT_ENTS = 4960
 

@@ -38,7 +38,7 @@ from support.surgery import (
 import pyxcsr
 from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer.restorer import restore
+from pyxcsr.transfer.restore import restore
 
 MEM = 4 << 20
 

@@ -27,7 +27,7 @@ from pyxcsr.stream.records import (
     image_header,
 )
 from pyxcsr.stream.rules.verify import verify
-from pyxcsr.transfer.restorer import restore
+from pyxcsr.transfer.restore import restore
 
 
 @pytest.mark.parametrize("live", [True, False])

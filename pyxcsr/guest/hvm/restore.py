@@ -25,6 +25,8 @@ BODY_LIMITS = {**x86.BODY_LIMITS, RecordType.HVM_PARAMS: 8 + 16 * hvm_params.IND
 class HvmRestoreOps:
     """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
 
+    needed: frozenset[int] = frozenset({RecordType.HVM_CONTEXT, RecordType.HVM_PARAMS, RecordType.X86_TSC_INFO})
+
     def __init__(self, context: RestoreContext) -> None:
         self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._rings = context.options.rings
@@ -90,6 +92,13 @@ class HvmRestoreOps:
 
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         return self._guest.pages(source, length, self._poll, offset)
+
+    def checkpoint_complete(self) -> None:
+        self._guest.give_back()
+
+    def begin_checkpoint(self) -> None:
+        self._context, self._vcpus = None, 0
+        self._params.clear()
 
     def compare(self) -> None:
         self._guest.compare(True)

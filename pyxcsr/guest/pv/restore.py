@@ -44,6 +44,8 @@ BODY_LIMITS = {
 class PvRestoreOps:
     """See :class:`pyxcsr.guest.ops.RestoreOps` for the contract of each method."""
 
+    needed: frozenset[int] = frozenset({RecordType.SHARED_INFO, RecordType.X86_TSC_INFO, RecordType.X86_PV_VCPU_BASIC})
+
     def __init__(self, context: RestoreContext) -> None:
         self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._rings = context.options.rings
@@ -147,6 +149,13 @@ class PvRestoreOps:
         if not self._leaves:
             raise StreamError("PAGE_DATA comes before X86_PV_P2M_FRAMES", offset=offset, record="PAGE_DATA")
         return self._guest.pages(source, length, self._poll, offset)
+
+    def checkpoint_complete(self) -> None:
+        self._guest.give_back()
+
+    def begin_checkpoint(self) -> None:
+        self._shared = None
+        self._vcpus = HeldVcpus(self._info.max_vcpu_id)
 
     def compare(self) -> None:
         self._guest.compare(True)

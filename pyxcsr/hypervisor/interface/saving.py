@@ -87,6 +87,9 @@ class SaveHandle(Protocol):
     def pass_begin(self, suspended: bool) -> None:
         """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
 
+    def goes_on(self) -> None:
+        """The suspended guest runs again, and the save goes on: lets go of all mappings, and pages may move again."""
+
     def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
         """Sends marked pfns in PAGE_DATA records of at most 1024, until the pass is over or for some hundredths of a
         second: one record at least."""

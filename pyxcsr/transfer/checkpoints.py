@@ -1,0 +1,113 @@
+"""A save that goes on after the guest's state: checkpoint after checkpoint in one stream (Remus, docs/remus.md).
+
+Its first checkpoint is a live save. For each one after it the guest runs for an interval, is suspended, what it has
+written since the last one is sent, then its state and a CHECKPOINT record; then it goes on. The order is libxenguest's:
+suspend, pages, state, CHECKPOINT, postcopy (the guest goes on), checkpoint (whoever has more to write does it now).
+"""
+
+from __future__ import annotations
+
+import time
+
+from pyxcsr.errors import UsageError
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.report import Checkpoint, CheckpointsReport
+from pyxcsr.stream.format import RECORD_HEADER, RecordType
+from pyxcsr.suspend.base import PlainSuspend
+from pyxcsr.transfer.saver import END, Saver
+
+if TYPE_CHECKING:
+    from pyxcsr.checkpointed import Checkpointed
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
+    from pyxcsr.options import SaveOptions
+    from pyxcsr.report import PassReport
+    from pyxcsr.suspend.base import Suspend
+
+CHECKPOINT = RECORD_HEADER.pack(RecordType.CHECKPOINT, 0)
+
+STEP = 0.01
+"""Seconds between two looks at what may change while the guest runs: a wish to cancel, the guest's physmap."""
+
+
+class CheckpointedSaver(Saver):
+    """One checkpointed save."""
+
+    def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
+        assert options.checkpointed is not None
+        self._asked: Checkpointed = options.checkpointed
+        super().__init__(hv, domid, options)
+        self._sums = self._report.checkpoints = CheckpointsReport(self._asked.interval)
+        self._offset = 0  # where the last checkpoint ended
+
+    def _who_suspends(self, info: DomainInfo) -> Suspend:
+        suspend = super()._who_suspends(info)
+        if self._asked.postcopy is None and isinstance(suspend, PlainSuspend):
+            raise UsageError(
+                "suspend is a plain callable, and nobody can resume the guest after a checkpoint: give a "
+                "pyxcsr.Suspend, or Checkpointed(postcopy=...)"
+            )
+        return suspend
+
+    def _while_suspended(self) -> None:
+        self._last_pass()
+        done = self._report.passes[-1]
+        while not self._checkpoint(done):
+            self._run_on()
+            done = self._changes()
+
+    def _checkpoint(self, done: PassReport) -> bool:
+        """The guest's pages have been written by the pass ``done``: makes it a checkpoint. True if that is the last."""
+        number = self._sums.count + 1
+        self._tell("tail", done)
+        self._poll()
+        if self._asked.is_last(number):
+            self._put_last(self._tail(CHECKPOINT + END))
+            self._paused(self._pause.seconds())
+            self._note(number, done, self._report.seconds_paused)
+            return True
+        self._put(self._tail(CHECKPOINT))
+        self._note(number, done, self._goes_on())
+        if self._asked.checkpoint is not None and self._sums.last is not None:
+            self._asked.checkpoint(self._sums.last)
+        return False
+
+    def _goes_on(self) -> float:
+        """The guest runs again. Returns for how long it was suspended."""
+        seconds = self._pause.goes_on(self._asked.postcopy)
+        self._save.goes_on()
+        if self._bandwidth is not None:
+            self._bandwidth.apply(paused=False)
+        self._control.goes_on()
+        return seconds
+
+    def _note(self, number: int, done: PassReport, paused: float) -> None:
+        offset, self._offset = self._offset, self._sink.offset
+        sizes = done.dirty, done.pages, self._offset - offset
+        self._sums.add(Checkpoint(number, *sizes, self._pause.seconds_suspending, paused))
+
+    def _run_on(self) -> None:
+        """The guest runs for the interval, and is suspended again."""
+        until = time.monotonic() + self._asked.interval
+        while True:
+            self._poll()
+            if self._following is not None and self._ops.p2m is None:
+                self._following.look()  # pages that go and come between two looks Xen does not tell of
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, STEP))
+        self._tell("suspend")
+        self._pause.begin(self._info)
+        if self._bandwidth is not None:
+            self._bandwidth.apply(paused=True)
+
+    def _changes(self) -> PassReport:
+        """What the guest has written since the last checkpoint. It is suspended."""
+        dirty = self._fetch_dirty(final=True)
+        done = self._pass("final", dirty, suspended=True)
+        self._write(self._ops.end_of_pages())
+        return done
+
+    @property
+    def _nr_passes(self) -> int:
+        return len(self._report.passes) + max(self._sums.count - 1, 0)

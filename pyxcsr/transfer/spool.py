@@ -1,0 +1,62 @@
+"""What has come of a checkpoint that is not whole yet, held back in memory of the kernel's (memfd)."""
+
+from __future__ import annotations
+
+import os
+
+from pyxcsr.errors import StreamError
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.stream.format import RECORD_HEADER
+
+if TYPE_CHECKING:
+    from pyxcsr.stream.incoming import Head, IncomingStream
+
+KEPT = 64 << 20
+"""Bytes of memory that are kept for the next checkpoint; what is more goes back at once."""
+
+
+class Spool:
+    """Records, as they stand in the stream. ``limit``: how many bytes there may be. Its owner closes it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.fd = os.memfd_create("pyxcsr-checkpoint", os.MFD_CLOEXEC)
+        self.size = 0
+        self.offset = 0
+        """Where in the stream the first of them began."""
+
+    def add(self, stream: IncomingStream, head: Head) -> None:
+        """Takes a record, whose header has been read, out of the stream. Raises StreamError where it is too much."""
+        if not self.size:
+            self.offset = head.offset
+        if self.size + RECORD_HEADER.size + head.length > self._limit:
+            raise StreamError(
+                f"{head.name} at offset {head.offset}: the checkpoint that begins at {self.offset} has more than "
+                f"{self._limit} bytes, which is more than the domain can change",
+                offset=head.offset,
+                record=head.name,
+                length=head.length,
+            )
+        self._put(RECORD_HEADER.pack(head.code, head.length))
+        stream.pass_on(head, self._put)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+        self.size += len(data)
+
+    def rewind(self) -> None:
+        """So that reading begins at the first record."""
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self.rewind()
+        if self.size > KEPT:
+            os.ftruncate(self.fd, 0)
+        self.size = 0
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        os.close(self.fd)

@@ -1,0 +1,91 @@
+"""Checkpointed saves (Remus), and restores of what is left of one: always the guest of the last whole checkpoint.
+
+``PYXCSR_CUTS=200 pytest tests/transfer/test_checkpoints.py -k anywhere`` cuts each kind's stream at 200 places.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from support.remus import Protected, places
+
+import pyxcsr
+from pyxcsr import StubGuest
+from pyxcsr.container.verify import verify_input
+from pyxcsr.errors import StreamTruncated
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.stream.format import RecordType
+
+CUTS = int(os.environ.get("PYXCSR_CUTS", "12"))
+GUESTS = {
+    "pv64": "pv64:mem=8M,writes=40,pt_updates=4,holes=0.1,vcpus=2",
+    "pv64, tree": "pv64:mem=6M,writes=20,tree=only",
+    "pvh": "pvh:mem=6M,writes=40,vcpus=2,compact=yes,balloon=4",
+    "hvm": "hvm:mem=6M,writes=20,devmodel=4,compact=yes,vram=1M",
+}
+
+
+def protected(hv: StubBackend, tmp_path: Path, name: str) -> Protected:
+    domid = hv.stub.create(StubGuest.parse(GUESTS[name]))
+    from pyxcsr.hypervisor.stub.devmodel import device_model_of
+
+    return Protected(hv, domid, tmp_path / "s", device_model=device_model_of(hv.stub.guest(domid)))
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_the_whole_stream(hv: StubBackend, tmp_path: Path, name: str) -> None:
+    guest = protected(hv, tmp_path, name)
+    told: list[int] = []
+    report = guest.run(4, checkpoint=lambda done: told.append(done.number))
+    assert told == [1, 2, 3], "the last one ends the stream: nobody goes on from it"
+    sums = report.checkpoints
+    assert sums is not None and sums.count == 4 and sums.last is not None and sums.last.number == 4
+    assert sums.pages > 0 and sums.longest_pause <= sums.seconds_paused
+    assert report.passes[-1].suspended and not report.passes[-2].suspended
+    assert report.bytes == guest.path.stat().st_size
+    assert hv.stub.guest(guest.domid).suspended and hv.stub.leaks() == {}
+    with guest.path.open("rb") as stream:
+        verified = verify_input(stream, checkpointed=True)
+    assert verified.ok and verified.checkpoints == 4, [str(x) for x in verified.complaints[:4]]
+    done = guest.check_cut(guest.path.read_bytes(), tmp_path / "cut")
+    assert done.failed_over == ""
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_cut_between_any_two_records(hv: StubBackend, tmp_path: Path, name: str) -> None:
+    guest = protected(hv, tmp_path, name)
+    guest.run(3)
+    data = guest.path.read_bytes()
+    whole = 0
+    for place in places(data):
+        whole += place.code == RecordType.CHECKPOINT
+        if not whole:
+            with pytest.raises(StreamTruncated):
+                guest.restored(data[: place.end], tmp_path / "cut")
+            continue
+        report = guest.check_cut(data[: place.end], tmp_path / "cut")
+        assert (report.failed_over == "") is (place.code == RecordType.END)
+    assert whole == 3
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_cut_anywhere(hv: StubBackend, tmp_path: Path, name: str) -> None:
+    guest = protected(hv, tmp_path, name)
+    guest.run(6)
+    data, rng = guest.path.read_bytes(), random.Random(name)
+    first = next(x.end for x in places(data) if x.code == RecordType.CHECKPOINT)
+    for _ in range(CUTS):
+        at = rng.randrange(first, len(data))
+        report = guest.check_cut(data[:at], tmp_path / "cut")
+        assert "the stream ends at byte" in report.failed_over
+
+
+def test_a_plain_restore_refuses_it(hv: StubBackend, tmp_path: Path) -> None:
+    guest = protected(hv, tmp_path, "pv64")
+    guest.run(2)
+    new = hv.stub.create_empty("9M", vcpus=2)
+    with guest.path.open("rb") as stream, pytest.raises(pyxcsr.StreamError, match="restore --checkpointed"):
+        pyxcsr.restore(hv, new, stream)
