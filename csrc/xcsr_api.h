@@ -289,8 +289,8 @@ typedef struct xcsr_look_result {
     uint32_t done;     /* 1: all were looked at */
     uint32_t nr_calls; /* to Xen */
     uint64_t nr_asked; /* gfns */
-    uint64_t appeared; /* sent as holes, and have a page now */
-    uint64_t vanished; /* sent with data, and have no page any more */
+    uint64_t appeared; /* sent as holes, or seen to have gone, and have a page now; each counts at one look */
+    uint64_t vanished; /* sent with data, or seen to have come, and have no page any more; the same */
 } xcsr_look_result;
 
 /* Without a p2m: *nr_pages is how many pages the domain has. While it runs, xcsr_batches and xcsr_physmap_look return from

@@ -89,6 +89,8 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
 {
     uint32_t i = b->slot[k];
     uint32_t type = (uint32_t)b->types[k];
+    if (!s->p2m)
+        sparse_remove(&s->counted, b->pfns[i]);
     if (type == TYPE_XTAB || type == TYPE_BROKEN) {
         bool hole = !s->p2m; /* the p2m is Xen's own: there is no page there, and nothing is deferred */
         b->result.nr_holes += hole;

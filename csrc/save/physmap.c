@@ -22,13 +22,20 @@ int physmap_untracked(xcsr_save *s, uint64_t gfn)
 /* What is found must outlive this bitmap, which the next one overwrites. And it must be sent after the next one even if
  * this pass still comes to it: it may get a page, and be written, before Xen tracks its writes. One that has gone counts
  * as a hole from now on, not only when it has been sent as one: it may get a page again after the next bitmap and before
- * it is sent, and that page must be known to be new. */
+ * it is sent, and that page must be known to be new.
+ *
+ * Each coming and each going counts once, however many looks see it before it is sent: a count that the number of pages
+ * does not bear out makes the save send everything again (moves.py). */
 static int look_at(xcsr_save *s, uint64_t gfn, uint32_t type, xcsr_look_result *out)
 {
     bool is_page = type != TYPE_XTAB && type != TYPE_BROKEN, was_page = !sparse_has(&s->without_data, gfn);
-    bool is_still_to_come = gfn >= s->cursor && dirty_has(s, gfn);
+    bool is_still_to_come = gfn >= s->cursor && dirty_has(s, gfn), is_counted = sparse_has(&s->counted, gfn);
+    was_page |= is_counted;
     if (is_page == was_page || (is_page && is_still_to_come)) /* the batch knows that it is new */
         return 0;
+    sparse_remove(&s->counted, gfn);
+    if (is_page && sparse_add(&s->counted, gfn))
+        return no_memory(s, gfn);
     int rc = physmap_untracked(s, gfn);
     if (rc)
         return rc;

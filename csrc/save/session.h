@@ -59,6 +59,7 @@ struct xcsr_save {
                                 also those that were seen to have lost their page, and are to be sent as holes */
     sparse_set deferred;     /* pfns to be sent again, whether the next bitmap names them or not */
     sparse_set untracked;    /* without a p2m: the same, since Xen may not track their pages' writes before the next one */
+    sparse_set counted;      /* without a p2m: of without_data, those that a look has found to have a page by now */
 
     bool watched;         /* physmap.c: a change of the domain's number of pages from nr_watched is to be told */
     uint64_t nr_watched;

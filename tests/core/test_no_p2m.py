@@ -15,15 +15,18 @@ import pytest
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
 
+PV = pyxcsr.StubGuest.pv64(mem="8M", max_mem="16M", holes=0.1, writes=0, pt_updates=0)
+PVH = pyxcsr.StubGuest.pvh(mem="8M", writes=0)
+
 
 class Seen:
     """A guest that does nothing by itself, and a save of all the machine's frames as its gfns."""
 
-    def __init__(self, hv: StubBackend, stack: ExitStack) -> None:
+    def __init__(self, hv: StubBackend, stack: ExitStack, pvh: bool = False) -> None:
         self.hv = hv
-        self.domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", max_mem="16M", holes=0.1, writes=0, pt_updates=0))
+        self.domid = hv.stub.create(PVH if pvh else PV)
         self.guest = hv.stub.guest(self.domid)
-        self.nr = hv.nr_mfns()
+        self.nr = hv.nr_gpfns(self.domid) if pvh else hv.nr_mfns()
         self.save = hv.new_save(self.domid, self.nr, None)
         stack.callback(self.save.close)
         out = os.open("/dev/null", os.O_WRONLY)
@@ -102,6 +105,42 @@ def test_what_came_and_went_is_found(seen: Seen) -> None:
     seen.save.logdirty_clean(False)
     assert seen.save.merge_deferred() == 0
     assert seen.save.look_at_physmap(lambda: None)[2:] == (0, 0)
+
+
+def test_what_comes_and_goes_counts_once_each_time() -> None:
+    """However many looks see it before it is sent: a count that the number of pages does not bear out sends all again.
+
+    Of a guest that gets the gfn back that it gave."""
+    with pyxcsr.open_hypervisor("stub") as hv, ExitStack() as stack:
+        assert isinstance(hv, StubBackend)
+        seen = Seen(hv, stack, pvh=True)
+        gfn = [x for x in seen.guest.pfns_of_type(pyxcsr.frames.PageType.NOTAB) if x > 600][:1]
+        seen.guest.balloon_out(gfn)
+        seen.save.mark_all()
+        seen.pass_()
+
+        def look() -> tuple[int, int]:
+            found = seen.save.look_at_physmap(lambda: None)
+            return found.appeared, found.vanished
+
+        assert look() == (0, 0)
+        seen.guest.balloon_in(gfn)
+        assert [look(), look(), look()] == [(1, 0), (0, 0), (0, 0)]
+        seen.guest.balloon_out(gfn)
+        assert [look(), look()] == [(0, 1), (0, 0)]
+        seen.guest.balloon_in(gfn)
+        assert [look(), look()] == [(1, 0), (0, 0)]
+        seen.save.logdirty_clean(False)
+        seen.save.merge_deferred()
+        assert look() == (0, 0)
+        seen.guest.balloon_out(gfn)
+        assert seen.pass_()["nr_holes"] == 1
+        seen.guest.balloon_in(gfn)
+        assert [look(), look()] == [(1, 0), (0, 0)], "what was sent as a hole is new again"
+        seen.save.logdirty_clean(False)
+        seen.save.merge_deferred()
+        seen.pass_()
+        assert seen.save.has_data(gfn[0]) and look() == (0, 0)
 
 
 def test_once_all_pages_were_found_nothing_is_asked(seen: Seen) -> None:

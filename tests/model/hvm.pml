@@ -26,6 +26,7 @@ byte same;                      /* that is what the page holds now */
 /* -- the saver */
 
 byte hole, deferred, untracked; /* what it remembers of gfns; hole: without_data */
+byte counted;                   /* of the holes: a look has found a page there, which was not sent yet */
 byte cursor;
 byte hand = NONE, ahead = NONE; /* the gfn in hand; the next one, if it is prepared */
 bool hand_page, ahead_page;     /* Xen said that it has a page */
@@ -166,13 +167,15 @@ inline look_at(g)
 {
     if
     :: not_asked(g) -> skip
-    :: !not_asked(g) && has(page, g) && has(hole, g) && !(g >= cursor && has(bitmap, g)) ->
+    :: !not_asked(g) && has(page, g) && has(hole & ~counted, g) && !(g >= cursor && has(bitmap, g)) ->
         bitmap = bitmap | bit_of(g);
+        counted = counted | bit_of(g);
 #ifndef NO_UNTRACKED_LOOKS
         untracked = untracked | bit_of(g);
 #endif
         appeared = true
-    :: !not_asked(g) && !has(page, g) && !has(hole, g) ->
+    :: !not_asked(g) && !has(page, g) && !has(hole & ~counted, g) ->
+        counted = counted & ~bit_of(g);
 #ifndef NO_VANISHED
         bitmap = bitmap | bit_of(g);
         untracked = untracked | bit_of(g);
@@ -290,6 +293,7 @@ inline prepare(gfn, its)
         cursor = gfn + 1;
         bitmap = bitmap & ~bit_of(gfn);
         deferred = deferred & ~bit_of(gfn);
+        counted = counted & ~bit_of(gfn);
         if
         :: has(page, gfn) ->
             its = true;

@@ -124,7 +124,7 @@ class LookResult(NamedTuple):
 
     ``nr_calls``: to Xen; ``nr_asked``: gfns, all but those that a pass over all of them has still to come to;
     ``appeared``: sent as holes, and have a page now; ``vanished``: sent with data, and have no page any more. Both are
-    marked now.
+    marked now, and count again only if they have changed once more since the last look.
     """
 
     nr_calls: int
