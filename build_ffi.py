@@ -18,12 +18,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
-from setuptools import Extension
+from setuptools import Command, Extension
 from setuptools.command.build import build as _build
 from setuptools.command.build_ext import build_ext as _build_ext
 from setuptools.command.egg_info import egg_info as _egg_info
@@ -200,7 +201,38 @@ class _WithModules:
 
 
 class Build(_WithModules, _build):
-    """build, with modules to build."""
+    """build, with modules to build, and what the wheel brings besides the package."""
+
+    sub_commands: ClassVar[list[Any]] = [*_build.sub_commands, ("build_manual", None)]
+
+
+class BuildManual(Command):
+    """Man pages, completions and the like (build_manual.py), which become the wheel's data files."""
+
+    user_options: ClassVar[list[Any]] = []
+    editable_mode = False  # an editable installation has no data files
+
+    def initialize_options(self) -> None:
+        self.build_base: Optional[str] = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_base", "build_base"))
+
+    def run(self) -> None:
+        sys.path.insert(0, str(HERE))
+        from build_manual import make
+
+        assert self.build_base is not None
+        self.distribution.data_files = make(Path(self.build_base, "manual"), self.distribution.get_version())
+
+    def get_source_files(self) -> list[str]:
+        return ["build_manual.py"]
+
+    def get_outputs(self) -> list[str]:
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
 
 
 class EggInfo(_WithModules, _egg_info):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "site"))
+sys.path.append(str(Path(__file__).parents[1]))  # build_manual; pyxcsr itself is the installed one, if there is one
 
 import pyxcsr
 

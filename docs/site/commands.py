@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,19 +10,10 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from pyxcsr.cli.main import COMMANDS
-from pyxcsr.cli.parser import parser
+from build_manual import Command, described_commands
 
 CODE = re.compile(r"`[^`]*`")
 SPECIAL = re.compile(r"([\\*_<>\[\]|{}$~])")
-
-
-def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of one command, as ``pyxcsr COMMAND --help`` prints it."""
-    whole = parser(COMMANDS, "", command)
-    (commands,) = (x for x in whole._actions if isinstance(x, argparse._SubParsersAction))
-    found: argparse.ArgumentParser = commands.choices[command]
-    return found
 
 
 def plain(text: str) -> str:
@@ -35,40 +25,18 @@ def plain(text: str) -> str:
     return "".join([*parts, SPECIAL.sub(r"\\\1", text[last:])])
 
 
-def invocation(action: argparse.Action, formatter: argparse.HelpFormatter) -> str:
-    """How an argument is written: ``--name VALUE, -n VALUE``, or the name of a positional one."""
-    if not action.option_strings:
-        return str(formatter._format_args(action, action.dest.upper()))
-    values = "" if action.nargs == 0 else " " + formatter._format_args(action, action.dest.upper())
-    return ", ".join(f"{x}{values}" for x in action.option_strings)
-
-
-def help_of(action: argparse.Action, formatter: argparse.HelpFormatter) -> str:
-    return str(formatter._expand_help(action)) if action.help else ""
-
-
-def usage(command: argparse.ArgumentParser) -> str:
-    """``usage: ...`` without its first word, in lines that fit into a narrow page."""
-    command.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=80)  # type: ignore[assignment]
-    return command.format_usage().removeprefix("usage: ").rstrip()
-
-
-def lines(name: str) -> Iterator[str]:
+def lines(command: Command) -> Iterator[str]:
     """The part of the page about one command."""
-    command = parser_of(name)
-    formatter = command._get_formatter()
-    yield from (f"## pyxcsr {name}", "", plain(" ".join((command.description or "").split())), "")
-    yield from ("```text", usage(command), "```", "")
-    for action in command._actions:
-        if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
-            continue
-        yield from (f"`{invocation(action, formatter)}`", f": {plain(help_of(action, formatter))}", "")
-    yield from (plain(" ".join((command.epilog or "").split())), "")
+    yield from (f"## pyxcsr {command.name}", "", plain(command.summary), "")
+    yield from ("```text", command.usage, "```", "")
+    for invocation, text in command.arguments:
+        yield from (f"`{invocation}`", f": {plain(text)}", "")
+    yield from (plain(command.statuses), "")
 
 
 def page() -> str:
     """All of them."""
-    return "\n".join(line for name in COMMANDS for line in lines(name))
+    return "\n".join(line for command in described_commands() for line in lines(command))
 
 
 class Commands(SphinxDirective):

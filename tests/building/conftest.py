@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("build_ffi.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in", "LICENSE")
+FILES = ("build_ffi.py", "build_manual.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in", "LICENSE")
 LEFTOVERS = shutil.ignore_patterns("*.so", "*.pyc", "__pycache__", ".*_cache")
 
 

@@ -59,7 +59,8 @@ def test_wheel_of_the_stub(project: Path, tmp_path: Path) -> None:
     assert re.match(r"pyxcsr-[\d.]+-cp39-abi3-linux_\w+\.whl$", built.name)
     assert modules(built) == {"stub"}
     assert "pyxcsr/py.typed" in contents(built)
-    assert not [x for x in contents(built) if x.startswith(("csrc", "tests", "build_ffi"))]
+    assert not [x for x in contents(built) if x.startswith(("csrc", "tests", "build_"))]
+    assert {x.partition(".data/data/share/")[2] for x in contents(built)} == {"", *BROUGHT}
     check_metadata(read(built, "METADATA"))
     assert sections(built, tmp_path) & {".symtab", ".debug_info"} == set()
 
@@ -99,6 +100,16 @@ def test_wheel_with_our_own_headers(project: Path, tmp_path: Path) -> None:
 def files(folder: Path) -> set[str]:
     return {str(x.relative_to(folder)) for x in folder.rglob("*") if x.is_file()}
 
+
+BROUGHT = {
+    "man/man1/pyxcsr.1",
+    "man/man8/pyxcsr-save-helper.8",
+    "bash-completion/completions/pyxcsr",
+    "zsh/site-functions/_pyxcsr",
+    "fish/vendor_completions.d/pyxcsr.fish",
+    "pyxcsr/pyxcsr-libvirt.conf",
+}
+"""Below share/, besides the package."""
 
 MADE = {"PKG-INFO", "setup.cfg"}
 """What setuptools adds, besides pyxcsr.egg-info."""

@@ -129,7 +129,7 @@ def build(tree: Path) -> None:
     """The package with the stub alone, and switches in it. AssertionError if the code has not what is to be broken."""
     for source in (ROOT / "csrc", Path(pyxcsr.__file__).parent, ROOT / "tests"):
         shutil.copytree(source, tree / source.name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for name in ("build_ffi.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+    for name in ("build_ffi.py", "build_manual.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, tree)
     for rule, changes in IN_C.items():
         for name, old, new in changes:
