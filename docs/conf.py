@@ -19,6 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "builtin_types", "commands"]
 exclude_patterns = ["_build"]
 templates_path: list[str] = []
 
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4  # links name headings as GitHub does: page.md#heading
 suppress_warnings: list[str] = []
 nitpicky = False
