@@ -98,11 +98,11 @@ int xcsr_sched_set_cap(xcsr *h, uint32_t domid, uint32_t sched, uint32_t cap);
 
 /* ---- vcpu.c -----------------------------------------------------------------------------------
  * Blobs: *len is the capacity on entry and the size on return; 0 means there is nothing to save.
- * -ENOBUFS: too small, *len says what is needed. */
+ * -ENOBUFS: too small, *len says what is needed. width: bytes in a word of the guest's, which its context goes by. */
 int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online);
 enum xcsr_vcpu_blob { XCSR_VCPU_BASIC, XCSR_VCPU_EXTENDED, XCSR_VCPU_XSAVE, XCSR_VCPU_MSRS };
-int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len);
-int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, uint32_t width, void *buf, size_t *len);
+int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, const void *data, size_t len);
 int xcsr_set_vcpu_extended(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
 int xcsr_set_vcpu_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
 int xcsr_set_vcpu_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len);
@@ -148,6 +148,7 @@ int xcsr_read_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *mfns,
 int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len);
 int xcsr_clear_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *frames);
 uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
+uint32_t xcsr_load32(const void *addr);
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
  * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame.
@@ -383,10 +384,10 @@ int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns);
 /* Takes the memory of pfns whose last entry says that they have none. Only after xcsr_restore_check_tables:
  * nothing refers to them. *given: pages taken back by Xen. */
 int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);
-/* A vcpu's vcpu_guest_context (x86_64) from pfns to frames, in place, and online. XCSR_E_CONTEXT: context is half done. */
+/* A vcpu's vcpu_guest_context, of the restore's width, from pfns to frames, in place, and online. XCSR_E_CONTEXT: context is half done. */
 int xcsr_restore_context(xcsr_restore *r, uint32_t vcpu, void *context, size_t len);
 int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);
-/* Writes the p2m into the guest's own list: leaf_pfns[i] holds entries 512 * i and on. */
+/* Writes the p2m into the guest's own list: leaf_pfns[i] holds the i-th page of entries. */
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves);
 
 #endif

@@ -140,6 +140,8 @@ int xc_domain_destroy(xc_interface *xch, uint32_t domid);
 int xc_domain_shutdown(xc_interface *xch, uint32_t domid, int reason);
 
 int xc_maximum_ram_page(xc_interface *xch, unsigned long *max_mfn);
+/* The memory operations of xen/memory.h that have no function of their own. */
+long xc_memory_op(xc_interface *xch, unsigned int cmd, void *arg, size_t len);
 int xc_machphys_mfn_list(xc_interface *xch, unsigned long max_extents, xen_pfn_t *extent_start);
 
 int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,

@@ -28,6 +28,15 @@ long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int so
     return loaded_calls.shadow_control_14(xch, domid, sop, dirty_bitmap, pages, NULL, mode, stats);
 }
 
+/* -- memory operations: another name until 4.16 */
+
+long xc_memory_op(xc_interface *xch, unsigned int cmd, void *arg, size_t len)
+{
+    if (loaded_calls.memory_op_17)
+        return loaded_calls.memory_op_17(xch, cmd, arg, len);
+    return loaded_calls.memory_op_14(xch, (int)cmd, arg, len);
+}
+
 /* -- domains: the struct is shorter until 4.15, and may be longer in a release to come */
 
 #define COMMON offsetof(xc_domaininfo_t, gpaddr_bits) /* bytes at the front that have stayed the same */

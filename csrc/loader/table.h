@@ -33,6 +33,8 @@
     F(CTRL, xc_logdirty_control, 16, NEWEST, logdirty_control_16, long long,                                       \
       (xc_interface *, uint32_t domid, unsigned int sop, xc_hypercall_buffer_t *dirty_bitmap, unsigned long pages, \
        unsigned int mode, xc_shadow_op_stats_t *stats))                                                            \
+    F(CTRL, do_memory_op, 14, 16, memory_op_14, long, (xc_interface *, int cmd, void *arg, size_t len))             \
+    F(CTRL, xc_memory_op, 17, NEWEST, memory_op_17, long, (xc_interface *, unsigned int cmd, void *arg, size_t len)) \
     F(GUEST, xc_get_cpu_policy_size, 14, 15, policy_size_14, int,                                                  \
       (xc_interface *, uint32_t *nr_leaves, uint32_t *nr_msrs))                                                    \
     F(GUEST, xc_get_domain_cpu_policy, 14, 15, policy_domain_14, int,                                              \

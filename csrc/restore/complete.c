@@ -1,7 +1,6 @@
 /* What comes after the last page: are the tables whole, pinning them, the guest's own p2m. */
 #include "restore/complaint.h"
 #include "restore/walk.h"
-#include "xen/pte.h"
 
 #include <sys/mman.h>
 
@@ -93,10 +92,10 @@ int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned)
 }
 
 /* A pfn whose last entry had no data has no memory: it was given back. */
-static void fill_leaf(const xcsr_restore *r, uint64_t *leaf, uint64_t first)
+static void fill_leaf(const xcsr_restore *r, char *leaf, uint64_t first)
 {
     for (uint64_t i = 0; i < r->geometry->per_leaf && first + i < r->nr_pfns; i++)
-        leaf[i] = xcsr_restore_mfn(r, first + i);
+        pt_put(r->geometry, leaf + i * r->geometry->width, xcsr_restore_mfn(r, first + i));
 }
 
 int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t nr_leaves)
@@ -110,7 +109,7 @@ int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t 
         if (!at)
             return -r->h->error.err;
         for (uint32_t i = 0; i < nr; i++)
-            fill_leaf(r, (uint64_t *)(void *)(at + (size_t)i * XCSR_PAGE), (done + i) * r->geometry->per_leaf);
+            fill_leaf(r, at + (size_t)i * XCSR_PAGE, (done + i) * r->geometry->per_leaf);
         xenforeignmemory_unmap(r->h->fmem, at, nr);
         done += nr;
     }

@@ -49,13 +49,11 @@ static int too_many(void *by, uint32_t vcpu, uint64_t gdt_ents)
 int xcsr_restore_context(xcsr_restore *r, uint32_t vcpu, void *context, size_t len)
 {
     XCSR_ENTER(r->h);
-    struct context_frames f = {.by = r, .to_pfns = false, .rename = to_mfn, .too_many = too_many};
-    vcpu_guest_context_x86_64_t c;
-    if (len != sizeof c || r->translated)
-        return xcsr_fail_call(r->h, EINVAL, "xcsr_restore_context", "a context of %zu bytes is not a 64-bit PV vcpu's", len);
-    int rc = vcpu_rename_frames(&f, vcpu, context);
-    memcpy(&c, context, sizeof c);
-    c.flags |= VGCF_ONLINE;
-    memcpy(context, &c, sizeof c);
-    return rc;
+    const struct pt_geometry *g = r->geometry;
+    struct context_frames f = {.geometry = g, .by = r, .to_pfns = false, .rename = to_mfn, .too_many = too_many};
+    if (!g || len != g->vcpu.size)
+        return xcsr_fail_call(r->h, EINVAL, "xcsr_restore_context", "a context of %zu bytes is not this PV guest's", len);
+    char *flags = (char *)context + g->vcpu.flags;
+    pt_put(g, flags, pt_get(g, flags) | VGCF_ONLINE);
+    return vcpu_rename_frames(&f, vcpu, context);
 }

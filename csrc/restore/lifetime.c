@@ -1,6 +1,5 @@
 /* A restore's memory, and how large the guest is. */
 #include "restore/pages.h"
-#include "xen/pte.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -2,7 +2,6 @@
 #include "restore/localise.h"
 #include "restore/complaint.h"
 #include "restore/populate.h"
-#include "xen/pte.h"
 
 /* First all entries are checked and their targets given memory, and only then are they rewritten: a table that is
  * refused stays as it was received. */

@@ -64,8 +64,8 @@ static int give_frames(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
     for (uint32_t i = 0; i < nr; i++)
         r->mfns[pfns[i]] = frames[i];
     for (uint32_t i = 0; i < nr; i++)
-        if (frames[i] >= r->h->nr_mfns)
-            return xcsr_fail_call(r->h, EPROTO, "xc_domain_populate_physmap_exact", "Xen gave mfn %#llx for pfn %#llx",
+        if (frames[i] >= r->h->nr_mfns || frames[i] >= r->geometry->end_mfn)
+            return xcsr_fail_call(r->h, EPROTO, "xc_domain_populate_physmap_exact", "Xen gave mfn %#llx for pfn %#llx, which the guest cannot name",
                                   (unsigned long long)frames[i], (unsigned long long)pfns[i]);
     return 0;
 }

@@ -13,7 +13,6 @@
 #include "save/dirty.h"
 #include "save/former.h"
 #include "xen/page_types.h"
-#include "xen/pte.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -239,6 +238,17 @@ static void sweep_leaf(struct sweep *w, uint64_t leaf)
         sweep_one(w, pfn);
 }
 
+/* The entries of PER_WORD pfns: as they stand in the p2m if its words are 64 bits wide, else widened into room. */
+static const uint64_t *entries_of(const xcsr_p2m *p, uint64_t pfn, uint64_t *room)
+{
+    const uint32_t width = p->geometry->width;
+    if (width == sizeof *room)
+        return p2m_at(p->entries, width, pfn);
+    for (uint32_t i = 0; i < PER_WORD; i++)
+        room[i] = p2m_load(p->entries, width, pfn + i);
+    return room;
+}
+
 /* True if the p2m says of 64 pfns what was sent. The guest may be writing: a difference is looked at again. */
 static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32_t from)
 {
@@ -261,9 +271,10 @@ static void look_at_leaf(struct sweep *w, uint64_t leaf)
 {
     const xcsr_p2m *p = w->s->p2m;
     const uint64_t per_leaf = p->geometry->per_leaf;
+    uint64_t room[PER_WORD];
     w->out->pfns += per_leaf;
     for (uint64_t begin = leaf * per_leaf; begin < (leaf + 1) * per_leaf; begin += PER_WORD) {
-        if (all_agree(p->entries + begin, &w->s->follow.sent[begin / SENT_PER_LEAF], begin % SENT_PER_LEAF))
+        if (all_agree(entries_of(p, begin, room), &w->s->follow.sent[begin / SENT_PER_LEAF], begin % SENT_PER_LEAF))
             continue;
         for (uint64_t pfn = begin; pfn < begin + PER_WORD && pfn < p->nr_pfns; pfn++)
             if (p2m_entry(p, pfn) + SENT_BIAS != mark_of(&w->s->follow, pfn))

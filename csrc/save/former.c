@@ -5,7 +5,6 @@
  * pfn for a while, if the guest is in the midst of moving it; once it has one, tables that name it must be sent again. */
 #include "save/former.h"
 #include "xen/handle.h"
-#include "xen/pte.h"
 
 static bool is_former(uint32_t was, uint32_t now)
 {

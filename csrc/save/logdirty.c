@@ -1,7 +1,6 @@
 /* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
 #include "save/logdirty.h"
 #include "save/dirty.h"
-#include "xen/pte.h"
 #include "xen/tracking.h"
 
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)

@@ -1,10 +1,17 @@
 /* Page tables, from mfns to pfns. */
 #include "xen/handle.h"
-#include "xen/pte.h"
 
-static void clear_xen_slots(const struct pt_geometry *g, uint32_t level, uint64_t *table)
+/* A level 2 table of a 32-bit guest may have Xen's slots; then Xen's own m2p for such guests is in the first of them. No
+ * guest can put it there, as it is none of its frames. */
+static struct pt_slots xen_slots(const xcsr_p2m *p, uint32_t level, const uint64_t *table)
 {
-    struct pt_slots xens = g->xens[level];
+    struct pt_slots beside = p->geometry->beside_m2p[level];
+    return beside.end && pte_frame(table[beside.first]) == p->compat_m2p ? beside : p->geometry->xens[level];
+}
+
+static void clear_xen_slots(const xcsr_p2m *p, uint32_t level, uint64_t *table)
+{
+    struct pt_slots xens = xen_slots(p, level, table);
     memset(&table[xens.first], 0, (size_t)(xens.end - xens.first) * sizeof *table);
 }
 
@@ -29,13 +36,15 @@ static unsigned int list_present(const uint64_t *table, uint16_t *slots)
  * compiler has to assume that a write to pfns[] may change what *p says.) */
 static void ask_m2p(const xcsr_p2m *p, const uint64_t *table, const uint16_t *slots, unsigned int n, uint64_t *pfns)
 {
-    const uint64_t *m2p = p->h->m2p, *entries = p->entries;
+    const uint64_t *m2p = p->h->m2p;
+    const void *entries = p->entries;
+    const uint32_t width = p->geometry->width;
     uint64_t nr_mfns = p->h->nr_mfns, nr_pfns = p->nr_pfns;
     for (unsigned int i = 0; i < n; i++) {
         uint64_t mfn = pte_frame(table[slots[i]]);
         uint64_t pfn = mfn < nr_mfns ? xcsr_load(&m2p[mfn]) : XCSR_INVALID;
         if (pfn < nr_pfns)
-            __builtin_prefetch(&entries[pfn]);
+            __builtin_prefetch(p2m_at(entries, width, pfn));
         pfns[i] = pfn;
     }
 }
@@ -51,16 +60,17 @@ int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t 
 {
     uint16_t slots[PTE_PER_TABLE];
     uint64_t pfns[PTE_PER_TABLE];
-    clear_xen_slots(p->geometry, level, table);
+    clear_xen_slots(p, level, table);
     unsigned int n = list_present(table, slots);
     ask_m2p(p, table, slots, n, pfns);
-    const uint64_t *entries = p->entries;
+    const void *entries = p->entries;
+    const uint32_t width = p->geometry->width;
     uint64_t nr_pfns = p->nr_pfns, superpage = level > 1 ? PTE_SUPERPAGE : 0;
     for (unsigned int i = 0; i < n; i++) {
         uint64_t entry = table[slots[i]], pfn = pfns[i];
         if (entry & superpage)
             return refuse(entry, slots[i], slot, mfn, E2BIG);
-        if (pfn >= nr_pfns || xcsr_load(&entries[pfn]) != pte_frame(entry))
+        if (pfn >= nr_pfns || p2m_load(entries, width, pfn) != pte_frame(entry))
             return refuse(entry, slots[i], slot, mfn, EAGAIN);
         table[slots[i]] = pte_with_frame(entry, pfn);
     }

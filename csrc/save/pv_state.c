@@ -52,7 +52,7 @@ static int put_blob(xcsr *h, const xcsr_p2m *p2m, struct out *o, uint32_t domid,
         return rc;
     char *blob = o->at + o->len + HEAD + VCPU_HEAD;
     size_t size = o->room - o->len - HEAD - VCPU_HEAD;
-    rc = vcpu_blob(h, domid, vcpu, which, blob, &size);
+    rc = vcpu_blob(h, domid, vcpu, which, p2m->geometry->width, blob, &size);
     if (!rc && which == XCSR_VCPU_BASIC)
         rc = vcpu_to_pfns(p2m, vcpu, blob);
     if (rc || !size)

@@ -45,6 +45,11 @@ uint64_t xcsr_load64(const void *addr)
     return __atomic_load_n((const uint64_t *)addr, __ATOMIC_ACQUIRE);
 }
 
+uint32_t xcsr_load32(const void *addr)
+{
+    return __atomic_load_n((const uint32_t *)addr, __ATOMIC_ACQUIRE);
+}
+
 int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len)
 {
     XCSR_ENTER(h);

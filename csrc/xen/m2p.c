@@ -51,6 +51,29 @@ int xcsr_m2p_need(xcsr *h)
     return 0;
 }
 
+/* Xen gives it to 64-bit callers too, if it has 32-bit guests at all. */
+int m2p_need_compat(xcsr *h)
+{
+    if (h->compat_m2p)
+        return 0;
+    DECLARE_HYPERCALL_BUFFER(xen_pfn_t, first);
+    first = xc_hypercall_buffer_alloc(h->xch, first, sizeof *first);
+    if (!first)
+        return xcsr_fail_call(h, errno, "xc_hypercall_buffer_alloc", "no hypercall memory for a frame number");
+    struct xen_machphys_mfn_list list = {.max_extents = 1};
+    set_xen_guest_handle_raw(list.extent_start, HYPERCALL_BUFFER(first)->hbuf);
+    *first = 0;
+    int rc = 0;
+    if (xc_memory_op(h->xch, XENMEM_machphys_compat_mfn_list, &list, sizeof list) < 0)
+        rc = xcsr_fail_call(h, errno, "XENMEM_machphys_compat_mfn_list", "cannot ask for the m2p of 32-bit guests");
+    else if (list.nr_extents != 1 || !*first)
+        rc = xcsr_fail_call(h, EPROTO, "XENMEM_machphys_compat_mfn_list", "Xen says that there is no m2p for 32-bit guests");
+    else
+        h->compat_m2p = *first;
+    xc_hypercall_buffer_free(h->xch, first);
+    return rc;
+}
+
 int xcsr_nr_mfns(xcsr *h, uint64_t *nr)
 {
     XCSR_ENTER(h);

@@ -1,6 +1,5 @@
 /* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
 #include "xen/page_types.h"
-#include "xen/pte.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -9,6 +8,13 @@ static int map_leaves(xcsr_p2m *p, uint32_t domid)
 {
     xcsr *h = p->h;
     int rc = xcsr_m2p_need(h);
+    if (rc)
+        return rc;
+    p->compat_m2p = XCSR_INVALID;
+    if (pt_sees_compat_m2p(p->geometry)) {
+        rc = m2p_need_compat(h);
+        p->compat_m2p = h->compat_m2p;
+    }
     if (rc)
         return rc;
     p->entries = xenforeignmemory_map(h->fmem, domid, PROT_READ, p->nr_leaves, (xen_pfn_t *)p->leaf_mfns, NULL);

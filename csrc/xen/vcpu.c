@@ -31,17 +31,21 @@ int vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
     return 0;
 }
 
-static int get_basic(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_basic(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, void *buf, size_t *len)
 {
     vcpu_guest_context_any_t any;
+    const struct pt_geometry *geometry = pt_geometry(width);
+    if (!geometry)
+        return xcsr_fail_call(h, EOPNOTSUPP, "xc_vcpu_getcontext", "a vcpu with words of %u bytes", width);
     memset(&any, 0, sizeof any);
     if (xc_vcpu_getcontext(h->xch, domid, vcpu, &any))
         return failed(h, "xc_vcpu_getcontext", domid, vcpu);
-    return give(h, "xc_vcpu_getcontext", &any, sizeof any.x64, buf, len);
+    return give(h, "xc_vcpu_getcontext", &any, geometry->vcpu.size, buf, len);
 }
 
-static int get_extended(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_extended(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, void *buf, size_t *len)
 {
+    (void)width;
     struct xen_domctl op;
     memset(&op, 0, sizeof op);
     op.cmd = XEN_DOMCTL_get_ext_vcpucontext;
@@ -157,13 +161,15 @@ static int set_buffered(xcsr *h, const struct buffered *w, uint32_t domid, uint3
     return rc;
 }
 
-static int get_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_xsave(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, void *buf, size_t *len)
 {
+    (void)width;
     return get_buffered(h, &xsave, domid, vcpu, buf, len);
 }
 
-static int get_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len)
+static int get_msrs(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, void *buf, size_t *len)
 {
+    (void)width;
     return get_buffered(h, &msrs, domid, vcpu, buf, len);
 }
 
@@ -175,17 +181,17 @@ int xcsr_vcpu_online(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t *online)
     return vcpu_online(h, domid, vcpu, online);
 }
 
-int vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+int vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, uint32_t width, void *buf, size_t *len)
 {
-    typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, void *buf, size_t *len);
+    typedef int get_blob(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, void *buf, size_t *len);
     static get_blob *const blobs[] = {get_basic, get_extended, get_xsave, get_msrs};
-    return blobs[which](h, domid, vcpu, buf, len);
+    return blobs[which](h, domid, vcpu, width, buf, len);
 }
 
-int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, void *buf, size_t *len)
+int xcsr_vcpu_blob(xcsr *h, uint32_t domid, uint32_t vcpu, enum xcsr_vcpu_blob which, uint32_t width, void *buf, size_t *len)
 {
     XCSR_ENTER(h);
-    return vcpu_blob(h, domid, vcpu, which, buf, len);
+    return vcpu_blob(h, domid, vcpu, which, width, buf, len);
 }
 
 static int wrong_size(xcsr *h, const char *op, size_t len)
@@ -193,14 +199,15 @@ static int wrong_size(xcsr *h, const char *op, size_t len)
     return xcsr_fail_call(h, EINVAL, op, "a vcpu's state cannot have %zu bytes", len);
 }
 
-int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, const void *data, size_t len)
+int xcsr_set_vcpu_basic(xcsr *h, uint32_t domid, uint32_t vcpu, uint32_t width, const void *data, size_t len)
 {
     XCSR_ENTER(h);
     vcpu_guest_context_any_t any;
-    if (len != sizeof any.x64)
+    const struct pt_geometry *geometry = pt_geometry(width);
+    if (!geometry || len != geometry->vcpu.size)
         return wrong_size(h, "xc_vcpu_setcontext", len);
     memset(&any, 0, sizeof any);
-    memcpy(&any.x64, data, len);
+    memcpy(&any, data, len);
     return xc_vcpu_setcontext(h->xch, domid, vcpu, &any) ? cannot_set(h, "xc_vcpu_setcontext", domid, vcpu) : 0;
 }
 

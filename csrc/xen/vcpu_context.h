@@ -1,10 +1,11 @@
-/* Internal: where a 64-bit PV vcpu's context names frames. The caller has entered. */
+/* Internal: where a PV vcpu's context names frames. The caller has entered. */
 #ifndef XCSR_VCPU_CONTEXT_H
 #define XCSR_VCPU_CONTEXT_H
 
 #include "xen/handle.h"
 
 struct context_frames { /* how the frames in a context get other names */
+    const struct pt_geometry *geometry;
     void *by;     /* handed to both */
     bool to_pfns; /* from mfns to pfns, as the stream has them; or back */
     /* field names frame from, an ordinary page (level 0) or a page table of that level; *to: its other name. */
@@ -12,8 +13,7 @@ struct context_frames { /* how the frames in a context get other names */
     int (*too_many)(void *by, uint32_t vcpu, uint64_t gdt_ents); /* what to return where the GDT has more than a guest's can */
 };
 
-/* Renames the frames in context, of VCPU_CONTEXT_SIZE bytes. An error of theirs leaves it half done. */
-#define VCPU_CONTEXT_SIZE sizeof(vcpu_guest_context_x86_64_t)
+/* Renames the frames in context, of geometry->vcpu.size bytes. An error of theirs leaves it half done. */
 int vcpu_rename_frames(const struct context_frames *f, uint32_t vcpu, void *context);
 
 int vcpu_to_pfns(const xcsr_p2m *p, uint32_t vcpu, void *context);                                         /* -ERANGE, XCSR_E_STATE */

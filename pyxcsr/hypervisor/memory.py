@@ -29,11 +29,11 @@ class Mapping(Child):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def load64(self, offset: int) -> int:
-        if offset % 8 or not 0 <= offset < self._nr * PAGE_SIZE:
-            raise UsageError(f"offset {offset} is not one of a 64-bit word in {self._nr} frames")
-        char = self._backend._ffi.cast("char *", self._live())
-        return int(self._backend._lib.xcsr_load64(char + offset))
+    def load(self, offset: int, width: int) -> int:
+        if width not in (4, 8) or offset % width or not 0 <= offset < self._nr * PAGE_SIZE:
+            raise UsageError(f"offset {offset} is not one of a word of {width} bytes in {self._nr} frames")
+        at = self._backend._ffi.cast("char *", self._live()) + offset
+        return int(self._backend._lib.xcsr_load64(at) if width == 8 else self._backend._lib.xcsr_load32(at))
 
     def copy(self) -> bytes:
         return bytes(self._backend._ffi.buffer(self._live(), self._nr * PAGE_SIZE))

@@ -40,8 +40,8 @@ class PvCalls(MemoryCalls):
             self._number(self._lib.xcsr_vcpu_online, "uint32_t *", domid, vcpu, domid=domid, vcpu=vcpu)
         )
 
-    def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
-        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_BASIC)
+    def vcpu_basic(self, domid: int, vcpu: int, width: int = 8) -> bytes:
+        return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_BASIC, width)
 
     def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
         return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_EXTENDED)
@@ -52,8 +52,8 @@ class PvCalls(MemoryCalls):
     def vcpu_msrs(self, domid: int, vcpu: int) -> bytes:
         return self._vcpu_blob(domid, vcpu, self._lib.XCSR_VCPU_MSRS)
 
-    def _vcpu_blob(self, domid: int, vcpu: int, which: int) -> bytes:
-        return self._blob(self._lib.xcsr_vcpu_blob, domid, vcpu, which, domid=domid, vcpu=vcpu)
+    def _vcpu_blob(self, domid: int, vcpu: int, which: int, width: int = 8) -> bytes:
+        return self._blob(self._lib.xcsr_vcpu_blob, domid, vcpu, which, width, domid=domid, vcpu=vcpu)
 
     def pv_state(self, domid: int, max_vcpu: int, shared_info: MappedFrames, p2m: P2mHandle) -> bytes:
         if not isinstance(shared_info, Mapping) or shared_info._backend is not self:
@@ -71,8 +71,8 @@ class PvCalls(MemoryCalls):
         self._check(rc, domid=domid)
         return bytes(self._ffi.buffer(self._state, length[0]))
 
-    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes) -> None:
-        self._call(self._lib.xcsr_set_vcpu_basic, domid, vcpu, context, len(context), domid=domid, vcpu=vcpu)
+    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes, width: int = 8) -> None:
+        self._call(self._lib.xcsr_set_vcpu_basic, domid, vcpu, width, context, len(context), domid=domid, vcpu=vcpu)
 
     def set_vcpu_extended(self, domid: int, vcpu: int, blob: bytes) -> None:
         self._call(self._lib.xcsr_set_vcpu_extended, domid, vcpu, blob, len(blob), domid=domid, vcpu=vcpu)

@@ -220,12 +220,27 @@ OFFSETS = r"""
 #include <xenctrl.h>
 #include <xen/foreign/x86_32.h>
 #include <xen/foreign/x86_64.h>
-#define S(m) printf("%zu ", offsetof(struct shared_info_x86_64, arch.m))
-#define V(m) printf("%zu ", offsetof(struct vcpu_guest_context_x86_64, m))
+#include "xen/pte.h"
+#define P(type, m) printf("%zu ", offsetof(struct type, m));
+#define GUEST(x, word, dx, cr1)                                                                             \
+    P(vcpu_info_##x, evtchn_pending_sel) P(shared_info_##x, evtchn_pending) P(shared_info_##x, evtchn_mask) \
+    P(shared_info_##x, arch.max_pfn) P(shared_info_##x, arch.pfn_to_mfn_frame_list_list)                    \
+    P(shared_info_##x, arch.p2m_cr3) P(shared_info_##x, arch.p2m_vaddr) P(shared_info_##x, arch.p2m_generation) \
+    P(start_info_##x, nr_pages) P(start_info_##x, shared_info) P(start_info_##x, flags)                     \
+    P(start_info_##x, store_mfn) P(start_info_##x, store_evtchn) P(start_info_##x, console.domU.mfn)        \
+    P(start_info_##x, console.domU.evtchn) P(start_info_##x, pt_base)                                       \
+    printf("%zu %zu ", sizeof(struct vcpu_guest_context_##x), sizeof(word));                                \
+    P(vcpu_guest_context_##x, user_regs.dx) P(vcpu_guest_context_##x, gdt_frames)                           \
+    P(vcpu_guest_context_##x, gdt_ents) P(vcpu_guest_context_##x, ctrlreg[3])                               \
+    printf("%zu %zu\n", cr1 ? offsetof(struct vcpu_guest_context_##x, ctrlreg[1]) : 0,                      \
+           offsetof(struct vcpu_guest_context_##x, flags));
+#define ROW(g) printf("%u %u %u %u %u %u %u\n", g.vcpu.size, g.vcpu.start_info, g.vcpu.gdt_frames,          \
+                      g.vcpu.gdt_ents, g.vcpu.cr3, g.vcpu.cr1, g.vcpu.flags)
 int main(void) {
-    S(max_pfn); S(pfn_to_mfn_frame_list_list); S(p2m_cr3); S(p2m_vaddr); S(p2m_generation);
-    V(user_regs.rdx); printf("%zu ", offsetof(struct shared_info_x86_32, arch.max_pfn));
-    printf("%zu", sizeof(struct vcpu_guest_context_x86_64));
+    GUEST(x86_64, uint64_t, rdx, 1)
+    GUEST(x86_32, uint32_t, edx, 0)
+    for (int i = 0; i < 2; i++)
+        ROW(pt_geometries[i]);
 }
 """
 
@@ -233,14 +248,16 @@ int main(void) {
 def test_offsets_are_those_of_xens_headers(tmp_path: Path) -> None:
     if not Path("/usr/include/xenctrl.h").exists():
         pytest.skip("libxenctrl's headers are not installed: apt-get install libxen-dev")
-    from pyxcsr.guest.pv import vcpu_context as v
-    from pyxcsr.guest.pv.p2m import shared_info as s
+    from pyxcsr.guest.pv.geometry import GEOMETRIES
     from pyxcsr.stream.format import SHARED_INFO_NR_PFNS
 
     (tmp_path / "o.c").write_text(OFFSETS)
-    done = run("cc", "-o", str(tmp_path / "o"), str(tmp_path / "o.c"))
+    done = run("cc", f"-I{ROOT / 'csrc'}", "-D_GNU_SOURCE", "-o", str(tmp_path / "o"), str(tmp_path / "o.c"))
     assert done.returncode == 0, done.stderr
-    found = [int(x) for x in run(str(tmp_path / "o")).stdout.split()]
-    mine = [s.MAX_PFN, s.FRAME_LIST_LIST, s.P2M_CR3, s.P2M_VADDR, s.P2M_GENERATION]
-    assert found == [*mine, v.RDX, SHARED_INFO_NR_PFNS[4][0], v.SIZE]
-    assert SHARED_INFO_NR_PFNS[8][0] == s.MAX_PFN
+    found = [[int(x) for x in line.split()] for line in run(str(tmp_path / "o")).stdout.splitlines()]
+    for width, line, ours in zip((8, 4), found[:2], found[2:]):
+        one = GEOMETRIES[width]
+        vcpu = [x or 0 for x in one.vcpu]
+        assert line == [*one.shared_info, *one.start_info, *vcpu, 512], "Python's table"
+        assert ours == [vcpu[0], *vcpu[2:], 512], "C's table"
+        assert SHARED_INFO_NR_PFNS[width] == (one.shared_info.max_pfn, width)

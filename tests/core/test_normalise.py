@@ -12,6 +12,7 @@ from support.judge import judge, save_to
 
 import pyxcsr
 from pyxcsr.frames import PageType
+from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m.map import map_p2m
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
@@ -61,7 +62,7 @@ def test_against_the_obvious(hv: StubBackend, level: int, seed: int) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", seed=seed, holes=0.1))
     guest = hv.stub.guest(domid)
     info = hv.domain_info(domid)
-    shared = SharedInfo(hv, domid, info.shared_info_mfn)
+    shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
     mapped = map_p2m(hv, info, shared, lambda: None)
     mine = [guest.mfn(x) for x in guest.pfns_with_memory()]
     ffi, lib = hv._ffi, hv._lib

@@ -96,10 +96,10 @@ def test_closing_releases_what_is_open() -> None:
 def test_loads_are_bounded(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
     with hv.map_frames(domid, [hv.stub.guest(domid).mfn(9)]) as frames:
-        assert frames.load64(4088) == int.from_bytes(frames.copy()[4088:], "little")
+        assert frames.load(4088, 8) == int.from_bytes(frames.copy()[4088:], "little")
         for offset in (-8, 4096, 4089):
             with pytest.raises(pyxcsr.UsageError):
-                frames.load64(offset)
+                frames.load(offset, 8)
 
 
 def test_handles_do_not_mix(hv: StubBackend) -> None:

@@ -48,6 +48,8 @@ PROTOTYPES = """
     long, unsigned int, xc_shadow_op_stats_t *)
 14-22 int xc_machphys_mfn_list(xc_interface *, unsigned long, xen_pfn_t *)
 14-22 int xc_maximum_ram_page(xc_interface *, unsigned long *)
+14-16 long do_memory_op(xc_interface *, int, void *, size_t)
+17-22 long xc_memory_op(xc_interface *, unsigned int, void *, size_t)
 14-22 int xc_mmuext_op(xc_interface *, struct mmuext_op *, unsigned int, uint32_t)
 14-22 int xc_sched_credit2_domain_get(xc_interface *, uint32_t, struct xen_domctl_sched_credit2 *)
 14-22 int xc_sched_credit2_domain_set(xc_interface *, uint32_t, struct xen_domctl_sched_credit2 *)

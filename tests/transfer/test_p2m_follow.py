@@ -15,6 +15,7 @@ from support.ordinary import ordinary_pages
 import pyxcsr
 from pyxcsr.errors import P2mError
 from pyxcsr.frames import PageType
+from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m import generation
 from pyxcsr.guest.pv.p2m.follow import FollowedP2m
 from pyxcsr.guest.pv.p2m.pagetable import Walk
@@ -176,7 +177,7 @@ def test_it_is_walked_again_only_if_its_tables_were_written(
 def test_a_walk_that_was_given_up_is_owed(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest announces a change, lets no walk end, and takes the announcement back, but not the change."""
     domid, guest = make(hv, pt_updates=0)
-    shared = SharedInfo(hv, domid, hv.domain_info(domid).shared_info_mfn)
+    shared = SharedInfo(hv, domid, hv.domain_info(domid).shared_info_mfn, WIDE)
     p2m = FollowedP2m(hv, domid, shared, lambda: None)
     p2m.look()
     was, before = p2m.generation, list(p2m.leaf_pfns)

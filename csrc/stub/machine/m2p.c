@@ -62,3 +62,10 @@ int xc_machphys_mfn_list(xc_interface *xch, unsigned long max_extents, xen_pfn_t
         return (int)st_refused(ST_FN_xc_machphys_mfn_list, xch, rc);
     return (int)st_end(ST_FN_xc_machphys_mfn_list, xch, list_m2p_chunks(max_extents, extent_start));
 }
+
+long xc_memory_op(xc_interface *xch, unsigned int cmd, void *arg, size_t len)
+{
+    (void)xch, (void)cmd, (void)arg, (void)len;
+    errno = ENOSYS;
+    return -1;
+}

@@ -9,7 +9,6 @@ from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.guest.pv.p2m.follow import FollowedP2m
 from pyxcsr.guest.pv.p2m.generation import check_same
 from pyxcsr.guest.pv.p2m.map import map_p2m
-from pyxcsr.guest.pv.p2m.pagetable import nr_leaves
 from pyxcsr.plain import TYPE_CHECKING, final
 from pyxcsr.plain_array import array
 from pyxcsr.stream.records import P2mFrames, PageData
@@ -98,6 +97,7 @@ class FollowedChanges:
         settle_seconds: float,
     ) -> None:
         self._p2m = FollowedP2m(hv, info.domid, shared, cancel, settle_seconds)
+        self._nr_leaves = shared.geometry.nr_leaves
         self._report, self._is_final = report, info.suspended
         self._told: Optional[tuple[int, int, Sequence[int]]] = None
         self.nr_pfns = 0
@@ -170,12 +170,12 @@ class FollowedChanges:
     def _frames(self) -> Sequence[int]:
         """The pfns of the p2m's pages, for all pfns that the receiver knows of."""
         frames = array("Q", self._p2m.leaf_pfns)
-        frames.extend([self.nr_pfns - 1] * (nr_leaves(self.nr_pfns) - len(frames)))
+        frames.extend([self.nr_pfns - 1] * (self._nr_leaves(self.nr_pfns) - len(frames)))
         return frames
 
     def end_of_pages(self) -> Iterator[Record]:
         """If the p2m has lost pages: the page that the receiver may write instead of them."""
-        if len(self._p2m.leaf_pfns) < nr_leaves(self.nr_pfns):
+        if len(self._p2m.leaf_pfns) < self._nr_leaves(self.nr_pfns):
             yield PageData.build([(self.nr_pfns - 1, PageType.NOTAB, bytes(PAGE_SIZE))])
 
     def close(self) -> None:

@@ -1,16 +1,16 @@
-"""Restoring 64-bit PV guests."""
+"""Restoring PV guests, 64-bit and 32-bit ones."""
 
 from __future__ import annotations
 
 from array import array
 from typing import Optional, final
 
-from pyxcsr.errors import HypervisorError, IncompleteStream, NotSupported, StreamError
+from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.guest import x86
 from pyxcsr.guest.ops import RestoreContext, RestoredState
+from pyxcsr.guest.pv.geometry import GEOMETRIES, Geometry, geometry_of
 from pyxcsr.guest.pv.p2m.map import pfn_limit_of
-from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, nr_leaves
 from pyxcsr.guest.pv.pages import check_shared_info, claimed_pfns, rebuild_start_info, write_shared_info
 from pyxcsr.guest.pv.vcpus import HeldVcpus, Localiser, set_vcpus
 from pyxcsr.guest.x86 import PolicyAndTsc
@@ -27,13 +27,11 @@ from pyxcsr.stream.records import (
     VcpuXsave,
 )
 
-WIDTH, LEVELS = 8, 4
-
 BODY_LIMITS = {
     **x86.BODY_LIMITS,
     RecordType.X86_PV_INFO: 8,
     RecordType.SHARED_INFO: 4096,
-    RecordType.X86_PV_VCPU_BASIC: 8 + 5168,
+    RecordType.X86_PV_VCPU_BASIC: 8 + max(x.vcpu.size for x in GEOMETRIES.values()),
     RecordType.X86_PV_VCPU_EXTENDED: 8 + 128,
     RecordType.X86_PV_VCPU_XSAVE: 8 + (1 << 16),
     RecordType.X86_PV_VCPU_MSRS: 8 + 16 * 4096,
@@ -51,9 +49,8 @@ class PvRestoreOps:
         self._rings = context.options.rings
         info = self._info
         self._domid = info.domid
-        self._limit = pfn_limit_of(info.max_pages, info.max_pages)
         self._memory: Optional[RestoreHandle] = None
-        self._info_seen = False
+        self._known: Optional[Geometry] = None
         self._common = PolicyAndTsc(self._hv, self._domid, context.origin)
         self._leaves = array("Q")
         self._nr_pfns = 0
@@ -67,12 +64,22 @@ class PvRestoreOps:
             raise HypervisorError("the restore has not been set up", op="setup", errno=22)
         return self._memory
 
+    @property
+    def _geometry(self) -> Geometry:
+        if self._known is None:
+            raise HypervisorError("the guest's width is not known yet", op="setup", errno=22)
+        return self._known
+
     def setup(self) -> None:
-        self._memory = self._hv.new_restore(self._domid, self._limit)
+        """Nothing: what a restore needs goes by the guest's width, which X86_PV_INFO tells."""
+
+    def _limit(self, geometry: Geometry) -> int:
+        """How many pfns the domain may have."""
+        return pfn_limit_of(geometry, self._info.max_pages, self._info.max_pages)
 
     def body_limit(self, code: int) -> int:
         if code == RecordType.X86_PV_P2M_FRAMES:
-            return 8 + 8 * nr_leaves(self._limit)
+            return 8 + 8 * (self._known.nr_leaves(self._limit(self._known)) if self._known else 0)
         return BODY_LIMITS.get(RecordType(code), 0)
 
     # -- records
@@ -89,41 +96,40 @@ class PvRestoreOps:
             self._need_info(record, offset)
             self._shared = bytes(record.blob)
         elif isinstance(record, (VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs)):
-            self._vcpus.take(record, offset)
+            self._vcpus.take(record, self._need_info(record, offset), offset)
         else:
             raise StreamError(f"{record.name} has no place in a PV guest's stream", offset=offset, record=record.name)
 
-    def _need_info(self, record: Record, offset: int) -> None:
-        if not self._info_seen:
+    def _need_info(self, record: Record, offset: int) -> Geometry:
+        if self._known is None:
             raise StreamError(f"{record.name} comes before X86_PV_INFO", offset=offset, record=record.name)
+        return self._known
 
     def _take_info(self, record: PvInfo, offset: int) -> None:
-        if self._info_seen:
+        if self._known is not None:
             raise StreamError("a second X86_PV_INFO", offset=offset, record=record.name)
-        if (record.width, record.levels) == (4, 3):
-            raise NotSupported(
-                f"domain {self._domid}: the stream is a 32-bit PV guest's; this release restores 64-bit ones",
-                domid=self._domid,
-            )
-        if (record.width, record.levels) != (WIDTH, LEVELS):
+        geometry = geometry_of(record.width, record.levels)
+        if geometry is None:
             raise StreamError(
                 f"X86_PV_INFO: width {record.width} with {record.levels} levels does not exist",
                 offset=offset,
                 record=record.name,
             )
-        if self._hv.domain_width(self._domid) != WIDTH:
-            self._hv.set_domain_width(self._domid, WIDTH)
-        self._info_seen = True
+        self._memory = self._hv.new_restore(self._domid, self._limit(geometry), geometry.width)
+        if self._hv.domain_width(self._domid) != geometry.width:
+            self._hv.set_domain_width(self._domid, geometry.width)
+            self._info = self._hv.domain_info(self._domid)  # from Xen 4.22 on shared_info may have moved
+        self._known = geometry
 
     def static_data_complete(self) -> int:
         return self._common.set_policy()
 
     def _take_p2m_frames(self, record: P2mFrames, offset: int) -> None:
         """The first record says where the p2m is. A further one extends it, or replaces a part of it."""
-        self._need_info(record, offset)
+        geometry = self._need_info(record, offset)
         start, end = record.start_pfn, record.end_pfn
-        first = start // PER_LEAF
-        if end < start or start % PER_LEAF or first > len(self._leaves):
+        first = start // geometry.per_leaf
+        if end < start or start % geometry.per_leaf or first > len(self._leaves):
             raise StreamError(
                 f"X86_PV_P2M_FRAMES: pfns {start:#x} to {end:#x} do not follow what is known ({self._nr_pfns:#x} pfns)",
                 offset=offset,
@@ -131,10 +137,10 @@ class PvRestoreOps:
                 start_pfn=start,
                 end_pfn=end,
             )
-        if len(record.frames) != record.frames_wanted(WIDTH):
+        wanted = record.frames_wanted(geometry.width)
+        if len(record.frames) != wanted:
             raise StreamError(
-                f"X86_PV_P2M_FRAMES: {len(record.frames)} frames for pfns {start:#x} to {end:#x}, must be "
-                f"{record.frames_wanted(WIDTH)}",
+                f"X86_PV_P2M_FRAMES: {len(record.frames)} frames for pfns {start:#x} to {end:#x}, must be {wanted}",
                 offset=offset,
                 record=record.name,
                 start_pfn=start,
@@ -163,45 +169,49 @@ class PvRestoreOps:
     # -- the end
 
     def stream_complete(self, offset: int) -> RestoredState:
-        localiser = Localiser(self._guest, offset)
+        self._check_present("X86_PV_INFO", self._known is not None, offset)
+        localiser, geometry = Localiser(self._guest, offset), self._geometry
         shared = self._check_whole(localiser, offset)
         vcpus = self._vcpus.localised(localiser, offset)
-        start_info_pfn = self._vcpus.start_info_pfn(offset)
+        start_info_pfn = self._vcpus.start_info_pfn(geometry, offset)
         start_info_mfn = localiser.frame(start_info_pfn, "vcpu0.rdx (start_info)")
         page = self._hv.read_frames(self._domid, [start_info_mfn])
-        head, rings = rebuild_start_info(page, localiser, self._rings, self._nr_pfns, self._info.shared_info_mfn)
+        shared_mfn = self._info.shared_info_mfn
+        head, rings = rebuild_start_info(geometry, page, localiser, self._rings, self._nr_pfns, shared_mfn)
         # All of the stream has been checked by now. If something fails from here on, it is Xen that refuses.
         self._hv.write_frame(self._domid, start_info_mfn, 0, head)
         self._guest.give_back()
         self._guest.write_p2m(self._leaves)
+        write_shared_info(self._hv, self._domid, geometry, shared_mfn, shared)
+        # Before the pins: vcpu 0's context says whether a 32-bit guest may have top tables above 4 GiB.
+        set_vcpus(self._hv, self._domid, geometry, vcpus)
         pinned = self._guest.pin()
-        write_shared_info(self._hv, self._domid, self._info.shared_info_mfn, shared)
-        set_vcpus(self._hv, self._domid, vcpus)
         owners = (self._rings.console_domid, self._rings.store_domid)
         self._hv.seed_grants(self._domid, rings.console, rings.store, *owners)
         return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console)
 
     def _cut(self) -> None:
         """If the p2m shrank while the guest was saved, P2M_FRAMES tells its largest size, and shared_info its last."""
-        claimed = claimed_pfns(self._shared) if self._shared else 0
+        claimed = claimed_pfns(self._geometry, self._shared) if self._shared else 0
         if self._changed and 0 < claimed < self._nr_pfns:
             self._guest.cut(claimed)
             self._nr_pfns = claimed
-            del self._leaves[nr_leaves(claimed) :]
+            del self._leaves[self._geometry.nr_leaves(claimed) :]
+
+    def _check_present(self, name: str, seen: bool, offset: int) -> None:
+        if not seen:
+            text = f"the stream is incomplete: it has no {name}"
+            raise IncompleteStream(text, offset=offset, record="END", missing=1)
 
     def _check_whole(self, localiser: Localiser, offset: int) -> bytes:
         """Raises IncompleteStream if something that the guest refers to has not come. Returns shared_info."""
         self._cut()
         for i, pfn in enumerate(self._leaves):
             localiser.frame(pfn, f"p2m frame {i}", PageType.NOTAB)
-        wanted = {"X86_PV_INFO": self._info_seen, "SHARED_INFO": self._shared, "X86_TSC_INFO": self._common.tsc_settled}
-        for name, seen in wanted.items():
-            if not seen:
-                raise IncompleteStream(
-                    f"the stream is incomplete: it has no {name}", offset=offset, record="END", missing=1
-                )
+        self._check_present("SHARED_INFO", bool(self._shared), offset)
+        self._check_present("X86_TSC_INFO", self._common.tsc_settled, offset)
         shared = self._shared or b""
-        check_shared_info(shared, self._nr_pfns, offset)
+        check_shared_info(self._geometry, shared, self._nr_pfns, offset)
         self._guest.check_tables(offset)
         return shared
 

@@ -1,10 +1,11 @@
-"""Saving 64-bit PV guests."""
+"""Saving PV guests, 64-bit and 32-bit ones."""
 
 from __future__ import annotations
 
 from pyxcsr.errors import GuestStateError, NotSupported, P2mError
 from pyxcsr.guest.pv.changes import FollowedChanges, RefusedChanges
 from pyxcsr.guest.pv.following import P2mFollowing
+from pyxcsr.guest.pv.geometry import GEOMETRIES
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.guest.x86 import policy_records
 from pyxcsr.plain import TYPE_CHECKING, final
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from typing import Optional, Union
 
     from pyxcsr.guest.ops import Following, SaveContext, Write
+    from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.hypervisor.interface import P2mHandle, SaveHandle
     from pyxcsr.stream.records import Record
-
-WIDTH, LEVELS = 8, 4
 
 
 @final
@@ -33,6 +33,7 @@ class PvSaveOps:
         self._hv, self._info, self._options, self._poll = context.hv, context.info, context.options, context.poll
         self._domid = context.info.domid
         self._report = context.report.p2m
+        self._known: Optional[Geometry] = None
         self._shared: Optional[SharedInfo] = None
         self._p2m: Union[FollowedChanges, RefusedChanges, None] = None
 
@@ -59,13 +60,22 @@ class PvSaveOps:
             raise P2mError("the p2m has not been mapped", field="p2m", value=None)
         return self._p2m
 
+    @property
+    def _geometry(self) -> Geometry:
+        """What the guest's width decides. Xen is asked once: a domain that has memory stays as wide as it is."""
+        if self._known is None:
+            width = self._hv.domain_width(self._domid)
+            self._known = GEOMETRIES.get(width)
+            if self._known is None:
+                raise NotSupported(
+                    f"domain {self._domid} is a PV guest with words of {width} bytes; this release saves 64-bit and "
+                    "32-bit ones",
+                    domid=self._domid,
+                )
+        return self._known
+
     def check(self) -> None:
-        width = self._hv.domain_width(self._domid)
-        if width != WIDTH:
-            raise NotSupported(
-                f"domain {self._domid} is a {8 * width}-bit PV guest; this release saves 64-bit ones",
-                domid=self._domid,
-            )
+        self._geometry  # noqa: B018 - raises
 
     def setup(self) -> None:
         if not 0 < self._info.shared_info_mfn < self._hv.nr_mfns():
@@ -73,7 +83,7 @@ class PvSaveOps:
             raise P2mError(
                 f"domain {self._domid} has no shared_info page (mfn {mfn:#x})", field="shared_info", value=mfn
             )
-        self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn)
+        self._shared = SharedInfo(self._hv, self._domid, self._info.shared_info_mfn, self._geometry)
         if self._options.follows_p2m:
             settle_seconds = self._options.p2m_limits.settle_seconds
             self._p2m = FollowedChanges(self._hv, self._info, self._shared, self._poll, self._report, settle_seconds)
@@ -90,7 +100,7 @@ class PvSaveOps:
         """Nothing: what a PV guest's backends write goes through grants, which Xen's log-dirty mode sees."""
 
     def static_data(self) -> Iterator[Record]:
-        yield PvInfo(WIDTH, LEVELS)
+        yield PvInfo(self._geometry.width, self._geometry.top)
         yield from policy_records(self._hv, self._domid)
 
     def start_of_stream(self) -> Iterator[Record]:

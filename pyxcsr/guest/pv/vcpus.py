@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-
 from pyxcsr.errors import IncompleteStream, StreamError
-from pyxcsr.guest.pv.vcpu_context import RDX, SIZE
 from pyxcsr.plain import TYPE_CHECKING, dataclass
 from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuXsave
 
 if TYPE_CHECKING:
     from typing import Optional, Union
 
+    from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.hypervisor.interface import Hypervisor, RestoreHandle
     from pyxcsr.stream.records import VcpuMsrs
-
-_U64 = struct.Struct("<Q")
 
 if TYPE_CHECKING:
     VcpuRecord = Union[VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs]
@@ -76,7 +72,7 @@ class HeldVcpus:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, record: VcpuRecord, offset: int) -> None:
+    def take(self, record: VcpuRecord, geometry: Geometry, offset: int) -> None:
         """Holds a record. Raises StreamError for a vcpu that the domain does not have, or a wrong length."""
         if record.vcpu_id > self._max:
             raise StreamError(
@@ -85,9 +81,10 @@ class HeldVcpus:
                 record=record.name,
                 vcpu=record.vcpu_id,
             )
-        if isinstance(record, VcpuBasic) and len(record.blob) != SIZE:
+        size = geometry.vcpu.size
+        if isinstance(record, VcpuBasic) and len(record.blob) != size:
             raise StreamError(
-                f"{record.name}: {len(record.blob)} bytes of context, must be {SIZE}",
+                f"{record.name}: {len(record.blob)} bytes of context, must be {size}",
                 offset=offset,
                 record=record.name,
                 vcpu=record.vcpu_id,
@@ -102,15 +99,14 @@ class HeldVcpus:
         else:
             vcpu.msrs = blob
 
-    def start_info_pfn(self, offset: int) -> int:
+    def start_info_pfn(self, geometry: Geometry, offset: int) -> int:
         """Where vcpu 0 says that start_info is. Raises IncompleteStream without vcpu 0."""
         first = self._held.get(0)
         if first is None or first.basic is None:
             raise IncompleteStream(
                 "the stream is incomplete: it does not contain vcpu 0's context", offset=offset, record="END", missing=1
             )
-        pfn: int = _U64.unpack_from(first.basic, RDX)[0]
-        return pfn
+        return geometry.word(first.basic, geometry.vcpu.start_info)
 
     def localised(self, localiser: Localiser, offset: int) -> dict[int, HeldVcpu]:
         """All of them in mfns. Raises IncompleteStream for a vcpu without its context."""
@@ -129,11 +125,11 @@ class HeldVcpus:
         return out
 
 
-def set_vcpus(hv: Hypervisor, domid: int, vcpus: dict[int, HeldVcpu]) -> None:
+def set_vcpus(hv: Hypervisor, domid: int, geometry: Geometry, vcpus: dict[int, HeldVcpu]) -> None:
     """Gives the domain its vcpus' state."""
     for number, vcpu in vcpus.items():
         if vcpu.basic is not None:
-            hv.set_vcpu_basic(domid, number, vcpu.basic)
+            hv.set_vcpu_basic(domid, number, vcpu.basic, geometry.width)
         if vcpu.extended:
             hv.set_vcpu_extended(domid, number, vcpu.extended)
         if vcpu.xsave:

@@ -12,8 +12,9 @@ class MappedFrames(Protocol):
     def __enter__(self) -> MappedFrames: ...
     def __exit__(self, *exc: object) -> None: ...
 
-    def load64(self, offset: int) -> int:
-        """One atomic 64-bit read, straight from the guest: never cached. ``offset``: bytes, 8-aligned."""
+    def load(self, offset: int, width: int) -> int:
+        """One atomic read of a word, straight from the guest: never cached. In bytes: ``offset``, a multiple of
+        ``width``, which is 4 or 8."""
 
     def copy(self) -> bytes:
         """The frames as they are now."""

@@ -56,8 +56,8 @@ class Pv(Protocol):
     def vcpu_online(self, domid: int, vcpu: int) -> bool:
         """Whether the vcpu exists and is up."""
 
-    def vcpu_basic(self, domid: int, vcpu: int) -> bytes:
-        """vcpu_guest_context (x86_64), as Xen gives it: with mfns."""
+    def vcpu_basic(self, domid: int, vcpu: int, width: int = 8) -> bytes:
+        """vcpu_guest_context of a guest whose words have ``width`` bytes, as Xen gives it: with mfns."""
 
     def vcpu_extended(self, domid: int, vcpu: int) -> bytes:
         """xen_domctl_ext_vcpucontext; empty if there is none."""
@@ -73,8 +73,8 @@ class Pv(Protocol):
         each vcpu that is online what the four above give, the context in pfns. Raises GuestStateError (field, value)
         where a context names a frame that is not the guest's: start_info's (vcpu 0), the GDT's, cr3's, cr1's."""
 
-    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes) -> None:
-        """Sets a vcpu's context, in mfns (vcpu_guest_context, x86_64)."""
+    def set_vcpu_basic(self, domid: int, vcpu: int, context: bytes, width: int = 8) -> None:
+        """Sets a vcpu's context, in mfns (vcpu_guest_context of a guest whose words have ``width`` bytes)."""
 
     def set_vcpu_extended(self, domid: int, vcpu: int, blob: bytes) -> None:
         """Sets xen_domctl_ext_vcpucontext."""

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 import pyxcsr
+from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit, shared_limit
-from pyxcsr.guest.pv.p2m.pagetable import XEN_HOLE, check_range
+from pyxcsr.guest.pv.p2m.pagetable import check_range
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.save import save
+
+XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
 
 
 def walked(hv: StubBackend, domid: int) -> tuple[int, list[int]]:
     """nr_pfns and the leaves' pfns, as the walk finds them."""
     info = hv.domain_info(domid)
-    shared = SharedInfo(hv, domid, info.shared_info_mfn)
+    shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
     try:
         mapped = map_p2m(hv, info, shared, lambda: None)
         pfns = list(mapped.leaf_pfns)
@@ -114,16 +117,16 @@ def test_p2m_vaddr(hv: StubBackend, vaddr: int) -> None:
 
 def test_the_hole_is_xens_and_no_more() -> None:
     frame = 4096
-    assert check_range(XEN_HOLE[1] + 1, 512) == XEN_HOLE[1] + frame
+    assert check_range(WIDE, XEN_HOLE[1] + 1, 512) == XEN_HOLE[1] + frame
     for vaddr in (XEN_HOLE[0] - frame, XEN_HOLE[0], XEN_HOLE[1] + 1 - frame):
         with pytest.raises(pyxcsr.P2mError):
-            check_range(vaddr, 1024)
-    assert check_range((1 << 47) - frame, 512) == (1 << 47) - 1
+            check_range(WIDE, vaddr, 1024)
+    assert check_range(WIDE, (1 << 47) - frame, 512) == (1 << 47) - 1
     with pytest.raises(pyxcsr.P2mError):
-        check_range((1 << 47) - frame, 513)
-    assert check_range((1 << 64) - frame, 1) == (1 << 64) - 1
+        check_range(WIDE, (1 << 47) - frame, 513)
+    assert check_range(WIDE, (1 << 64) - frame, 1) == (1 << 64) - 1
     with pytest.raises(pyxcsr.P2mError):
-        check_range((1 << 64) - frame, 513)
+        check_range(WIDE, (1 << 64) - frame, 513)
 
 
 def corrupt(hv: StubBackend, level: int, value: int) -> pyxcsr.P2mError:
@@ -196,12 +199,12 @@ def test_claims_are_bounded_by_what_xen_says(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     info = hv.domain_info(domid)
     assert shared_limit(info) == 8 * info.max_pages + HOLES
-    limit = pfn_limit(info)
+    limit = pfn_limit(WIDE, info)
     assert limit == 512 * info.tot_pages + shared_limit(info)
-    shared = SharedInfo(hv, domid, info.shared_info_mfn)
+    shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
     hv.stub.guest(domid).poke_shared_info("max_pfn", limit + 1)
     with pytest.raises(pyxcsr.P2mError):
-        find_leaves(hv, info, shared.head())
+        find_leaves(hv, info, WIDE, shared.head())
     shared.close()
 
 

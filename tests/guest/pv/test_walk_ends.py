@@ -9,6 +9,7 @@ from support.judge import judge_pages, save_to
 
 import pyxcsr
 from guest.pv.test_walk import walked
+from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m.map import pfn_limit
 from pyxcsr.hypervisor.open import StubBackend
 
@@ -49,6 +50,6 @@ def test_a_guest_may_not_repeat_frames_up_to_what_it_could_own(hv: StubBackend) 
     """Fewer pfns than it might have with frames of its own: only the bound on repeated ones can refuse it."""
     hv.stub.reset(frames=1 << 22)
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="64M", span="40G", max_mem="64M"))
-    assert hv.stub.guest(domid).nr_pfns < pfn_limit(hv.domain_info(domid))
+    assert hv.stub.guest(domid).nr_pfns < pfn_limit(WIDE, hv.domain_info(domid))
     with pytest.raises(pyxcsr.P2mError, match="the same p2m frames"):
         walked(hv, domid)

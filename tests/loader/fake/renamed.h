@@ -1,6 +1,7 @@
 /* Included before everything else by the stub hypervisor, and by the core of the module that makes its guests: what a
  * release of libxenctrl has in another form goes by another name, so that a file beside this one can give it the form of
  * that release. */
+#define xc_memory_op stub_form_memory_op
 #define xc_shadow_control stub_form_shadow_control
 #define xc_logdirty_control stub_form_logdirty_control
 #define xc_domain_getinfolist stub_form_getinfolist

@@ -9,6 +9,8 @@ int old_shadow_control(xc_interface *x, uint32_t d, unsigned int op, xc_hypercal
                        unsigned long *mb, uint32_t mode, xc_shadow_op_stats_t *stats) __asm__("xc_shadow_control");
 int old_getinfolist(xc_interface *x, uint32_t first, unsigned int max, void *info) __asm__("xc_domain_getinfolist");
 
+long do_memory_op(xc_interface *x, int cmd, void *arg, size_t n);
+long stub_form_memory_op(xc_interface *x, unsigned int cmd, void *arg, size_t n);
 int stub_form_shadow_control(xc_interface *x, uint32_t d, unsigned int op, unsigned int *mb, unsigned int mode);
 long long stub_form_logdirty_control(xc_interface *x, uint32_t d, unsigned int op, xc_hypercall_buffer_t *b,
                                      unsigned long n, unsigned int mode, xc_shadow_op_stats_t *stats);
@@ -34,6 +36,11 @@ int old_shadow_control(xc_interface *x, uint32_t d, unsigned int op, xc_hypercal
         return -1;
     }
     return stub_form_shadow_control(x, d, op, NULL, mode);
+}
+
+long do_memory_op(xc_interface *x, int cmd, void *arg, size_t n)
+{
+    return stub_form_memory_op(x, (unsigned int)cmd, arg, n);
 }
 
 #define SIZE_15 104

@@ -123,15 +123,16 @@ class FollowedP2m:
         ) from last
 
     def _take_once(self, info: DomainInfo, head: P2mHead, generation: int) -> bool:
+        geometry = self._shared.geometry
         if self._walk is None:
-            self._walk = Walk(self._hv, self._domid, pfn_limit(info))
+            self._walk = Walk(self._hv, self._domid, geometry, pfn_limit(geometry, info))
         if self._leaves is not None:
             self._walk.keep = max(self._walk.keep, self._leaves.nr_pfns)
-        leaves = find_leaves(self._hv, info, head, self._walk)
+        leaves = find_leaves(self._hv, info, geometry, head, self._walk)
         moved = leaves != self._leaves
         if moved:
-            check_repeats(info, leaves)
-        handle = map_leaves(self._hv, self._domid, leaves) if moved else self.handle
+            check_repeats(info, geometry, leaves)
+        handle = map_leaves(self._hv, self._domid, geometry, leaves) if moved else self.handle
         try:
             pfns = handle.leaf_pfns()
             check_same(self._shared, generation)

@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mError
-from pyxcsr.frames import INVALID_MFN
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
-from pyxcsr.guest.pv.p2m.pagetable import PER_LEAF, Leaves, nr_leaves
+from pyxcsr.guest.pv.p2m.pagetable import Leaves
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.hypervisor.interface import Hypervisor
 
-PER_FRAME = 512
-"""Frame numbers in a frame of a 64-bit guest's tree."""
 
-MAX_NR_PFNS = PER_FRAME * PER_FRAME * PER_LEAF
-"""How many pfns a tree can reach: 512 GiB of memory."""
-
-
-def read_tree(hv: Hypervisor, domid: int, top: int, nr_pfns: int, limit: int) -> Leaves:
+def read_tree(hv: Hypervisor, domid: int, geometry: Geometry, top: int, nr_pfns: int, limit: int) -> Leaves:
     """The leaves of the tree whose top is frame ``top``. Raises P2mError (index, mfn)."""
-    if not 0 < nr_pfns <= min(limit, MAX_NR_PFNS):
+    most = min(limit, geometry.tree_pfns)
+    if not 0 < nr_pfns <= most:
         raise P2mError(
-            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to "
-            f"{min(limit, MAX_NR_PFNS):#x}",
+            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to {most:#x}",
             field="max_pfn",
             value=nr_pfns,
             limit=limit,
         )
-    frames = nr_leaves(nr_pfns)
-    if top in (0, INVALID_MFN):
+    frames = geometry.nr_leaves(nr_pfns)
+    if top in (0, geometry.invalid):
         raise P2mError(
             "the guest tells neither where its p2m list is (p2m_cr3) nor its frame lists; "
             "it may not have come far enough in its boot",
             field="pfn_to_mfn_frame_list_list",
             value=top,
         )
-    lists = _level(hv, domid, [top], -(-frames // PER_FRAME), "frame list list")
-    return Leaves(nr_pfns, _level(hv, domid, lists, frames, "frame list"))
+    lists = _level(hv, domid, geometry, [top], -(-frames // geometry.per_leaf), "frame list list")
+    return Leaves(nr_pfns, _level(hv, domid, geometry, lists, frames, "frame list"))
 
 
-def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) -> array[int]:
-    words = array("Q")
+def _level(hv: Hypervisor, domid: int, geometry: Geometry, mfns: Sequence[int], nr: int, name: str) -> array[int]:
     nr_mfns = hv.nr_mfns()
     bad = next((x for x in mfns if not 0 < x < nr_mfns), None)
     if bad is not None:
@@ -56,7 +49,7 @@ def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) 
             max_mfn=nr_mfns - 1,
         )
     try:
-        words.frombytes(hv.read_frames(domid, mfns))
+        found = array("Q", geometry.words(hv.read_frames(domid, mfns))[:nr])
     except HypervisorError as error:
         if not is_the_guests(error):
             raise
@@ -67,7 +60,6 @@ def _level(hv: Hypervisor, domid: int, mfns: Sequence[int], nr: int, name: str) 
             mfn=mfns[0],
             errno=error.errno,
         ) from error
-    found = words[:nr]
     for i, mfn in enumerate(found):
         if not 0 < mfn < nr_mfns:
             raise P2mError(

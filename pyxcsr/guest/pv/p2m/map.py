@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
+from pyxcsr.guest.pv.geometry import GEOMETRIES, MAX_NR_PFNS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.frame_list import read_tree
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
-from pyxcsr.guest.pv.p2m.pagetable import MAX_NR_PFNS, PER_LEAF, Walk
+from pyxcsr.guest.pv.p2m.pagetable import Walk
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Optional
 
+    from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.guest.pv.p2m.pagetable import Leaves
     from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
@@ -37,36 +39,43 @@ def shared_limit(info: DomainInfo) -> int:
     return 8 * max(info.max_pages, info.tot_pages) + HOLES
 
 
-def pfn_limit_of(owned: int, may_own: int) -> int:
+def pfn_limit_of(geometry: Geometry, owned: int, may_own: int) -> int:
     """How many pfns a domain may have that owns ``owned`` pages and may own ``may_own``.
 
-    A p2m frame holds 512 entries, and each is one of the domain's own pages or is named more than once, for which
-    shared_limit() sets the bound.
+    Each frame of its p2m, of 512 entries or 1024, is one of the domain's own pages, or is named more than once, for
+    which shared_limit() sets the bound.
     """
-    return min(PER_LEAF * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
+    return min(geometry.per_leaf * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
 
 
-def pfn_limit(info: DomainInfo) -> int:
+def pfn_limit(geometry: Geometry, info: DomainInfo) -> int:
     """How many pfns a domain may claim, by what Xen says that it owns."""
-    return pfn_limit_of(info.tot_pages, max(info.max_pages, info.tot_pages))
+    return pfn_limit_of(geometry, info.tot_pages, max(info.max_pages, info.tot_pages))
 
 
-def find_leaves(hv: Hypervisor, info: DomainInfo, head: P2mHead, walk: Optional[Walk] = None) -> Leaves:
+def widest_limit(info: DomainInfo) -> int:
+    """The same, whatever the guest's width."""
+    return max(pfn_limit(x, info) for x in GEOMETRIES.values())
+
+
+def find_leaves(
+    hv: Hypervisor, info: DomainInfo, geometry: Geometry, head: P2mHead, walk: Optional[Walk] = None
+) -> Leaves:
     """The frames of the guest's p2m, found by its list if there is one, else by its tree.
 
     ``walk``: the walk to use, if there was an earlier one that knows most of the tables.
     """
-    limit = pfn_limit(info)
+    limit = pfn_limit(geometry, info)
     if not head.is_list:
-        return read_tree(hv, info.domid, head.frame_list_list, head.nr_pfns, limit)
-    walk = walk or Walk(hv, info.domid, limit)
+        return read_tree(hv, info.domid, geometry, head.frame_list_list, head.nr_pfns, limit)
+    walk = walk or Walk(hv, info.domid, geometry, limit)
     walk.limit = limit
     return walk.leaves(head.cr3, head.vaddr, head.nr_pfns)
 
 
-def check_repeats(info: DomainInfo, leaves: Leaves) -> None:
+def check_repeats(info: DomainInfo, geometry: Geometry, leaves: Leaves) -> None:
     """Raises P2mError if the guest names p2m frames repeatedly for more pfns than it may."""
-    repeated = PER_LEAF * (len(leaves.mfns) - len(set(leaves.mfns)))
+    repeated = geometry.per_leaf * (len(leaves.mfns) - len(set(leaves.mfns)))
     if repeated > shared_limit(info):
         raise P2mError(
             f"the guest names the same p2m frames for {repeated:#x} pfns; by what Xen says of the domain it may do so "
@@ -77,10 +86,10 @@ def check_repeats(info: DomainInfo, leaves: Leaves) -> None:
         )
 
 
-def map_leaves(hv: Hypervisor, domid: int, leaves: Leaves) -> P2mHandle:
+def map_leaves(hv: Hypervisor, domid: int, geometry: Geometry, leaves: Leaves) -> P2mHandle:
     """Maps the leaves. Raises P2mError if Xen refuses one."""
     try:
-        return hv.map_p2m(domid, leaves.nr_pfns, leaves.mfns)
+        return hv.map_p2m(domid, leaves.nr_pfns, leaves.mfns, geometry.width)
     except HypervisorError as error:
         if error.op != "xenforeignmemory_map" or not is_the_guests(error):
             raise
@@ -88,9 +97,9 @@ def map_leaves(hv: Hypervisor, domid: int, leaves: Leaves) -> P2mHandle:
 
 
 def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
-    leaves = find_leaves(hv, info, shared.head())
-    check_repeats(info, leaves)
-    handle = map_leaves(hv, info.domid, leaves)
+    leaves = find_leaves(hv, info, shared.geometry, shared.head())
+    check_repeats(info, shared.geometry, leaves)
+    handle = map_leaves(hv, info.domid, shared.geometry, leaves)
     try:
         pfns = handle.leaf_pfns()
         check_same(shared, generation)

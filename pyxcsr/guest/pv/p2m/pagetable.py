@@ -1,14 +1,15 @@
-"""The walk from p2m_cr3 and p2m_vaddr to the frames that hold a 64-bit guest's p2m list.
+"""The walk from p2m_cr3 and p2m_vaddr to the frames that hold a guest's p2m list.
 
-The geometry is data, and one loop walks all levels. Whole tables are copied, then checked, then used, because the
-guest may be running. Indices are absolute (counted from virtual address 0), so that a list that does not begin at the
-first slot of a table, or that spans several tables, is no special case.
+The geometry is data (:mod:`pyxcsr.guest.pv.geometry`), and one loop walks all levels. Whole tables are copied, then
+checked, then used, because the guest may be running. Indices are absolute (counted from virtual address 0), so that a
+list that does not begin at the first slot of a table, or that spans several tables, is no special case.
 """
 
 from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
+from pyxcsr.guest.pv.geometry import MAX_NR_PFNS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.plain_array import array
@@ -16,6 +17,7 @@ from pyxcsr.plain_array import array
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyxcsr.guest.pv.geometry import Geometry, Level
     from pyxcsr.hypervisor.interface import Hypervisor
 
 PRESENT = 0x001
@@ -23,27 +25,11 @@ SUPERPAGE = 0x080
 FRAME = 0x000FFFFFFFFFF000
 
 PER_TABLE = 512
-PER_LEAF = 512
-"""p2m entries in a frame: 8 bytes each (64-bit guests)."""
-
-XEN_HOLE = (0xFFFF800000000000, 0xFFFF87FFFFFFFFFF)
-"""The first and the last address that Xen keeps for itself in a 64-bit PV guest (HYPERVISOR_VIRT_START, _END)."""
+"""Entries in a page table: 8 bytes each, whatever the guest's width."""
 
 RESERVE_PAGES = 2
 """How many different pages of empty entries a guest may share (Linux: one for missing memory, one for identity)."""
 
-MAX_NR_PFNS = 1 << 32
-"""How many pfns X86_PV_P2M_FRAMES can express."""
-
-
-class Level(NamedTuple):
-    """One level of page tables: its number, and by how many bits an address is shifted to give an entry's index."""
-
-    number: int
-    shift: int
-
-
-LEVELS = (Level(4, 39), Level(3, 30), Level(2, 21), Level(1, 12))
 
 
 class Leaves(NamedTuple):
@@ -53,12 +39,7 @@ class Leaves(NamedTuple):
     mfns: Sequence[int]
 
 
-def nr_leaves(nr_pfns: int) -> int:
-    """How many leaves a list of ``nr_pfns`` entries has."""
-    return -(-nr_pfns // PER_LEAF)
-
-
-def check_range(vaddr: int, nr_pfns: int) -> int:
+def check_range(geometry: Geometry, vaddr: int, nr_pfns: int) -> int:
     """The last address of a list of ``nr_pfns`` entries at ``vaddr``. Raises P2mError if no list can be there."""
     if not 0 < nr_pfns <= MAX_NR_PFNS:
         raise P2mError(
@@ -66,13 +47,12 @@ def check_range(vaddr: int, nr_pfns: int) -> int:
             field="max_pfn",
             value=nr_pfns,
         )
-    frames = nr_leaves(nr_pfns)
+    frames = geometry.nr_leaves(nr_pfns)
     end = vaddr + frames * PAGE_SIZE - 1
-    canonical = end >> 47 in (0, 0x1FFFF) and vaddr >> 47 == end >> 47
-    if vaddr % PAGE_SIZE or not canonical or (vaddr <= XEN_HOLE[1] and end >= XEN_HOLE[0]):
+    if vaddr % PAGE_SIZE or not any(first <= vaddr and end <= last for first, last in geometry.ranges):
         raise P2mError(
-            f"a p2m list of {frames} frames cannot be at p2m_vaddr {vaddr:#x}: not page-aligned, not canonical, "
-            "or within Xen's own range",
+            f"a p2m list of {frames} frames cannot be at p2m_vaddr {vaddr:#x}: not page-aligned, no address of the "
+            "guest's, or within Xen's own range",
             field="p2m_vaddr",
             value=vaddr,
             vaddr=vaddr,
@@ -87,8 +67,8 @@ class Walk:
     reads all tables again; a level whose entries are equal to the last walk's is not checked entry by entry again.
     """
 
-    def __init__(self, hv: Hypervisor, domid: int, limit: int) -> None:
-        self._hv, self._domid, self.limit = hv, domid, limit
+    def __init__(self, hv: Hypervisor, domid: int, geometry: Geometry, limit: int) -> None:
+        self._hv, self._domid, self._geometry, self.limit = hv, domid, geometry, limit
         self._nr_mfns = hv.nr_mfns()
         self.keep = 0
         self.read: array[int] = array("Q")
@@ -96,17 +76,17 @@ class Walk:
         self._known: dict[int, tuple[int, array[int], array[int]]] = {}
 
     def leaves(self, cr3: int, vaddr: int, nr_pfns: int) -> Leaves:
-        """Walks all four levels. Raises P2mError naming level, index, vaddr and mfn."""
-        end = check_range(vaddr, nr_pfns)
+        """Walks all levels. Raises P2mError naming level, index, vaddr and mfn."""
+        end = check_range(self._geometry, vaddr, nr_pfns)
         self.read = array("Q")
         tables: Sequence[int] = [self._top(cr3)]
-        for level in LEVELS:
+        for level in self._geometry.levels:
             first, last = vaddr >> level.shift, end >> level.shift
             base = first - first % PER_TABLE  # the absolute index of the first table's first entry
             entries = self._read(tables, level)[first - base : last - base + 1]
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
-                end = check_range(vaddr, nr_pfns)
+                end = check_range(self._geometry, vaddr, nr_pfns)
             tables = self._frames_as_before(entries, level, first)
         return Leaves(nr_pfns, tables)
 
@@ -119,7 +99,7 @@ class Walk:
         return mfns
 
     def _top(self, cr3: int) -> int:
-        mfn = cr3 >> PAGE_SHIFT
+        mfn = self._geometry.frame_of_cr3(cr3)
         if not 0 < mfn < self._nr_mfns:
             raise P2mError(
                 f"p2m_cr3 {cr3:#x} is not a frame of this machine ({self._nr_mfns:#x} frames)",
@@ -131,10 +111,14 @@ class Walk:
         return mfn
 
     def _read(self, mfns: Sequence[int], level: Level) -> array[int]:
-        words = array("Q")
+        entries = array("Q")
+        entries.frombytes(self._copy(mfns, level))
+        return entries
+
+    def _copy(self, mfns: Sequence[int], level: Level) -> bytes:
         self.read.extend(mfns)
         try:
-            words.frombytes(self._hv.read_frames(self._domid, mfns))
+            return self._hv.read_frames(self._domid, mfns)
         except HypervisorError as error:
             if not is_the_guests(error):
                 raise
@@ -146,7 +130,6 @@ class Walk:
                 mfn=mfns[0],
                 errno=error.errno,
             ) from error
-        return words
 
     def _frames(self, entries: Sequence[int], level: Level, first: int) -> array[int]:
         """The frames that entries name, checked. ``first``: the absolute index of the first entry."""
@@ -175,13 +158,13 @@ class Walk:
         """Cuts off the list's end if the guest has only reserved room there for memory that it may get later.
 
         A guest that can grow maps the rest of its list to one page of empty entries, again and again. Level 2 entries
-        at the end (2^18 pfns each) that lead to nothing else are dropped. A page of empty entries that is mapped only
-        once is not dropped: the guest could fill it without telling, while it must replace a shared page before it can
-        use one of its pfns, which changes the generation.
+        at the end (512 pages of the p2m each) that lead to nothing else are dropped. A page of empty entries that is
+        mapped only once is not dropped: the guest could fill it without telling, while it must replace a shared page
+        before it can use one of its pfns, which changes the generation.
         """
-        shift = LEVELS[2].shift
+        shift = self._geometry.levels[-2].shift
         begin = vaddr >> PAGE_SHIFT
-        end = begin + nr_leaves(nr_pfns)
+        end = begin + self._geometry.nr_leaves(nr_pfns)
         whole: dict[int, bool] = {}  # entries of tables that the list fills, found to be reserve
         kept = len(entries)
         while kept and self._pfns_before(vaddr, kept - 1) >= self.keep:
@@ -210,16 +193,16 @@ class Walk:
 
     def _pfns_before(self, vaddr: int, nr: int) -> int:
         """How many pfns the first ``nr`` level 2 entries of a list at ``vaddr`` cover."""
-        shift = LEVELS[2].shift
-        return ((((vaddr >> shift) + nr) << shift) - vaddr) // PAGE_SIZE * PER_LEAF if nr else 0
+        shift = self._geometry.levels[-2].shift
+        return ((((vaddr >> shift) + nr) << shift) - vaddr) // PAGE_SIZE * self._geometry.per_leaf if nr else 0
 
     def _is_reserve(self, entry: int, slots: range) -> bool:
         """True if these slots (absolute indices) of a level 1 table all name shared pages of empty entries."""
-        level2, level1 = LEVELS[2], LEVELS[3]
+        level2, level1 = self._geometry.levels[-2:]
         table = self._frames([entry], level2, slots[0] >> (level2.shift - PAGE_SHIFT))
         used = self._read(table, level1)[slots[0] % PER_TABLE :][: len(slots)]
         leaves = self._frames(used, level1, slots[0])
         distinct = set(leaves)
         if len(distinct) > RESERVE_PAGES or any(leaves.count(x) < 2 for x in distinct):
             return False
-        return all(x >= self._nr_mfns for x in self._read(sorted(distinct), level1))
+        return all(x >= self._nr_mfns for x in self._geometry.words(self._copy(sorted(distinct), level1)))

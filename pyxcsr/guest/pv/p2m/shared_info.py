@@ -1,7 +1,7 @@
-"""A 64-bit PV guest's shared_info page: the fields that lead to its p2m.
+"""A PV guest's shared_info page: the fields that lead to its p2m.
 
 Every value is the guest's claim, and the guest may change it at any moment: each use reads it by one atomic load.
-Layout: struct shared_info and struct arch_shared_info, xen/include/public/xen.h and arch-x86/xen.h.
+Layouts: :mod:`pyxcsr.guest.pv.geometry`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,8 @@ from __future__ import annotations
 from pyxcsr.plain import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
+    from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.hypervisor.interface import Hypervisor, MappedFrames
-
-ARCH = 3088
-"""Offset of shared_info.arch: after 32 vcpu_info, the event channel bits and the wall clock."""
-
-MAX_PFN = ARCH
-FRAME_LIST_LIST = ARCH + 8
-P2M_CR3 = ARCH + 24
-P2M_VADDR = ARCH + 32
-P2M_GENERATION = ARCH + 40
 
 
 @dataclass(frozen=True)
@@ -39,17 +31,21 @@ class P2mHead:
 class SharedInfo:
     """The page, mapped until closed."""
 
-    def __init__(self, hv: Hypervisor, domid: int, mfn: int) -> None:
+    def __init__(self, hv: Hypervisor, domid: int, mfn: int, geometry: Geometry) -> None:
+        self.geometry = geometry
         self._frames: MappedFrames = hv.map_frames(domid, [mfn])
+
+    def _load(self, offset: int) -> int:
+        return self._frames.load(offset, self.geometry.width)
 
     def generation(self) -> int:
         """p2m_generation: counted up before and after each change of the p2m's structure, and so odd in between."""
-        return self._frames.load64(P2M_GENERATION)
+        return self._load(self.geometry.shared_info.p2m_generation)
 
     def head(self) -> P2mHead:
         """The fields that lead to the p2m, each read once."""
-        load = self._frames.load64
-        return P2mHead(load(MAX_PFN), load(FRAME_LIST_LIST), load(P2M_CR3), load(P2M_VADDR))
+        load, at = self._load, self.geometry.shared_info
+        return P2mHead(load(at.max_pfn), load(at.frame_list_list), load(at.p2m_cr3), load(at.p2m_vaddr))
 
     @property
     def frames(self) -> MappedFrames:
