@@ -44,14 +44,14 @@ def test_one_wheel(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
 
 
 @each_release
-@pytest.mark.parametrize("guest", ["pulse", "smp"])
+@pytest.mark.parametrize("guest", ["pulse", "smp", "pv32"])
 def test_save(lab: Lab, guest: str, tmp_path: Path) -> None:
     """pyxcsr save, live and not; unmodified xl restore."""
     lab.prove("save.sh", guest, tmp_path=tmp_path)
 
 
 @each_release
-@pytest.mark.parametrize("guest", ["pulse", "smp"])
+@pytest.mark.parametrize("guest", ["pulse", "smp", "pv32"])
 def test_same_image_as_libxc(lab: Lab, guest: str, tmp_path: Path) -> None:
     """A live save says of every page and record what libxc says of the suspended guest."""
     lab.prove("same.sh", guest, tmp_path=tmp_path)

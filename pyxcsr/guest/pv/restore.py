@@ -79,7 +79,8 @@ class PvRestoreOps:
 
     def body_limit(self, code: int) -> int:
         if code == RecordType.X86_PV_P2M_FRAMES:
-            return 8 + 8 * (self._known.nr_leaves(self._limit(self._known)) if self._known else 0)
+            known = [self._known] if self._known else GEOMETRIES.values()
+            return 8 + 8 * max(x.nr_leaves(self._limit(x)) for x in known)
         return BODY_LIMITS.get(RecordType(code), 0)
 
     # -- records

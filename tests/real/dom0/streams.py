@@ -13,8 +13,8 @@ END, PAGE_DATA, VCPU_BASIC, TSC_INFO = 0x0, 0x1, 0x4, 0x8
 NAMES = {0x0: "END", 0x2: "X86_PV_INFO", 0x3: "X86_PV_P2M_FRAMES", 0x4: "X86_PV_VCPU_BASIC",
          0x5: "X86_PV_VCPU_EXTENDED", 0x6: "X86_PV_VCPU_XSAVE", 0x7: "SHARED_INFO", 0x8: "X86_TSC_INFO",
          0xC: "X86_PV_VCPU_MSRS", 0x10: "STATIC_DATA_END", 0x11: "X86_CPUID_POLICY", 0x12: "X86_MSR_POLICY"}
-RDX = 8 + 512 + 8 + 12 * 8              # in VCPU_BASIC: ids, then fpu_ctxt, flags, user_regs up to rdx
-STORE, CONSOLE = 56, 72                 # in start_info
+# By the length of VCPU_BASIC: a word; where vcpu 0 names start_info, behind the ids, fpu_ctxt and flags; the rings in it.
+PLACES = {8 + 5168: ("<Q", 8 + 512 + 8 + 12 * 8, (56, 72)), 8 + 2800: ("<I", 8 + 512 + 4 + 2 * 4, (44, 52))}
 NO_DATA = {0xF, 0xE, 0xD}               # XTAB, BROKEN, XALLOC
 
 
@@ -77,9 +77,10 @@ def rings(last, rest):
     dom0's daemons write these two whenever they like, and their writes are not logged.
     """
     vcpu0 = next(body for kind, body in rest if kind == VCPU_BASIC and body[:4] == bytes(4))
-    (start_info,) = struct.unpack_from("<Q", vcpu0, RDX)
+    word, at, rings = PLACES[len(vcpu0)]
+    (start_info,) = struct.unpack_from(word, vcpu0, at)
     page = last[start_info][1]
-    return {struct.unpack_from("<Q", page, at)[0] for at in (STORE, CONSOLE)}
+    return {struct.unpack_from(word, page, at)[0] for at in rings}
 
 
 def differing(x, y):
