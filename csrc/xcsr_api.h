@@ -251,6 +251,7 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
  * at where it names the p2m's own pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
+uint64_t xcsr_count_runs(const xcsr_save *s); /* of marked pfns in a row */
 /* Whether a second thread maps the next batch while one is written. Without this call it never does. MEASURED: where it
  * is worth it, see pace.h. ALWAYS: returns -errno if there can be no such thread, and the save goes on without it. */
 enum xcsr_ahead { XCSR_AHEAD_NEVER, XCSR_AHEAD_ALWAYS, XCSR_AHEAD_MEASURED };

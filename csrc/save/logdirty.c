@@ -105,6 +105,20 @@ uint64_t xcsr_count_dirty(const xcsr_save *s)
     return n;
 }
 
+/* A run begins at a bit that is set where the one before is not. */
+uint64_t xcsr_count_runs(const xcsr_save *s)
+{
+    uint64_t runs = 0, before = 0;
+    for (uint64_t at = 0; at < s->nr_pfns; at += 64) {
+        uint64_t left = s->nr_pfns - at, exist = left < 64 ? (1ull << left) - 1 : ~0ull;
+        uint64_t word = s->bitmap[at / 64] & exist;
+        if (word)
+            runs += (uint64_t)__builtin_popcountll(word & ~(word << 1 | before));
+        before = word >> 63;
+    }
+    return runs;
+}
+
 /* The bits of word that have a frame now: a hole that is still one was sent as such already. Without a p2m only Xen
  * knows, and is asked by the batch. */
 static uint64_t present(const xcsr_save *s, uint64_t word, uint64_t first_pfn)

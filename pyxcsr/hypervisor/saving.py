@@ -79,6 +79,9 @@ class Save(Child):
     def logdirty_count(self) -> int:
         return self._number(self._backend._lib.xcsr_logdirty_count, "uint64_t *")
 
+    def count_runs(self) -> int:
+        return int(self._backend._lib.xcsr_count_runs(self._live()))
+
     def mark_all(self) -> None:
         self._call(self._backend._lib.xcsr_mark_all)
 

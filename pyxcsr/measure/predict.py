@@ -7,7 +7,8 @@ from typing import Any, Literal, Optional
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.measure.curve import Curve
-from pyxcsr.transfer.outlook import PASS, STATE, STATE_VCPU, SUSPENDING
+from pyxcsr.transfer.costs import FIXED
+from pyxcsr.transfer.outlook import STATE, STATE_VCPU, SUSPENDING
 
 PAGE_BYTES = PAGE_SIZE + 8 + 24 / 1024
 """In the stream: a page, its entry, and its share of a record's head."""
@@ -49,7 +50,7 @@ class Guest:
 
     def __init__(self, curve: Curve, nr_pages: int, nr_vcpus: int, fetch: float) -> None:
         self.curve, self.nr_pages, self.fetch = curve, nr_pages, fetch
-        self.state = PASS + STATE + STATE_VCPU * nr_vcpus
+        self.state = FIXED + STATE + STATE_VCPU * nr_vcpus
 
 
 def predict(

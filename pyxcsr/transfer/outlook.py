@@ -1,8 +1,8 @@
 """What a live save has measured so far, and what it makes of it: for how long the guest would be paused.
 
-The pause is a fixed part (the last dirty bitmap, the state of the vcpus, the end of the stream) and a part for each
-dirty page. Passes over dirty pages tell what a page costs, fetched bitmaps and looks at them how fast the guest dirties
-pages, and the bitmaps fetched, small passes and the rehearsal (SaveOps.rehearse) what the fixed part costs.
+The pause is the last dirty bitmap, a pass over the dirty pages, and the state of the guest with the end of the stream.
+Passes over dirty pages tell what such a pass costs (costs.py), fetched bitmaps and looks at them how fast the guest
+dirties pages, and the bitmaps fetched and the rehearsal (SaveOps.rehearse) what the rest costs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.policy import pause_of
+from pyxcsr.transfer.costs import Costs
 from pyxcsr.transfer.recent import Recent
 
 if TYPE_CHECKING:
@@ -19,24 +19,18 @@ if TYPE_CHECKING:
 
     from pyxcsr.report import PassReport
 
-SCATTERED = 32
-"""Pages that a pass over dirty ones must have sent to tell what one of them costs."""
-
-ENOUGH = 512
-"""Pages in the last such passes whose mean counts."""
-
-DIRTY_PAGE = 0.000008
-"""Seconds for a dirty page until such a pass was made. In a pass over all of memory they come in rows and cost less."""
-
-PASS = 0.0001
-"""Seconds for a pass that sends nothing, until a shorter one was seen."""
-
 FETCH = 0.0001
 """Seconds for a dirty bitmap, until one was fetched."""
+
+REST = 0.0001
+"""Seconds for all that is done between these while the guest is paused."""
 
 STATE = 0.0004
 STATE_VCPU = 0.00005
 """Seconds for the state of a guest, and for each vcpu's, until the rehearsal has measured it."""
+
+FETCHES = 3
+"""The shortest of so many bitmaps fetched last counts: what else has delayed one does not delay the next one."""
 
 SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
@@ -50,15 +44,16 @@ class Outlook:
 
     def __init__(self, nr_vcpus: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._fetch, self._state = FETCH, STATE + STATE_VCPU * nr_vcpus
-        self._page, self._rates = Recent(ENOUGH), Recent(WINDOW)
-        self._pass = PASS  # what one costs that sends nothing
+        self._fetches: list[float] = []
+        self._state = STATE + STATE_VCPU * nr_vcpus
+        self._costs, self._rates = Costs(), Recent(WINDOW)
+        self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
+        self._knows_costs = False
         self._since = clock()  # when Xen began to count
         self._counted: Optional[int] = None  # by the last look since then
         self._counted_at = 0.0
         self.slowed = 0.0
         """The share of its processor time that the guest lacks now, and gets back before it is suspended."""
-        self.page_seconds: Optional[float] = None
         self.dirty_rate: Optional[float] = None
         self.bandwidth: Optional[float] = None
 
@@ -72,18 +67,21 @@ class Outlook:
         """A pass is over."""
         busy = done.seconds - done.seconds_held
         if done.iteration > 0:
-            self._pass = min(self._pass, busy)
-        if done.iteration == 0 and done.pages:
-            self.page_seconds = max(busy / done.pages, DIRTY_PAGE)
-        elif done.pages >= SCATTERED:
-            self._page.add(done.pages, max(busy - self._pass, 0.0))
-            self.page_seconds = self._page.mean()
+            self._costs.add(done.pages, done.pages if self._runs is None else min(self._runs, done.pages), busy)
+            self._knows_costs |= done.pages > 0
+        elif done.pages:
+            self._costs.whole(done.pages, busy)
+            self._knows_costs = True
         if done.seconds > 0 and done.bytes:
             self.bandwidth = done.bytes / done.seconds
 
+    def marked(self, runs: int) -> None:
+        """What the pass to come has to send are so many runs of pfns in a row."""
+        self._runs = runs
+
     def fetched(self, dirty: int, began: float) -> None:
         """The dirty bitmap, fetched since ``began`` by this clock, had ``dirty`` pfns."""
-        self._fetch = self._clock() - began
+        self._fetches = [*self._fetches, self._clock() - began][-FETCHES:]
         self._rate(dirty, began)
         if began > self._since:
             self._rates.add(began - self._since, dirty)
@@ -105,16 +103,32 @@ class Outlook:
     # -- what is made of it
 
     @property
+    def page_seconds(self) -> Optional[float]:
+        """What each dirty page adds to the pause, if as many are dirty as the last rate makes; None if not known."""
+        return self._costs.page(self._expected()) if self._knows_costs else None
+
+    @property
     def pause_seconds(self) -> float:
         """The pause if nothing were dirty, but for what the guest dirties while it suspends."""
-        rate = (self.dirty_rate or 0.0) / (1.0 - self.slowed)
-        return self._fetch + self._pass + self._state + (self.page_seconds or 0.0) * rate * SUSPENDING
+        return self._fixed() + (self.page_seconds or 0.0) * self._while_suspending()
+
+    def _fixed(self) -> float:
+        return REST + min(self._fetches, default=FETCH) + self._costs.fixed + self._state
+
+    def _while_suspending(self) -> float:
+        return (self.dirty_rate or 0.0) / (1.0 - self.slowed) * SUSPENDING
+
+    def _expected(self) -> float:
+        counted, at = (0, self._since) if self._counted is None else (self._counted, self._counted_at)
+        return counted + (self.dirty_rate or 0.0) * (self._clock() - at)
 
     def dirty_now(self, nr_pfns: int) -> int:
         """How many pfns are dirty by now: counted, or else as many as the last rate makes."""
-        counted, at = (0, self._since) if self._counted is None else (self._counted, self._counted_at)
-        return min(nr_pfns, counted + round((self.dirty_rate or 0.0) * (self._clock() - at)))
+        return min(nr_pfns, round(self._expected()))
 
     def pause(self, dirty: int) -> Optional[float]:
         """For how many seconds the guest would be paused with so many pfns dirty; None if that is not known."""
-        return pause_of(self.pause_seconds, self.page_seconds, dirty)
+        if not self._knows_costs:
+            return None
+        pages = dirty + self._while_suspending()
+        return self._fixed() + self._costs.page(pages) * pages

@@ -308,6 +308,8 @@ class Saver:
         began = time.monotonic()
         dirty = self._marked_dirty(final)
         self._outlook.fetched(dirty, began)
+        if not final:
+            self._outlook.marked(self._save.count_runs())
         return dirty
 
     def _marked_dirty(self, final: bool) -> int:

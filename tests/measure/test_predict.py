@@ -11,9 +11,10 @@ from pyxcsr.measure.curve import Curve
 from pyxcsr.measure.predict import MAX_ITERATIONS, PAGE_BYTES, Guest, predict
 from pyxcsr.measure.result import DirtyRate
 from pyxcsr.measure.windows import Counted
-from pyxcsr.transfer.outlook import PASS, STATE, STATE_VCPU, SUSPENDING
+from pyxcsr.transfer.costs import FIXED
+from pyxcsr.transfer.outlook import STATE, STATE_VCPU, SUSPENDING
 
-FLAT = PASS + STATE + STATE_VCPU
+FLAT = FIXED + STATE + STATE_VCPU
 MB = 1e6
 
 

@@ -13,7 +13,7 @@ from pyxcsr.report import PassReport, SaveReport
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.outlook import Outlook
 
-FETCH, STATE, PASS, SUSPEND = 0.0002, 0.0003, 0.0002, 0.004
+FETCH, STATE, PASS, REST, SUSPEND = 0.0002, 0.0003, 0.0002, 0.0001, 0.004
 
 
 class Outcome(NamedTuple):
@@ -88,5 +88,5 @@ def simulate(world: World, policy: Policy) -> Outcome:
     predicted = outlook.pause(outlook.dirty_now(world.nr_pfns)) if outlook.dirty_rate is not None else None
     world.wait(SUSPEND)
     left = world.fetch()
-    pause = FETCH + left * world.page + STATE
+    pause = REST + FETCH + PASS + left * world.page + STATE
     return Outcome(pause, predicted, len(report.passes), report.pages + left, world.now + pause, report.stopped)

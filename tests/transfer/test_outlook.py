@@ -6,19 +6,9 @@ import pytest
 
 import pyxcsr
 from pyxcsr.report import PassReport
+from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
-from pyxcsr.transfer.outlook import (
-    DIRTY_PAGE,
-    ENOUGH,
-    FETCH,
-    PASS,
-    SCATTERED,
-    STATE,
-    STATE_VCPU,
-    SUSPENDING,
-    WINDOW,
-    Outlook,
-)
+from pyxcsr.transfer.outlook import FETCH, FETCHES, REST, STATE, STATE_VCPU, SUSPENDING, WINDOW, Outlook
 from pyxcsr.transfer.recent import Recent
 
 
@@ -42,7 +32,7 @@ def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
     outlook.passed(a_pass(0, 10_000, 1.0))
-    assert outlook.pause(0) == pytest.approx(FETCH + PASS + STATE + 2 * STATE_VCPU)
+    assert outlook.pause(0) == pytest.approx(REST + FETCH + FIXED + STATE + 2 * STATE_VCPU)
 
 
 def test_the_pause(clock: Clock) -> None:
@@ -56,7 +46,7 @@ def test_the_pause(clock: Clock) -> None:
     outlook.fetched(40_000, began)
     assert outlook.dirty_rate == pytest.approx(20_000)
     outlook.rehearsed(clock.now - 0.003)
-    fixed = 0.01 + PASS + 0.003 + 20_000 * SUSPENDING * 2e-5
+    fixed = REST + 0.01 + FIXED + 0.003 + 20_000 * SUSPENDING * 2e-5
     assert outlook.pause_seconds == pytest.approx(fixed)
     assert outlook.pause(1000) == pytest.approx(fixed + 0.02)
 
@@ -76,26 +66,27 @@ def test_what_is_dirty_now(clock: Clock) -> None:
     assert outlook.dirty_now(10_000) == 0, "they are in the bitmap that was fetched"
 
 
-def test_which_passes_tell_what_a_dirty_page_costs(clock: Clock) -> None:
+def test_what_delayed_one_bitmap_does_not_delay_the_next(clock: Clock) -> None:
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 50_000, 0.05))
-    assert outlook.page_seconds == DIRTY_PAGE, "in a pass over all of memory a page costs less"
-    outlook.passed(a_pass(1, SCATTERED - 1, 0.1))
-    assert outlook.page_seconds == DIRTY_PAGE, "a small pass costs what any pass costs"
-    outlook.passed(a_pass(2, 100, 0.002 + PASS))
-    assert outlook.page_seconds == pytest.approx(2e-5)
-    outlook.passed(a_pass(3, 300, 0.018 + PASS))
-    assert outlook.page_seconds == pytest.approx(0.020 / 400), "together they tell more"
-    outlook.passed(a_pass(4, ENOUGH, 1e-4 * ENOUGH + PASS))
-    assert outlook.page_seconds == pytest.approx(1e-4), "the output has become slower"
+    outlook.rehearsed(clock.now)
+    for seconds in [0.02] * (FETCHES - 1) + [0.01]:
+        began = clock.now
+        clock.now += seconds
+        outlook.fetched(0, began)
+    assert outlook.pause_seconds == pytest.approx(REST + 0.01 + FIXED)
 
 
-def test_what_a_pass_costs_that_sends_nothing(clock: Clock) -> None:
-    outlook = Outlook(1, clock)
-    before = outlook.pause_seconds
-    outlook.passed(a_pass(0, 0, 0.00001))
-    outlook.passed(a_pass(1, 2, 0.00002))
-    assert outlook.pause_seconds == pytest.approx(before - PASS + 0.00002)
+def test_runs_are_those_of_the_pass_that_is_made_with_them(clock: Clock) -> None:
+    """The next bitmap was counted already when the pass over the last one is told, never the other way round."""
+    scattered, dense = Outlook(1, clock), Outlook(1, clock)
+    for outlook, runs in (scattered, 1000), (dense, 10):
+        outlook.passed(a_pass(0, 100_000, 0.05))
+        outlook.fetched(1000, clock.now)
+        outlook.marked(runs)
+        outlook.passed(a_pass(1, 1000, 0.004))
+    assert scattered.pause(1000) == pytest.approx(0.004 + REST + STATE + STATE_VCPU, rel=0.2)
+    few = scattered.pause(10), dense.pause(10)
+    assert few[0] is not None and few[1] is not None and few[1] > few[0]
 
 
 def test_a_guest_that_writes_in_bursts(clock: Clock) -> None:
@@ -121,6 +112,12 @@ def test_the_mean_of_what_was_measured_last() -> None:
     assert recent.mean() == 3 and recent.mean(8, 0) == 1
     recent.add(10, 30)
     assert recent.mean() == 3 and recent.mean(5, 0) == 2 and recent.mean(10, 0) == 0
+
+
+def test_before_a_pass_over_dirty_pages_one_costs_what_it_costs_alone(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.passed(a_pass(0, 50_000, 0.05))
+    assert outlook.page_seconds == pytest.approx(DIRTY_PAGE), "in a pass over all of memory a page costs less"
 
 
 def test_the_bandwidth_limit_does_not_hold_while_the_guest_is_paused(clock: Clock) -> None:

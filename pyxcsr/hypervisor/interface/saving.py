@@ -28,6 +28,9 @@ class SaveHandle(Protocol):
     def logdirty_count(self) -> int:
         """How many pfns Xen's dirty bitmap names by now; it is neither fetched nor cleared."""
 
+    def count_runs(self) -> int:
+        """How many runs of pfns in a row are marked for sending."""
+
     def mark_all(self) -> None:
         """Marks every pfn for sending."""
 
