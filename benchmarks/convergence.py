@@ -3,6 +3,9 @@
     python -m benchmarks.convergence                                  # all of it: some hours
     python -m benchmarks.convergence --size 256M --output unlimited   # a part
     python -m benchmarks.convergence --update docs/convergence.md     # writes the tables there
+    python -m benchmarks.convergence --json x.json --with x.json      # goes on with what x.json does not have yet
+    python -m benchmarks.convergence --with x.json --no-measure --update docs/convergence.md
+    python -m benchmarks.convergence --longest 30s                    # leaves longer saves out, and says so
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from benchmarks import sinks
 from benchmarks.guests import backed_frames, describe, machine, pages_of
 from benchmarks.machine import describe as describe_machine
 from benchmarks.markdown import BEGIN, END
+from pyxcsr.units import format_seconds, parse_seconds
 
 RATES = (0, 1_000, 20_000, 60_000, 400_000)
 SIZES = ("256M", "4G")
@@ -31,6 +35,12 @@ OUTPUTS = {"100 MB/s": 1e8, "1 GB/s": 1e9, "unlimited": 0.0}
 DOWNTIME = 0.1
 SETTLED = 0.3
 """Seconds that a guest writes before it is saved."""
+
+FASTEST = 4e9
+"""Bytes a second that an unlimited output is supposed to take where the time of a save is guessed beforehand."""
+
+Kind = tuple[str, int, str]
+"""Size, rate, output: what is saved by all policies in turn."""
 
 POLICIES: dict[str, dict[str, Any]] = {
     "libxc": {"policy": "libxc"},
@@ -66,6 +76,14 @@ class Run:
         return abs(self.predicted - self.pause) <= 0.3 * self.pause
 
 
+@dataclass
+class Plan:
+    """What is to be measured. ``left_out``: for a save would take longer than was allowed."""
+
+    kinds: list[Kind]
+    left_out: list[Kind]
+
+
 def arguments() -> argparse.Namespace:
     """The arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convergence", description=__doc__)
@@ -76,6 +94,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--max-iterations", type=int, default=8, help="of saves with a limit: some of them can never keep it (8)"
     )
+    parser.add_argument("--longest", type=parse_seconds, metavar="TIME", help="leave out what takes longer for a save")
+    parser.add_argument(
+        "--with", dest="earlier", type=Path, nargs="+", default=[], metavar="FILE",
+        help="written by --json: these saves count, too, and are not made again; a file that is not there is empty",
+    )  # fmt: skip
+    parser.add_argument("--no-measure", action="store_true", help="make no saves: tables of what --with names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every save there")
     parser.add_argument("--update", type=Path, metavar="FILE", help="put the tables into FILE: docs/convergence.md")
     return parser.parse_args()
@@ -104,19 +128,67 @@ def one(hv: Any, domid: int, rate: int, size: str, to: str, policy: str, most: i
     )  # fmt: skip
 
 
-def measure(args: argparse.Namespace) -> Iterator[Run]:
-    """All saves that were asked for; those that are compared come in turn."""
-    for size in args.size:
-        for rate in args.rate:
-            pages = pages_of(size)
-            shared = {"backed": backed_frames(pages)} if pages > pages_of("1G") else {}
-            with machine(size, **shared) as hv:
-                domid = hv.stub.create(describe(size, writer="thread", rate=rate))
-                for to in args.output:
-                    for turn in range(args.repeats):
-                        for policy in sorted(POLICIES, reverse=turn % 2 == 1):
-                            yield one(hv, domid, rate, size, to, policy, args.max_iterations)
-                hv.stub.destroy(domid)
+def planned(args: argparse.Namespace) -> Plan:
+    """Whatever was asked for, without what takes too long."""
+    asked = [(size, rate, to) for size in args.size for rate in args.rate for to in args.output]
+    long = [] if args.longest is None else [x for x in asked if guessed(*x, args.max_iterations) > args.longest]
+    return Plan([x for x in asked if x not in long], long)
+
+
+def guessed(size: str, rate: int, to: str, most: int) -> float:
+    """Seconds for the longest of these saves: each pass dirties pages for the next one, up to all of them."""
+    pages, speed = pages_of(size), (OUTPUTS[to] or FASTEST) / 4096
+    left, seconds = float(pages), 0.0
+    for _ in range(most + 1):
+        seconds += left / speed
+        left = min(float(pages), rate * left / speed)
+    return seconds
+
+
+def missing(runs: list[Run], kind: Kind, repeats: int) -> Iterator[str]:
+    """Policies, as often as ``runs`` lack them for a kind; those that are compared come in turn."""
+    size, rate, to = kind
+    have = {x: sum((r.size, r.rate, r.output, r.policy) == (size, rate, to, x) for r in runs) for x in POLICIES}
+    for turn in range(repeats):
+        yield from (x for x in sorted(POLICIES, reverse=turn % 2 == 1) if have[x] <= turn)
+
+
+def measure(args: argparse.Namespace, kinds: list[Kind], runs: list[Run]) -> Iterator[Run]:
+    """The saves that ``runs`` does not have yet. A guest serves all outputs."""
+    for size, rate in dict.fromkeys((size, rate) for size, rate, _ in kinds):
+        todo = [(to, policy) for kind in kinds if kind[:2] == (size, rate)
+                for to in (kind[2],) for policy in missing(runs, kind, args.repeats)]  # fmt: skip
+        if not todo:
+            continue
+        pages = pages_of(size)
+        shared = {"backed": backed_frames(pages)} if pages > pages_of("1G") else {}
+        with machine(size, **shared) as hv:
+            domid = hv.stub.create(describe(size, writer="thread", rate=rate))
+            for to, policy in todo:
+                yield one(hv, domid, rate, size, to, policy, args.max_iterations)
+            hv.stub.destroy(domid)
+
+
+# -- kept in files
+
+
+def read(paths: list[Path]) -> list[Run]:
+    """What ``--json`` has written. Raises ValueError for a file that holds something else."""
+    names = {x.name for x in fields(Run)}
+    runs = []
+    for path in paths:
+        rows = json.loads(path.read_text()) if path.exists() else []
+        if not isinstance(rows, list) or any(not isinstance(x, dict) or set(x) != names for x in rows):
+            raise ValueError(f"{path} does not hold saves of this benchmark")
+        runs += [Run(**x) for x in rows]
+    return runs
+
+
+def write(path: Path, runs: list[Run]) -> None:
+    """All of them; whoever ends this program in the midst of it finds the old ones."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps([asdict(x) for x in runs], indent=1) + os.linesep)
+    new.replace(path)
 
 
 # -- as text
@@ -173,11 +245,23 @@ def judged(runs: list[Run]) -> list[str]:
     ]
 
 
-def text(runs: list[Run], args: argparse.Namespace) -> str:
+def text(runs: list[Run], args: argparse.Namespace, plan: Plan) -> str:
     """The part of docs/convergence.md that is measured."""
     facts = "; ".join(f"{name} {fact}" for name, fact in describe_machine(Path.cwd()).items())
-    head = f"{facts}. Medians of {args.repeats} saves; with a limit, at most {args.max_iterations} live passes."
-    return "\n".join([head, "", *judged(runs), "", *table(runs)]) + "\n"
+    kinds = [(x.size, x.rate, x.output, x.policy) for x in runs]
+    least, most = (f([kinds.count(x) for x in kinds], default=0) for f in (min, max))
+    repeats = f"{most}" if least == most else f"{least} to {most}"
+    head = f"{facts}. Medians of {repeats} saves; with a limit, at most {args.max_iterations} live passes."
+    out = [x for x in plan.left_out if x not in [y[:3] for y in kinds]]
+    return "\n".join([head, "", *judged(runs), *not_measured(out, args), "", *table(runs)]) + "\n"
+
+
+def not_measured(out: list[Kind], args: argparse.Namespace) -> list[str]:
+    """What ``--longest`` has left out, in words."""
+    if not out:
+        return []
+    told = (f"{size}, {rate or 'idle'}{' pages/s' * bool(rate)}, {to}" for size, rate, to in out)
+    return [f"* Not measured, since one save would take more than {format_seconds(args.longest)}: {'; '.join(told)}."]
 
 
 def update(path: Path, measured: str) -> None:
@@ -191,8 +275,9 @@ def update(path: Path, measured: str) -> None:
 
 def main() -> None:
     """Measures, prints and writes."""
-    args, runs = arguments(), []
-    for run in measure(args):
+    args = arguments()
+    plan, runs = planned(args), read(args.earlier)
+    for run in () if args.no_measure else measure(args, plan.kinds, list(runs)):
         runs.append(run)
         print(
             f"{run.size:>5} {run.rate:>7}/s ({run.written:>7.0f}) {run.output:>9} {run.policy:>16}: "
@@ -202,8 +287,10 @@ def main() -> None:
             flush=True,
         )
         if args.json:
-            args.json.write_text(json.dumps([asdict(x) for x in runs], indent=1) + os.linesep)
-    measured = text(runs, args)
+            write(args.json, runs)
+    if not runs:
+        raise SystemExit("there is nothing to show: no saves were made, and --with names none")
+    measured = text(runs, args, plan)
     print(measured)
     if args.update:
         update(args.update, measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.toolchain
 TOP = Path(__file__).resolve().parent.parent
 sys.path.append(str(TOP))
 
-from benchmarks import measure, model, native  # noqa: E402
+from benchmarks import convergence, measure, model, native  # noqa: E402
 from benchmarks.cases import NAMES  # noqa: E402
 from benchmarks.rows import Goal, compared  # noqa: E402
 
@@ -258,17 +259,58 @@ def test_the_model_finds_its_terms() -> None:
 # -- convergence
 
 
+def converge(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.convergence", *words]
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=250, check=False)
+
+
 def test_convergence(lib: Any, tmp_path: Path) -> None:
     """It runs, for an idle guest and a busy one, to a link and to nothing, and puts its table where it is wanted."""
-    page = tmp_path / "page.md"
+    page, file = tmp_path / "page.md", str(tmp_path / "x.json")
     page.write_text("above\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nbelow\n")
     words = ["--size", "16M", "--rate", "0", "60000", "--output", "1 GB/s", "unlimited", "--repeats", "1"]
-    more = ["--json", str(tmp_path / "x.json"), "--update", str(page)]
-    command = [sys.executable, "-m", "benchmarks.convergence", *words, *more]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=250, check=False)
+    done = converge(*words, "--json", file, "--update", str(page))
     assert done.returncode == 0, done.stderr[-3000:]
     runs = json.loads((tmp_path / "x.json").read_text())
     assert len(runs) == 2 * 2 * 3 and {x["policy"] for x in runs} == {"libxc", "adaptive", "adaptive, 100 ms"}
     text = page.read_text()
     assert text.startswith("above\n") and text.endswith("below\n") and "old" not in text
     assert text.count("| 16M | 60000 | 1 GB/s | libxc |") == 1 and "of 0 saves where" not in text
+    assert "Not measured" not in text and "Medians of 1 saves" in text
+
+    (tmp_path / "x.json").write_text(json.dumps(runs[:-1]))
+    done = converge(*words, "--json", file, "--with", file)
+    assert done.returncode == 0 and done.stderr.count(" passes ") == 1, "only what was missing is measured"
+    assert len(json.loads((tmp_path / "x.json").read_text())) == len(runs)
+    again = converge(*words, "--with", file, "--no-measure")
+    assert again.returncode == 0 and again.stderr == "" and again.stdout.count("\n| 16M |") == 12
+    (tmp_path / "x.json").write_text("{}")
+    assert "does not hold saves of this benchmark" in converge(*words, "--with", file, "--no-measure").stderr
+    assert "there is nothing to show" in converge("--no-measure").stderr
+
+
+def test_what_takes_too_long_is_left_out_and_named() -> None:
+    """By the output for a guest that does nothing, and by the passes for one that is too fast for it."""
+    assert convergence.guessed("4G", 0, "100 MB/s", 8) == pytest.approx((4 << 30) / 1e8)
+    assert convergence.guessed("4G", 400_000, "100 MB/s", 8) == pytest.approx(9 * (4 << 30) / 1e8)
+    assert convergence.guessed("256M", 1000, "unlimited", 8) < 0.1
+    args = argparse.Namespace(
+        size=["256M", "4G"], rate=[0, 400_000], output=["100 MB/s"], longest=60.0, max_iterations=8
+    )
+    plan = convergence.planned(args)
+    assert plan.kinds == [("256M", 0, "100 MB/s"), ("256M", 400_000, "100 MB/s"), ("4G", 0, "100 MB/s")]
+    (told,) = convergence.not_measured(plan.left_out, args)
+    assert told.endswith("more than 1 min: 4G, 400000 pages/s, 100 MB/s.")
+
+
+def test_saves_of_all_policies_come_in_turn_and_only_those_that_lack() -> None:
+    kind = ("4G", 0, "unlimited")
+
+    def run(policy: str) -> convergence.Run:
+        return convergence.Run(0, "4G", "unlimited", policy, 2, 1.0, 1.0, 1.0, 1.0, 0.0, "")
+
+    first = sorted(convergence.POLICIES)
+    assert list(convergence.missing([], kind, 2)) == [*first, *reversed(first)]
+    assert list(convergence.missing([run(first[0]), run(first[0]), run(first[1])], kind, 2)) == [
+        first[2], first[2], first[1]
+    ]  # fmt: skip
