@@ -36,7 +36,10 @@ SAVE_FIELDS: dict[int, tuple[Field, ...]] = {
     4: (
         Field("base_address", 0, 8), *_row(4, "ioregsel", "id", at=8), *_row(8, *_numbered("redirect", 48), at=16),
     ),
-    5: (Field("apic_base", 0, 8), *_row(4, "disabled", "timer_divisor", at=8), Field("tsc_deadline", 16, 8)),
+    5: (
+        Field("apic_base", 0, 8), *_row(4, "disabled", "timer_divisor", at=8), Field("tsc_deadline", 16, 8),
+        Field("pending_esr", 24, 4),
+    ),
     7: (*_row(8, "devices_0_15", "devices_16_31"),),
     8: (*_row(8, "irqs"),),
     9: (*_row(1, *_numbered("route", 4)),),

@@ -68,7 +68,7 @@ TYPES = {
     CPU: SaveType("CPU", (1016, 1024, 1032), None),  # up to 3.3, up to 4.6, since 4.7
     PIC: SaveType("PIC", (8,), 2),
     4: SaveType("IOAPIC", (400,), 1),
-    5: SaveType("LAPIC", (16, 24, 32), None),  # up to 4.0, up to 4.22, later
+    5: SaveType("LAPIC", (16, 24, 32), None),  # up to 4.0; to 4.20; from 4.21 on, with pending_esr
     6: SaveType("LAPIC_REGS", (1024,), None),
     7: SaveType("PCI_IRQ", (16,), 1),
     8: SaveType("ISA_IRQ", (8,), 1),

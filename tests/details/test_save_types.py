@@ -101,6 +101,9 @@ def test_values() -> None:
 def test_a_short_record_lacks_what_it_has_not() -> None:
     fields = hvm.fields_of(5, memoryview(bytes(16)))  # as up to Xen 4.0
     assert list(fields) == ["apic_base", "disabled", "timer_divisor"]
+    fields = hvm.fields_of(5, memoryview(bytes(24)))  # as up to Xen 4.20
+    assert list(fields) == ["apic_base", "disabled", "timer_divisor", "tsc_deadline"]
+    assert hvm.fields_of(5, memoryview(bytes(24) + b"\x40" + bytes(7)))["pending_esr"] == 0x40
     assert hvm.fields_of(99, memoryview(b"x" * 100)) == {} and hvm.fields_of(CPU, memoryview(b"")) == {}
 
 
