@@ -303,6 +303,60 @@ int xcsr_physmap_look(xcsr_save *s, uint64_t *from, uint32_t for_us, xcsr_look_r
 /* The save has so many pfns, if it had fewer; the new ones are marked. Not within a batch. */
 int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
 
+/* ---- ending.c: the end of a live save, in one call ------------------------------------------------
+ * While the guest runs, xcsr_prepare_end is told what was learnt of it last. Once it is suspended, xcsr_end fetches the last
+ * bitmap, merges and sweeps, sends the last pass, and writes before, the guest's state and last. It returns XCSR_AGAIN as
+ * xcsr_batches does, after for_us, and once when the pass is over; the same call goes on from there. 0: *out says how far it has come. Less than
+ * XCSR_END_COMPLETE: something is not as the plan says, and the caller goes on from there. -errno: of what was under way.
+ * *out is all zero before the first call, and the caller's; the plan and all that it points at, too, until the save is
+ * freed or prepared anew. plan NULL: forgets the former one. */
+typedef struct xcsr_word { /* in shared_info, naturally aligned */
+    uint32_t offset, size; /* 4 or 8 bytes */
+    uint64_t value;
+} xcsr_word;
+typedef struct xcsr_param { /* an HVM parameter */
+    uint32_t index, reserved;
+    uint64_t value; /* 0: not sent */
+} xcsr_param;
+typedef struct xcsr_end_plan {
+    const void *shared_info; /* PV: where it is mapped. NULL: no p2m */
+    const xcsr_word *words;  /* as the guest had set them when its p2m was looked at last. Looked at before anything is */
+    uint32_t nr_words;       /* marked; the first nr_kept again before the pages and after them */
+    uint32_t nr_kept;
+    const uint64_t *tables; /* frames of the p2m's page tables: none of them may have been written */
+    uint64_t nr_tables;
+    uint32_t max_vcpu;
+    uint32_t nr_params; /* without a p2m: all that a save asks for, in their order */
+    const xcsr_param *params;
+    const uint64_t *gfns; /* that must have a page */
+    uint32_t nr_gfns, reserved;
+    uint64_t tot_pages, max_pages; /* without a p2m: what the guest has, and may have */
+    const void *before, *last;     /* records that follow the pages; those that follow the state */
+    size_t before_len, last_len, room; /* room: for the state */
+} xcsr_end_plan;
+enum xcsr_end_reached {
+    XCSR_END_NOTHING, /* the guest is not suspended */
+    XCSR_END_FETCHED, /* the last bitmap is here */
+    XCSR_END_SENT,    /* the pass is over */
+    XCSR_END_COMPLETE /* the last byte is out */
+};
+typedef struct xcsr_end_result {
+    uint32_t reached; /* enum xcsr_end_reached */
+    uint32_t in_pass; /* 1: of an error, it came while pages were sent */
+    uint64_t dirty;             /* pfns that the last bitmap named */
+    uint64_t marked;            /* pfns that the pass has to send */
+    xcsr_sweep_result sweep;
+    xcsr_batch_result batches;
+    uint64_t complete_at; /* the stream's length when it is complete; 0: not known yet */
+    uint64_t began_us;    /* when the bitmap was asked for, by CLOCK_MONOTONIC; all below: how long things took */
+    uint64_t fetch_us;    /* until all was marked */
+    uint64_t sweep_us;
+    uint64_t pass_us, held_us; /* held_us: of it, for the bandwidth's sake */
+} xcsr_end_result;
+
+int xcsr_prepare_end(xcsr_save *s, const xcsr_end_plan *plan);
+int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *out);
+
 /* ---- measure/meter.c: what a guest writes, without saving it -------------------------------------
  * A meter has XCSR_METER_SETS sets of pfns, all empty at first. xcsr_meter_fetch and _peek fill set 0; the others are made
  * of sets by xcsr_meter_join. A set that stays empty takes next to no memory. -EINVAL: there is no such set. */

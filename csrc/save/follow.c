@@ -310,9 +310,8 @@ static void mark_tables(struct sweep *w, const sparse_set *set)
     }
 }
 
-int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
+int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
 {
-    XCSR_ENTER(s->h);
     struct sweep w = {.s = s, .out = out};
     memset(out, 0, sizeof *out);
     if (!s->follow.sent)
@@ -326,4 +325,10 @@ int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
         mark_tables(&w, &s->follow.recent);
     sparse_clear(&s->follow.recent);
     return 0;
+}
+
+int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
+{
+    XCSR_ENTER(s->h);
+    return follow_sweep(s, whole, out);
 }

@@ -1,4 +1,5 @@
 /* One save's memory: made once, before the guest is touched. */
+#include "save/ending.h"
 #include "save/follow.h"
 #include "save/logdirty.h"
 #include "save/pass.h"
@@ -39,6 +40,7 @@ static void release_memory(xcsr_save *s)
     sparse_free(&s->untracked);
     sparse_free(&s->counted);
     follow_free(&s->follow);
+    ending_free(&s->ending);
     if (s->arena)
         munmap(s->arena, XCSR_BATCH * XCSR_PAGE);
     free(s);

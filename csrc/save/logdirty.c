@@ -42,9 +42,8 @@ int xcsr_logdirty_disable(xcsr_save *s)
     return logdirty_stop(s);
 }
 
-int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
+int logdirty_fetch(xcsr_save *s, bool final, uint64_t *dirty)
 {
-    XCSR_ENTER(s->h);
     int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
     if (rc)
         return rc;
@@ -53,6 +52,12 @@ int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
     s->all_marked = false;
     *dirty = xcsr_count_dirty(s);
     return 0;
+}
+
+int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
+{
+    XCSR_ENTER(s->h);
+    return logdirty_fetch(s, final, dirty);
 }
 
 static int count_bits(xcsr_save *s, uint64_t *dirty)
@@ -176,22 +181,34 @@ static uint64_t merge_holes(xcsr_save *s)
     return merged;
 }
 
+bool logdirty_has_written(const xcsr_save *s, uint64_t nr, const uint64_t *mfns)
+{
+    bool found = false;
+    for (uint64_t i = 0; !found && i < nr; i++)
+        found = dirty_has_frame(s, mfns[i]);
+    return found;
+}
+
 int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
 {
     XCSR_ENTER(s->h);
     int rc = xcsr_m2p_need(s->h);
-    *out = 0;
-    for (uint64_t i = 0; !rc && !*out && i < nr; i++)
-        *out = dirty_has_frame(s, mfns[i]);
+    *out = !rc && logdirty_has_written(s, nr, mfns);
     return rc;
+}
+
+uint64_t logdirty_merge(xcsr_save *s)
+{
+    uint64_t merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
+    merged += merge_set(s, &s->deferred);
+    merged += merge_set(s, &s->untracked); /* from this bitmap on Xen tracks them */
+    sparse_clear(&s->untracked);
+    return merged;
 }
 
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
 {
     XCSR_ENTER(s->h);
-    *merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
-    *merged += merge_set(s, &s->deferred);
-    *merged += merge_set(s, &s->untracked); /* from this bitmap on Xen tracks them */
-    sparse_clear(&s->untracked);
+    *merged = logdirty_merge(s);
     return 0;
 }

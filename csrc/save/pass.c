@@ -109,18 +109,18 @@ static int one_batch(xcsr_save *s, xcsr_sink *sink)
     return rc;
 }
 
-static void add_up(xcsr_batch_result *sum, const xcsr_batch_result *one)
+void pass_add(xcsr_batch_result *sum, const xcsr_batch_result *some)
 {
-    sum->done = one->done;
-    sum->nr_batches++;
-    sum->nr_pfns += one->nr_pfns;
-    sum->nr_pages += one->nr_pages;
-    sum->nr_holes += one->nr_holes;
-    sum->nr_deferred += one->nr_deferred;
-    sum->nr_tables += one->nr_tables;
-    sum->nr_ahead += one->nr_ahead;
-    sum->nr_bytes += one->nr_bytes;
-    sum->next_pfn = one->next_pfn;
+    sum->done = some->done;
+    sum->nr_batches += some->nr_batches;
+    sum->nr_pfns += some->nr_pfns;
+    sum->nr_pages += some->nr_pages;
+    sum->nr_holes += some->nr_holes;
+    sum->nr_deferred += some->nr_deferred;
+    sum->nr_tables += some->nr_tables;
+    sum->nr_ahead += some->nr_ahead;
+    sum->nr_bytes += some->nr_bytes;
+    sum->next_pfn = some->next_pfn;
 }
 
 /* -- what Python calls */
@@ -131,14 +131,19 @@ int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how)
     return mapper_ahead(&s->mapper, how);
 }
 
-int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
+void pass_begin(xcsr_save *s, bool suspended)
 {
-    XCSR_ENTER(s->h);
     pass_drop(s);
     memset(&s->sum, 0, sizeof s->sum);
     s->cursor = s->nr_found = 0;
     s->suspended = suspended;
     mapper_keep(&s->mapper, suspended);
+}
+
+int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
+{
+    XCSR_ENTER(s->h);
+    pass_begin(s, suspended);
     return 0;
 }
 
@@ -151,11 +156,10 @@ int xcsr_goes_on(xcsr_save *s)
     return 0;
 }
 
-int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
+int pass_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
 {
     int64_t until = xcsr_now_us() + for_us;
     int rc;
-    XCSR_ENTER(s->h);
     sink_hurry(sink, s->suspended);
     if (s->batch->writing) /* the output is slow: what it took is told as soon as this record is out */
         until = 0;
@@ -163,9 +167,16 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
         rc = one_batch(s, sink);
         if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
             return rc;
-        add_up(&s->sum, &s->batch->result);
+        s->batch->result.nr_batches = 1;
+        pass_add(&s->sum, &s->batch->result);
     } while (!rc && !s->batch->result.done && xcsr_now_us() < until && !physmap_moves(s));
     *out = s->sum;
     memset(&s->sum, 0, sizeof s->sum);
     return rc;
+}
+
+int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
+{
+    XCSR_ENTER(s->h);
+    return pass_batches(s, sink, for_us, out);
 }

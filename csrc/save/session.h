@@ -42,6 +42,13 @@ struct follow { /* follow.c: what following a p2m remembers */
     sparse_set former;      /* frames, see former.c */
 };
 
+struct ending { /* ending.c */
+    const xcsr_end_plan *plan; /* the caller's; NULL: not prepared, or over */
+    uint32_t step;
+    char *room; /* for the guest's state */
+    struct iovec iov[3];
+};
+
 struct xcsr_save {
     xcsr *h;
     uint32_t domid;
@@ -76,6 +83,7 @@ struct xcsr_save {
     char *arena; /* batch.c: XCSR_BATCH pages for the tables of the batch in hand, re-expressed in pfns */
     struct mapper mapper;
     struct follow follow;
+    struct ending ending;
 };
 
 #endif

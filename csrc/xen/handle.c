@@ -46,15 +46,20 @@ int xcsr_fail_call(xcsr *h, int err, const char *op, const char *fmt, ...)
     return rc;
 }
 
+void xcsr_fresh(xcsr *h)
+{
+    memset(&h->error, 0, sizeof h->error);
+    h->log.last[0] = 0;
+    errno = 0; /* libxc has failures that set none: they must not be told by an older one */
+}
+
 int xcsr_enter(xcsr *h)
 {
     if (h->pid != getpid())
         return -XCSR_OTHER_PROCESS;
     if (atomic_flag_test_and_set_explicit(&h->busy, memory_order_acquire))
         return -XCSR_OTHER_THREAD;
-    memset(&h->error, 0, sizeof h->error);
-    h->log.last[0] = 0;
-    errno = 0; /* libxc has failures that set none: they must not be told by an older one */
+    xcsr_fresh(h);
     return 0;
 }
 

@@ -48,6 +48,8 @@ int xcsr_fail_call(xcsr *h, int err, const char *op, const char *fmt, ...)
  * cleanup. */
 int xcsr_enter(xcsr *h);
 void xcsr_leave(xcsr **h);
+/* Whoever has entered begins something new: what an earlier call said is not told in an error of this one. */
+void xcsr_fresh(xcsr *h);
 /* For what releases: waits until another thread's call is over; leave with xcsr_leave. False in another
  * process, where nothing but memory may be released. */
 bool xcsr_seize(xcsr *h);

@@ -1,15 +1,20 @@
 /* What Xen tells of an HVM or PVH guest besides its memory, and what it is told of one that is restored. */
-#include "xen/handle.h"
+#include "xen/hvm.h"
 
-int xcsr_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr)
+int hvm_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr)
 {
-    XCSR_ENTER(h);
     xen_pfn_t gpfns = 0;
     *nr = 0;
     if (xc_domain_nr_gpfns(h->xch, domid, &gpfns))
         return xcsr_fail_call(h, errno, "xc_domain_nr_gpfns", "cannot ask for domain %u's last gfn", domid);
     *nr = gpfns;
     return 0;
+}
+
+int xcsr_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr)
+{
+    XCSR_ENTER(h);
+    return hvm_nr_gpfns(h, domid, nr);
 }
 
 int xcsr_pod_target(xcsr *h, uint32_t domid, xcsr_pod *out)
@@ -21,13 +26,18 @@ int xcsr_pod_target(xcsr *h, uint32_t domid, xcsr_pod *out)
     return 0;
 }
 
-int xcsr_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t *value)
+int hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t *value)
 {
-    XCSR_ENTER(h);
     *value = 0;
     if (xc_hvm_param_get(h->xch, domid, index, value))
         return xcsr_fail_call(h, errno, "xc_hvm_param_get", "cannot read HVM parameter %u of domain %u", index, domid);
     return 0;
+}
+
+int xcsr_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t *value)
+{
+    XCSR_ENTER(h);
+    return hvm_param(h, domid, index, value);
 }
 
 int xcsr_set_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t value)
@@ -74,14 +84,19 @@ static int read_context(xcsr *h, uint32_t domid, void *buf, size_t room, size_t 
     return 0;
 }
 
-int xcsr_hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len)
+int hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len)
 {
-    XCSR_ENTER(h);
     size_t room = *len < UINT32_MAX ? *len : UINT32_MAX;
     int rc = context_size(h, domid, len);
     if (rc)
         return rc;
     return *len > room ? too_small(h, domid, *len) : read_context(h, domid, buf, room, len);
+}
+
+int xcsr_hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len)
+{
+    XCSR_ENTER(h);
+    return hvm_context(h, domid, buf, len);
 }
 
 int xcsr_set_hvm_context(xcsr *h, uint32_t domid, const void *data, size_t len)

@@ -1,4 +1,5 @@
 /* A guest's p2m: its leaf frames mapped for as long as the save lasts. */
+#include "xen/p2m.h"
 #include "xen/page_types.h"
 
 #include <stdlib.h>
@@ -106,13 +107,18 @@ int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns)
     return 0;
 }
 
-int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out)
+bool p2m_leaves_stay(const xcsr_p2m *p)
 {
-    XCSR_ENTER(p->h);
     uint64_t differ = 0;
     for (uint64_t i = 0; i < p->nr_leaves; i++)
         differ |= xcsr_lookup_pfn(p, p->leaf_mfns[i]) ^ p->leaf_pfns[i];
-    *out = !differ;
+    return !differ;
+}
+
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out)
+{
+    XCSR_ENTER(p->h);
+    *out = p2m_leaves_stay(p);
     return 0;
 }
 

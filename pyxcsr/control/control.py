@@ -80,6 +80,11 @@ class Control:
         """Whether somebody wants the save to end. Never true once the stream is complete."""
         return self._cancel
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody sees what is told."""
+        return self._feed is not None
+
     def serve(self) -> None:
         """To be called often, at points where the save can bear it. Never raises, never waits."""
         if self._feed is None:

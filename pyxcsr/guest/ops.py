@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Optional
 
-    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle, PageResult, SaveHandle, SourceHandle
+    from pyxcsr.hypervisor.interface import (
+        DomainInfo,
+        EndPlan,
+        Hypervisor,
+        P2mHandle,
+        PageResult,
+        SaveHandle,
+        SourceHandle,
+        SweepResult,
+    )
     from pyxcsr.options import RestoreOptions, SaveOptions
     from pyxcsr.report import SaveReport
     from pyxcsr.stream.format import DomainType
@@ -51,6 +60,9 @@ class Following(Protocol):
     restless: Optional[str]
     """None; or, once the guest changes more often than the limits allow, why it cannot be followed while it runs."""
 
+    def ended(self, found: SweepResult) -> None:
+        """The last look and the last sweep were made by SaveHandle.end, which ``found`` that."""
+
     def tracked(self) -> None:
         """Log-dirty mode has been switched on. What the guest wrote before that, no bitmap will name."""
 
@@ -80,10 +92,10 @@ class SaveOps(Protocol):
         switch_device_model(True)               of a live save, before log-dirty mode is enabled
         F.tracked
         { F.begin_pass, pass, F.fetched, F.sweep } ...                      live passes, the guest running
-        rehearse                                the guest still runs; not if it was suspended in the midst of a pass
+        rehearse, plan_end                      the guest still runs; not if it was suspended in the midst of a pass
         F.fetched(final), F.sweep(final), pass                              the guest is suspended
         end_of_pages, and after a pass for comparison (VERIFY) again
-        end_of_checkpoint
+        end_of_checkpoint                       F.ended instead of these, as far as SaveHandle.end has done their work
         switch_device_model(False)              when log-dirty mode is off, also after a failure
         cleanup
 
@@ -161,6 +173,12 @@ class SaveOps(Protocol):
         guest still runs. And code and memory that are used for the first time take several times as long as afterwards,
         which the suspended guest would wait for. Raises what ``end_of_checkpoint`` raises, except for state that only a
         suspended guest has.
+        """
+
+    def plan_end(self, save: SaveHandle, last: bytes) -> Optional[EndPlan]:
+        """All that SaveHandle.end has to know, or None if this guest's save has to be ended step by step.
+
+        Called once in a live save, after ``rehearse``. ``last``: what follows the guest's state.
         """
 
     def end_of_pages(self) -> Iterator[Record]:

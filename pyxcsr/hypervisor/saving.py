@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import OutputError, UsageError
 from pyxcsr.hypervisor.core import WAIT_MS, Child
+from pyxcsr.hypervisor.faults import E_OUTPUT
 from pyxcsr.hypervisor.interface import BatchResult, LookResult, SweepResult
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from pyxcsr.hypervisor.core import Core
-    from pyxcsr.hypervisor.interface import Again, SinkHandle
+    from pyxcsr.hypervisor.ending import Plan
+    from pyxcsr.hypervisor.interface import Again, EndPlan, EndResult, SinkHandle
 
 BATCHES_US = 20_000
 """For how long batches follow each other in C, in microseconds, before Python looks at signals and cancellation."""
@@ -58,6 +60,25 @@ class Sink(Child):
         self._backend._lib.xcsr_sink_close(cdata)
 
 
+def _batch_result(out: Any) -> BatchResult:
+    return BatchResult(
+        bool(out.done),
+        out.nr_batches,
+        out.nr_pfns,
+        out.nr_pages,
+        out.nr_holes,
+        out.nr_deferred,
+        out.nr_tables,
+        out.nr_ahead,
+        out.nr_bytes,
+        out.next_pfn,
+    )
+
+
+def _sweep_result(out: Any) -> SweepResult:
+    return SweepResult(*(int(getattr(out, field)) for field in SweepResult._fields))
+
+
 class Save(Child):
     """One save's state in C."""
 
@@ -66,6 +87,8 @@ class Save(Child):
     def __init__(self, backend: Core, cdata: Any, domid: int) -> None:
         super().__init__(backend, cdata, domid=domid)
         self._result = backend._ffi.new("xcsr_batch_result *")
+        self._plan: Optional[Plan] = None
+        self._end_result: Any = None
 
     def logdirty_enable(self) -> bool:
         return bool(self._number(self._backend._lib.xcsr_logdirty_enable, "uint32_t *"))
@@ -100,7 +123,7 @@ class Save(Child):
     def sweep(self, whole: bool) -> SweepResult:
         out = self._backend._ffi.new("xcsr_sweep_result *")
         self._call(self._backend._lib.xcsr_sweep, whole, out)
-        return SweepResult(*(int(getattr(out, field)) for field in SweepResult._fields))
+        return _sweep_result(out)
 
     @property
     def nr_pfns(self) -> int:
@@ -141,27 +164,56 @@ class Save(Child):
         self._call(self._backend._lib.xcsr_goes_on)
 
     def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
-        if not isinstance(sink, Sink) or sink._backend is not self._backend:
-            raise UsageError("this output belongs to another hypervisor handle")
-        lib, out = self._backend._lib, self._result
-        rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
+        lib, out, to = self._backend._lib, self._result, self._sink(sink)
+        rc = lib.xcsr_batches(self._live(), to, BATCHES_US, out)
         while rc == lib.XCSR_AGAIN:
             again()
-            rc = lib.xcsr_batches(self._live(), sink._live(), BATCHES_US, out)
+            rc = lib.xcsr_batches(self._live(), self._sink(sink), BATCHES_US, out)
         if rc:
             self._backend._check(rc, offset=sink.offset, **self._facts)
-        return BatchResult(
-            bool(out.done),
-            out.nr_batches,
-            out.nr_pfns,
-            out.nr_pages,
-            out.nr_holes,
-            out.nr_deferred,
-            out.nr_tables,
-            out.nr_ahead,
-            out.nr_bytes,
-            out.next_pfn,
-        )
+        return _batch_result(out)
+
+    def prepare_end(self, plan: EndPlan) -> None:
+        from pyxcsr.hypervisor.ending import Plan
+
+        made = Plan(self._backend, plan)
+        self._call(self._backend._lib.xcsr_prepare_end, made.cdata)
+        self._plan, self._end_result = made, self._backend._ffi.new("xcsr_end_result *")
+        lib = self._backend._lib
+        for name in ("xcsr_end", "XCSR_AGAIN", "xcsr_logdirty_disable"):  # so that the guest does not wait for that
+            getattr(lib, name)
+
+    def end(self, sink: SinkHandle, again: Again) -> int:
+        lib, out, to = self._backend._lib, self._end_result, self._sink(sink)
+        rc = lib.xcsr_end(self._live(), to, BATCHES_US, out)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_end(self._live(), to, BATCHES_US, out)
+        if rc:
+            at_output = lib.xcsr_error_of(self._backend._h).kind == E_OUTPUT
+            where = {"offset": sink.offset} if out.in_pass or at_output else {}
+            self._backend._check(rc, **where, **self._facts)
+        return int(out.reached)
+
+    @property
+    def end_reached(self) -> int:
+        return int(self._end_result.reached)
+
+    @property
+    def end_complete_at(self) -> int:
+        return int(self._end_result.complete_at)
+
+    @property
+    def ending(self) -> EndResult:
+        from pyxcsr.hypervisor.ending import end_result
+
+        out = self._end_result
+        return end_result(out, _sweep_result(out.sweep), _batch_result(out.batches))
+
+    def _sink(self, sink: SinkHandle) -> Any:
+        if not isinstance(sink, Sink) or sink._backend is not self._backend:
+            raise UsageError("this output belongs to another hypervisor handle")
+        return sink._live()
 
     def _free(self, cdata: Any) -> None:
         self._backend._lib.xcsr_save_free(cdata)

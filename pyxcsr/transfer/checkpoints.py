@@ -32,6 +32,8 @@ STEP = 0.01
 class CheckpointedSaver(Saver):
     """One checkpointed save."""
 
+    _ends_at_once = False
+
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
         assert options.checkpointed is not None
         self._asked: Checkpointed = options.checkpointed

@@ -47,8 +47,8 @@ class Pause:
         if not info.suspended:
             self._suspend.check()
 
-    def begin(self, info: DomainInfo) -> None:
-        """Suspends the guest, unless ``info`` says that it is suspended already.
+    def begin(self, info: DomainInfo, *, look: bool = True) -> None:
+        """Suspends the guest, unless ``info`` says that it is suspended already. ``look``: asks Xen whether it is.
 
         Raises SuspendError, DomainDying, and what ``suspend`` raises.
         """
@@ -57,6 +57,11 @@ class Pause:
             self._suspend()
         self._since = time.monotonic()
         self.seconds_suspending = self._since - asked
+        if look:
+            self.check_begun()
+
+    def check_begun(self) -> None:
+        """The suspender says that the guest is suspended: raises as check_lasts."""
         self.check_lasts("has not been suspended")
 
     def goes_on(self, resume: Optional[Callable[[], object]]) -> float:

@@ -32,6 +32,7 @@ from pyxcsr.suspend.base import as_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.descriptor import Written, output_descriptor, through
+from pyxcsr.transfer.ending import COMPLETE, FETCHED, NOTHING, SENT, Ending
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by
@@ -58,17 +59,22 @@ END = frame(End())
 class Saver:
     """One save."""
 
+    _ends_at_once = True
+    """Whether its last pass may be ended by one call, whose last record is END."""
+
     def __init__(self, hv: Hypervisor, domid: int, options: SaveOptions) -> None:
         check_domain(hv, domid)
         self._hv, self._domid, self._options = hv, domid, options
         self._control = options.control or Control()
-        self._telling = Telling(options.progress, self._control.told)
+        self._telling = Telling(options.progress, self._control.told, lambda: self._control.listens)
         self._deadline = Deadline(options.limits, domid)
         self._report = SaveReport(domid, options.live, bandwidth_limit=options.limits.bandwidth)
         self._throttling = Throttling(hv, domid, options.limits, self._report)
         self._following: Optional[Following] = None
         self._where: tuple[Phase, Optional[PassReport], int] = ("setup", None, 0)
         self._left = 0  # pfns of the pass under way that have still to be sent
+        self._ending: Optional[Ending] = None
+        self._reached = NOTHING
         self._complete_at: Optional[int] = None  # the offset of the stream's last byte, plus 1, once it is known
         self._whole = False
         self._info: DomainInfo
@@ -160,8 +166,11 @@ class Saver:
             self._report.warnings.append(f"no pages are mapped ahead: {problem}")
 
     def _is_complete(self) -> bool:
-        if self._complete_at is not None and not self._whole:
-            self._whole = self._sink.offset >= self._complete_at and (self._through is None or self._through.finished)
+        at = self._complete_at
+        if at is None and self._ending is not None:
+            at = self._ending.complete_at
+        if at is not None and not self._whole:
+            self._whole = self._sink.offset >= at and (self._through is None or self._through.finished)
         return self._whole
 
     def _stream(self) -> None:
@@ -178,6 +187,8 @@ class Saver:
                 self._rehearse()
                 self._suspend_guest()
             self._while_suspended()
+        if self._reached == COMPLETE:
+            self._note_end()
         self._report.bytes = self._sink.offset
         self._report.nr_pfns = self._ops.nr_pfns
         self._report.seconds_suspending = self._pause.seconds_suspending
@@ -188,19 +199,58 @@ class Saver:
 
     def _while_suspended(self) -> None:
         """From the guest's suspension to the stream's last byte."""
-        self._last_pass()
+        self._reached = self._end_at_once()
+        if self._reached < COMPLETE:
+            self._end_step_by_step(self._reached)
+        else:
+            self._finish()
+        self._paused(self._pause.seconds())
+
+    def _end_at_once(self) -> int:
+        """The last pass, the guest's state and END in one call, if that was prepared. Returns how far it has come."""
+        ending = self._ending
+        if ending is None or not ending.ready:
+            return NOTHING
+        self._poll()
+        return ending.run(self._sink, self._again_at_end, lambda: self._check_iteration(True), self._check_lasts)
+
+    def _again_at_end(self) -> None:
+        """Called now and then, and once when the pass is over."""
+        ending = self._ending
+        assert ending is not None
+        if self._where[0] != "tail":
+            is_over = ending.is_over()
+            if self._telling.is_due(often=not is_over):
+                done = ending.last_pass(len(self._report.passes), self._telling.until)
+                self._tell("final", done, ending.looked_at(), often=not is_over)
+            if is_over:
+                self._tell("tail")
+        self._poll()
+
+    def _end_step_by_step(self, reached: int) -> None:
+        """The same, from where ``reached`` says on; what has been done is not done again."""
+        if reached == NOTHING and self._ending is not None and self._ending.ready:
+            self._pause.check_begun()
+        self._last_pass(reached)
         if self._options.verify:
             self._verify_pass()
         self._tell("tail")
         self._poll()
         self._put_last(self._tail(END))
-        self._paused(self._pause.seconds())
 
     def _put_last(self, tail: bytes) -> None:
         """Writes the end of the stream. Once its last byte is out the guest stays suspended, whatever happens."""
         self._complete_at = self._sink.offset + len(tail)
         self._put(tail)
         self._finish()
+
+    def _note_end(self) -> None:
+        """What the one call has done, put into the report."""
+        assert self._ending is not None
+        self._ending.note()
+        self._report.passes.append(self._ending.last_pass(len(self._report.passes), self._telling.until))
+        self._report.mapped_ahead += self._ending.mapped_ahead()
+        self._deciding.finish()
 
     def _check_domain(self, info: DomainInfo) -> DomainInfo:
         if info.dying:
@@ -217,6 +267,9 @@ class Saver:
             began = time.monotonic()
             self._ops.rehearse(self._save)
             self._outlook.rehearsed(began)
+            if self._ends_at_once and not self._options.verify:
+                self._ending = Ending(self._ops, self._save, self._following)
+                self._ending.prepare(END)
 
     def _suspend_guest(self) -> None:
         if self._options.live:
@@ -225,7 +278,7 @@ class Saver:
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
-        self._pause.begin(self._info)
+        self._pause.begin(self._info, look=self._ending is None or not self._ending.ready)
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
 
@@ -246,14 +299,16 @@ class Saver:
 
     def _tail(self, last: bytes) -> bytes:
         """All that follows the pages, ``last`` included, for one write: the suspended guest waits for it."""
-        resumed = "has not stayed suspended while it was being saved: somebody resumed it"
         try:
             tail = self._ops.end_of_checkpoint(self._save) + last
         except XcsrError:  # if the guest runs again, that is the reason, and the error to raise
-            self._pause.check_lasts(resumed)
+            self._check_lasts()
             raise
-        self._pause.check_lasts(resumed)
+        self._check_lasts()
         return tail
+
+    def _check_lasts(self) -> None:
+        self._pause.check_lasts("has not stayed suspended while it was being saved: somebody resumed it")
 
     # -- memory
 
@@ -313,7 +368,9 @@ class Saver:
         return dirty
 
     def _marked_dirty(self, final: bool) -> int:
-        dirty = self._save.logdirty_clean(final)
+        return self._mark_more(self._save.logdirty_clean(final), final)
+
+    def _mark_more(self, dirty: int, final: bool) -> int:
         if self._following is None:
             return dirty + self._save.merge_deferred()
         self._following.fetched(final)
@@ -338,16 +395,24 @@ class Saver:
             restless=restless,
         )
 
-    def _last_pass(self) -> None:
-        if self._options.live:
-            dirty = self._fetch_dirty(final=True)
+    def _last_pass(self, reached: int = NOTHING) -> None:
+        if reached < SENT:
+            self._report.passes.append(self._pass("final", self._last_dirty(reached), suspended=True))
+            if self._options.live:
+                self._deciding.finish()
         else:
-            self._save.mark_all()
-            dirty = self._ops.nr_pfns
-        self._report.passes.append(self._pass("final", dirty, suspended=True))
-        if self._options.live:
-            self._deciding.finish()
+            self._note_end()
+            self._check_iteration(suspended=True)
         self._write(self._ops.end_of_pages())
+
+    def _last_dirty(self, reached: int) -> int:
+        if reached == FETCHED:
+            assert self._ending is not None
+            return self._mark_more(self._ending.dirty(), final=True)
+        if self._options.live:
+            return self._fetch_dirty(final=True)
+        self._save.mark_all()
+        return self._ops.nr_pfns
 
     def _verify_pass(self) -> None:
         """Sends all pages once more, for the receiver to compare with those that it has."""

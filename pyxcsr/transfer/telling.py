@@ -16,21 +16,37 @@ SECONDS_BETWEEN = 0.1
 
 
 class Telling:
-    """Calls the caller's callback, and not too often; and before it ``also``."""
+    """Calls the caller's callback, and not too often; and before it ``also``, which may say that nobody listens."""
 
-    def __init__(self, callback: Optional[ProgressCallback], also: Optional[ProgressCallback] = None) -> None:
+    def __init__(
+        self,
+        callback: Optional[ProgressCallback],
+        also: Optional[ProgressCallback] = None,
+        also_listens: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._callbacks, self._told = [x for x in (also, callback) if x is not None], 0.0
+        self._wanted = callback is not None
+        self._also_listens = also_listens
         self.began = time.monotonic()
 
     def seconds(self) -> float:
         """How long ago the work began."""
         return time.monotonic() - self.began
 
+    def until(self, at: float) -> float:
+        """The seconds from then until ``at``, by time.monotonic()."""
+        return at - self.began
+
+    def is_due(self, often: bool) -> bool:
+        """Whether anybody would be told anything now. ``often``: as in :meth:`tell`."""
+        listens = self._wanted or (bool(self._callbacks) and self._also_listens())
+        return listens and not (often and time.monotonic() - self._told < SECONDS_BETWEEN)
+
     def tell(self, progress: Callable[[float], Progress], often: bool = False) -> None:
         """Calls back with what ``progress`` makes of the seconds so far. ``often``: not if it was done just before."""
-        now = time.monotonic()
-        if not self._callbacks or (often and now - self._told < SECONDS_BETWEEN):
+        if not self.is_due(often):
             return
+        now = time.monotonic()
         self._told, told = now, progress(now - self.began)
         for callback in self._callbacks:
             callback(told)

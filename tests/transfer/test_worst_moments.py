@@ -21,6 +21,7 @@ from pyxcsr.hypervisor import backend, faults
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.stream.records import PageData
+from pyxcsr.switches import ENDING, VARIABLE
 from pyxcsr.transfer.save import save
 
 
@@ -357,6 +358,7 @@ def test_the_last_bitmap_is_asked_for_as_the_last(
     """Xen then adds what it and its backends write themselves (LOGDIRTY_FINAL)."""
     asked: list[tuple[bool, bool]] = []
     clean = backend.Save.logdirty_clean
+    monkeypatch.setenv(VARIABLE, ENDING)  # else C asks for the last one itself
 
     def watch(self: backend.Save, final: bool) -> int:
         asked.append((final, hv.domain_info(domid).suspended))

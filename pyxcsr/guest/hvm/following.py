@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Optional
 
-    from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle
+    from pyxcsr.hypervisor.interface import Hypervisor, SaveHandle, SweepResult
     from pyxcsr.report import SaveReport
 
 EXCHANGES_SHOWN = (4, 22)
@@ -61,6 +61,15 @@ class PhysmapFollowing:
         info = self._hv.domain_info(self._domid)
         self._moves.bitmap_fetched(info.tot_pages)
         self._save.grow(check_nr_gfns(info, self._hv.nr_gpfns(self._domid)))
+
+    @property
+    def settled(self) -> Optional[int]:
+        """See Moves.settled."""
+        return self._moves.settled
+
+    def ended(self, found: SweepResult) -> None:
+        self._moves.bitmap_fetched(self._moves.pages)
+        self.sweep(True)
 
     def sweep(self, final: bool) -> int:
         """Looks once more, and marks all that has data if pages may have gone and come back unseen."""

@@ -6,7 +6,10 @@ got another one between two looks. Such a page takes a decrease of the number an
 
 from __future__ import annotations
 
-from pyxcsr.plain import final
+from pyxcsr.plain import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 
 @final
@@ -23,7 +26,6 @@ class Moves:
         "_down_before",
         "_first",
         "_once",
-        "_pages",
         "_quiet",
         "_unsettled",
         "_up",
@@ -33,11 +35,13 @@ class Moves:
         "count",
         "grew",
         "look_due",
+        "pages",
         "shrank",
     )
 
     def __init__(self, pages: int) -> None:
-        self._pages = pages
+        self.pages = pages
+        """The number, as it was told last."""
         self.count = 0
         """How often the number was seen to have changed."""
         self.grew = self.shrank = False
@@ -56,10 +60,15 @@ class Moves:
         """The number has gone up, and down, in whatever order."""
         return self.grew and self.shrank
 
+    @property
+    def settled(self) -> Optional[int]:
+        """The number of pages, if nothing has to be done after the next bitmap unless it is another one by then."""
+        return None if self.look_due or self._once or self._unsettled else self.pages
+
     def note(self, pages: int) -> None:
-        if pages == self._pages:
+        if pages == self.pages:
             return
-        grew, self._pages = pages > self._pages, pages
+        grew, self.pages = pages > self.pages, pages
         self.count += 1
         self.look_due = True
         self._quiet = False

@@ -5,21 +5,25 @@ from __future__ import annotations
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
-from pyxcsr.guest.hvm.limits import check_nr_gfns
+from pyxcsr.guest.hvm.limits import check_nr_gfns, gfn_limit
 from pyxcsr.guest.hvm.pod import wait_until_populated
-from pyxcsr.guest.hvm.state import state_records
+from pyxcsr.guest.hvm.state import all_params, needed_gfns, state_records
 from pyxcsr.guest.x86 import policy_records
 from pyxcsr.plain import TYPE_CHECKING, final
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.records import frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Optional
 
     from pyxcsr.guest.ops import Following, SaveContext, Write
-    from pyxcsr.hypervisor.interface import SaveHandle
+    from pyxcsr.hypervisor.interface import EndPlan, SaveHandle
     from pyxcsr.stream.records import Record
+
+
+STATE_ROOM = 16384
+"""Bytes by which the state may grow between the rehearsal and the end."""
 
 
 @final
@@ -39,6 +43,8 @@ class HvmSaveOps:
         self._device_model = context.options.device_model or DeviceModel()
         self._nr_gfns = 0
         self._save: Optional[SaveHandle] = None
+        self._following: Optional[PhysmapFollowing] = None
+        self._rehearsed: Sequence[Record] = ()
 
     @property
     def nr_pfns(self) -> int:
@@ -55,7 +61,8 @@ class HvmSaveOps:
 
     def following(self, save: SaveHandle, write: Write) -> Optional[Following]:
         self._save = save
-        return PhysmapFollowing(self._hv, self._domid, save, self._poll, self._report)
+        self._following = PhysmapFollowing(self._hv, self._domid, save, self._poll, self._report)
+        return self._following
 
     def switch_device_model(self, on: bool) -> None:
         self._device_model.track(on)
@@ -79,8 +86,18 @@ class HvmSaveOps:
         return iter(())
 
     def rehearse(self, save: SaveHandle) -> None:
-        for _ in state_records(self._hv, self._domid, lambda gfn: True):  # which pages there are, the last pass tells
-            pass
+        # which pages there are, the last pass tells
+        self._rehearsed = list(state_records(self._hv, self._domid, lambda gfn: True))
+
+    def plan_end(self, save: SaveHandle, last: bytes) -> Optional[EndPlan]:
+        pages, most = self._following.settled if self._following else None, self._info.max_pages
+        if pages is None or save.nr_pfns > gfn_limit(self._info):
+            return None
+        from pyxcsr.hypervisor.interface.ending import EndPlan
+
+        params = all_params(self._rehearsed)
+        room = STATE_ROOM + sum(len(frame(x)) for x in self._rehearsed)
+        return EndPlan(None, (), 0, (), 0, params, needed_gfns(params), pages, most, b"", last, room)
 
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing: an HVM guest's pages are all that there is."""

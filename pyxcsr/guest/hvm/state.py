@@ -9,7 +9,7 @@ from pyxcsr.stream.hvm_params import SENT
 from pyxcsr.stream.records import HvmContext, HvmParams, TscInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Optional
 
     from pyxcsr.hypervisor.interface import Hypervisor
@@ -29,6 +29,17 @@ def state_records(hv: Hypervisor, domid: int, has_data: Callable[[int], bool]) -
     _check(domid, params, has_data)
     if params:
         yield HvmParams(params)
+
+
+def all_params(records: Iterable[Record]) -> list[tuple[int, int]]:
+    """All parameters that :func:`state_records` asks for, with their values as in these records: 0 if they had none."""
+    values = dict(param for record in records if isinstance(record, HvmParams) for param in record.params)
+    return [(index, values.get(index, 0)) for index in SENT]
+
+
+def needed_gfns(params: Iterable[tuple[int, int]]) -> list[int]:
+    """The gfns in parameters where the stream must have a page."""
+    return [page.pfn for page in hvm_params.pages(x for x in params if x[0] in hvm_params.NEEDED_PAGES)]
 
 
 def _check(domid: int, params: list[tuple[int, int]], has_data: Callable[[int], bool]) -> None:

@@ -62,6 +62,10 @@ class RefusedChanges:
         """The record that names the p2m's pages."""
         yield P2mFrames(0, self.nr_pfns - 1, self._taken.leaf_pfns)
 
+    def place(self) -> Optional[tuple[list[tuple[int, int, int]], Sequence[int]]]:
+        """See FollowedP2m.place: here the generation alone counts."""
+        return self._shared.words(self.generation, self._shared.head())[:1], ()
+
     def check(self) -> Iterator[Record]:
         """Raises P2mChanged if its structure has changed."""
         check_same(self._shared, self.generation)
@@ -131,6 +135,14 @@ class FollowedChanges:
     def note_written(self, written: Callable[[Sequence[int]], bool]) -> None:
         """A dirty bitmap has come. ``written``: whether it names one of these frames. See FollowedP2m."""
         self._p2m.note_written(written)
+
+    def place(self) -> Optional[tuple[list[tuple[int, int, int]], Sequence[int]]]:
+        """See FollowedP2m.place."""
+        return self._p2m.place()
+
+    def looked_last(self) -> None:
+        """The last look has been made by somebody else, and has found nothing new."""
+        self._is_final = True
 
     def look_last(self) -> Iterator[Record]:
         """The last look, when the guest is suspended: whatever the guest says, its p2m's pages are looked up again."""

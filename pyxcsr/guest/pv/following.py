@@ -81,6 +81,10 @@ class P2mFollowing:
         self._note(found)
         return found.marked
 
+    def ended(self, found: SweepResult) -> None:
+        self._changes.looked_last()
+        self._note(found)
+
     def _note(self, found: SweepResult) -> None:
         report = self._report
         report.sweeps += 1

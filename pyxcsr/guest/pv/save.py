@@ -11,7 +11,7 @@ from pyxcsr.guest.x86 import policy_records
 from pyxcsr.plain import TYPE_CHECKING, final
 from pyxcsr.plain_contexts import ExitStack, suppress
 from pyxcsr.stream.format import DomainType
-from pyxcsr.stream.records import PvInfo
+from pyxcsr.stream.records import PvInfo, frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from pyxcsr.guest.ops import Following, SaveContext, Write
     from pyxcsr.guest.pv.geometry import Geometry
-    from pyxcsr.hypervisor.interface import P2mHandle, SaveHandle
+    from pyxcsr.hypervisor.interface import EndPlan, P2mHandle, SaveHandle
     from pyxcsr.stream.records import Record
+
+STATE_ROOM = 24576
+"""Bytes for a vcpu's state in the stream: a guess."""
 
 
 @final
@@ -116,6 +119,18 @@ class PvSaveOps:
     def rehearse(self, save: SaveHandle) -> None:
         with suppress(GuestStateError):  # only a guest that suspends puts start_info into vcpu 0's rdx
             self.end_of_checkpoint(save)
+
+    def plan_end(self, save: SaveHandle, last: bytes) -> Optional[EndPlan]:
+        place = self._taken.place()
+        if place is None:
+            return None
+        from pyxcsr.hypervisor.interface.ending import EndPlan
+
+        before = b"".join(map(frame, self._taken.end_of_pages()))
+        words, tables = place
+        max_vcpu = self._info.max_vcpu_id
+        room = STATE_ROOM * (max_vcpu + 2)
+        return EndPlan(self._page.frames, words, 1, tables, max_vcpu, (), (), 0, 0, before, last, room)
 
     def end_of_pages(self) -> Iterator[Record]:
         return self._taken.end_of_pages()

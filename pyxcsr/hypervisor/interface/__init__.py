@@ -23,6 +23,7 @@ from pyxcsr.plain import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.interface.building import Building, RestoreHandle
     from pyxcsr.hypervisor.interface.domains import Domains
+    from pyxcsr.hypervisor.interface.ending import EndPlan, EndResult
     from pyxcsr.hypervisor.interface.hvm import Hvm
     from pyxcsr.hypervisor.interface.measuring import How, Measuring, MeterHandle
     from pyxcsr.hypervisor.interface.memory import MappedFrames, Memory
@@ -44,6 +45,8 @@ __all__ = [
     "Building",
     "DomainInfo",
     "Domains",
+    "EndPlan",
+    "EndResult",
     "How",
     "Hvm",
     "Hypervisor",
@@ -73,6 +76,7 @@ __all__ = [
 _WHERE = {
     **dict.fromkeys(('Building', 'RestoreHandle'), "building"),
     "Domains": "domains",
+    **dict.fromkeys(('EndPlan', 'EndResult'), "ending"),
     "Hvm": "hvm",
     **dict.fromkeys(('How', 'Measuring', 'MeterHandle'), "measuring"),
     **dict.fromkeys(('MappedFrames', 'Memory'), "memory"),

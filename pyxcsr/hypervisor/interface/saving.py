@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Optional
 
+    from pyxcsr.hypervisor.interface.ending import EndPlan, EndResult
     from pyxcsr.hypervisor.interface.pv import P2mHandle
     from pyxcsr.hypervisor.interface.results import BatchResult, LookResult, SweepResult
     from pyxcsr.hypervisor.interface.streams import Again, SinkHandle
@@ -96,6 +97,30 @@ class SaveHandle(Protocol):
     def batches(self, sink: SinkHandle, again: Again) -> BatchResult:
         """Sends marked pfns in PAGE_DATA records of at most 1024, until the pass is over or for some hundredths of a
         second: one record at least."""
+
+    def prepare_end(self, plan: EndPlan) -> None:
+        """While the guest runs: what :meth:`end` needs, as it was learnt last."""
+
+    def end(self, sink: SinkHandle, again: Again) -> int:
+        """The guest has been suspended: fetches the last dirty bitmap, marks what else the pass has to send, sends it,
+        and writes the guest's state and the end of the stream. Once after each :meth:`prepare_end`.
+
+        Returns how far it has come: NOTHING, FETCHED, SENT or COMPLETE of ``interface.ending``. It stops early, without
+        an error, where the guest is not as the plan says. ``again`` is called now and then, and once when the pass is
+        over. What is raised is what the single steps raise.
+        """
+
+    @property
+    def end_reached(self) -> int:
+        """How far :meth:`end` has come by now. This and both below only after :meth:`prepare_end`."""
+
+    @property
+    def end_complete_at(self) -> int:
+        """The stream's length once it is complete; 0 as long as that is not known."""
+
+    @property
+    def ending(self) -> EndResult:
+        """What :meth:`end` has done, and how far it has come by now."""
 
     def close(self) -> None:
         """Log-dirty off if still on, mappings and memory gone; harmless when done before."""

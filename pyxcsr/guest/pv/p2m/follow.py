@@ -89,6 +89,13 @@ class FollowedP2m:
             is_list = self._head is not None and self._head.is_list
             self._stale = not is_list or self._walk is None or written(self._walk.read)
 
+    def place(self) -> Optional[tuple[list[tuple[int, int, int]], Sequence[int]]]:
+        """What must be unchanged for the next look to find nothing new, provided that the p2m's pages stay where they
+        are: words in shared_info, and frames of page tables that are not written. None if it must walk in any case."""
+        if self._stale or self._head is None or self._walk is None or not self._head.is_list:
+            return None
+        return self._shared.words(self.generation, self._head), self._walk.read
+
     def check_same(self) -> None:
         """Raises P2mChanged if p2m_generation is not what it was at the last look."""
         check_same(self._shared, self.generation)

@@ -47,6 +47,13 @@ class SharedInfo:
         load, at = self._load, self.geometry.shared_info
         return P2mHead(load(at.max_pfn), load(at.frame_list_list), load(at.p2m_cr3), load(at.p2m_vaddr))
 
+    def words(self, generation: int, head: P2mHead) -> list[tuple[int, int, int]]:
+        """Where these values stand in the page: (offset, bytes, value), the generation first."""
+        at, width = self.geometry.shared_info, self.geometry.width
+        offsets = at.p2m_generation, at.max_pfn, at.frame_list_list, at.p2m_cr3, at.p2m_vaddr
+        values = generation, head.nr_pfns, head.frame_list_list, head.cr3, head.vaddr
+        return [(offset, width, value) for offset, value in zip(offsets, values)]
+
     @property
     def frames(self) -> MappedFrames:
         """The mapped page."""

@@ -1,0 +1,264 @@
+/* The end of a live save, from the suspended guest to the stream's last byte, in one call: each call, and each return to
+ * Python, is time for which the guest stands still.
+ *
+ * What is done, and in which order, is what the saver does step by step (pyxcsr/transfer/saver.py). Where the guest is not
+ * as it was when this was prepared, it stops, and says how far it has come: the saver goes on from there in the other way,
+ * which knows what to do about that, or which error to raise. So nothing is decided here. */
+#include "save/ending.h"
+#include "save/follow.h"
+#include "save/hvm_state.h"
+#include "save/logdirty.h"
+#include "save/pass.h"
+#include "save/pv_state.h"
+#include "io/sink.h"
+#include "xen/domain.h"
+#include "xen/hvm.h"
+#include "xen/p2m.h"
+
+#include <stdlib.h>
+
+#define STOP 2 /* of a step: somebody else goes on from here */
+#define REASON_SUSPEND 2u /* SHUTDOWN_suspend */
+
+struct step {
+    xcsr_save *s;
+    xcsr_sink *sink;
+    uint32_t for_us;
+    xcsr_end_result *out;
+};
+
+/* -- is all as it was? */
+
+static int ask_suspended(struct step *t)
+{
+    xcsr_domain now;
+    int rc = domain_ask(t->s->h, t->s->domid, &now);
+    if (rc)
+        return rc;
+    return now.shutdown && now.shutdown_reason == REASON_SUSPEND && !now.dying ? 0 : STOP;
+}
+
+static uint64_t load(const xcsr_end_plan *p, const xcsr_word *w)
+{
+    const char *at = (const char *)p->shared_info + w->offset;
+    return w->size == sizeof(uint64_t) ? xcsr_load((const uint64_t *)(const void *)at)
+                                       : __atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_RELAXED);
+}
+
+static bool words_stay(const xcsr_end_plan *p, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++)
+        if (load(p, &p->words[i]) != p->words[i].value)
+            return false;
+    return true;
+}
+
+static int look_at_p2m(struct step *t)
+{
+    const xcsr_end_plan *p = t->s->ending.plan;
+    bool same = !logdirty_has_written(t->s, p->nr_tables, p->tables) && words_stay(p, p->nr_words) &&
+                (!t->s->follow.sent || p2m_leaves_stay(t->s->p2m));
+    return same ? 0 : STOP;
+}
+
+static int look_at_physmap(struct step *t)
+{
+    const xcsr_end_plan *p = t->s->ending.plan;
+    xcsr_domain now;
+    uint64_t nr_gfns = 0;
+    int rc = domain_ask(t->s->h, t->s->domid, &now);
+    if (!rc)
+        rc = hvm_nr_gpfns(t->s->h, t->s->domid, &nr_gfns);
+    if (rc)
+        return rc;
+    return now.tot_pages == p->tot_pages && now.max_pages == p->max_pages && nr_gfns == t->s->nr_pfns ? 0 : STOP;
+}
+
+/* -- the steps */
+
+static int fetch(struct step *t)
+{
+    int64_t began = xcsr_now_us();
+    int rc = logdirty_fetch(t->s, true, &t->out->dirty);
+    t->out->began_us = (uint64_t)began;
+    if (!rc)
+        t->out->reached = XCSR_END_FETCHED;
+    return rc;
+}
+
+static int look(struct step *t)
+{
+    return t->s->p2m ? look_at_p2m(t) : look_at_physmap(t);
+}
+
+static int mark(struct step *t)
+{
+    xcsr_end_result *out = t->out;
+    out->marked = out->dirty + logdirty_merge(t->s);
+    int64_t began = xcsr_now_us();
+    int rc = t->s->follow.sent ? follow_sweep(t->s, false, &out->sweep) : 0;
+    out->sweep_us = (uint64_t)(xcsr_now_us() - began);
+    out->marked += out->sweep.marked;
+    out->fetch_us = (uint64_t)xcsr_now_us() - out->began_us;
+    return rc;
+}
+
+static int begin_pages(struct step *t)
+{
+    const xcsr_end_plan *p = t->s->ending.plan;
+    if (!words_stay(p, p->nr_kept))
+        return STOP;
+    pass_begin(t->s, true);
+    t->out->in_pass = 1;
+    t->out->pass_us = (uint64_t)xcsr_now_us(); /* until it is over: when it began */
+    t->out->held_us = xcsr_sink_held_us(t->sink);
+    return 0;
+}
+
+static int send_pages(struct step *t)
+{
+    xcsr_end_result *out = t->out;
+    xcsr_batch_result some = {.done = 1};
+    int rc = out->marked ? pass_batches(t->s, t->sink, t->for_us, &some) : 0;
+    if (rc)
+        return rc;
+    pass_add(&out->batches, &some);
+    return out->batches.done ? 0 : XCSR_AGAIN;
+}
+
+static int end_pages(struct step *t)
+{
+    const xcsr_end_plan *p = t->s->ending.plan;
+    t->out->reached = XCSR_END_SENT;
+    t->out->in_pass = 0;
+    t->out->pass_us = (uint64_t)xcsr_now_us() - t->out->pass_us;
+    t->out->held_us = xcsr_sink_held_us(t->sink) - t->out->held_us;
+    return words_stay(p, p->nr_kept) ? 0 : STOP;
+}
+
+/* Once, so that the caller can tell where the save stands, and end it: afterwards the stream is complete before long. */
+static int let_look(struct step *t)
+{
+    t->s->ending.step++;
+    return XCSR_AGAIN;
+}
+
+static bool have_pages(const xcsr_save *s, const xcsr_end_plan *p)
+{
+    for (uint32_t i = 0; i < p->nr_gfns; i++)
+        if (p->gfns[i] >= s->nr_pfns || sparse_has(&s->without_data, p->gfns[i]))
+            return false;
+    return true;
+}
+
+static int gather_state(struct step *t, struct records *o)
+{
+    xcsr_save *s = t->s;
+    const xcsr_end_plan *p = s->ending.plan;
+    bool as_told = true;
+    int rc = s->p2m ? pv_state(s->h, s->p2m, s->domid, p->max_vcpu, p->shared_info, o)
+                    : hvm_state(s->h, s->domid, p->nr_params, p->params, o, &as_told);
+    if (rc == -ENOBUFS) /* it has grown since it was rehearsed */
+        return STOP;
+    return rc ? rc : as_told && have_pages(s, p) ? 0 : STOP;
+}
+
+static int send_state(struct step *t)
+{
+    struct ending *e = &t->s->ending;
+    const xcsr_end_plan *p = e->plan;
+    struct records o = {.op = "xcsr_end", .at = e->room, .room = p->room};
+    int rc = gather_state(t, &o);
+    if (!rc)
+        rc = ask_suspended(t);
+    if (rc)
+        return rc;
+    e->iov[0] = (struct iovec){(void *)(uintptr_t)p->before, p->before_len};
+    e->iov[1] = (struct iovec){o.at, o.len};
+    e->iov[2] = (struct iovec){(void *)(uintptr_t)p->last, p->last_len};
+    t->out->complete_at = xcsr_sink_offset(t->sink) + p->before_len + o.len + p->last_len;
+    e->step++; /* whatever is left of it is for the next step */
+    uint32_t first = p->before_len ? 0 : 1;
+    return sink_writev(t->sink, e->iov + first, 3 - first);
+}
+
+static int flush(struct step *t)
+{
+    return xcsr_sink_flush(t->sink);
+}
+
+static int complete(struct step *t)
+{
+    t->out->reached = XCSR_END_COMPLETE;
+    return STOP;
+}
+
+typedef int one_step(struct step *t);
+static one_step *const steps[] = {ask_suspended, fetch, look, mark, begin_pages, send_pages, end_pages, let_look, send_state, flush, complete};
+
+static bool is_writing_state(const struct ending *e)
+{
+    return steps[e->step] == flush;
+}
+
+/* -- what Python calls */
+
+static int refuse(xcsr_save *s, const char *op, const char *why)
+{
+    return xcsr_fail_call(s->h, EINVAL, op, "domain %u: %s", s->domid, why);
+}
+
+static bool words_are_in_page(const xcsr_end_plan *p)
+{
+    for (uint32_t i = 0; i < p->nr_words; i++) {
+        const xcsr_word *w = &p->words[i];
+        if ((w->size != 4 && w->size != 8) || w->offset % w->size || w->offset > XCSR_PAGE - w->size)
+            return false;
+    }
+    return p->nr_kept <= p->nr_words;
+}
+
+int xcsr_prepare_end(xcsr_save *s, const xcsr_end_plan *plan)
+{
+    XCSR_ENTER(s->h);
+    ending_free(&s->ending);
+    if (!plan)
+        return 0;
+    if (!s->p2m != !plan->shared_info || (plan->nr_words && !plan->shared_info) || !words_are_in_page(plan))
+        return refuse(s, "xcsr_prepare_end", "the plan is another kind of guest's, or names words that are not in shared_info");
+    char *room = malloc(plan->room);
+    if (!room)
+        return xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory for %zu bytes of state", plan->room);
+    memset(room, 0, plan->room); /* so that it is there before the guest waits for it */
+    s->ending = (struct ending){.plan = plan, .room = room};
+    return 0;
+}
+
+void ending_free(struct ending *e)
+{
+    free(e->room);
+    *e = (struct ending){0};
+}
+
+int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *out)
+{
+    XCSR_ENTER(s->h);
+    struct ending *e = &s->ending;
+    struct step t = {s, sink, for_us, out};
+    int rc = 0;
+    if (!e->plan)
+        return refuse(s, "xcsr_end", "it was not prepared");
+    while (!rc) {
+        xcsr_fresh(s->h);
+        rc = steps[e->step](&t);
+        if (!rc)
+            e->step++;
+    }
+    if (rc == STOP) {
+        e->plan = NULL;
+        return 0;
+    }
+    if (rc != XCSR_AGAIN && is_writing_state(e))
+        s->h->error = *xcsr_sink_error(sink);
+    return rc;
+}

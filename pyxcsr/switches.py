@@ -1,0 +1,19 @@
+"""Faster ways that can be switched off: each has an obvious one beside it, which tests compare it with.
+
+``PYXCSR_WITHOUT`` in the environment names those that are not to be taken, with commas between them. So it can be told
+whether a fault lies in one of them; what a save or a restore does is the same without them.
+"""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "PYXCSR_WITHOUT"
+
+ENDING = "ending"
+"""The end of a live save in one call of C's (csrc/save/ending.c); else step by step."""
+
+
+def is_on(way: str) -> bool:
+    """Whether that way may be taken. Read each time: a test changes it."""
+    return way not in os.environ.get(VARIABLE, "").split(",")
