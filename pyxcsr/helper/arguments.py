@@ -15,7 +15,8 @@ XCFLAGS_LIVE = 1
 XCFLAGS_DEBUG = 2
 """Bits of XCFLAGS (xenguest.h)."""
 
-STREAM_TYPES = {0: "plain", 1: "Remus", 2: "COLO"}
+PLAIN, REMUS, COLO = 0, 1, 2
+STREAM_TYPES = {PLAIN: "plain", REMUS: "Remus", COLO: "COLO"}
 
 USAGE = """\
 usage: pyxcsr-save-helper --save-domain STREAM_FD BACK_FD DOMID XCFLAGS CBFLAGS STREAM_TYPE

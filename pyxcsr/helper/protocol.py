@@ -56,6 +56,10 @@ class ChannelClosed(XcsrError):
     """libxl's end of the pipes is gone (EOF or EPIPE): nobody is left to report to. Facts: direction."""
 
 
+class LibxlRefused(XcsrError):
+    """libxl could not do its part of a save or a restore. Facts: domid, answer."""
+
+
 def encode_string(text: str, limit: int) -> bytes:
     """A STRING field: ``text`` as UTF-8, cut to ``limit`` bytes at a character's border.
 
@@ -186,6 +190,14 @@ class Channel:
     def suspend(self) -> int:
         """Has libxl suspend the guest; returns its answer, 0 if that failed."""
         return self._call(SUSPEND, encode_suspend())
+
+    def postcopy(self) -> int:
+        """Has libxl let the guest go on after a checkpoint; above 0 if it did."""
+        return self._call(POSTCOPY, frame(POSTCOPY))
+
+    def checkpoint(self) -> int:
+        """Has libxl do its part of a checkpoint. Its answer: 0 for an error, 1 to go on, 2 (restoring) to fail over."""
+        return self._call(CHECKPOINT, frame(CHECKPOINT))
 
     def switch_qemu_logdirty(self, domid: int, enable: bool) -> int:
         """Has libxl switch the device model's tracking of its writes; 0 if all is well."""

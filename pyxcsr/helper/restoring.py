@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from pyxcsr.errors import InputError, NotSupported, UsageError, XcsrError
+from pyxcsr.errors import InputError, NotSupported, UsageError
 from pyxcsr.helper.abort import Abort
-from pyxcsr.helper.arguments import STREAM_TYPES, RestoreArguments, parse_restore
+from pyxcsr.helper.arguments import PLAIN, RestoreArguments, parse_restore
 from pyxcsr.helper.ending import report_failure, report_success
 from pyxcsr.helper.handover import RESTORE, check_choice, hand_over, is_asked_for
-from pyxcsr.helper.protocol import STATIC_DATA_DONE, XTL_DEBUG, XTL_INFO, Channel
+from pyxcsr.helper.protocol import STATIC_DATA_DONE, XTL_DEBUG, XTL_INFO, XTL_WARN, Channel, LibxlRefused
 from pyxcsr.helper.settings import read_settings
 from pyxcsr.helper.stderr import occupy_stderr
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from pyxcsr.report import RestoreReport
 
 _HINT = f"; {RESTORE}=stock leaves restoring to Xen's own helper"
-
-
-class LibxlRefused(XcsrError):
-    """libxl could not do its part of a restore. Facts: domid, answer."""
 
 
 class Target(NamedTuple):
@@ -67,6 +63,8 @@ def _restore_and_tell(arguments: RestoreArguments, target: Optional[Target], ear
             raise early or UsageError("no domain")
         with target.hv:
             report = _restore_domain(arguments, target, channel, abort)
+        if report.failed_over:
+            channel.log(XTL_WARN, f"domain {arguments.domid} takes over: {report.failed_over}")
         channel.log(XTL_INFO, summary(report))
         channel.restore_results(report.store_gfn, report.console_gfn)
     except BaseException as error:  # whatever it is, libxl has to hear of it
@@ -78,12 +76,10 @@ def _check(arguments: RestoreArguments, environ: Mapping[str, str]) -> None:
     """Raises what is wrong with libxl's arguments or the environment, before anything is opened."""
     _check_stream_fd(arguments.stream_fd)
     check_choice(environ, RESTORE)
-    if arguments.stream_type != 0:
-        kind = STREAM_TYPES.get(arguments.stream_type, "unknown")
-        raise NotSupported(
-            f"domain {arguments.domid}: checkpointed streams (type {arguments.stream_type}, {kind}) are not yet "
-            "supported by pyxcsr", domid=arguments.domid,
-        )
+    if arguments.stream_type != PLAIN:
+        from pyxcsr.helper.checkpoints import RESTORING, check_type
+
+        check_type(arguments.stream_type, arguments.cbflags, RESTORING, arguments.domid)
 
 
 def _check_stream_fd(fd: int) -> None:
@@ -123,6 +119,11 @@ def _restore_domain(
     from pyxcsr.helper.progress import RestoreProgress
     from pyxcsr.transfer.restore import restore
 
+    checkpoint = None
+    if arguments.stream_type != PLAIN:
+        from pyxcsr.helper.checkpoints import CheckpointThroughLibxl
+
+        checkpoint = CheckpointThroughLibxl(channel, arguments.domid)
     return restore(
         target.hv, target.domid, arguments.stream_fd,
         store_evtchn=arguments.store_evtchn,
@@ -132,6 +133,8 @@ def _restore_domain(
         static_data_done=StaticDataDone(channel, arguments.domid),
         progress=RestoreProgress(channel.progress, target.max_pages),
         cancel=abort,
+        checkpointed=checkpoint is not None,
+        checkpoint=checkpoint,
     )
 
 
@@ -160,7 +163,8 @@ class StaticDataDone:
 
 def summary(report: RestoreReport) -> str:
     """One line of figures for xl's log."""
+    which = f"checkpoint {report.checkpoints} of " if report.checkpoints else ""
     return (
-        f"domain {report.domid}: restored from a version {report.version} stream, {report.pages} pages, "
+        f"domain {report.domid}: restored from {which}a version {report.version} stream, {report.pages} pages, "
         f"{report.nr_vcpus} vcpus, {report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s"
     )

@@ -8,7 +8,7 @@ import os
 
 from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
 from pyxcsr.helper.abort import Abort
-from pyxcsr.helper.arguments import STREAM_TYPES, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
+from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
 from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, XTL_WARN, Channel
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Optional
 
+    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.control.control import Control
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.helper.arguments import SaveArguments
@@ -78,12 +79,12 @@ def _check_stream_fd(fd: int) -> Optional[OutputError]:
 def _refuse_unsupported(arguments: SaveArguments, channel: Channel) -> None:
     """Raises NotSupported or UsageError for what cannot be done, before the guest is touched."""
     domid = arguments.domid
-    if arguments.stream_type != 0:
-        kind = STREAM_TYPES.get(arguments.stream_type, "unknown")
-        raise NotSupported(
-            f"domain {domid}: checkpointed streams (type {arguments.stream_type}, {kind}) are not yet "
-            "supported by pyxcsr; unset LIBXL_SAVE_HELPER to use Xen's own helper", domid=domid,
-        )
+    if arguments.stream_type != PLAIN:
+        from pyxcsr.helper.checkpoints import SAVING, check_type
+
+        check_type(arguments.stream_type, arguments.cbflags, SAVING, domid)
+        if not arguments.live:
+            raise UsageError(f"domain {domid}: a checkpointed save begins live, and XCFLAGS say otherwise", domid=domid)
     unknown = arguments.xcflags & ~(XCFLAGS_LIVE | XCFLAGS_DEBUG)
     if unknown:
         raise NotSupported(f"domain {domid}: XCFLAGS {unknown:#x} are not known to pyxcsr", domid=domid)
@@ -114,11 +115,17 @@ def _save_domain(
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
     device_model: DeviceModel = ThroughLibxl(channel.switch_qemu_logdirty, domid)
+    checkpointed: Optional[Checkpointed] = None
+    if arguments.stream_type != PLAIN:
+        from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
+
+        checkpointed = CheckpointsThroughLibxl(channel, domid)
     if settings.stub_guest is not None:
-        from pyxcsr.helper.stubguest import create_guest, device_model_in_step, suspend_in_step
+        from pyxcsr.helper.stubguest import create_guest, device_model_in_step, goes_on_in_step, suspend_in_step
 
         domid = create_guest(hv, settings.stub_guest)
         suspend = suspend_in_step(hv, domid, suspend)
+        goes_on_in_step(hv, domid, checkpointed)
         device_model = device_model_in_step(hv, domid, device_model)
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control = control
@@ -127,12 +134,16 @@ def _save_domain(
         arguments.live,
         lambda text: channel.log(XTL_WARN, text),
     )
+    limits = given.limits()
+    if checkpointed is not None and limits.timeout is not None:
+        channel.log(XTL_WARN, f"domain {domid}: the timeout does not hold: with Remus a save has no end")
+        limits.timeout = None
     save(
         hv, domid, arguments.stream_fd,
         live=arguments.live,
-        verify=bool(arguments.xcflags & XCFLAGS_DEBUG),
+        verify=bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None,
         policy=given.policy,
-        limits=given.limits(),
+        limits=limits,
         suspend=suspend,
         progress=ProgressThrottle(channel.progress),
         cancel=abort,
@@ -140,6 +151,7 @@ def _save_domain(
         p2m_changes=settings.p2m_changes,
         device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
         control=control,
+        checkpointed=checkpointed,
     )
 
 

@@ -9,8 +9,9 @@ from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Callable, Union
+    from typing import Callable, Optional, Union
 
+    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.hypervisor.backend import Backend
 
 
@@ -45,6 +46,19 @@ def suspend_in_step(
         default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)()
 
     return suspend
+
+
+def goes_on_in_step(hv: Union[Backend, StubBackend], domid: int, checkpointed: Optional[Checkpointed]) -> None:
+    """Has the stub's guest go on after a checkpoint when libxl has let the one go on that it knows."""
+    if checkpointed is None or checkpointed.postcopy is None:
+        return
+    libxls = checkpointed.postcopy
+
+    def postcopy() -> None:
+        libxls()
+        hv.domain_resume(domid)
+
+    checkpointed.postcopy = postcopy
 
 
 class DeviceModelInStep(DeviceModel):

@@ -28,12 +28,16 @@ SUSPEND, COMPLETE = 3, 10
 SUSPEND_BIT = 1 << SUSPEND
 CBFLAGS = 136  # what libxl 4.17 and 4.20 pass: suspend, switch_qemu_logdirty
 RESTORE_CBFLAGS = 768  # and for a restore: static_data_done, restore_results
+REMUS_CBFLAGS = CBFLAGS | 1 << 4 | 1 << 5  # with Remus also postcopy and checkpoint
+REMUS_RESTORE_CBFLAGS = RESTORE_CBFLAGS | 1 << 5  # and checkpoint
 RINGS = ("2", "0", "1", "3")  # store's event channel and domain, console's event channel and domain
 
 NAMES = {
     1: "log",
     2: "progress",
     3: "suspend",
+    4: "postcopy",
+    5: "checkpoint",
     7: "switch_qemu_logdirty",
     8: "static_data_done",
     9: "restore_results",
@@ -59,7 +63,7 @@ def decode(body: bytes) -> Message:
         raise ProtocolError(f"message number {number}: {body!r}")
     rest = body[2:]
     fields: list[object] = []
-    for kind in {1: "IISS", 2: "SSQQ", 3: "", 7: "II", 8: "I", 9: "QQ", 10: "ii"}[number]:
+    for kind in {1: "IISS", 2: "SSQQ", 3: "", 4: "", 5: "", 7: "II", 8: "I", 9: "QQ", 10: "ii"}[number]:
         if kind == "S":
             (size,) = struct.unpack_from("=I", rest)
             text = rest[4 : 4 + size]

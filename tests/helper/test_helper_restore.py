@@ -128,8 +128,8 @@ def test_progress_is_throttled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "number", "text"),
     [
-        ({"stream_type": 1}, {}, errno.EOPNOTSUPP, "Remus"),
-        ({"stream_type": 2}, {}, errno.EOPNOTSUPP, "COLO"),
+        ({"stream_type": 1}, {}, errno.EINVAL, "no checkpoint callback"),
+        ({"stream_type": 2}, {}, errno.EOPNOTSUPP, "COLO (stream type 2) is not"),
         ({"stream_type": 9}, {}, errno.EOPNOTSUPP, "unknown"),
         ({}, {"PYXCSR_RESTORE": "yes"}, errno.EINVAL, "PYXCSR_RESTORE is 'yes'"),
         ({}, {"PYXCSR_BACKEND": "kvm"}, errno.EINVAL, "PYXCSR_BACKEND"),

@@ -15,6 +15,7 @@ from fake_libxl import (
     CBFLAGS,
     PACKAGE_PARENT,
     PROGRAM,
+    REMUS_CBFLAGS,
     SUSPEND_BIT,
     WITH_FAKE_CORE,
     FakeLibxl,
@@ -243,8 +244,10 @@ def test_xcflags(tmp_path: Path, xcflags: int, live: bool, verify: bool) -> None
 
 
 REFUSED = [
-    ({"stream_type": 1}, {}, errno.EOPNOTSUPP, "Remus"),
-    ({"stream_type": 2}, {}, errno.EOPNOTSUPP, "COLO"),
+    ({"stream_type": 1}, {}, errno.EINVAL, "no postcopy callback"),
+    ({"stream_type": 1, "cbflags": CBFLAGS | 1 << 4}, {}, errno.EINVAL, "no checkpoint callback"),
+    ({"stream_type": 1, "cbflags": REMUS_CBFLAGS, "xcflags": 0}, {}, errno.EINVAL, "begins live"),
+    ({"stream_type": 2, "cbflags": REMUS_CBFLAGS | 1 << 6}, {}, errno.EOPNOTSUPP, "COLO (stream type 2) is not"),
     ({"stream_type": 9}, {}, errno.EOPNOTSUPP, "unknown"),
     ({"xcflags": 5}, {}, errno.EOPNOTSUPP, "0x4"),
     ({"cbflags": CBFLAGS & ~SUSPEND_BIT}, {}, errno.EINVAL, "no suspend callback"),
