@@ -1,7 +1,12 @@
-"""A checkpointed save, the guest's truth at each of its checkpoints, and streams that are cut off anywhere."""
+"""A checkpointed save, the guest's truth at each of its checkpoints, and streams that are cut off anywhere.
+
+With ``libxl`` libxl is played at both ends: behind each CHECKPOINT it writes records of its own into the stream, and
+reads them out of it; a checkpoint is whole only with these.
+"""
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple, Union
@@ -15,29 +20,43 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
 from support import hvm_truth
 
+CHECKPOINT, END = struct.pack("<II", RecordType.CHECKPOINT, 0), bytes(8)
+ENDING = CHECKPOINT + END
 RINGS = {"store_evtchn": 1, "console_evtchn": 2}
 HEADERS = 24 + 16  # of the image and of the domain
 
 
+LIBXLS = struct.pack("<IIIIQ", 3, 16, 2, 0, 0x1122334455667788) + struct.pack("<II", 4, 0)
+"""An EMULATOR_CONTEXT of libxl's, and its CHECKPOINT_END."""
+
+
 class Place(NamedTuple):
-    """Where a record begins and ends in a stream, and its type."""
+    """Where a record begins and ends in a stream, its type, and whether it is libxl's."""
 
     begin: int
     end: int
     code: int
+    libxls: bool = False
 
 
-def places(data: bytes) -> list[Place]:
-    """All whole records of a stream."""
-    found, at = [], HEADERS
+def places(data: bytes, libxl: bool = False) -> list[Place]:
+    """All whole records of a stream, libxl's among them if it has any."""
+    found, at, libxls = [], HEADERS, False
     while at + 8 <= len(data):
         code, length = struct.unpack_from("<II", data, at)
         end = at + 8 + length + fmt.padding_of(length)
         if end > len(data):
             break
-        found.append(Place(at, end, code))
+        found.append(Place(at, end, code, libxls))
         at = end
+        if libxl:
+            libxls = code != 4 if libxls else code == RecordType.CHECKPOINT and data[end : end + 8] != bytes(8)
     return found
+
+
+def is_whole_with(place: Place, libxl: bool) -> bool:
+    """Whether a checkpoint is whole with this record."""
+    return (place.libxls and place.code == 4) if libxl else place.code == RecordType.CHECKPOINT
 
 
 def is_hvm(hv: StubBackend, domid: int) -> bool:
@@ -53,8 +72,10 @@ def truth(hv: StubBackend, domid: int, leaves: Any = None) -> dict[str, Any]:
 class Protected:
     """A guest that is saved by checkpoints into a file. ``truths``: what it was at each of them."""
 
-    def __init__(self, hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> None:
-        self.hv, self.domid, self.path = hv, domid, Path(path)
+    def __init__(
+        self, hv: StubBackend, domid: int, path: Union[str, Path], libxl: bool = False, **options: Any
+    ) -> None:
+        self.hv, self.domid, self.path, self.libxl = hv, domid, Path(path), libxl
         self.truths: list[dict[str, Any]] = []
         info = hv.domain_info(domid)
         self.max_mem, self.vcpus = info.max_pages * 4096, info.max_vcpu_id + 1
@@ -66,8 +87,10 @@ class Protected:
 
     def run(self, count: int, interval: float = 0.0, **more: Any) -> SaveReport:
         """``count`` checkpoints, the last of which ends the stream."""
-        asked = pyxcsr.Checkpointed(interval, last=lambda: self._note(count), **more)
         with open(self.path, "wb") as out:
+            if self.libxl:
+                more["checkpoint"] = lambda done: os.write(out.fileno(), LIBXLS)
+            asked = pyxcsr.Checkpointed(interval, last=lambda: self._note(count), **more)
             self.report = pyxcsr.save(
                 self.hv, self.domid, out, **{"policy": "libxc", **self._options}, checkpointed=asked
             )
@@ -79,18 +102,31 @@ class Protected:
 
     def whole_at(self, data: bytes) -> int:
         """How many whole checkpoints these first bytes of the stream have."""
-        return sum(place.code == RecordType.CHECKPOINT for place in places(data))
+        if self.libxl and data.endswith(ENDING):
+            data = data[: -len(ENDING)] + CHECKPOINT + LIBXLS
+        return sum(is_whole_with(place, self.libxl) for place in places(data, self.libxl))
 
     def restored(self, data: bytes, path: Path) -> tuple[int, RestoreReport]:
         """A new domain from these bytes. Raises what restore does; then there is no such domain."""
         path.write_bytes(data)
         new = self.hv.stub.create_empty(max(self.max_mem - (1 << 20), 1 << 20), vcpus=self.vcpus, kind=self.kind)
         try:
-            with path.open("rb") as stream:
-                return new, pyxcsr.restore(self.hv, new, stream, checkpointed=True, **RINGS)
+            with path.open("rb", buffering=0) as stream:
+                reads = (lambda: self._reads(stream.fileno())) if self.libxl else None
+                return new, pyxcsr.restore(self.hv, new, stream, checkpointed=True, checkpoint=reads, **RINGS)
         except BaseException:
             self.hv.stub.destroy(new)
             raise
+
+    @staticmethod
+    def _reads(fd: int) -> bool:
+        """libxl at the other end. Behind the last checkpoint there are none: END stands there."""
+        got = os.read(fd, len(LIBXLS))
+        if got == END:
+            os.lseek(fd, -len(END), os.SEEK_CUR)
+            return True
+        assert LIBXLS.startswith(got), "the restore has read too much, or too little"
+        return got == LIBXLS
 
     def check(self, new: int, number: int) -> None:
         """Asserts that a restored domain is the guest of that checkpoint, and that its kernel goes on."""

@@ -10,14 +10,14 @@ import random
 from pathlib import Path
 
 import pytest
-from support.remus import Protected, places
+from support.remus import Protected, is_whole_with, places
 
 import pyxcsr
 from pyxcsr import StubGuest
 from pyxcsr.container.verify import verify_input
-from pyxcsr.errors import StreamTruncated
+from pyxcsr.errors import StreamError
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.stream.format import RecordType
+from pyxcsr.hypervisor.stub.devmodel import device_model_of
 
 CUTS = int(os.environ.get("PYXCSR_CUTS", "12"))
 GUESTS = {
@@ -28,11 +28,10 @@ GUESTS = {
 }
 
 
-def protected(hv: StubBackend, tmp_path: Path, name: str) -> Protected:
+def protected(hv: StubBackend, tmp_path: Path, name: str, libxl: bool = False) -> Protected:
     domid = hv.stub.create(StubGuest.parse(GUESTS[name]))
-    from pyxcsr.hypervisor.stub.devmodel import device_model_of
-
-    return Protected(hv, domid, tmp_path / "s", device_model=device_model_of(hv.stub.guest(domid)))
+    model = device_model_of(hv.stub.guest(domid))
+    return Protected(hv, domid, tmp_path / "s", libxl=libxl, device_model=model)
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -54,33 +53,32 @@ def test_the_whole_stream(hv: StubBackend, tmp_path: Path, name: str) -> None:
     assert done.failed_over == ""
 
 
+@pytest.mark.parametrize("libxl", [False, True], ids=["bare", "libxl"])
 @pytest.mark.parametrize("name", GUESTS)
-def test_cut_between_any_two_records(hv: StubBackend, tmp_path: Path, name: str) -> None:
-    guest = protected(hv, tmp_path, name)
+def test_cut_between_any_two_records(hv: StubBackend, tmp_path: Path, name: str, libxl: bool) -> None:
+    guest = protected(hv, tmp_path, name, libxl)
     guest.run(3)
     data = guest.path.read_bytes()
-    whole = 0
-    for place in places(data):
-        whole += place.code == RecordType.CHECKPOINT
-        if not whole:
-            with pytest.raises(StreamTruncated):
-                guest.restored(data[: place.end], tmp_path / "cut")
+    for place in places(data, libxl):
+        part = data[: place.end]
+        if not guest.whole_at(part):
+            with pytest.raises(StreamError):
+                guest.restored(part, tmp_path / "cut")
             continue
-        report = guest.check_cut(data[: place.end], tmp_path / "cut")
-        assert (report.failed_over == "") is (place.code == RecordType.END)
-    assert whole == 3
+        report = guest.check_cut(part, tmp_path / "cut")
+        assert (report.failed_over == "") is (len(part) == len(data))
+    assert guest.whole_at(data) == 3
 
 
 @pytest.mark.parametrize("name", GUESTS)
 def test_cut_anywhere(hv: StubBackend, tmp_path: Path, name: str) -> None:
-    guest = protected(hv, tmp_path, name)
+    guest = protected(hv, tmp_path, name, libxl=True)
     guest.run(6)
     data, rng = guest.path.read_bytes(), random.Random(name)
-    first = next(x.end for x in places(data) if x.code == RecordType.CHECKPOINT)
+    first = next(x.end for x in places(data, True) if is_whole_with(x, True))
     for _ in range(CUTS):
-        at = rng.randrange(first, len(data))
-        report = guest.check_cut(data[:at], tmp_path / "cut")
-        assert "the stream ends at byte" in report.failed_over
+        report = guest.check_cut(data[: rng.randrange(first, len(data))], tmp_path / "cut")
+        assert "the stream ends at byte" in report.failed_over or "has not come" in report.failed_over
 
 
 def test_a_plain_restore_refuses_it(hv: StubBackend, tmp_path: Path) -> None:
