@@ -54,6 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("store", "console"):
         add(f"--{name}-evtchn", type=int, default=0, metavar="PORT", help=f"the domain's {name} event channel")
         add(f"--{name}-domid", type=int, default=0, metavar="N", help=f"the {name}'s domain (0)")
+    add(
+        "--checkpointed",
+        action="store_true",
+        help="the stream is one of Remus: restore its last whole checkpoint, when it ends or breaks",
+    )
+    add(
+        "--silence",
+        metavar="TIME",
+        help="with --checkpointed: a stream of which nothing comes for so long (2s) has ended. That does not tell "
+        "whether the guest still runs where it came from",
+    )
     sums.add_option(parser)
     add("--json", action="store_true", help="print the report, or the error, as JSON")
     add("--progress", action=argparse.BooleanOptionalAction, default=None, help="show progress on standard error")
@@ -108,7 +119,15 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
     rings = Rings(args.store_evtchn, args.store_domid, args.console_evtchn, args.console_domid)
     kinds: list[Kind] = []
     ticking = progress.Ticking(cancel, line)
-    options = RestoreOptions(rings, None, line, ticking, enter=lambda source: kinds.append(enter(source)))
+    options = RestoreOptions(
+        rings,
+        None,
+        line,
+        ticking,
+        enter=lambda source: kinds.append(_entered(source, args)),
+        checkpointed=args.checkpointed,
+        silence=args.silence,
+    )
     try:
         report = restorer(hv, domid, options).run(fd)
     finally:
@@ -117,6 +136,16 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
     if not args.quiet:
         _note_after_end(fd, kinds[0])
     return report
+
+
+def _entered(source: Source, args: argparse.Namespace) -> Kind:
+    kind = enter(source)
+    if args.checkpointed and kind is not Kind.LIBXC:
+        raise UsageError(
+            f"--checkpointed takes a bare libxc stream, and this is {kind.an}: `pyxcsr convert --checkpoint last` "
+            "takes the guest out of it"
+        )
+    return kind
 
 
 def _note_after_end(fd: int, kind: Kind) -> None:
@@ -135,8 +164,10 @@ def _note_after_end(fd: int, kind: Kind) -> None:
 def summary(report: RestoreReport) -> str:
     """The report as text."""
     size = report.nr_pfns * PAGE_SIZE // MIB
+    which = f"checkpoint {report.checkpoints}: " if report.checkpoints else ""
+    why = f" ({report.failed_over})" if report.failed_over else ""
     return (
-        f"domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), "
+        f"{which}domain {report.domid}: {report.pages} pages of {report.nr_pfns} pfns ({size} MiB), "
         f"{report.tables} page tables, {report.pinned} pinned, {report.nr_vcpus} vcpus, "
-        f"{report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; it is complete and paused"
+        f"{report.bytes / MIB:.1f} MiB in {report.seconds:.2f} s; it is complete and paused{why}"
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
@@ -97,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --format xl, the guest's configuration: a file with libxl's JSON, or an xl save file "
         "(default: libxl's own record of the domain; there is none on the stub)",
     )
+    add(
+        "--checkpointed",
+        metavar="INTERVAL",
+        help="go on behind the first image (Remus): let the guest run for so long (200ms), suspend it, send what it "
+        "has written and its state, and so on, for `pyxcsr restore --checkpointed`",
+    )
+    add("--checkpoints", type=int, metavar="N", help="with --checkpointed: so many, and then end the stream")
     add("--verify", action="store_true", help="send all pages twice, for the receiver to compare (debugging aid)")
     add(
         "--checksum",
@@ -162,6 +170,10 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("suspend_timeout", "receiver_timeout"):
         if not getattr(args, name) > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
+    if args.checkpointed is not None:
+        _check_checkpointed(args)
+    elif args.checkpoints is not None:
+        raise UsageError("--checkpoints is for --checkpointed")
     check_arguments(args)
     if args.compress is not None:
         check_compression(args.compress)
@@ -176,6 +188,18 @@ def _check(args: argparse.Namespace) -> None:
             f"--then destroy: nobody would say whether what is written to {args.file} has arrived, and the guest could "
             "be lost. Name a FILE; or give the program that takes the stream as --receiver COMMAND, whose exit status "
             "decides; or use --then pause, and `xl destroy` the guest once the stream is known to be safe"
+        )
+
+
+def _check_checkpointed(args: argparse.Namespace) -> None:
+    Checkpointed(args.checkpointed, count=args.checkpoints)
+    for name, given in (("--format xl", args.format != "libxc"), ("--compress", args.compress is not None)):
+        if given:
+            raise UsageError(f"{name} and --checkpointed do not go together")
+    if args.checkpoints is None and args.file is not None and is_synced(args.file):
+        raise UsageError(
+            f"--checkpointed: {args.file} has its name only once the stream is complete, and without --checkpoints N "
+            "it never is; give a pipe, or --receiver COMMAND"
         )
 
 
@@ -220,7 +244,8 @@ def _save(
             progress=line,
             cancel=progress.Ticking(cancel, line),
             complete=_resume_at_once(parts.suspend) if args.then == "resume" and args.format == "libxc" else None,
-            durable=True,
+            durable=args.checkpointed is None,
+            checkpointed=None if args.checkpointed is None else Checkpointed(args.checkpointed, count=args.checkpoints),
             p2m_changes=args.p2m_changes,
             device_model=parts.device_model,
             control=args.control,

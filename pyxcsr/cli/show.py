@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.report import PassReport, SaveReport
+from pyxcsr.report import CheckpointsReport, PassReport, SaveReport
 from pyxcsr.transfer.missed import missed
+from pyxcsr.units import format_seconds
 
 MIB = 1 << 20
 
@@ -31,6 +32,8 @@ def summary(report: SaveReport) -> str:
         f"guest: {1000 * report.seconds_suspending:.1f} ms to suspend, "
         f"{1000 * report.seconds_paused:.1f} ms paused until the stream was complete" + _predicted(report)
     )
+    if report.checkpoints is not None:
+        lines.append(_checkpoints(report.checkpoints))
     if report.compress:
         size = "" if report.bytes_compressed is None else f" to {report.bytes_compressed / MIB:.1f} MiB"
         waited = f"waited for {1000 * report.seconds_settling:.1f} ms before the guest was suspended"
@@ -48,6 +51,17 @@ def summary(report: SaveReport) -> str:
 
 def _predicted(report: SaveReport) -> str:
     return "" if report.predicted_pause is None else f" ({1000 * report.predicted_pause:.1f} ms predicted)"
+
+
+def _checkpoints(sums: CheckpointsReport) -> str:
+    text = f"{sums.count} checkpoints, the guest running for {format_seconds(sums.interval)} between two"
+    more = sums.count - 1
+    if more > 0:
+        text += (
+            f"; each after the first one: {sums.pages / more:.0f} pages, {sums.bytes / more / MIB:.2f} MiB, "
+            f"{1000 * sums.seconds_paused / more:.1f} ms paused ({1000 * sums.longest_pause:.1f} ms at most)"
+        )
+    return text
 
 
 def _p2m(report: SaveReport) -> list[str]:

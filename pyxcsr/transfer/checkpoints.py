@@ -14,14 +14,16 @@ from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.report import Checkpoint, CheckpointsReport
 from pyxcsr.stream.format import RECORD_HEADER, RecordType
 from pyxcsr.suspend.base import PlainSuspend
+from pyxcsr.transfer.releasing import note
 from pyxcsr.transfer.saver import END, Saver
 
 if TYPE_CHECKING:
     from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
     from pyxcsr.options import SaveOptions
-    from pyxcsr.report import PassReport
+    from pyxcsr.report import PassReport, SaveReport
     from pyxcsr.suspend.base import Suspend
+    from pyxcsr.transfer.descriptor import Stream
 
 CHECKPOINT = RECORD_HEADER.pack(RecordType.CHECKPOINT, 0)
 
@@ -40,6 +42,15 @@ class CheckpointedSaver(Saver):
         super().__init__(hv, domid, options)
         self._sums = self._report.checkpoints = CheckpointsReport(self._asked.interval)
         self._offset = 0  # where the last checkpoint ended
+
+    def run(self, out: Stream) -> SaveReport:
+        """Saves the domain into ``out`` until the last checkpoint; an error says how many were whole."""
+        try:
+            return super().run(out)
+        except BaseException as error:
+            if self._sums.count:
+                note(error, f"checkpoints that had been written whole: {self._sums.count}")
+            raise
 
     def _who_suspends(self, info: DomainInfo) -> Suspend:
         suspend = super()._who_suspends(info)

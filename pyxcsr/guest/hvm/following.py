@@ -78,18 +78,22 @@ class PhysmapFollowing:
             marked += self._save.mark_data()
             self._report.sent_again += 1
             if final:
-                self._warnings.append(
+                self._warn(
                     f"domain {self._domid} gave pages back and got others until it was suspended, so all its pages "
                     "were sent once more while it stood still; docs/hvm.md says why"
                 )
         self._report.moves = self._moves.count
         if final and self._moves.both_ways:
             self._report.may_have_missed = True
-            self._warnings.append(
+            self._warn(
                 f"domain {self._domid} gave pages back and got others while it was saved. What was noticed was sent "
                 "again; docs/hvm.md says what Xen gives no way to notice"
             )
         return marked
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:  # a checkpointed save comes here again and again
+            self._warnings.append(text)
 
     def _compare(self) -> int:
         """Looks at all gfns. What differs from what was sent is sent again; returns how many are marked for that."""
