@@ -228,7 +228,7 @@ TAMPERED: dict[str, tuple[Callable[[list[Piece]], list[Piece]], str]] = {
     "start_info": (lambda p: changed(p, BASIC, put(8 + 616, "<Q", 1 << 41)), "start_info"),
     "unknown mandatory": (lambda p: [*p[:-1], Piece(0x77, b""), p[-1]], "does not know"),
     "toolstack": (lambda p: [*p[:-1], Piece(0x0B, bytes(8)), p[-1]], "does not know"),
-    "checkpoint": (lambda p: [*p[:-1], Piece(0x0E, b""), p[-1]], "not supported"),
+    "checkpoint": (lambda p: [*p[:-1], Piece(0x0E, b""), p[-1]], "has to be asked for"),
     "context too long": (lambda p: [*p[:-1], Piece(BASIC, bytes(9000)), p[-1]], "can have"),
     "HVM record": (lambda p: [*p[:-1], Piece(0x0A, bytes(8)), p[-1]], "can have"),
     "no entries": (lambda p: changed(p, PAGE_DATA, put(0, "<I", 0)), "cannot have"),
