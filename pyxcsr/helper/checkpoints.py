@@ -13,10 +13,14 @@ import errno
 from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.errors import Cancelled, NotSupported, UsageError
 from pyxcsr.helper.arguments import COLO, PLAIN, REMUS, STREAM_TYPES
-from pyxcsr.helper.protocol import CALLBACKS, CHECKPOINT, POSTCOPY, LibxlRefused
+from pyxcsr.helper.protocol import CALLBACKS, CHECKPOINT, POSTCOPY, XTL_INFO, ChannelClosed, LibxlRefused
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import contextmanager, suppress
+from pyxcsr.report import CheckpointsReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyxcsr.helper.protocol import Channel
     from pyxcsr.report import Checkpoint
 
@@ -56,11 +60,34 @@ def _check_callbacks(cbflags: int, needed: tuple[int, ...], domid: int) -> None:
 class CheckpointsThroughLibxl(Checkpointed):
     """save()'s ``checkpointed``: libxl lets the guest go on, and keeps to the interval."""
 
-    __slots__ = ("_channel", "_domid")
+    __slots__ = ("_channel", "_domid", "_sums")
 
     def __init__(self, channel: Channel, domid: int) -> None:
         super().__init__(0, postcopy=self._postcopy, checkpoint=self._checkpoint)
         self._channel, self._domid = channel, domid
+        self._sums = CheckpointsReport(0)
+
+    @property
+    def summary(self) -> str:
+        """What there was, in a line for xl's log; "" before the second checkpoint."""
+        sums, more = self._sums, self._sums.count - 1
+        if more < 1:
+            return ""
+        return (
+            f"domain {self._domid}: {sums.count} checkpoints; each after the first one {sums.pages / more:.0f} pages, "
+            f"{sums.bytes / more / 2**20:.2f} MiB, {1000 * sums.seconds_paused / more:.1f} ms paused "
+            f"({1000 * sums.longest_pause:.1f} ms at most)"
+        )
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Around the save: tells xl's log what there was of checkpoints, once they end."""
+        try:
+            yield
+        finally:
+            with suppress(ChannelClosed):  # then nobody is left to be told
+                if self.summary:
+                    self._channel.log(XTL_INFO, self.summary)
 
     def _postcopy(self) -> None:
         """Raises LibxlRefused if libxl has not let the guest go on, ChannelClosed if it does not answer."""
@@ -75,6 +102,7 @@ class CheckpointsThroughLibxl(Checkpointed):
 
     def _checkpoint(self, done: Checkpoint) -> None:
         """Raises Cancelled if libxl wants no further checkpoint: its records could not be written, most likely."""
+        self._sums.add(done)
         answer = self._channel.checkpoint()
         if answer <= 0:
             raise Cancelled(

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Optional
 
-    from pyxcsr.checkpointed import Checkpointed
     from pyxcsr.control.control import Control
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.helper.arguments import SaveArguments
+    from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
     from pyxcsr.helper.ending import Leave
     from pyxcsr.helper.settings import Settings
     from pyxcsr.report import SaveReport
@@ -115,7 +115,7 @@ def _save_domain(
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
     device_model: DeviceModel = ThroughLibxl(channel.switch_qemu_logdirty, domid)
-    checkpointed: Optional[Checkpointed] = None
+    checkpointed: Optional[CheckpointsThroughLibxl] = None
     if arguments.stream_type != PLAIN:
         from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
 
@@ -138,21 +138,24 @@ def _save_domain(
     if checkpointed is not None and limits.timeout is not None:
         channel.log(XTL_WARN, f"domain {domid}: the timeout does not hold: with Remus a save has no end")
         limits.timeout = None
-    save(
-        hv, domid, arguments.stream_fd,
-        live=arguments.live,
-        verify=bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None,
-        policy=given.policy,
-        limits=limits,
-        suspend=suspend,
-        progress=ProgressThrottle(channel.progress),
-        cancel=abort,
-        complete=success,
-        p2m_changes=settings.p2m_changes,
-        device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
-        control=control,
-        checkpointed=checkpointed,
-    )
+    with ExitStack() as telling:
+        if checkpointed is not None:
+            telling.enter_context(checkpointed.told())
+        save(
+            hv, domid, arguments.stream_fd,
+            live=arguments.live,
+            verify=bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None,
+            policy=given.policy,
+            limits=limits,
+            suspend=suspend,
+            progress=ProgressThrottle(channel.progress),
+            cancel=abort,
+            complete=success,
+            p2m_changes=settings.p2m_changes,
+            device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
+            control=control,
+            checkpointed=checkpointed,
+        )
 
 
 class SuspendThroughLibxl(Suspend):

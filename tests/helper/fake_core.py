@@ -69,7 +69,7 @@ def stray_output() -> None:
 
 def fake_save(_hv: Any, domid: int, out: int, *, live: bool, verify: bool, policy: Any, limits: Any, suspend: Any,
               progress: Any, cancel: Any, complete: Any, p2m_changes: str, device_model: Any,
-              control: Any) -> types.SimpleNamespace:
+              control: Any, checkpointed: Any) -> types.SimpleNamespace:
     record.update(domid=domid, live=live, verify=verify, policy=policy, limits=repr(limits),
                   has_resume=type(suspend).resume is not Suspend.resume, p2m_changes=p2m_changes)
     what = os.environ.get("FAKE_SAVE", "good")
@@ -137,7 +137,7 @@ def take(fd: int, size: int, cancel: Any) -> bytes:
 
 def fake_restore(
     _hv: Any, domid: int, in_: int, *, store_evtchn: int, store_domid: int, console_evtchn: int,
-    console_domid: int, static_data_done: Any, progress: Any, cancel: Any,
+    console_domid: int, static_data_done: Any, progress: Any, cancel: Any, checkpointed: bool, checkpoint: Any,
 ) -> types.SimpleNamespace:
     record.update(domid=domid, rings=[store_evtchn, store_domid, console_evtchn, console_domid])
     what = os.environ.get("FAKE_SAVE", "good")

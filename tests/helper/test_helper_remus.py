@@ -31,13 +31,12 @@ class Link:
             tmp_path, program=PROGRAM, env=env, cbflags=REMUS_CBFLAGS, stream_type=1, **more  # type: ignore[arg-type]
         )
 
-    def settled(self) -> int:
-        """Waits until all that the helper has written has been read; returns how much it is."""
-        before = -1
-        while before != len(self.libxl.stream):
-            before = len(self.libxl.stream)
-            time.sleep(0.05)
-        return before
+    def settled(self) -> bool:
+        """Waits until all that the helper has written has been read, which must end with CHECKPOINT."""
+        until = time.monotonic() + 10
+        while self.libxl.stream[-8:] != CHECKPOINT_RECORD and time.monotonic() < until:
+            time.sleep(0.01)
+        return bytes(self.libxl.stream[-8:]) == CHECKPOINT_RECORD
 
     def serve(self, checkpoints: int, *, postcopy: int = 1) -> None:
         """Plays libxl up to so many checkpoints, then the link breaks."""
@@ -46,11 +45,9 @@ class Link:
             if message.name == "suspend":
                 self.libxl.answer(1)
             elif message.name == "postcopy":
-                assert self.libxl.stream[-8:] == CHECKPOINT_RECORD or self.settled()
-                assert bytes(self.libxl.stream[-8:]) == CHECKPOINT_RECORD, "the guest goes on once all is written"
+                assert self.settled(), "the guest goes on once all is written"
                 self.libxl.answer(postcopy)
             elif message.name == "checkpoint":
-                self.settled()
                 self.libxl.stream += LIBXLS
                 checkpoints -= 1
                 self.libxl.answer(int(checkpoints > 0))
@@ -79,6 +76,7 @@ def test_libxls_order(tmp_path: Path) -> None:
         assert order(libxl.messages) == ["suspend", "postcopy", "checkpoint"] * 3 + ["complete"]
         assert libxl.completed == (-1, errno.EPIPE)
         assert "libxl ended the checkpoints of domain 7 after 3 of them (answer 0)" in libxl.logged(8)[0]
+        assert re.match(r"domain 7: 3 checkpoints; each after the first one \d+ pages, ", libxl.logged(5)[0])
         assert libxl.stream.count(CHECKPOINT_RECORD + LIBXLS) == 3
         assert libxl.stderr == ""
 

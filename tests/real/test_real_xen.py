@@ -116,6 +116,13 @@ def test_migrate_command(lab: Lab, guest: str, tmp_path: Path) -> None:
 
 
 @each_release
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_remus(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """`xl remus` from dom0 to itself, ours at either end and at both: the copy goes on where the guest dies."""
+    lab.prove("remus.sh", guest, tmp_path=tmp_path, live_pv=guest == "pulse", pvh=guest == "pvh", seconds=1800)
+
+
+@each_release
 def test_migrate_command_between_two_machines(lab: Lab, tmp_path: Path) -> None:
     """`pyxcsr migrate` to another machine and back, with and without zstd; what it lacks is seen from here."""
     lab.prove("migratepair.sh", "pulse", tmp_path=tmp_path, pair=True, seconds=2400)
