@@ -1,9 +1,10 @@
 """``PYTHONPATH=tests python -m fuzz [--seconds N]``: fuzzes the readers of streams, in Python and in C.
 
-Three engines, each for so many seconds: ``c`` (libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer on the
-C part of a restore; wants clang), ``atheris`` (libFuzzer on the Python parts; wants the package atheris), and ``own``
-(our own mutation guided by lines reached; wants nothing). Findings are put into ``--findings``; the exit status is 1
-if there are any. An engine that is not there is said to be missing; named on the command line it is an error.
+Four engines, each for so many seconds: ``c`` (libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer on the
+C part of a restore; wants clang), ``atheris`` (libFuzzer on the Python parts; wants the package atheris), ``own`` (our
+own mutation guided by lines reached; wants nothing), and ``images`` (the same, of small inputs through index, dump,
+compare and containers alone; image_engine.py). Findings are put into ``--findings``; the exit status is 1 if there are
+any. An engine that is not there is said to be missing; named on the command line it is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from fuzz import c_target
 from fuzz.corpus import seeds
 
-ENGINES = ("c", "atheris", "own")
+ENGINES = ("c", "atheris", "own", "images")
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
         if problem:
             print(f"{engine}: {problem}")
             continue
-        found += {"c": run_c, "atheris": run_atheris, "own": run_own}[engine](args)
+        found += {"c": run_c, "atheris": run_atheris, "own": run_own, "images": run_images}[engine](args)
     return int(found > 0)
 
 
@@ -68,6 +69,20 @@ def run_own(args: argparse.Namespace) -> int:
     print(
         f"own: {out.executions} inputs, {targets.accepted} restored with success, {out.lines} lines reached, "
         f"{len(out.corpus)} inputs kept, {len(out.findings)} findings"
+    )
+    return len(out.findings)
+
+
+def run_images(args: argparse.Namespace) -> int:
+    """Small inputs through what takes a saved guest for data."""
+    from fuzz.image_engine import run
+
+    out, executions, forged = run(args.seconds, args.seed)
+    for text, data in out.findings:
+        print(f"FINDING {text} ({keep(args.findings, data)})")
+    print(
+        f"images: {out.executions} inputs, {executions} executions of a target, {forged} forged indexes taken, "
+        f"{out.lines} lines reached, {len(out.corpus)} inputs kept, {len(out.findings)} findings"
     )
     return len(out.findings)
 

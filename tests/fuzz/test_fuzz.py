@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from fuzz import c_target
+from fuzz import c_target, image_engine
 from fuzz.corpus import HERE, LIMIT, seeds
 from fuzz.engine import fuzz
 from fuzz.targets import Finding
+from pyxcsr.image import beside
+from pyxcsr.image.spool import InPlace
 
 EXECUTIONS = 120
+FUZZ_SEED = int(os.environ.get("PYXCSR_FUZZ_SEED", "1"))
 SECONDS = 6
 
 
@@ -29,7 +32,7 @@ def test_the_seeds_are_small_and_good(targets: Any) -> None:
 @pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
 def test_a_short_run(targets: Any) -> None:
     before = sys.gettrace()
-    out = fuzz(targets, seeds(), seconds=100.0, seed=int(os.environ.get("PYXCSR_FUZZ_SEED", "1")), most=EXECUTIONS)
+    out = fuzz(targets, seeds(), seconds=100.0, seed=FUZZ_SEED, most=EXECUTIONS)
     assert out.findings == []
     assert out.executions >= EXECUTIONS and out.lines > 1500 and len(out.corpus) > len(seeds())
     assert sys.gettrace() is before
@@ -67,3 +70,21 @@ def test_a_short_run_in_c(tmp_path: Path) -> None:
     done = c_target.run(c_target.build(tmp_path), tmp_path / "corpus", SECONDS)
     assert done.crash == ""
     assert done.executions > 300 and done.edges > 200
+
+
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+def test_a_short_run_of_images() -> None:
+    out, executions, forged = image_engine.run(seconds=100.0, seed=FUZZ_SEED, most=EXECUTIONS)
+    assert out.findings == []
+    assert out.executions == EXECUTIONS and executions == 5 * EXECUTIONS and forged > 0 and out.lines > 1500
+
+
+def test_images_that_are_wrong_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that is believed whatever it says, and pages out of a pipe one place too far."""
+    with monkeypatch.context() as broken:
+        broken.setattr(beside, "_fits", lambda chunk, size: True)
+        found = image_engine.run(seconds=100.0, seed=FUZZ_SEED, most=EXECUTIONS)[0].findings
+        assert any(text.startswith("ValueError") for text, _ in found)
+    monkeypatch.setattr(InPlace, "_place", lambda self, pfn: pfn * 4096 + 4096)
+    found = image_engine.run(seconds=100.0, seed=FUZZ_SEED, most=20)[0].findings
+    assert any(text.startswith("Misled: raw out of a file") for text, _ in found)
