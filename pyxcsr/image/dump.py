@@ -18,7 +18,7 @@ from pyxcsr.image.guest_context import guest_context
 from pyxcsr.image.machine import Machine
 from pyxcsr.image.memory import MemoryImage
 from pyxcsr.image.pagemap import PageMap
-from pyxcsr.image.spool import STEP, InPlace, put, put_sparsely
+from pyxcsr.image.spool import InPlace, put, put_sparsely
 from pyxcsr.image.taking import Skipping, Tick, seekable, take
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.format import RecordType
@@ -28,6 +28,11 @@ LIME_RANGE = struct.Struct("<IIQQ8x")  # magic, version, first byte's address, l
 LIME_MAGIC, LIME_VERSION = 0x4C69_4D45, 1
 
 _TABLE_STEP = 1 << 16
+_TOGETHER = 64
+"""Pages that are read and written together at most."""
+
+_TOLD = 256
+"""Pages between two calls of ``tick``, about."""
 
 
 class Format(str, enum.Enum):
@@ -156,17 +161,24 @@ def _copy(
     out: int,
     place: Place,
     tick: Optional[Tick],
-    change: Optional[Callable[[int, bytes], bytes]] = None,
+    change: Optional[Callable[[int, memoryview], None]] = None,
 ) -> None:
-    """The pages in the order of their pfns, those of zeros as holes."""
-    rank = 0
-    for run in image.map.runs(STEP):
-        data = image.at(run.place, run.nr_pages)
+    """The pages in the order of their pfns, those of zeros as holes.
+
+    They go through one buffer, which is short enough to stay in the processor's cache. (A second thread that reads
+    ahead costs as much as it gains.)
+    """
+    rank = told = 0
+    buffer = memoryview(bytearray(_TOGETHER * PAGE_SIZE))
+    for run in image.map.runs(_TOGETHER):
+        data = buffer[: run.nr_pages * PAGE_SIZE]
+        image.fill(data, run.place)
         if change is not None:
-            data = change(run.pfn, data)
+            change(run.pfn, data)
         put_sparsely(out, data, place(run.pfn, rank))
         rank += run.nr_pages
-        if tick is not None:
+        if tick is not None and rank >= told + _TOLD:
+            told = rank
             tick(rank * PAGE_SIZE)
 
 

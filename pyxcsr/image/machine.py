@@ -6,6 +6,7 @@ the machine that saved it. Debuggers of PV guests go by those, and by the guest'
 
 from __future__ import annotations
 
+import re
 import struct
 from array import array
 from typing import Optional
@@ -15,10 +16,10 @@ from pyxcsr.image.memory import MemoryImage
 from pyxcsr.image.pagemap import KNOWN
 from pyxcsr.image.walk import PRESENT
 from pyxcsr.stream.format import GDT_ENTRIES_PER_FRAME, GDT_FRAMES, VCPU_LAYOUTS
-from pyxcsr.stream.records import packed, words
+from pyxcsr.stream.records import words
 
 _FRAME = (1 << 52) - (1 << PAGE_SHIFT)
-_TABLES = frozenset([1, 2, 3, 4, 9, 10, 11, 12])
+_TABLE = re.compile(b"[" + re.escape(bytes(KNOWN | kind for kind in (1, 2, 3, 4, 9, 10, 11, 12))) + b"]")
 _L4 = frozenset([4, 12])
 _XEN_SLOTS = range(256, 272)
 """Of a level 4 table; what stands there is Xen's, and a stream has nothing of it."""
@@ -54,24 +55,20 @@ class Machine:
             self._frames[frame] = None if page is None else entries_of(page, self._width)
         return self._frames[frame]
 
-    def pages(self, pfn: int, data: bytes) -> bytes:
-        """The pages of pfns from ``pfn`` on, those that are page tables with mfns in them."""
-        out: Optional[bytearray] = None
-        for at in range(0, len(data), PAGE_SIZE):
-            word = self._image.map.word(pfn + at // PAGE_SIZE)
-            if word & KNOWN and word & 0xF in _TABLES:
-                out = bytearray(data) if out is None else out
-                out[at : at + PAGE_SIZE] = self._table(data[at : at + PAGE_SIZE], word & 0xF in _L4)
-        return data if out is None else bytes(out)
+    def pages(self, pfn: int, data: memoryview) -> None:
+        """Puts mfns into those pages of pfns from ``pfn`` on that are page tables."""
+        flags = self._image.map.flags_of(pfn, len(data) // PAGE_SIZE)
+        for found in _TABLE.finditer(flags):
+            page = data[found.start() * PAGE_SIZE : found.end() * PAGE_SIZE]
+            self._put_mfns(page.cast("Q"), flags[found.start()] & 0xF in _L4)
 
-    def _table(self, page: bytes, top: bool) -> bytes:
-        entries = words(page)
-        for index, entry in enumerate(entries):
+    def _put_mfns(self, entries: memoryview, top: bool) -> None:
+        """Into a page table, which is changed."""
+        for index, entry in enumerate(entries.tolist()):
             if entry & PRESENT and not (top and index in _XEN_SLOTS):
                 mfn = self.mfn((entry & _FRAME) >> PAGE_SHIFT)
                 if mfn != INVALID_MFN:
                     entries[index] = entry & ~_FRAME | mfn << PAGE_SHIFT & _FRAME
-        return packed(entries)
 
     def context(self, vcpu: int, blob: bytes) -> bytes:
         """A vcpu's context with mfns: cr3, the user's page table, the GDT's frames, and vcpu 0's start_info."""

@@ -158,6 +158,15 @@ class MemoryImage:
             raise InputError(f"the file has changed: it ends at byte {place + len(data)}", errno=0, offset=place)
         return data
 
+    def fill(self, view: memoryview, place: int) -> None:
+        """Reads pages from a place in the file on to where the caller wants them. Raises as ``at`` does."""
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._fd, [view[done:]], place + done)
+            if got == 0:
+                raise InputError(f"the file has changed: it ends at byte {place + done}", errno=0, offset=place)
+            done += got
+
     def read(self, paddr: int, count: int) -> bytes:
         """``count`` bytes of memory from ``paddr`` on. Raises PageError (pfn, type) where a page has no content."""
         parts = []

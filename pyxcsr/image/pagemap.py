@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Union
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream.records import packed
-from pyxcsr.stream.runs import in_a_row, pieces
+from pyxcsr.stream.runs import in_a_row, pieces, row
 
 CHUNK = 512
 """Pfns that are kept together: 4096 bytes."""
@@ -26,6 +25,8 @@ SLACK = 64 << 20
 """Bytes that chunks may take, besides those that the entries took in the stream."""
 
 _BYTES_PER_ENTRY = 8
+_STRIDE = PAGE_SIZE << PLACE_SHIFT
+_FEW = 8
 
 
 def chunk_of(chunks: dict[int, array[int]], index: int) -> array[int]:
@@ -82,6 +83,11 @@ class PageMap:
         chunk = self.chunks.get(index)
         return bytes(CHUNK) if chunk is None else packed(chunk)[::8]
 
+    def flags_of(self, pfn: int, count: int) -> bytes:
+        """The low bytes of the words of ``count`` pfns from ``pfn`` on."""
+        parts = (self.flags(chunk)[at : at + nr_pfns] for _, chunk, at, nr_pfns in pieces(pfn, count, CHUNK))
+        return b"".join(parts)
+
     def known(self) -> Iterator[int]:
         """Each pfn of which anything was said, ascending."""
         for index in sorted(self.chunks):
@@ -113,25 +119,24 @@ class PageMap:
         """The pfns with content, ascending, in runs of at most ``longest`` whose contents stand together."""
         pfn = place = count = 0
         for index in sorted(self.chunks):
-            chunk = self.chunks[index]
-            for found in _RUNS.finditer(self.flags(index)):
-                for at in range(found.start(), found.end()):
-                    here = chunk[at] >> PLACE_SHIFT
-                    if here == place + count * PAGE_SIZE and index * CHUNK + at == pfn + count and count < longest:
-                        count += 1
-                        continue
+            for first, at, length in _together(self.chunks[index], self.flags(index)):
+                here = index * CHUNK + first
+                if here != pfn + count or at != place + count * PAGE_SIZE:
                     if count:
                         yield Run(pfn, place, count)
-                    pfn, place, count = index * CHUNK + at, here, 1
+                    pfn, place, count = here, at, 0
+                count += length
+                while count > longest:
+                    yield Run(pfn, place, longest)
+                    pfn, place, count = pfn + longest, place + longest * PAGE_SIZE, count - longest
         if count:
             yield Run(pfn, place, count)
 
     def count_types(self) -> dict[int, int]:
         """Type -> how many pfns were last said to have it."""
-        counts: Counter[int] = Counter()
-        for index in self.chunks:
-            counts.update(self.flags(index))
-        return {flag & 0xF: count for flag, count in sorted(counts.items()) if flag}
+        flags = [self.flags(index) for index in self.chunks]
+        counts = ((int(kind), sum(x.count(KNOWN | kind) for x in flags)) for kind in PageType)
+        return {kind: count for kind, count in counts if count}
 
     def nr_with_content(self) -> int:
         """How many pfns have content."""
@@ -146,14 +151,30 @@ class PageMap:
         return 0
 
 
+def _together(chunk: array[int], flags: bytes) -> Iterator[tuple[int, int, int]]:
+    """The words with content in pieces: slot, place of its content, and how many there are whose contents follow."""
+    for found in _RUNS.finditer(flags):
+        left = [(found.start(), found.end())]
+        while left:
+            start, end = left.pop()
+            word, count = chunk[start], end - start
+            last = word + (count - 1) * _STRIDE
+            if chunk[end - 1] == last and chunk[start:end] == row(word, _STRIDE, count):
+                yield start, word >> PLACE_SHIFT, count
+            elif count <= _FEW:
+                yield from ((at, chunk[at] >> PLACE_SHIFT, 1) for at in range(start, end))
+            else:
+                middle = (start + end) // 2
+                left += [(middle, end), (start, middle)]
+
+
 def _words(types: bytes, places: Union[range, Sequence[int]]) -> array[int]:
     kind = types[0]
     if not types.translate(_IDENTITY, bytes([kind])):  # all alike, as they mostly are
         if kind not in _DATA_BITS:
             return array("Q", [KNOWN | kind]) * len(types)
         if isinstance(places, range):
-            step, start = places.step << PLACE_SHIFT, places.start << PLACE_SHIFT | KNOWN | kind
-            return array("Q", range(start, start + step * len(types), step))
+            return row(places.start << PLACE_SHIFT | KNOWN | kind, places.step << PLACE_SHIFT, len(types))
     at = iter(places)
     return array("Q", _mixed(types, at))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Iterator, Sequence
+from typing import Callable, Union
 
 from pyxcsr.errors import OutputError
 from pyxcsr.frames import PAGE_SIZE
@@ -18,7 +18,7 @@ STEP = 256
 ZERO = bytes(PAGE_SIZE)
 
 
-def put(fd: int, data: bytes, offset: int) -> None:
+def put(fd: int, data: Union[bytes, memoryview], offset: int) -> None:
     """Writes all of ``data`` at ``offset``. Raises OutputError, with the offset, where it cannot."""
     view = memoryview(data)
     while view:
@@ -47,11 +47,11 @@ class _Kept:
         at = 0
         while at < len(places):
             count = _together(places, at)
-            self._put(bytes(read(count * PAGE_SIZE)), places[at])
+            self._put(read(count * PAGE_SIZE), places[at])
             at += count
         return places
 
-    def _put(self, data: bytes, place: int) -> None:
+    def _put(self, data: memoryview, place: int) -> None:
         if place < self.end:
             put(self._fd, data, place)
         else:
@@ -93,16 +93,26 @@ class InPlace(_Kept):
         return pfn * PAGE_SIZE
 
 
-def put_sparsely(fd: int, data: bytes, offset: int) -> None:
+def put_sparsely(fd: int, data: Union[bytes, memoryview], offset: int) -> None:
     """Writes pages where nothing was written yet: those of zeros become holes."""
-    start = 0
-    for at in range(0, len(data), PAGE_SIZE):
-        if data[at : at + PAGE_SIZE] == ZERO:
-            if at > start:
-                put(fd, data[start:at], offset + start)
-            start = at + PAGE_SIZE
-    if start < len(data):
-        put(fd, data[start:], offset + start)
+    view, start = memoryview(data), 0
+    for at in _zero_pages(view):
+        if at > start:
+            put(fd, view[start:at], offset + start)
+        start = at + PAGE_SIZE
+    if start < len(view):
+        put(fd, view[start:], offset + start)
+
+
+def _zero_pages(view: memoryview) -> Iterator[int]:
+    """Where in ``view`` pages of zeros begin. Only those that begin with a zero are looked at wholly."""
+    heads = bytes(view[::PAGE_SIZE])
+    number = heads.find(0)
+    while number >= 0:
+        at = number * PAGE_SIZE
+        if bytes(view[at : at + PAGE_SIZE]) == ZERO:
+            yield at
+        number = heads.find(0, number + 1)
 
 
 def _together(places: Sequence[int], at: int) -> int:

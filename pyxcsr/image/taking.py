@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional, Protocol
 
@@ -17,6 +18,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.records import words
+from pyxcsr.stream.runs import row_of
 from pyxcsr.stream.source import Input, Source
 
 SLICE = 1 << 14
@@ -150,11 +152,10 @@ class _Pass(IncomingStream):
 
     def _slice(self, head: Head, entries: memoryview, types: bytes) -> None:
         """Some entries; the source stands at their contents, and behind those afterwards."""
-        numbers = words(entries)
-        plain = not any(entries[7::8]) and not any(entries[6::8])
-        pfns = numbers.tolist() if plain else [x & fmt.ENTRY_PFN_MASK for x in numbers]
-        if max(pfns) >= fmt.PFN_LIMIT:
-            raise _wrong(head, f"pfn 0x{max(pfns):x}: no x86 guest has such a page")
+        pfns = _pfns(words(entries))
+        highest = pfns[-1] if isinstance(pfns, range) else max(pfns)
+        if highest >= fmt.PFN_LIMIT:
+            raise _wrong(head, f"pfn 0x{highest:x}: no x86 guest has such a page")
         self.map.note(pfns, types, self._contents(head, pfns, types))
         if self.map.scattered:
             raise _wrong(head, "the pfns up to here are too far apart to keep track of: this is no guest's memory")
@@ -178,6 +179,15 @@ class _Pass(IncomingStream):
         got = self._source.skip(wanted)
         if got < wanted:
             raise self._truncated(head.offset, head.name, wanted, got)
+
+
+def _pfns(entries: array[int]) -> Sequence[int]:
+    """The pfns of entries: a range if they are in a row, as they mostly are, and all of one type."""
+    row = row_of(entries)
+    if row is not None:
+        first = row[0] & fmt.ENTRY_PFN_MASK
+        return range(first, first + len(row))
+    return [x & fmt.ENTRY_PFN_MASK for x in entries]
 
 
 def _wrong(head: Head, text: str) -> StreamError:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
+from pyxcsr.stream.records import packed, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from pyxcsr.plain_array import array
+
+_KEPT = 16
+_digits: dict[int, tuple[int, int]] = {}
+"""By a count of numbers: the long numbers with the digits 1, 1, 1 ... and 0, 1, 2 ..., some few of them."""
 
 
 class Piece(NamedTuple):
@@ -19,8 +26,31 @@ class Piece(NamedTuple):
 
 def in_a_row(pfns: Sequence[int]) -> bool:
     """Whether each is one more than the one before; ``pfns`` is not empty."""
+    if isinstance(pfns, range):
+        return pfns.step == 1
     first = pfns[0]
     return pfns[-1] - first == len(pfns) - 1 and list(pfns) == list(range(first, first + len(pfns)))
+
+
+def row_of(entries: array[int]) -> range | None:
+    """The entries, which are not empty, as a range if each is one more than the one before; else None."""
+    first, count = entries[0], len(entries)
+    in_line = entries[-1] == first + count - 1 and entries == row(first, 1, count)
+    return range(first, first + count) if in_line else None
+
+
+def row(first: int, step: int, count: int) -> array[int]:
+    """``count`` numbers of 64 bits, each ``step`` more than the one before. Raises OverflowError if one needs more.
+
+    They are the digits of one long number, of which two products make all at once, in a fifth of a loop's time.
+    """
+    if count not in _digits:
+        if len(_digits) >= _KEPT:
+            _digits.clear()
+        ones, ascending = (int.from_bytes(packed(x), "little") for x in ([1] * count, range(count)))
+        _digits[count] = ones, ascending
+    ones, ascending = _digits[count]
+    return words((first * ones + step * ascending).to_bytes(8 * count, "little"))
 
 
 def pieces(first: int, count: int, size: int) -> Iterator[Piece]:

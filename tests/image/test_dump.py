@@ -232,6 +232,18 @@ def raw_of(path: Path, piped: bool) -> bytes:
 
 
 @pytest.mark.parametrize("piped", [False, True])
+def test_pages_of_zeros_are_holes_and_no_other(tmp_path: Path, piped: bool) -> None:
+    """Also those of which one byte alone, the first or the last or one between, is something."""
+    pages = [bytearray(PAGE) for _ in range(70)]
+    for pfn, at in ((3, 0), (4, 1), (5, PAGE - 1), (69, 2048)):
+        pages[pfn][at] = 1
+    data = rec.PageData.build([(pfn, PageType.NOTAB, bytes(page)) for pfn, page in enumerate(pages)])
+    path = written(tmp_path / "s", memory(data))
+    assert raw_of(path, piped) == b"".join(pages)
+    assert path.with_suffix(".raw").stat().st_blocks * 512 <= 4 * PAGE
+
+
+@pytest.mark.parametrize("piped", [False, True])
 def test_the_last_word_wins(tmp_path: Path, piped: bool) -> None:
     gone = [one(2, kind) for kind in (PageType.XTAB, PageType.BROKEN, PageType.XALLOC)]
     for last in gone:

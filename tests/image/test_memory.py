@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import re
 from pathlib import Path
 
@@ -263,6 +264,31 @@ def test_runs_and_ranges() -> None:
         (511, 8, 3), (514, 8 + 3 * PAGE, 1), (516, 8 + 4 * PAGE, 1), (517, 8, 1)
     ]  # fmt: skip
     assert pages.count_types() == {0: 6, 15: 1} and list(pages.known()) == [*range(511, 518)]
+
+
+def test_runs_are_those_that_a_plain_walk_finds() -> None:
+    """Of pages in rows, of single ones that come again elsewhere, and of types in between."""
+    rng = random.Random(1)
+    pages, words = PageMap(), {}
+    for _ in range(300):
+        first, count = rng.choice((rng.randrange(6000), 512 * rng.randrange(12))), rng.choice((1, 2, 7, 9, 64, 600))
+        place, kind = rng.choice((first, rng.randrange(10000))) * PAGE, rng.choice((0, 0, 0, 1, 12, 15))
+        has_data = kind != 15
+        pages.note(range(first, first + count), bytes([kind]) * count, range(place, place + count * PAGE, PAGE))
+        words.update({first + x: place + x * PAGE if has_data else None for x in range(count)})
+    for longest in (1, 5, 64, 10000):
+        wanted: list[list[int]] = []
+        for pfn, at in sorted(words.items()):
+            if at is None:
+                continue
+            last = wanted[-1] if wanted else [0, 0, 0]
+            if (pfn, at) == (last[0] + last[2], last[1] + last[2] * PAGE) and 0 < last[2] < longest:
+                last[2] += 1
+            else:
+                wanted.append([pfn, at, 1])
+        assert [list(x) for x in pages.runs(longest)] == wanted
+    assert len(wanted) > 30 and max(x[2] for x in wanted) > 512
+    assert pages.flags_of(500, 1100) == b"".join(pages.flags(x) for x in range(4))[500:1600]
 
 
 # The document
