@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Union
 
 from pyxcsr.frames import PAGE_SIZE, PageType
-from pyxcsr.stream.records import packed
 from pyxcsr.stream.runs import in_a_row, pieces, row
 
 CHUNK = 512
@@ -27,6 +27,7 @@ SLACK = 64 << 20
 _BYTES_PER_ENTRY = 8
 _STRIDE = PAGE_SIZE << PLACE_SHIFT
 _FEW = 8
+_LOW = 0 if sys.byteorder == "little" else 7
 
 
 def chunk_of(chunks: dict[int, array[int]], index: int) -> array[int]:
@@ -81,7 +82,7 @@ class PageMap:
     def flags(self, index: int) -> bytes:
         """The low bytes of a chunk's words."""
         chunk = self.chunks.get(index)
-        return bytes(CHUNK) if chunk is None else packed(chunk)[::8]
+        return bytes(CHUNK) if chunk is None else bytes(memoryview(chunk).cast("B")[_LOW::8])
 
     def flags_of(self, pfn: int, count: int) -> bytes:
         """The low bytes of the words of ``count`` pfns from ``pfn`` on."""
