@@ -201,6 +201,26 @@ class Driver:
         with self.hv.stub.hook(enter if hooks else None):
             yield
 
+    # -- by checkpoints (Remus)
+
+    def _protect(self) -> int:
+        """A save of so many ``checkpoints``, the guest running for ``interval`` seconds between two. Its image at each
+        goes into ``images``, if that is given; of each but the first: pause and bytes."""
+        from peer.protecting import Protecting
+        from pyxcsr.hypervisor.stub.text import StubGuest
+
+        domid: int = self.hv.stub.create(StubGuest.parse(self.request["guest"]))
+        images: list[Any] = []
+        take = (lambda: images.append(self._image(domid))) if "images" in self.request else None
+        parts = self._suspend(domid), self._device_model(domid)
+        with open(self.request["stream"], "wb") as out:
+            protecting = Protecting(self.hv, domid, out, self.request["checkpoints"], self.request.get("interval", 0))
+            done = protecting.by(self.request["by"], self.peer, *parts, take)
+        self.answer.update(done)
+        if take is not None:
+            Path(self.request["images"]).write_text(json.dumps(images))
+        return domid
+
     # -- restoring
 
     def _restore(self) -> int:
@@ -224,7 +244,8 @@ class Driver:
         return domid
 
     def _restore_by_libxenguest(self, domid: int, source: Any) -> None:
-        done = self.peer.restore(source.fileno(), domid, store_evtchn=1, console_evtchn=2)
+        checkpointed = self.request.get("checkpointed", False)
+        done = self.peer.restore(source.fileno(), domid, store_evtchn=1, console_evtchn=2, checkpointed=checkpointed)
         self.answer.update(done._asdict())
 
     def _restore_by_pyxcsr(self, domid: int, source: Any) -> None:
@@ -232,7 +253,12 @@ class Driver:
         from pyxcsr.errors import XcsrError
 
         try:
-            report = pyxcsr.restore(self.hv, domid, source, store_evtchn=1, console_evtchn=2)
+            report = pyxcsr.restore(
+                *(self.hv, domid, source),
+                store_evtchn=1,
+                console_evtchn=2,
+                checkpointed=self.request.get("checkpointed", False),
+            )
         except XcsrError as error:
             self.answer.update(rc=-1, error=str(error))
             return

@@ -7,7 +7,7 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_int, c_long, c_uint, c_uint3
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
-STREAM_PLAIN = 0
+STREAM_PLAIN, STREAM_REMUS = 0, 1
 LIVE = 1  # XCFLAGS_LIVE
 
 
@@ -120,11 +120,14 @@ class Libxenguest:
         suspend: Callable[[], bool],
         precopy: Optional[Callable[[int, int, int], int]] = None,
         device_model: Optional[Callable[[bool], None]] = None,
+        postcopy: Optional[Callable[[], bool]] = None,
+        checkpoint: Optional[Callable[[], bool]] = None,
     ) -> tuple[int, int]:
         """xc_domain_save; (its result, errno after it). ``precopy``: of iteration, total written, dirty count.
 
         Without ``precopy`` libxenguest decides for itself (at most 5 passes, below 50 dirty pages). ``device_model``
-        is told whether to report its writes: HVM and PVH guests cannot be saved without.
+        is told whether to report its writes: HVM and PVH guests cannot be saved without. With ``postcopy`` and
+        ``checkpoint`` the stream is one of Remus, which goes on until one of them returns False: that is an error.
         """
         callbacks = _SaveCallbacks(suspend=_Plain(lambda _: int(suspend())))
         if device_model is not None:
@@ -134,13 +137,20 @@ class Libxenguest:
             callbacks.precopy_policy = _Precopy(
                 lambda stats, _: decide(stats.iteration, stats.total_written, stats.dirty_count)
             )
+        kind = STREAM_PLAIN
+        if postcopy is not None and checkpoint is not None:
+            kind, resume, go_on = STREAM_REMUS, postcopy, checkpoint
+            callbacks.postcopy = _Plain(lambda _: int(resume()))
+            callbacks.checkpoint = _Plain(lambda _: int(go_on()))
         ctypes.set_errno(0)
         flags = LIVE if live else 0
-        rc = self._guest.xc_domain_save(self._xch, fd, domid, flags, ctypes.byref(callbacks), STREAM_PLAIN, -1)
+        rc = self._guest.xc_domain_save(self._xch, fd, domid, flags, ctypes.byref(callbacks), kind, -1)
         return int(rc), ctypes.get_errno()
 
-    def restore(self, fd: int, domid: int, *, store_evtchn: int, console_evtchn: int) -> Restored:
-        """xc_domain_restore into a domain that exists and is empty."""
+    def restore(
+        self, fd: int, domid: int, *, store_evtchn: int, console_evtchn: int, checkpointed: bool = False
+    ) -> Restored:
+        """xc_domain_restore into a domain that exists and is empty. ``checkpointed``: the stream is one of Remus."""
         missing: list[int] = []
 
         def static_data_done(bits: int, _: Any) -> int:
@@ -150,12 +160,13 @@ class Libxenguest:
         callbacks = _RestoreCallbacks(
             static_data_done=_StaticDataDone(static_data_done),
             restore_results=_Results(lambda store, console, _: None),
+            checkpoint=_Plain(lambda _: 1),
         )
         store, console = c_ulong(0), c_ulong(0)
         ctypes.set_errno(0)
         rc = self._guest.xc_domain_restore(
             *(self._xch, fd, domid, store_evtchn, ctypes.byref(store), 0, console_evtchn, ctypes.byref(console)),
-            *(0, STREAM_PLAIN, ctypes.byref(callbacks), -1),
+            *(0, STREAM_REMUS if checkpointed else STREAM_PLAIN, ctypes.byref(callbacks), -1),
         )
         error = ctypes.get_errno()
         return Restored(int(rc), error, store.value, console.value, missing[0] if missing else None)
