@@ -13,25 +13,29 @@ class Protecting:
     def __init__(self, hv: Any, domid: int, out: Any, count: int, interval: float) -> None:
         self._hv, self._domid, self._out = hv, domid, out
         self._count, self._interval = count, interval
-        self._made, self._suspended_at, self._offset = 0, 0.0, 0
+        self._made, self._offset, self._suspended_at, self._used = 0, 0, 0.0, 0.0
         self._take: Optional[Callable[[], None]] = None
         self._sleeper: Any = None
         self.pauses: list[float] = []
+        self.processor: list[float] = []
         self.sizes: list[int] = []
 
     def by(self, who: str, peer: Any, sleeper: Any, model: Any, take: Optional[Callable[[], None]]) -> dict[str, Any]:
-        """Does it; returns the result, and of each checkpoint but the first its pause and its bytes."""
+        """Does it; returns the result, and of each checkpoint but the first its pause, the processor time that this
+        process used in it, and its bytes."""
         self._sleeper, self._take = sleeper, take
         rc = getattr(self, f"_by_{who}")(peer, model)
-        return {"rc": rc, "pauses": self.pauses[1:], "bytes": self.sizes[1:], "checkpoints": self._made}
+        seconds = {"pauses": self.pauses[1:], "processor": self.processor[1:]}
+        return {"rc": rc, **seconds, "bytes": self.sizes[1:], "checkpoints": self._made}
 
     def _suspend(self) -> bool:
         self._sleeper()
-        self._suspended_at = time.perf_counter()
+        self._suspended_at, self._used = time.perf_counter(), time.process_time()
         return True
 
     def _postcopy(self) -> bool:
         self.pauses.append(time.perf_counter() - self._suspended_at)
+        self.processor.append(time.process_time() - self._used)
         at = os.lseek(self._out.fileno(), 0, os.SEEK_CUR)
         self.sizes.append(at - self._offset)
         self._offset = at
