@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import IMAGES, Lab
+from .conftest import CHECKOUT, IMAGES, Lab, tool
 
 pytestmark = pytest.mark.real
 each_release = pytest.mark.parametrize("lab", ["4.17", "4.20"], indirect=True)
@@ -148,6 +148,25 @@ def test_dirty_rate(lab: Lab, guest: str, tmp_path: Path) -> None:
     """`pyxcsr dirty-rate` beside the guest's own count; refusals, signals, recover; xl migrate meanwhile."""
     pv = guest == "pulse"
     lab.prove("dirtyrate.sh", guest, tmp_path=tmp_path, live_pv=pv, pvh=guest == "pvh", seconds=2400)
+
+
+LIBVIRT = ("libvirt-daemon", "libvirt-daemon-system", "libvirt-clients", "libvirt-daemon-driver-xen")
+
+
+@pytest.mark.parametrize("lab", ["4.17"], indirect=True)
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_libvirt(lab: Lab, guest: str, tmp_path: Path) -> None:
+    """virsh save, restore, managedsave and migrate --live through the helper; the settings file; what is ended."""
+    tool("debs", "--release", lab.release, tmp_path / "debs", *LIBVIRT)
+    carry, pvh = (tmp_path / "debs").glob("*.deb"), guest == "pvh"
+    lab.prove("libvirt.sh", guest, tmp_path=tmp_path, live_pv=not pvh, pvh=pvh, carry=carry, seconds=1800)
+
+
+@pytest.mark.parametrize("lab", ["4.17"], indirect=True)
+def test_manual(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
+    """The commands of the manual that need dom0, as they stand in its pages."""
+    pages = [CHECKOUT / "docs" / x for x in ("dom0.md", "xl.md", "containers.md")]
+    lab.prove("manual.sh", tmp_path=tmp_path, wheel=one_wheel, carry=pages)
 
 
 @each_release

@@ -10,7 +10,7 @@ import pytest
 from .conftest import CHECKOUT, LAB, SCRIPTS
 
 SHELL = [*sorted(SCRIPTS.glob("*.sh")), *sorted(LAB.rglob("*.sh")), *sorted((LAB / "dom0").iterdir()),
-         LAB / "guest/init", LAB / "build", LAB / "pair", LAB / "wheel", CHECKOUT / ".ci/run"]
+         LAB / "guest/init", LAB / "build", LAB / "pair", LAB / "wheel", LAB / "debs", CHECKOUT / ".ci/run"]
 PYTHON = sorted([*SCRIPTS.glob("*.py"), LAB / "run", LAB / "tools/xlpipe", LAB / "tools/xlwrap"])
 
 

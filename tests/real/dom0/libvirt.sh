@@ -1,5 +1,5 @@
-# libvirt.sh [GUEST] [keep]: libvirt's libxl driver, with pyxcsr-save-helper in its daemon's environment, on Debian's packages, which
-# the payload has in debs/: virsh save, restore, managedsave and migrate, the settings file, and saves that are ended. A second
+# libvirt.sh [GUEST] [keep]: libvirt's libxl driver, with pyxcsr-save-helper in its daemon's environment, on Debian's packages,
+# which the payload has as files: virsh save, restore, managedsave and migrate, the settings file, and saves that are ended. A second
 # daemon, in a mount namespace of its own, is the other end of migrations. "keep" leaves a save file in /out.
 . /payload/tests/real/dom0/lib.sh
 install_pyxcsr
@@ -13,7 +13,7 @@ log=/var/log/libvirt/libxl/libxl-driver.log
 # symbolic link, which dpkg-deb -x would replace.
 unpack() {
     local deb
-    for deb in /payload/debs/*.deb; do
+    for deb in $(find /payload -maxdepth 2 -name '*.deb'); do
         case ${deb##*/} in systemd* | libpam-systemd* | dbus* | polkitd* | *driver-qemu*) continue ;; esac
         dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C / || return 1
     done
