@@ -7,7 +7,8 @@ g=${1:-pulse} name=${1:-pulse}
 other=/tmp/other file=/var/tmp/$name.libvirt
 here=xen:///system
 there="xen+unix:///system?socket=$other/run/libvirt-sock"
-log=/var/log/libvirt/libxl/libxl-driver.log
+logs_here=/var/log/libvirt/libxl logs_there=$other/log/libxl
+done_line='pyxcsr: .*domain [0-9]+: [0-9]+'
 
 # There is no systemd and no user for the daemon here: the files alone will do, and of its drivers the one for Xen. /lib is a
 # symbolic link, which dpkg-deb -x would replace.
@@ -48,15 +49,18 @@ second_daemon() {
     unshare -m sh -c "$mounts exec env LIBXL_SAVE_HELPER=$helper libvirtd --daemon --pid-file /run/libvirt/second.pid"
     answers "$there" /out/second/libvirtd.log
 }
-logged() { # logged PATTERN [LOG]: what the driver has noted since `quiet`
-    tail -c "+$((${mark:-0} + 1))" "${2:-$log}" >/tmp/logged
-    grep -aE -- "$1" /tmp/logged || { echo "nothing like: $1"; tail -n 20 /tmp/logged; return 1; }
+logged() { # logged PATTERN [FOLDER]: what the driver has noted since `quiet`; it has a file of its own, and one a domain
+    grep -ahE -- "$1" "${2:-$logs_here}"/*.log || { echo "nothing like: $1"; tail -n 20 "${2:-$logs_here}"/*.log; return 1; }
 }
-quiet() { mark=$(stat -c %s "$log" 2>/dev/null || echo 0); }
+quiet() { # the daemons append to these
+    local file
+    for file in $logs_here/*.log; do [ ! -e "$file" ] || { cat "$file" >>"/out/first/${file##*/}"; : >"$file"; }; done
+    for file in $logs_there/*.log; do [ ! -e "$file" ] || { cat "$file" >>"/out/second/${file##*/}"; : >"$file"; }; done
+}
 conf() { printf '%s\n' "$@" >/etc/pyxcsr.conf; }
 show() { sed 's/^/    /' /tmp/step | tail -n "${1:-6}"; }
 on() { step "  the guest goes on, memory clean" goes_on; show 3; }
-saved() { quiet; virsh -c $here "$@" && gone && logged 'pyxcsr: info: domain'; }
+saved() { quiet; virsh -c $here "$@" && gone && logged "$done_line"; }
 ended() { # ended PATTERN COMMAND...: it fails, the driver's log says why, and the guest is the same domain and runs
     local pattern=$1 was; shift; was=$(domid); quiet
     ! "$@" || { echo "it succeeded"; return 1; }
@@ -66,19 +70,24 @@ ended() { # ended PATTERN COMMAND...: it fails, the driver's log says why, and t
     case $(state) in *s* | *p*) echo "left suspended or paused: virsh says $(virsh -c $here domstate "$g")"; return 1 ;; esac
 }
 let_go() { # what an operator does then
-    case $(state) in *s* | *p*) say "     the guest stands: $(state)"; step "  pyxcsr recover lets it go on" pyxcsr recover "$(domid)"; show ;; esac
+    case $(state) in
+    *s* | *p*)
+        say "     the guest stands: $(state); virsh resume: $(virsh -c $here resume "$g" 2>&1 | tr '\n' ' ') and then: $(state)"
+        case $(state) in *s* | *p*) step "  pyxcsr recover lets it go on" pyxcsr recover "$(domid)"; show ;; esac
+        ;;
+    esac
 }
 migrate() { virsh -c $here migrate --live "$@" "$name" "$there" --dname "$name-there" --migrateuri tcp://127.0.0.1; }
 moved() { # the guest runs there, under its other name, and the other daemon's log has the restore
     local was; was=$(domid); quiet
     migrate "$@" || return 1
     g=$name-there
-    [ "$(domid)" != "$was" ] && ! xl domid "$name" && virsh -c "$there" domstate "$g" && logged 'pyxcsr: info: domain.*paused' &&
-        mark=0 logged 'pyxcsr: info: domain' $other/log/libxl/libxl-driver.log
+    [ "$(domid)" != "$was" ] && ! xl domid "$name" && virsh -c "$there" domstate "$g" && logged "$done_line.*paused" &&
+        logged "$done_line" $logs_there
 }
 cancelled() { # while virsh does it, `pyxcsr cancel` ends it
     conf '[guests]' 'bandwidth = 8M' 'bandwidth_while_paused = yes'
-    (for _ in $(seq 100); do pyxcsr cancel "$name" && break; sleep 0.1; done) >/tmp/cancel 2>&1 &
+    (for _ in $(seq 60); do pyxcsr cancel "$name"; [ $? != 2 ] && break; sleep 0.1; done) >/tmp/cancel 2>&1 & # 2: none yet
     "$@"; local status=$?
     wait $!; tail -n 2 /tmp/cancel; rm /etc/pyxcsr.conf
     return $status
@@ -96,7 +105,7 @@ step "  pyxcsr verify takes the file" pyxcsr verify "$file"; show 2
 [ "$2" != keep ] || zstd -q -T0 -f "$file" -o "/out/$g.libvirt.zst"
 quiet
 step "virsh restore" virsh -c $here restore "$file"
-step "  by our helper" logged 'pyxcsr: info: domain'; show 1; on
+step "  by our helper" logged "$done_line"; show 1; on
 rm -f "$file"
 
 conf '[guests]' 'bandwidth = fast'
@@ -106,7 +115,7 @@ step "managedsave, cancelled" ended 'pyxcsr|ancel' cancelled virsh -c $here mana
 step "managedsave" saved managedsave "$g"; show 2
 quiet
 step "virsh start, which restores it" virsh -c $here start "$g"
-step "  by our helper" logged 'pyxcsr: info: domain'; show 1; on
+step "  by our helper" logged "$done_line"; show 1; on
 
 if [ "$live" = --live ] || [ "$g" != pulse ]; then
     needed "a second daemon" second_daemon
@@ -121,6 +130,6 @@ fi
     for words in "domjobabort $g" "domjobinfo $g" "migrate-setmaxdowntime $g 100" "migrate-setspeed $g 10"; do
         echo "--- virsh $words"; virsh -c $here $words; virsh -c "$there" $words
     done
-    cp $log /out/first/; cp $other/log/libxl/libxl-driver.log /out/second/; cat /tmp/logged
+    quiet; tail -n 30 /out/first/libvirtd.log /out/second/libvirtd.log
 } 2>&1
 finish
