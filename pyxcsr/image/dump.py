@@ -7,7 +7,6 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator
-from itertools import islice
 from typing import Callable, NamedTuple, Optional
 
 from pyxcsr.container.enter import leave
@@ -23,11 +22,12 @@ from pyxcsr.image.taking import Skipping, Tick, seekable, take
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.records import packed
+from pyxcsr.stream.runs import row
 
 LIME_RANGE = struct.Struct("<IIQQ8x")  # magic, version, first byte's address, last byte's address
 LIME_MAGIC, LIME_VERSION = 0x4C69_4D45, 1
 
-_TABLE_STEP = 1 << 16
+_TABLE_STEP, _TABLE_BYTES = 1 << 12, 1 << 18
 _TOGETHER = 64
 """Pages that are read and written together at most."""
 
@@ -142,14 +142,25 @@ def _contexts(image: MemoryImage, machine: Optional[Machine]) -> Iterator[bytes]
 
 def _table(page_map: PageMap, out: int, at: int, machine: Optional[Machine]) -> None:
     """The frame numbers of the pages in the dump, in their order."""
-    pfns = page_map.with_content()
-    while some := list(islice(pfns, _TABLE_STEP)):
-        numbers = array("Q", some)
-        if machine is not None:
-            numbers = array("Q", (x for pfn in some for x in (pfn, machine.mfn(pfn))))
-        data = packed(numbers)
-        put(out, data, at)
-        at += len(data)
+    ready = bytearray()
+    for first, count in page_map.ranges():
+        for pfn in range(first, first + count, _TABLE_STEP):
+            ready += packed(_numbers(pfn, min(_TABLE_STEP, first + count - pfn), machine))
+            if len(ready) >= _TABLE_BYTES:
+                put(out, ready, at)
+                at += len(ready)
+                ready.clear()
+    put(out, ready, at)
+
+
+def _numbers(pfn: int, count: int, machine: Optional[Machine]) -> array[int]:
+    """What the table has of ``count`` pfns from ``pfn`` on: each, and with a machine its mfn beside it."""
+    pfns = row(pfn, 1, count)
+    if machine is None:
+        return pfns
+    pairs = array("Q", bytes(elf.P2M_ENTRY.size * count))
+    pairs[::2], pairs[1::2] = pfns, machine.mfns(pfn, count)
+    return pairs
 
 
 Place = Callable[[int, int], int]

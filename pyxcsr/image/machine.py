@@ -17,6 +17,7 @@ from pyxcsr.image.pagemap import KNOWN
 from pyxcsr.image.walk import PRESENT
 from pyxcsr.stream.format import GDT_ENTRIES_PER_FRAME, GDT_FRAMES, VCPU_LAYOUTS
 from pyxcsr.stream.records import words
+from pyxcsr.stream.runs import pieces
 
 _FRAME = (1 << 52) - (1 << PAGE_SHIFT)
 _TABLE = re.compile(b"[" + re.escape(bytes(KNOWN | kind for kind in (1, 2, 3, 4, 9, 10, 11, 12))) + b"]")
@@ -48,6 +49,17 @@ class Machine:
             self.unknown += 1
             return INVALID_MFN
         return found
+
+    def mfns(self, pfn: int, count: int) -> array[int]:
+        """The frames of ``count`` pfns from ``pfn`` on, as ``mfn`` gives them."""
+        frames, found = self._image.contents.p2m_frames, array("Q")
+        for _, index, at, nr_pfns in pieces(pfn, count, self._per_frame):
+            entries = self._entries(frames[index]) if index < len(frames) else None
+            found += array("Q", [self._end]) * nr_pfns if entries is None else entries[at : at + nr_pfns]
+        if max(found) < self._end:
+            return found
+        self.unknown += sum(x >= self._end for x in found)
+        return array("Q", (x if x < self._end else INVALID_MFN for x in found))
 
     def _entries(self, frame: int) -> Optional[array[int]]:
         if frame not in self._frames:

@@ -18,7 +18,7 @@ STEP = 256
 ZERO = bytes(PAGE_SIZE)
 
 
-def put(fd: int, data: Union[bytes, memoryview], offset: int) -> None:
+def put(fd: int, data: Union[bytes, bytearray, memoryview], offset: int) -> None:
     """Writes all of ``data`` at ``offset``. Raises OutputError, with the offset, where it cannot."""
     view = memoryview(data)
     while view:
