@@ -39,7 +39,7 @@ PIPE, F_SETPIPE_SZ = 1 << 20, 1031
 QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where temporary files go."""
 
-TRACED = 40
+TRACED = 200
 """One input in so many is traced, and kept if it reaches lines that none has reached."""
 
 SECONDS = 3.0
