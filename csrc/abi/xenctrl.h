@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <xen/xen.h>
+#include <xen/foreign/x86_32.h>
 #include <xen/domctl.h>
 #include <xen/sched.h>
 #include <xen/memory.h>
@@ -102,19 +103,22 @@ void xc__hypercall_buffer_free_pages(xc_interface *xch, xc_hypercall_buffer_t *b
             xc__hypercall_buffer_free_pages(xch, HYPERCALL_BUFFER(name), nr);       \
     } while (0)
 
-/* Guest state of either width; only the 64-bit member is declared here. */
+/* Guest state of either width. */
 typedef union {
     vcpu_guest_context_x86_64_t x64;
+    vcpu_guest_context_x86_32_t x32;
     vcpu_guest_context_t c;
 } vcpu_guest_context_any_t;
 
 typedef union {
     shared_info_x86_64_t x64;
+    shared_info_x86_32_t x32;
     shared_info_t s;
 } shared_info_any_t;
 
 typedef union {
     start_info_x86_64_t x64;
+    start_info_x86_32_t x32;
     start_info_t s;
 } start_info_any_t;
 

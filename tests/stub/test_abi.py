@@ -51,7 +51,15 @@ STRUCTS = {
     "vcpu_guest_context_x86_64_t": (
         "fpu_ctxt flags user_regs gdt_frames gdt_ents ctrlreg vm_assist gs_base_user"
     ),
-    "vcpu_guest_context_any_t": "c x64",
+    "vcpu_guest_context_x86_32_t": (
+        "fpu_ctxt flags user_regs trap_ctxt ldt_base ldt_ents gdt_frames gdt_ents kernel_ss kernel_sp ctrlreg "
+        "debugreg event_callback_cs event_callback_eip failsafe_callback_cs failsafe_callback_eip vm_assist"
+    ),
+    "vcpu_guest_context_any_t": "c x64 x32",
+    "cpu_user_regs_x86_32_t": (
+        "ebx ecx edx esi edi ebp eax error_code entry_vector eip cs saved_upcall_mask eflags esp ss es ds fs gs"
+    ),
+    "trap_info_x86_32_t": "vector flags cs address",
     "struct cpu_user_regs": (
         "r15 r12 rbp ebp rbx r11 r8 rax eax rcx rdx edx rsi rdi error_code entry_vector rip cs "
         "saved_upcall_mask rflags rsp ss es ds fs gs"
@@ -63,7 +71,11 @@ STRUCTS = {
         "arch.p2m_generation"
     ),
     "shared_info_x86_64_t": "vcpu_info evtchn_pending evtchn_mask wc_sec arch.max_pfn arch.p2m_generation",
-    "shared_info_any_t": "x64 s",
+    "shared_info_x86_32_t": (
+        "vcpu_info evtchn_pending evtchn_mask wc_version wc_sec wc_nsec arch.max_pfn arch.pfn_to_mfn_frame_list_list "
+        "arch.nmi_reason arch.p2m_cr3 arch.p2m_vaddr arch.p2m_generation arch.wc_sec_hi"
+    ),
+    "shared_info_any_t": "x64 s x32",
     "vcpu_info_t": "evtchn_upcall_pending evtchn_upcall_mask evtchn_pending_sel arch time",
     "vcpu_time_info_t": "version tsc_timestamp system_time tsc_to_system_mul tsc_shift",
     "start_info_t": (
@@ -72,7 +84,13 @@ STRUCTS = {
         "mod_len cmd_line first_p2m_pfn nr_p2m_frames"
     ),
     "start_info_x86_64_t": "nr_pages store_mfn console.domU.mfn nr_p2m_frames",
-    "start_info_any_t": "x64 s",
+    "start_info_x86_32_t": (
+        "magic nr_pages shared_info flags store_mfn store_evtchn console.domU.mfn console.domU.evtchn "
+        "console.dom0.info_size pt_base nr_pt_frames mfn_list mod_start mod_len cmd_line first_p2m_pfn nr_p2m_frames"
+    ),
+    "start_info_any_t": "x64 s x32",
+    "vcpu_info_x86_32_t": "evtchn_upcall_pending evtchn_upcall_mask evtchn_pending_sel arch time",
+    "struct xen_machphys_mfn_list": "max_extents extent_start nr_extents",
     "struct hvm_save_descriptor": "typecode instance length",
     "struct hvm_save_header": "magic version changeset cpuid gtsc_khz",
     "struct hvm_hw_cpu": (
@@ -131,6 +149,7 @@ SIF_VIRT_P2M_4TOOLS VGCF_i387_valid VGCF_in_kernel VGCF_failsafe_disables_events
 VGCF_syscall_disables_events VGCF_online VGCF_in_syscall XENVER_version XENVER_extraversion
 XENVER_capabilities XBT_NULL MMUEXT_PIN_L1_TABLE MMUEXT_PIN_L2_TABLE MMUEXT_PIN_L3_TABLE
 MMUEXT_PIN_L4_TABLE MMUEXT_UNPIN_TABLE xen_pfn_to_cr3(0x12345) xen_cr3_to_pfn(0x12345678)
+xen_pfn_to_cr3_x86_32(0x123456) xen_cr3_to_pfn_x86_32(0x12345678) XENMEM_machphys_compat_mfn_list
 HVM_PARAM_CALLBACK_IRQ HVM_PARAM_CALLBACK_TYPE_GSI HVM_PARAM_CALLBACK_TYPE_PCI_INTX
 HVM_PARAM_CALLBACK_TYPE_VECTOR HVM_PARAM_STORE_PFN HVM_PARAM_STORE_EVTCHN HVM_PARAM_IOREQ_PFN
 HVM_PARAM_BUFIOREQ_PFN HVM_PARAM_CONSOLE_PFN HVM_PARAM_CONSOLE_EVTCHN HVM_PARAM_VIRIDIAN HVMPV_base_freq
@@ -173,7 +192,7 @@ xs_resume_domain xc_domain_populate_physmap_exact xc_mmuext_op xc_vcpu_setcontex
 xc_domain_set_tsc_info xc_set_domain_cpu_policy xc_dom_gnttab_seed
 xc_domain_decrease_reservation_exact xc_domain_populate_physmap xc_domain_decrease_reservation
 xc_domain_get_pod_target xc_domain_set_pod_target xc_hvm_param_set xc_hvm_param_get xc_domain_hvm_getcontext
-xc_domain_hvm_setcontext xc_domain_maximum_gpfn xs_directory xc_sched_id xc_sched_credit_domain_set
+xc_domain_hvm_setcontext xc_domain_maximum_gpfn xc_memory_op xs_directory xc_sched_id xc_sched_credit_domain_set
 xc_sched_credit_domain_get xc_sched_credit2_domain_set xc_sched_credit2_domain_get
 """
 

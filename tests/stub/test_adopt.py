@@ -64,12 +64,12 @@ def test_round_and_round(probe: Probe, values: dict[str, Any]) -> None:
         new.adopt()  # it runs already
         assert probe.info(new.domid).flags == RUNNING
         was, now = guest.state(), new.state()
-        for name in ("nr_pfns", "start_info_pfn", "store_pfn", "console_pfn", "kernel_l4_pfn", "user_l4_pfn",
+        for name in ("nr_pfns", "start_info_pfn", "store_pfn", "console_pfn", "kernel_root_pfn", "user_root_pfn",
                      "nr_leaves", "missing_leaf_pfn"):
             assert getattr(now, name) == getattr(was, name), name
         assert new.leaf_pfns() == guest.leaf_pfns()
         assert new.shared_info("max_pfn") == now.nr_pfns
-        assert new.shared_info("p2m_cr3") == new.vcpu(0, "cr3") == new.mfn(now.kernel_l4_pfn) << 12
+        assert new.shared_info("p2m_cr3") == new.vcpu(0, "cr3") == new.mfn(now.kernel_root_pfn) << 12
         assert (new.shared_info("p2m_vaddr"), new.shared_info("p2m_generation")) == (
             values.get("p2m_vaddr", 0xFFFFC90000000000), 0)
         probe.stub.destroy(guest.domid)
@@ -231,7 +231,7 @@ def test_a_table_that_is_none(probe: Probe) -> None:
     guest = suspended(probe, vcpus=1)
     again = Rebuild(probe, guest)
     wrong_context(again, lambda c: c.ctrlreg.__setitem__(1, 0))
-    again.kinds[guest.state().user_l4_pfn] = PageType.L4TAB
+    again.kinds[guest.state().user_root_pfn] = PageType.L4TAB
     new = again.all()
     with pytest.raises(StubError, match=r"process's root table.*is not an L4"):
         new.adopt()

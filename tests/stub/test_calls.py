@@ -142,7 +142,7 @@ def test_types(probe: Probe) -> None:
     assert probe.types(guest.domid, mfns) == [int(x) for x in guest.types(guest.pfns_with_memory())]
     strange = [other.mfn(7), state.shared_info_mfn, 3, probe.stub.max_page, 2**40, 2**64 - 1]
     assert probe.types(guest.domid, strange) == [0xF] * len(strange)
-    assert probe.types(guest.domid, [guest.mfn(state.kernel_l4_pfn)]) == [PageType.L4TAB_PINNED]
+    assert probe.types(guest.domid, [guest.mfn(state.kernel_root_pfn)]) == [PageType.L4TAB_PINNED]
     array = probe.ffi.new("xen_pfn_t[]", 1025)
     assert probe.lib.xc_get_pfn_type_batch(probe.xch, guest.domid, 1025, array) == -1
     assert probe.errno == errno.E2BIG
@@ -273,7 +273,7 @@ def test_vcpu_info_and_context(probe: Probe) -> None:
             owner, pfn, kind = probe.stub.frame(native.gdt_frames[i])
             assert (owner, kind) == (guest.domid, 0)
             assert guest.read_page(pfn or 0) == bytes([0x40 + vcpu]) * PAGE_SIZE
-        assert native.ctrlreg[3] >> 12 == guest.mfn(guest.state().kernel_l4_pfn)
+        assert native.ctrlreg[3] >> 12 == guest.mfn(guest.state().kernel_root_pfn)
     assert probe.lib.xc_vcpu_getcontext(probe.xch, guest.domid, 2, context) == -1
     assert probe.errno == errno.ENODATA
 

@@ -156,15 +156,15 @@ def test_extents(hv: Any) -> None:
 def test_roots_and_xen_slots(hv: Any) -> None:
     guest, machine = make(hv, mem="4M", vcpus=3)
     assert guest.pfns_of_type(PageType.L4TAB_PINNED) == sorted(
-        [guest.state().kernel_l4_pfn, guest.state().user_l4_pfn]
+        [guest.state().kernel_root_pfn, guest.state().user_root_pfn]
     )
-    kernel = machine.page(guest.mfn(guest.state().kernel_l4_pfn))
+    kernel = machine.page(guest.mfn(guest.state().kernel_root_pfn))
     for slot in range(256, 272):
         owner, pfn, kind = hv.stub.frame(kernel[slot] >> 12)
         assert (owner, pfn, kind) == (0x7FF2, None, 0xF)
     for vcpu, user in ((0, True), (1, True), (2, False)):
-        assert guest.vcpu(vcpu, "cr3") >> 12 == guest.mfn(guest.state().kernel_l4_pfn)
-        assert guest.vcpu(vcpu, "cr1") == (guest.mfn(guest.state().user_l4_pfn) << 12 if user else 0)
+        assert guest.vcpu(vcpu, "cr3") >> 12 == guest.mfn(guest.state().kernel_root_pfn)
+        assert guest.vcpu(vcpu, "cr1") == (guest.mfn(guest.state().user_root_pfn) << 12 if user else 0)
 
 
 def test_direct_map(hv: Any) -> None:

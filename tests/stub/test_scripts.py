@@ -400,7 +400,7 @@ def test_ballooning(probe: Probe) -> None:
         with pytest.raises(StubError, match=says):
             guest.balloon_in(wrong)
     with pytest.raises(StubError, match="in use by the guest's kernel"):
-        guest.balloon_out(guest.state().kernel_l4_pfn)
+        guest.balloon_out(guest.state().kernel_root_pfn)
 
 
 def test_balloon_limit(probe: Probe) -> None:

@@ -207,7 +207,7 @@ def test_a_guest_that_runs(probe: Probe) -> None:
     linked = guest.pfns_of_type(PageType.L1TAB_PINNED)[0]
     assert probe.mmuext(guest.domid, (UNPIN, guest.mfn(linked))) == 0
     assert guest.types([linked]) == [PageType.L1TAB]  # an L2 table refers to it
-    root = guest.state().kernel_l4_pfn
+    root = guest.state().kernel_root_pfn
     assert probe.mmuext(guest.domid, (UNPIN, guest.mfn(root))) == 0
     assert guest.types([root]) == [PageType.L4TAB]  # vcpus run on it
     assert probe.mmuext(guest.domid, (PIN_L4, guest.mfn(root)), (PIN_L1, guest.mfn(linked))) == 0

@@ -47,7 +47,7 @@ static int kernel_alloc(struct st_domain *d, const struct st_guest_kind *kind)
     k->kind = kind;
     k->missing_leaf = k->missing_l1 = k->fll = k->fll_pfns = k->fixmap_l1 = ST_NONE;
     k->start_info_pfn = k->store_pfn = k->console_pfn = k->page_pfn = ST_NONE;
-    k->kernel_l4 = k->user_l4 = k->p2m_l4 = k->user_l2 = ST_NONE;
+    k->kernel_root = k->user_root = k->p2m_root = k->user_l2 = ST_NONE;
     d->kernel = k;
     d->hooks = &hooks;
     return 0;

@@ -57,7 +57,7 @@ struct st_kernel {
     uint64_t start_info_pfn, store_pfn, console_pfn;
 
     uint64_t fixmap_l1;
-    uint64_t kernel_l4, user_l4, p2m_l4, user_l2;
+    uint64_t kernel_root, user_root, p2m_root, user_l2;
     uint64_t *leaf;                     /* pfn of each p2m page */
     uint64_t nr_leaves, missing_leaf, missing_l1;
     uint64_t fll;                       /* tree: the list of lists, ST_NONE: no tree */

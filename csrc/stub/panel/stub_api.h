@@ -31,8 +31,8 @@ typedef struct {
     uint64_t console_pfn;
     uint64_t kernel_pfn;        /* the page in which its kernel keeps what it knows */
     uint64_t shared_info_mfn;
-    uint64_t kernel_l4_pfn;
-    uint64_t user_l4_pfn;
+    uint64_t kernel_root_pfn;
+    uint64_t user_root_pfn;
     uint64_t nr_leaves;         /* pages of the p2m list */
     uint64_t missing_leaf_pfn;  /* the shared page of invalid entries, ~0: none */
     uint32_t shutdown_reason;   /* valid if shutdown */

@@ -36,8 +36,8 @@ class StubState:
     console_pfn: Pfn
     kernel_pfn: Pfn
     shared_info_mfn: Mfn
-    kernel_l4_pfn: Pfn
-    user_l4_pfn: Pfn
+    kernel_root_pfn: Pfn
+    user_root_pfn: Pfn
     nr_leaves: int
     missing_leaf_pfn: Optional[Pfn]
     shutdown_reason: Optional[int]

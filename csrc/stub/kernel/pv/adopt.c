@@ -25,7 +25,7 @@ struct remembered {                         /* in its page since the last suspen
     uint64_t magic, checksum;           /* checksum: of all that follows */
     stub_guest_config config;
     uint64_t nr_pfns, nr_leaves, p2m_vaddr, rng, hot_first;
-    uint64_t kernel_l4, user_l4, p2m_l4, user_l2, fixmap_l1, missing_leaf, missing_l1, fll, fll_pfns;
+    uint64_t kernel_root, user_root, p2m_root, user_l2, fixmap_l1, missing_leaf, missing_l1, fll, fll_pfns;
 };
 
 _Static_assert(sizeof(struct remembered) <= ST_PAGE_SIZE && sizeof(struct remembered) % 8 == 0, "it is one page of words");
@@ -54,9 +54,9 @@ void st_kernel_remember(struct st_domain *d)
     k->p2m_vaddr = d->kernel->p2m_vaddr;
     k->rng = d->kernel->rng.state;
     k->hot_first = d->kernel->hot_first;
-    k->kernel_l4 = d->kernel->kernel_l4;
-    k->user_l4 = d->kernel->user_l4;
-    k->p2m_l4 = d->kernel->p2m_l4;
+    k->kernel_root = d->kernel->kernel_root;
+    k->user_root = d->kernel->user_root;
+    k->p2m_root = d->kernel->p2m_root;
     k->user_l2 = d->kernel->user_l2;
     k->fixmap_l1 = d->kernel->fixmap_l1;
     k->missing_leaf = d->kernel->missing_leaf;
@@ -82,9 +82,9 @@ static int find_kernel(struct st_domain *d, struct remembered *k)
     memcpy(k, st_guest_page(d, d->kernel->page_pfn), sizeof(*k));
     if (k->magic != MAGIC || k->checksum != checksum(k))
         return st_error(EINVAL, "pfn %#lx is not the kernel's page as it was", (unsigned long)d->kernel->page_pfn);
-    if (k->kernel_l4 != l4)
+    if (k->kernel_root != l4)
         return st_error(EINVAL, "vcpu 0's cr3 is pfn %#lx, and was %#lx", (unsigned long)l4,
-                        (unsigned long)k->kernel_l4);
+                        (unsigned long)k->kernel_root);
     return 0;
 }
 
@@ -123,7 +123,7 @@ struct expected_table {
 static int check_tables(const struct st_domain *d, const struct remembered *k)
 {
     const struct expected_table tables[] = {
-        { "kernel's root", k->kernel_l4, 4 }, { "process's root", k->user_l4, 4 }, { "p2m's root", k->p2m_l4, 4 },
+        { "kernel's root", k->kernel_root, 4 }, { "process's root", k->user_root, 4 }, { "p2m's root", k->p2m_root, 4 },
         { "process's L2", k->user_l2, 2 }, { "fixmap's L1", k->fixmap_l1, 1 }, { "shared L1", k->missing_l1, 1 },
     };
 
@@ -210,9 +210,9 @@ static void take_over(struct st_domain *d, const struct remembered *k)
     d->kernel->p2m_vaddr = k->p2m_vaddr;
     d->kernel->rng.state = k->rng;
     d->kernel->hot_first = k->hot_first;
-    d->kernel->kernel_l4 = k->kernel_l4;
-    d->kernel->user_l4 = k->user_l4;
-    d->kernel->p2m_l4 = k->p2m_l4;
+    d->kernel->kernel_root = k->kernel_root;
+    d->kernel->user_root = k->user_root;
+    d->kernel->p2m_root = k->p2m_root;
     d->kernel->user_l2 = k->user_l2;
     d->kernel->fixmap_l1 = k->fixmap_l1;
     d->kernel->missing_leaf = k->missing_leaf;

@@ -82,16 +82,16 @@ static int take_specials(struct st_domain *d)
 
 static int make_roots(struct st_domain *d)
 {
-    int rc = st_new_table(d, 4, &d->kernel->kernel_l4);
+    int rc = st_new_table(d, 4, &d->kernel->kernel_root);
 
-    rc = rc ? rc : st_new_table(d, 4, &d->kernel->user_l4);
+    rc = rc ? rc : st_new_table(d, 4, &d->kernel->user_root);
     if (rc)
         return rc;
-    st_set_level(d, d->kernel->kernel_l4, 4, true);
-    st_set_level(d, d->kernel->user_l4, 4, true);
-    st_set_xen_slots(d, d->kernel->kernel_l4);
-    st_set_xen_slots(d, d->kernel->user_l4);
-    d->kernel->p2m_l4 = d->kernel->kernel_l4;
+    st_set_level(d, d->kernel->kernel_root, 4, true);
+    st_set_level(d, d->kernel->user_root, 4, true);
+    st_set_xen_slots(d, d->kernel->kernel_root);
+    st_set_xen_slots(d, d->kernel->user_root);
+    d->kernel->p2m_root = d->kernel->kernel_root;
     return 0;
 }
 
@@ -117,19 +117,19 @@ static int make_direct_map(struct st_domain *d)
 /* One process: a few L1 tables, pinned one by one as Linux does with split locks. */
 static int make_user_tables(struct st_domain *d)
 {
-    const uint64_t *user_l4;
+    const uint64_t *user_root;
 
     for (uint64_t i = 0; i < NR_USER_L1; i++) {
         uint64_t vaddr = USER_BASE + (i * ST_ENTRIES << ST_PAGE_SHIFT);
-        int rc = st_map(d, d->kernel->user_l4, vaddr, 0);
+        int rc = st_map(d, d->kernel->user_root, vaddr, 0);
 
         if (rc)
             return rc;
-        st_set_level(d, st_find_table(d, d->kernel->user_l4, vaddr, 1), 1, true);
+        st_set_level(d, st_find_table(d, d->kernel->user_root, vaddr, 1), 1, true);
     }
-    d->kernel->user_l2 = st_find_table(d, d->kernel->user_l4, USER_BASE, 2);
-    user_l4 = st_guest_page(d, d->kernel->user_l4);
-    st_write_word(d, d->kernel->kernel_l4, 0, user_l4[0]);
+    d->kernel->user_l2 = st_find_table(d, d->kernel->user_root, USER_BASE, 2);
+    user_root = st_guest_page(d, d->kernel->user_root);
+    st_write_word(d, d->kernel->kernel_root, 0, user_root[0]);
     return 0;
 }
 
@@ -140,7 +140,7 @@ static int fill_user_space(struct st_domain *d)
         uint64_t pfn;
         int rc = st_pick_data(d, &pfn);
 
-        rc = rc ? rc : st_map(d, d->kernel->user_l4, USER_BASE + (page << ST_PAGE_SHIFT),
+        rc = rc ? rc : st_map(d, d->kernel->user_root, USER_BASE + (page << ST_PAGE_SHIFT),
                               st_pte(d, pfn, ST_USER_PTE));
         if (rc)
             return rc;
@@ -150,11 +150,11 @@ static int fill_user_space(struct st_domain *d)
 
 static int map_shared_info(struct st_domain *d)
 {
-    int rc = st_map(d, d->kernel->kernel_l4, ST_FIXMAP, 0);
+    int rc = st_map(d, d->kernel->kernel_root, ST_FIXMAP, 0);
 
     if (rc)
         return rc;
-    d->kernel->fixmap_l1 = st_find_table(d, d->kernel->kernel_l4, ST_FIXMAP, 1);
+    d->kernel->fixmap_l1 = st_find_table(d, d->kernel->kernel_root, ST_FIXMAP, 1);
     return 0;
 }
 
@@ -173,9 +173,9 @@ static int make_address_spaces(struct st_domain *d)
 static void load_roots(struct st_domain *d)
 {
     for (uint32_t v = 0; v < d->nr_vcpus; v++) {
-        d->vcpu[v].context.ctrlreg[3] = xen_pfn_to_cr3(d->truth[d->kernel->kernel_l4]);
+        d->vcpu[v].context.ctrlreg[3] = xen_pfn_to_cr3(d->truth[d->kernel->kernel_root]);
         d->vcpu[v].context.gs_base_kernel = st_direct_address(d->kernel->page_pfn);
-        d->vcpu[v].context.ctrlreg[1] = v < 2 ? xen_pfn_to_cr3(d->truth[d->kernel->user_l4]) : 0;
+        d->vcpu[v].context.ctrlreg[1] = v < 2 ? xen_pfn_to_cr3(d->truth[d->kernel->user_root]) : 0;
     }
 }
 
@@ -190,7 +190,7 @@ void st_announce_p2m(struct st_domain *d)
     if (d->kernel->config.p2m_kind == STUB_P2M_TREE)
         return;
     arch->p2m_vaddr = d->kernel->p2m_vaddr;
-    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[d->kernel->p2m_l4]);
+    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[d->kernel->p2m_root]);
 }
 
 static void make_start_info(struct st_domain *d)

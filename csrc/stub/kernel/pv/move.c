@@ -17,7 +17,7 @@ static int copy_root(struct st_domain *d, uint64_t *l4)
 
     if (rc)
         return rc;
-    memcpy(st_guest_page(d, *l4), st_guest_page(d, d->kernel->kernel_l4), ST_PAGE_SIZE);
+    memcpy(st_guest_page(d, *l4), st_guest_page(d, d->kernel->kernel_root), ST_PAGE_SIZE);
     st_set_level(d, *l4, 4, true);
     return 0;
 }
@@ -50,7 +50,7 @@ static void free_table(struct st_domain *d, uint64_t table)
 /* Tables on the way to vaddr in which nothing is left become pages again; roots share what is below them. */
 static void prune(struct st_domain *d, uint64_t l4, uint64_t vaddr)
 {
-    const uint64_t roots[] = { l4, d->kernel->kernel_l4, d->kernel->p2m_l4 };
+    const uint64_t roots[] = { l4, d->kernel->kernel_root, d->kernel->p2m_root };
 
     for (unsigned level = 1; level < 4; level++) {
         uint64_t table = st_find_table(d, l4, vaddr, level);
@@ -84,7 +84,7 @@ static void unmap_old(struct st_domain *d, uint64_t l4, uint64_t vaddr)
         unmap_one(d, l4, vaddr + (i << ST_PAGE_SHIFT));
     for (uint64_t i = 0; i < d->kernel->nr_leaves; i++)
         prune(d, l4, vaddr + (i << ST_PAGE_SHIFT));
-    if (l4 != d->kernel->kernel_l4 && l4 != d->kernel->p2m_l4)
+    if (l4 != d->kernel->kernel_root && l4 != d->kernel->p2m_root)
         free_table(d, l4);
 }
 
@@ -98,7 +98,7 @@ static bool overlaps(const struct st_domain *d, uint64_t vaddr)
 int st_pv_move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
 {
     struct arch_shared_info *arch = &st_shared_info(d)->arch;
-    uint64_t l4 = d->kernel->p2m_l4, old_l4 = l4, old = d->kernel->p2m_vaddr;
+    uint64_t l4 = d->kernel->p2m_root, old_l4 = l4, old = d->kernel->p2m_vaddr;
     int rc;
 
     if (d->kernel->config.p2m_kind == STUB_P2M_TREE)
@@ -110,7 +110,7 @@ int st_pv_move_p2m(struct st_domain *d, uint64_t vaddr, bool new_root)
     if (rc)
         return rc;
     st_p2m_changes(d);
-    d->kernel->p2m_l4 = l4;
+    d->kernel->p2m_root = l4;
     d->kernel->p2m_vaddr = vaddr;
     arch->p2m_vaddr = vaddr;
     arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[l4]);

@@ -157,7 +157,7 @@ int st_p2m_build(struct st_domain *d)
     int rc = make_leaves(d);
 
     if (!rc)
-        rc = st_p2m_map(d, d->kernel->p2m_l4, d->kernel->p2m_vaddr);
+        rc = st_p2m_map(d, d->kernel->p2m_root, d->kernel->p2m_vaddr);
     if (!rc && d->kernel->config.p2m_kind != STUB_P2M_LINEAR)
         rc = make_tree(d);
     if (!rc)
@@ -207,7 +207,7 @@ static int rebuild_tree(struct st_domain *d)
 int st_p2m_find(struct st_domain *d)
 {
     for (uint64_t i = 0; i < d->kernel->nr_leaves; i++) {
-        uint64_t vaddr = d->kernel->p2m_vaddr + (i << ST_PAGE_SHIFT), leaf = st_find_table(d, d->kernel->p2m_l4, vaddr, 0);
+        uint64_t vaddr = d->kernel->p2m_vaddr + (i << ST_PAGE_SHIFT), leaf = st_find_table(d, d->kernel->p2m_root, vaddr, 0);
 
         if (leaf == ST_NONE)
             return st_error(EINVAL, "the kernel cannot find its p2m: nothing is mapped at %#lx", (unsigned long)vaddr);
@@ -237,13 +237,13 @@ static int unshare_l1(struct st_domain *d, uint64_t vaddr)
     uint64_t l2, copy;
     int rc;
 
-    if (d->kernel->missing_l1 == ST_NONE || st_find_table(d, d->kernel->p2m_l4, vaddr, 1) != d->kernel->missing_l1)
+    if (d->kernel->missing_l1 == ST_NONE || st_find_table(d, d->kernel->p2m_root, vaddr, 1) != d->kernel->missing_l1)
         return 0;
     rc = st_new_table(d, 1, &copy);
     if (rc)
         return rc;
     memcpy(st_guest_page(d, copy), st_guest_page(d, d->kernel->missing_l1), ST_PAGE_SIZE);
-    l2 = st_find_table(d, d->kernel->p2m_l4, vaddr, 2);
+    l2 = st_find_table(d, d->kernel->p2m_root, vaddr, 2);
     st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t), st_pte(d, copy, leaf_flags & ~ST_PTE_NX));
     return 0;
 }
@@ -254,7 +254,7 @@ void st_p2m_drop_shared_l1(struct st_domain *d)
     uint64_t l1 = d->kernel->missing_l1;
 
     for (uint64_t i = 0; l1 != ST_NONE && i < d->kernel->nr_leaves; i++)
-        if (st_find_table(d, d->kernel->p2m_l4, d->kernel->p2m_vaddr + (i << ST_PAGE_SHIFT), 1) == l1)
+        if (st_find_table(d, d->kernel->p2m_root, d->kernel->p2m_vaddr + (i << ST_PAGE_SHIFT), 1) == l1)
             return;
     if (l1 == ST_NONE)
         return;
@@ -272,7 +272,7 @@ static int install_leaf(struct st_domain *d, uint64_t index, uint64_t leaf)
     d->kernel->leaf[index] = leaf;
     rc = unshare_l1(d, vaddr);
     if (!rc)
-        rc = st_map(d, d->kernel->p2m_l4, vaddr, st_pte(d, leaf, leaf_flags));
+        rc = st_map(d, d->kernel->p2m_root, vaddr, st_pte(d, leaf, leaf_flags));
     set_tree_entry(d, index);
     st_p2m_drop_shared_l1(d);
     return rc;
@@ -348,7 +348,7 @@ static int drop_leaf(struct st_domain *d, uint64_t index)
     uint64_t vaddr = d->kernel->p2m_vaddr + (index << ST_PAGE_SHIFT), leaf = d->kernel->leaf[index], list;
     int rc = unshare_l1(d, vaddr);
 
-    rc = rc ? rc : st_map(d, d->kernel->p2m_l4, vaddr, 0);
+    rc = rc ? rc : st_map(d, d->kernel->p2m_root, vaddr, 0);
     list = d->kernel->fll == ST_NONE ? ST_NONE : tree_list(d, index);
     if (list != ST_NONE)
         st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), ST_NONE);

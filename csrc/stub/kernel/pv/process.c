@@ -35,7 +35,7 @@ void st_process_settle(struct st_domain *d)
 
 static uint64_t l1_in_slot(const struct st_domain *d, unsigned slot)
 {
-    return st_find_table(d, d->kernel->user_l4, (uint64_t)slot << 21, 1);
+    return st_find_table(d, d->kernel->user_root, (uint64_t)slot << 21, 1);
 }
 
 static unsigned random_slot(struct st_domain *d)

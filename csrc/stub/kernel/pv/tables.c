@@ -48,7 +48,7 @@ uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, u
 
 static void set_direct_entry(struct st_domain *d, uint64_t pfn, uint64_t pte)
 {
-    uint64_t l1 = st_find_table(d, d->kernel->kernel_l4, st_direct_address(pfn), 1);
+    uint64_t l1 = st_find_table(d, d->kernel->kernel_root, st_direct_address(pfn), 1);
 
     if (l1 != ST_NONE)
         st_write_word(d, l1, st_slot(st_direct_address(pfn), 1) * sizeof(uint64_t), pte);
@@ -111,7 +111,7 @@ int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte)
 int st_direct_map(struct st_domain *d, uint64_t pfn)
 {
     uint64_t pte = direct_pte(d, pfn);
-    int rc = st_map(d, d->kernel->kernel_l4, st_direct_address(pfn), pte);
+    int rc = st_map(d, d->kernel->kernel_root, st_direct_address(pfn), pte);
 
     if (!rc && direct_pte(d, pfn) != pte) /* that very page has become the table for it */
         set_direct_entry(d, pfn, direct_pte(d, pfn));
