@@ -16,5 +16,5 @@ else:
 
 BACKENDS: tuple[BackendName, ...] = ("xen", "stub")
 
-KINDS = ("pv64", "pvh", "hvm")
+KINDS = ("pv64", "pvh", "hvm", "pv32")
 """What a guest of the stub can be, in the order of enum stub_domain_kind."""

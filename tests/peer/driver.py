@@ -270,10 +270,7 @@ class Driver:
         self.hv.stub.guest(domid).adopt()
         self.hv.stub.guest(domid).tick(3)
         with open(self.request["adopt"], "wb") as out:
-            import pyxcsr
-
-            suspend, model = self._suspend(domid), self._device_model(domid)
-            pyxcsr.save(self.hv, domid, out, suspend=suspend, device_model=model)
+            getattr(self, f"_save_by_{self.request.get('again', 'pyxcsr')}")(domid, out)
         self.request["stream"] = self.request["adopt"]
         self._judge(domid)
 
@@ -302,11 +299,13 @@ class Driver:
         return {"stray_pages": stray} if stray else {}
 
     def _own_pages(self) -> int:
-        """The window on all of the memory, and the m2p twice: the machine's and this open hypervisor's."""
+        """The window on all of the memory, both m2ps, and that of this open hypervisor."""
         frames = self.hv.stub.max_page
-        m2p = -(-frames * 8 // (2 << 20)) * 512
+        m2p, compat = (-(-frames * word // (2 << 20)) * 512 for word in (8, 4))
+        if not self.request.get("machine", {}).get("pv32", True):
+            compat = 0
         mine = self.hv.stub.usage()["xen_mappings"]
-        return int(frames + m2p + m2p * mine)
+        return int(frames + m2p + compat + m2p * mine)
 
 
 def main() -> None:

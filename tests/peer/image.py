@@ -6,15 +6,13 @@ Contents are kept as digests, so an image is small enough to pass between proces
 from __future__ import annotations
 
 import hashlib
-import struct
 from typing import Any, Optional
+
+from support.widths import WIDTHS, Width, width_of
 
 from pyxcsr.hypervisor.open import StubBackend
 
-CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
-GDT_ENTS = GDT0 + 16 * 8
 FRAMES_AT_ONCE = 1024
-INVALID = (1 << 64) - 1
 
 Image = dict[str, Any]
 
@@ -28,6 +26,7 @@ class _Truth:
     def __init__(self, hv: StubBackend, domid: int) -> None:
         self.hv, self.domid = hv, domid
         self.guest = hv.stub.guest(domid)
+        self.width = width_of(hv, domid)
         self.pfns = self.guest.pfns_with_memory()
         self.online = [v for v in range(hv.domain_info(domid).max_vcpu_id + 1) if hv.vcpu_online(domid, v)]
 
@@ -49,18 +48,18 @@ class _Truth:
 
     def _by_pfn(self, mfn: int) -> int:
         pfn = self.pfn(mfn)
-        return INVALID if pfn is None else pfn
+        return self.width.none if pfn is None else pfn
 
     def vcpu(self, vcpu: int) -> dict[str, Any]:
         """The vcpu's records, frame numbers expressed in pfns."""
-        hv, blob = self.hv, bytearray(self.hv.vcpu_basic(self.domid, vcpu))
-        (entries,) = struct.unpack_from("<Q", blob, GDT_ENTS)
-        frames = [GDT0 + 8 * i for i in range((entries + 511) // 512)]
-        for at in frames + ([RDX] if vcpu == 0 else []):
-            self._replace(blob, at, 0)
-        self._replace(blob, CR3, 12)
-        if struct.unpack_from("<Q", blob, CR1)[0]:
-            self._replace(blob, CR1, 12)
+        hv, w = self.hv, self.width
+        blob = bytearray(hv.vcpu_basic(self.domid, vcpu)[: w.context])
+        entries = w.word(blob, w.gdt + 16 * w.nr_bytes)
+        for at in [w.gdt + w.nr_bytes * i for i in range((entries + 511) // 512)] + ([w.rdx] if vcpu == 0 else []):
+            w.put(blob, at, self._by_pfn(w.word(blob, at)))
+        self._replace_root(blob, 3)
+        if w.nr_bytes == 8 and w.word(blob, w.cr + 8):
+            self._replace_root(blob, 1)
         return {
             "basic": bytes(blob).hex(),
             "extended": hv.vcpu_extended(self.domid, vcpu).hex(),
@@ -68,16 +67,16 @@ class _Truth:
             "msrs": hv.vcpu_msrs(self.domid, vcpu).hex(),
         }
 
-    def _replace(self, blob: bytearray, at: int, shift: int) -> None:
-        """cr3-like values keep their low bits, as Xen has them."""
-        (value,) = struct.unpack_from("<Q", blob, at)
-        low = value & ((1 << shift) - 1)
-        struct.pack_into("<Q", blob, at, (self._by_pfn(value >> shift) << shift | low) & INVALID)
+    def _replace_root(self, blob: bytearray, register: int) -> None:
+        """A 64-bit cr1 keeps its low bits, as Xen has them; a 32-bit cr3 has frame bits there."""
+        w, at = self.width, self.width.cr + register * self.width.nr_bytes
+        value = w.word(blob, at)
+        low = value & 0xFFF if w.nr_bytes == 8 else 0
+        w.put(blob, at, (w.cr3(self._by_pfn(w.cr3_frame(value))) | low) & w.none)
 
     def start_info_pfn(self) -> Optional[int]:
         """vcpu 0's rdx names it while the guest is suspended, and before it first runs."""
-        (mfn,) = struct.unpack_from("<Q", self.hv.vcpu_basic(self.domid, 0), RDX)
-        return self.pfn(mfn)
+        return self.pfn(self.width.word(self.hv.vcpu_basic(self.domid, 0), self.width.rdx))
 
     def p2m(self, leaves: list[int]) -> str:
         """Digest of the p2m list's pages in its order, each entry by pfn."""
@@ -85,8 +84,8 @@ class _Truth:
         entries: dict[int, bytes] = {}
         for leaf in leaves:
             if leaf not in entries:
-                raw = struct.unpack("<512Q", self.guest.read_page(leaf))
-                entries[leaf] = struct.pack("<512Q", *(self._by_pfn(x) for x in raw))
+                raw = self.width.words(self.guest.read_page(leaf))
+                entries[leaf] = self.width.page(self._by_pfn(x) for x in raw)
             state.update(entries[leaf])
         return state.hexdigest()
 
@@ -100,6 +99,7 @@ def image_of(hv: StubBackend, domid: int, leaves: Optional[list[int]] = None) ->
     tsc = hv.domain_tsc(domid)
     info = hv.domain_info(domid)
     return {
+        "width": truth.width.nr_bytes,
         "nr_pfns": truth.guest.nr_pfns,
         "pages": pages,
         "leaves": leaves,
@@ -115,21 +115,21 @@ def image_of(hv: StubBackend, domid: int, leaves: Optional[list[int]] = None) ->
 
 # -- comparing
 
-SHARED_ARCH = 3088
-UPCALL_SELECTORS = [64 * vcpu + 8 for vcpu in range(32)]
-FRAME_FIELDS = [SHARED_ARCH + offset for offset in (8, 24, 32, 40)]  # what is said of the old p2m: where, generation
-PENDING, MASK, WALLCLOCK = slice(2048, 2560), slice(2560, 3072), slice(3072, SHARED_ARCH)
-START_INFO = struct.Struct("<32sQQIxxxxQIxxxxQI")  # magic to console.domU.evtchn
+FRAME_FIELDS = (1, 3, 4, 5)
+"""What arch_shared_info says of the old p2m: where it is, and its generation."""
 
 
 def differences(saved: Image, restored: Image) -> list[str]:
     """What of a restored guest is not as it was when it was saved; nothing if all is."""
+    if saved["width"] != restored["width"]:
+        return [f"it had words of {saved['width']} bytes, and has words of {restored['width']}"]
+    w = WIDTHS[saved["width"]]
     return [
         *_page_differences(saved, restored),
         *(f"{name} differs" for name in ("p2m", "vcpus", "start_info_pfn") if saved[name] != restored[name]),
         *_tsc_differences(saved["tsc"], restored["tsc"]),
-        *_shared_info_differences(bytes.fromhex(saved["shared_info"]), bytes.fromhex(restored["shared_info"])),
-        *_start_info_differences(bytes.fromhex(saved["start_info"]), bytes.fromhex(restored["start_info"])),
+        *_shared_info_differences(w, bytes.fromhex(saved["shared_info"]), bytes.fromhex(restored["shared_info"])),
+        *_start_info_differences(w, bytes.fromhex(saved["start_info"]), bytes.fromhex(restored["start_info"])),
     ]
 
 
@@ -151,34 +151,37 @@ def _tsc_differences(saved: list[int], restored: list[int]) -> list[str]:
     return [] if restored == expected else [f"TSC: {expected} expected, {restored} found"]
 
 
-def _comparable(page: bytes) -> bytes:
+def _comparable(w: Width, page: bytes) -> bytes:
     """What a restorer keeps of shared_info: vcpu_info but its selector, and arch but what names frames."""
     mine = bytearray(page)
-    for at in UPCALL_SELECTORS:
-        mine[at : at + 8] = bytes(8)
-    for part in (PENDING, MASK, WALLCLOCK):
-        mine[part] = bytes(part.stop - part.start)
-    for at in FRAME_FIELDS:
-        mine[at : at + 8] = bytes(8)
+    for vcpu in range(32):
+        w.put(mine, 64 * vcpu + w.selector, 0)
+    mine[w.pending : w.arch] = bytes(w.arch - w.pending)  # event channels, and Xen's wallclock
+    for field in FRAME_FIELDS:
+        w.put(mine, w.arch + field * w.nr_bytes, 0)
+    if w.nr_bytes == 4:
+        w.put(mine, w.arch + 6 * w.nr_bytes, 0)  # the wallclock's high word
     return bytes(mine)
 
 
-def _shared_info_differences(saved: bytes, restored: bytes) -> list[str]:
+def _shared_info_differences(w: Width, saved: bytes, restored: bytes) -> list[str]:
     found = []
-    if _comparable(saved) != _comparable(restored):
+    if _comparable(w, saved) != _comparable(w, restored):
         found.append("shared_info differs")
-    for at in FRAME_FIELDS:
-        if restored[at : at + 8] not in (saved[at : at + 8], bytes(8)):
+    for field in FRAME_FIELDS:
+        at = w.arch + field * w.nr_bytes
+        if w.word(restored, at) not in (w.word(saved, at), 0):
             found.append(f"shared_info at {at:#x} is neither as it was nor 0")
-    if any(restored[PENDING]) or restored[MASK] != b"\xff" * 512:
+    mask = w.pending + w.nr_events
+    if any(restored[w.pending : mask]) or restored[mask : mask + w.nr_events] != b"\xff" * w.nr_events:
         found.append("event channels are not as in a new domain")
     return found
 
 
-def _start_info_differences(saved: bytes, restored: bytes) -> list[str]:
+def _start_info_differences(w: Width, saved: bytes, restored: bytes) -> list[str]:
     """The restorer sets nr_pages to store_evtchn anew; magic and what follows stay."""
-    before, after = START_INFO.unpack_from(saved), START_INFO.unpack_from(restored)
-    rest = START_INFO.size
+    before, after = w.start_info.unpack_from(saved), w.start_info.unpack_from(restored)
+    rest = w.start_info.size
     found = [] if before[0] == after[0] and saved[rest:] == restored[rest:] else ["start_info differs"]
     if (after[5], after[7]) != (1, 2):
         found.append(f"start_info: event channels {after[5]} and {after[7]}, not 1 and 2")

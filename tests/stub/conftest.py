@@ -91,6 +91,7 @@ int xc_domain_destroy(xc_interface *xch, uint32_t domid);
 int xc_domain_shutdown(xc_interface *xch, uint32_t domid, int reason);
 int xc_maximum_ram_page(xc_interface *xch, unsigned long *max_mfn);
 int xc_machphys_mfn_list(xc_interface *xch, unsigned long max, xen_pfn_t *list);
+int probe_compat_m2p(xc_interface *xch, unsigned max, xen_pfn_t *list);
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned num, xen_pfn_t *arr);
 int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned op, unsigned *mb, unsigned mode);
 long long xc_logdirty_control(xc_interface *xch, uint32_t domid, unsigned int op, xc_hypercall_buffer_t *b,
@@ -172,6 +173,17 @@ static int probe_mmuext(xc_interface *xch, uint32_t domid, unsigned nr, const ui
     free(ops);
     errno = kept;
     return rc;
+}
+
+/* Where the 32-bit m2p lies: how many chunks were told. */
+static int probe_compat_m2p(xc_interface *xch, unsigned max, xen_pfn_t *list)
+{
+    struct xen_machphys_mfn_list where = { .max_extents = max };
+    long rc;
+
+    where.extent_start.p = list; /* no hypercall buffer */
+    rc = xc_memory_op(xch, XENMEM_machphys_compat_mfn_list, &where, sizeof(where));
+    return rc ? -1 : (int)where.nr_extents;
 }
 
 /* size: in and out; buffer NULL asks for the size. What is read is copied out of a hypercall buffer. */
@@ -310,11 +322,17 @@ class Probe:
     def errno(self) -> int:
         return int(self.ffi.errno)
 
-    def guest(self, **values: Any) -> StubDomain:
-        """A small guest; it writes only if asked to."""
+    def guest(self, kind: str = "pv64", **values: Any) -> StubDomain:
+        """A small PV guest; it writes only if asked to."""
         values.setdefault("mem", "8M")
         values.setdefault("writer", "none")
-        return self.stub.guest(self.stub.create(StubGuest.pv64(**values)))
+        return self.stub.guest(self.stub.create(getattr(StubGuest, kind)(**values)))
+
+    def compat_m2p(self, room: int) -> list[int]:
+        """The first frames of the 32-bit m2p's chunks, at most so many; none after an error."""
+        out = self.ffi.new("xen_pfn_t[]", room)
+        found = self.lib.probe_compat_m2p(self.xch, room, out)
+        return [int(x) for x in out[0:max(found, 0)]]
 
     def hvm(self, kind: str = "hvm", **values: Any) -> StubDomain:
         """A small HVM or PVH guest; it writes only if asked to."""

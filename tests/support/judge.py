@@ -17,8 +17,9 @@ from pyxcsr.stream.rules.verify import verify
 from pyxcsr.transfer.save import save
 from support import oracle
 from support.image import MemoryImage
+from support.widths import width_of
 
-CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832
+CR3, CR1, RDX, GDT0 = 4984 + 24, 4984 + 8, 616, 4832  # of a 64-bit guest
 
 
 def save_to(hv: StubBackend, domid: int, path: Union[str, Path], **options: Any) -> SaveReport:
@@ -120,21 +121,25 @@ def judge_state(hv: StubBackend, domid: int, path: Union[str, Path]) -> None:
 
 def judge_vcpu(hv: StubBackend, domid: int, basic: VcpuBasic) -> None:
     """Asserts that each frame number in Xen's context has become its pfn, and that all else is unchanged."""
-    raw, mine = hv.vcpu_basic(domid, basic.vcpu_id), bytearray(basic.blob)
+    w = width_of(hv, domid)
+    raw, mine = hv.vcpu_basic(domid, basic.vcpu_id)[: w.context], bytearray(basic.blob)
+    cr3, cr1 = w.cr + 3 * w.nr_bytes, w.cr + w.nr_bytes
 
     def pfn(mfn: int) -> int:
         owner, found, _ = hv.stub.frame(mfn)
         assert owner == domid and found is not None
         return found
 
-    assert word(mine, CR3) == pfn(word(raw, CR3) >> 12) << 12
-    if word(raw, CR1):
-        assert word(mine, CR1) == (pfn(word(raw, CR1) >> 12) << 12 | 1)
-    assert word(mine, GDT0) == pfn(word(raw, GDT0))
-    rewritten = [CR3, CR1, *(GDT0 + 8 * i for i in range(14))]
+    assert w.word(mine, cr3) == w.cr3(pfn(w.cr3_frame(w.word(raw, cr3))))
+    if w.word(raw, cr1):
+        assert w.nr_bytes == 8 and w.word(mine, cr1) == (pfn(w.word(raw, cr1) >> 12) << 12 | 1)
+    rewritten = [cr3, cr1]
+    for at in range(w.gdt, w.gdt + (w.word(raw, w.gdt + 16 * w.nr_bytes) + 511) // 512 * w.nr_bytes, w.nr_bytes):
+        assert w.word(mine, at) == pfn(w.word(raw, at))
+        rewritten.append(at)
     if basic.vcpu_id == 0:
-        assert word(mine, RDX) == pfn(word(raw, RDX))
-        rewritten.append(RDX)
+        assert w.word(mine, w.rdx) == pfn(w.word(raw, w.rdx))
+        rewritten.append(w.rdx)
     for at in rewritten:
-        mine[at : at + 8] = raw[at : at + 8]
+        mine[at : at + w.nr_bytes] = raw[at : at + w.nr_bytes]
     assert bytes(mine) == raw

@@ -2,23 +2,24 @@
 #include "stub/kernel/config.h"
 #include "stub/machine/base.h"
 #include "stub/kernel/hvm/layout.h"
+#include "stub/kernel/pv/p2m_place.h"
 #include "stub/machine/vcpu.h"
 
 #define MIN_PAGES       256UL
 
-static bool in_xen_hole(uint64_t first, uint64_t last)
+static int check_p2m(const stub_guest_config *c)
 {
-    return first < HYPERVISOR_VIRT_END && last >= HYPERVISOR_VIRT_START;
-}
+    const struct st_geometry *g = st_geometry(c->width);
+    uint64_t per_leaf, nr_leaves;
 
-static int check_p2m_range(const stub_guest_config *c)
-{
-    uint64_t nr_bytes = ((c->span + c->spare + ST_ENTRIES - 1) / ST_ENTRIES) << ST_PAGE_SHIFT;
-    uint64_t last = c->p2m_vaddr + nr_bytes - 1;
-
-    if (c->p2m_vaddr & (ST_PAGE_SIZE - 1) || c->p2m_vaddr < HYPERVISOR_VIRT_START || last < c->p2m_vaddr
-        || in_xen_hole(c->p2m_vaddr, last))
-        return st_error(EINVAL, "a p2m of %lu bytes cannot be at %#lx", (unsigned long)nr_bytes,
+    if (!g)
+        return st_error(EINVAL, "a PV guest's words have 8 or 4 bytes, not %u", c->width);
+    per_leaf = g->per_page;
+    nr_leaves = (c->span + c->spare + per_leaf - 1) / per_leaf;
+    if (c->p2m_kind != STUB_P2M_LINEAR && nr_leaves > per_leaf * per_leaf)
+        return st_error(EINVAL, "the three-level tree ends at %lu GiB", per_leaf * per_leaf * per_leaf >> 18);
+    if (!st_p2m_place(g, nr_leaves, c->p2m_vaddr))
+        return st_error(EINVAL, "a p2m of %lu bytes cannot be at %#lx", (unsigned long)(nr_leaves << ST_PAGE_SHIFT),
                         (unsigned long)c->p2m_vaddr);
     return 0;
 }
@@ -50,10 +51,8 @@ int st_config_check(const stub_guest_config *c)
         return st_error(EINVAL, "holes: a share from 0 to below 1");
     if (c->p2m_kind > STUB_P2M_TREE || c->suspend > STUB_SUSPEND_ACK_ONLY)
         return st_error(EINVAL, "unknown p2m or suspend kind");
-    if (c->p2m_kind != STUB_P2M_LINEAR && c->span + c->spare > 1UL << 27)
-        return st_error(EINVAL, "the three-level tree ends at 512 GiB");
     rc = check_counts(c);
-    return rc ? rc : check_p2m_range(c);
+    return rc ? rc : check_p2m(c);
 }
 
 /* What goes beyond the end of a physmap, or of the machine, is refused when the guest is built. */

@@ -10,6 +10,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/hvm/hvm.h"
+#include "stub/machine/m2p.h"
 #include "stub/machine/rng.h"
 
 #include <stdio.h>
@@ -88,7 +89,9 @@ static int configure_pv(struct st_domain *d, const stub_guest_config *config)
 
     configure(d, config);
     d->nr_pfns = d->cap_pfns;
-    k->nr_leaves = (d->nr_pfns + ST_ENTRIES - 1) / ST_ENTRIES;
+    d->width = config->width;
+    d->geometry = st_geometry(config->width);
+    k->nr_leaves = (d->nr_pfns + d->geometry->per_page - 1) / d->geometry->per_page;
     k->p2m_vaddr = config->p2m_vaddr;
     k->leaf = calloc(k->nr_leaves, sizeof(*k->leaf));
     return k->leaf ? 0 : -ENOMEM;
@@ -105,6 +108,8 @@ int st_guest_new(const stub_guest_config *config, struct st_domain **result)
     struct st_domain *d;
     int rc = st_config_check(config);
 
+    if (!rc && config->width != sizeof(uint64_t) && (!st.pv32 || st.nr_frames > ST_MAX_COMPAT_FRAMES))
+        rc = st_error(EOPNOTSUPP, "this machine has no 32-bit PV guests%s", st.pv32 ? ": it has too many frames" : "");
     if (rc)
         return rc;
     d = st_domain_alloc(pfns);

@@ -33,6 +33,7 @@ typedef struct {
     uint64_t offline_vcpus;     /* bit mask */
     uint64_t hot;               /* how many pages the guest writes to; 0: all data pages */
     uint64_t rate;              /* writer thread: writes a second; 0: no thread */
+    uint32_t width;             /* of PV: bytes of a word, 8 or 4 */
     uint32_t vcpus;             /* 1 to 64, online and offline */
     uint32_t writes;            /* data writes a tick */
     uint32_t pt_updates;        /* page-table updates a tick; of HVM and PVH: pages that leave or come back */

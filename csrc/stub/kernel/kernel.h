@@ -9,8 +9,6 @@
 #include <pthread.h>
 
 #define ST_USER_PTE  (ST_PTE_PRESENT | ST_PTE_RW | ST_PTE_USER | ST_PTE_ACCESSED)
-#define ST_FIXMAP    0xffffffffff5fd000UL   /* where the kernel sees shared_info */
-#define ST_USER_BASE 0x400000UL             /* where the one process begins */
 
 struct st_transient { uint64_t table_pfn, index, old; };
 
@@ -67,7 +65,5 @@ struct st_kernel {
     struct st_transient transient[8];
     unsigned nr_transient;
 };
-
-start_info_t *st_start_info(const struct st_domain *d);
 
 #endif

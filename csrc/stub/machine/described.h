@@ -19,6 +19,8 @@ typedef struct {
     bool window;            /* for benchmarks: mappings that cost next to nothing (window.c); seed 0: frames in order */
     uint64_t backed;        /* frames from here on share a little memory between them; 0: none do */
     bool physmap_dirty;     /* a gfn that comes is dirty, as since Xen 4.22 */
+    bool pv32;              /* it has 32-bit PV guests; false: as built without */
+    bool shared_info_anywhere; /* a 64-bit guest's may lie beyond 4 GiB, as since Xen 4.22 */
     bool scattered;         /* HVM guests get no superpages: populating with an order above 0 gives none */
 } stub_machine_config;
 

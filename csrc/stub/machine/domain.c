@@ -6,6 +6,7 @@
 #include "stub/machine/memory.h"
 #include "stub/machine/policy.h"
 #include "stub/machine/rng.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/store.h"
 #include "stub/machine/vcpu.h"
 
@@ -122,6 +123,7 @@ struct st_domain *st_domain_alloc(uint64_t pfns)
     d->id = st.next_domid++;
     d->cap_pfns = pfns;
     d->width = sizeof(uint64_t);
+    d->geometry = st_geometry(d->width);
     d->scheduler = st.scheduler;
     d->sched_weight = 256;
     d->tsc = (struct st_tsc){ .khz = TSC_KHZ + d->id, .incarnation = 1, .nsec = TSC_NSEC };
@@ -134,25 +136,19 @@ struct st_domain *st_domain_alloc(uint64_t pfns)
     return NULL;
 }
 
-shared_info_t *st_shared_info(const struct st_domain *d)
+int st_domain_narrow(struct st_domain *d)
 {
-    return st_page(d->shared_info_mfn);
-}
+    const unsigned width = sizeof(uint32_t);
+    int rc;
 
-/* A page of Xen's; what Xen keeps in it is there, the rest is zero. */
-int st_make_shared_info(struct st_domain *d)
-{
-    shared_info_t *info;
-    int rc = st_frame_alloc((uint16_t)d->id, ST_XEN, ST_NONE, &d->shared_info_mfn);
-
-    if (rc)
-        return rc;
-    st.m2p[d->shared_info_mfn] = ST_M2P_SHARED;
-    info = st_shared_info(d);
-    memset(info, 0, ST_PAGE_SIZE);
-    info->wc_version = 2;
-    info->wc_sec = 1700000000;
-    return 0;
+    if (!st.pv32)
+        return -EOPNOTSUPP;
+    if (d->nr_mem)
+        return -EACCES;
+    rc = st_narrow_shared_info(d, st_geometry(width));
+    if (!rc)
+        d->width = width;
+    return rc;
 }
 
 void st_domain_make_handle(struct st_domain *d)

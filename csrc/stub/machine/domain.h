@@ -3,6 +3,7 @@
 #define XCSR_STUB_MACHINE_DOMAIN_H
 
 #include "stub/machine/base.h"
+#include "stub/machine/geometry.h"
 
 #define ST_PIECE_BITS   65536UL         /* of a log-dirty bitmap: 8 KiB */
 #define ST_PIECES       (1UL << 17)     /* room for 2^33 pfns, the most that a domain may have with its reserve */
@@ -58,7 +59,8 @@ struct st_domain {
     uint64_t shared_info_mfn;
     struct st_hvm *hv;                  /* of HVM and PVH only */
     bool hvm;                           /* what is reported; a test may say so of a PV guest */
-    unsigned width;
+    unsigned width;                     /* what is reported; a test may say another */
+    const struct st_geometry *geometry; /* of a PV guest */
     int64_t tot_pages_bias;             /* added to what is reported, for tests */
 
     uint64_t *bitmap;                   /* log-dirty, by pfn */
@@ -95,9 +97,9 @@ enum st_domain_kind { ST_PV, ST_PVH, ST_HVM };
 int st_domain_empty(enum st_domain_kind kind, uint64_t max_pages, uint32_t vcpus, const char *name, struct st_domain **result);
 /* Room for pfns below nr_pfns; nr_pfns grows, never shrinks. */
 int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns);
+/* A PV domain without memory becomes a 32-bit one. */
+int st_domain_narrow(struct st_domain *d);
 void st_domain_make_handle(struct st_domain *d);
-int st_make_shared_info(struct st_domain *d);
-shared_info_t *st_shared_info(const struct st_domain *d);
 int st_domain_unpause(struct st_domain *d);
 void st_domain_kill(struct st_domain *d);
 void st_domain_reap(void);

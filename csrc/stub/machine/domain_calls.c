@@ -3,6 +3,7 @@
 #include "stub/machine/entry.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/hvm/hvm.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/vcpu.h"
 
 #define MAX_PAUSE_COUNT 255
@@ -97,7 +98,7 @@ int xc_domain_get_guest_width(xc_interface *xch, uint32_t domid, unsigned int *g
  */
 static uint64_t maximum_gpfn(const struct st_domain *d)
 {
-    uint64_t nr = d->hv ? d->nr_pfns : st_shared_info(d)->arch.max_pfn;
+    uint64_t nr = d->hv ? d->nr_pfns : st_arch_get(d, ST_MAX_PFN);
 
     return nr ? nr - 1 : 0;
 }

@@ -9,7 +9,7 @@
     X(xc_domain_getinfolist) X(xc_domain_get_guest_width) X(xc_domain_nr_gpfns)              \
     X(xc_domain_get_tsc_info) X(xc_domain_pause) X(xc_domain_unpause) X(xc_domain_resume)    \
     X(xc_domain_destroy) X(xc_domain_shutdown) X(xc_maximum_ram_page)                        \
-    X(xc_machphys_mfn_list) X(xc_get_pfn_type_batch) X(xc_shadow_control)                    \
+    X(xc_machphys_mfn_list) X(xc_memory_op) X(xc_get_pfn_type_batch) X(xc_shadow_control)                    \
     X(xc_logdirty_control) X(xc_vcpu_getinfo) X(xc_vcpu_getcontext) X(xc_cpu_policy_init)    \
     X(xc_cpu_policy_destroy) X(xc_cpu_policy_get_size) X(xc_cpu_policy_get_domain)           \
     X(xc_cpu_policy_serialise) X(xc__hypercall_buffer_alloc) X(xc__hypercall_buffer_free)    \

@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/foreign.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/m2p.h"
 #include "stub/machine/rng.h"
 #include "stub/machine/types.h"
 
@@ -67,13 +68,33 @@ int st_frame_take(uint64_t mfn)
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn)
 {
     st.frames[mfn] = (struct st_frame){ .pfn = pfn, .owner = owner, .kind = (uint8_t)kind };
-    st.m2p[mfn] = pfn;
+    st_m2p_set(mfn, pfn);
 }
 
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn)
 {
     int rc = next_free(mfn);
 
+    if (!rc)
+        st_frame_claim(owner, kind, pfn, *mfn);
+    return rc;
+}
+
+static void remember_freed(uint64_t mfn);
+
+/* Frames that come before one below the limit are given back at once. */
+int st_frame_alloc_below(uint64_t limit, uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn)
+{
+    uint64_t *high = NULL, nr_high = 0, room = 0;
+    int rc = next_free(mfn);
+
+    while (!rc && *mfn >= limit) {
+        rc = st_list_add(&high, &nr_high, &room, *mfn);
+        rc = rc ? rc : next_free(mfn);
+    }
+    while (nr_high)
+        remember_freed(high[--nr_high]);
+    free(high);
     if (!rc)
         st_frame_claim(owner, kind, pfn, *mfn);
     return rc;
@@ -88,7 +109,7 @@ static void remember_freed(uint64_t mfn)
 static void set_free(uint64_t mfn)
 {
     st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_FREE, .pfn = ST_NONE };
-    st.m2p[mfn] = ST_NONE;
+    st_m2p_set(mfn, ST_NONE);
     remember_freed(mfn);
 }
 
@@ -100,7 +121,7 @@ void st_frame_free(uint64_t mfn)
     if (d && d->hv && !d->dying && frame->foreign) {
         st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_LINGERS, .pfn = ST_NONE,
                                             .foreign = frame->foreign };
-        st.m2p[mfn] = ST_NONE;
+        st_m2p_set(mfn, ST_NONE);
         return;
     }
     set_free(mfn);

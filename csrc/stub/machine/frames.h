@@ -21,22 +21,29 @@ struct st_frame {
     uint8_t kind;           /* enum st_kind */
     uint8_t level : 4;      /* 1 to 4: validated as a page table of that level */
     uint8_t pinned : 1;
+    uint8_t xens : 1;       /* an L2 table in which Xen has slots: a 32-bit guest's (types.c) */
     uint8_t fresh : 1;      /* of HVM: came since the bitmap was cleaned: writes to it are not seen */
 };
+
+/* The m2p's own frames: where they begin, and how many chunks of 2 MiB they are. */
+struct st_m2p_place { uint64_t first, chunks; };
 
 struct st_machine {
     bool up, shadow;
     bool physmap_dirty, scattered;      /* as in stub_machine_config */
+    bool pv32;                          /* a hypervisor that has 32-bit PV guests */
+    bool shared_info_anywhere;          /* not below 4 GiB only, as since Xen 4.22 */
     bool mapped_by_window;              /* window.c */
     int fd;
     unsigned order;
     uint32_t scheduler;                 /* XEN_SCHEDULER_*, of domains in no other cpupool */
     uint64_t seed, nr_frames;
     uint64_t backed;                    /* frames below have memory of their own; the others share */
-    uint64_t m2p_first, m2p_chunks;     /* where the m2p's own frames begin; 2 MiB each */
+    struct st_m2p_place m2p_place, compat_m2p_place;
     uint64_t pool_first, pool_frames, pool_next;
     uint8_t *window;                    /* the whole machine memory */
     uint64_t *m2p;
+    uint32_t *compat_m2p;               /* what 32-bit guests see; NULL: there are none */
     struct st_frame *frames;
     uint64_t *freed, nr_freed, cap_freed;
     uint64_t foreign[16];               /* frames of domain 0, for PTEs that refer to them */
@@ -64,6 +71,8 @@ off_t st_file_offset(uint64_t mfn);
 /* How many of these frames, at least one, lie in a row in the machine's file. */
 size_t st_frames_in_a_row(const xen_pfn_t *frames, size_t max);
 int st_frame_alloc(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
+/* The same with a frame below that one. */
+int st_frame_alloc_below(uint64_t limit, uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t *mfn);
 int st_extent_alloc(unsigned order, uint64_t *mfn);
 int st_frame_take(uint64_t mfn);
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);

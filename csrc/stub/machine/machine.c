@@ -14,8 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define CHUNK_FRAMES  512UL                     /* of the m2p: 2 MiB */
-#define LOW_FRAMES    CHUNK_FRAMES
+#define LOW_FRAMES    512UL                     /* Xen's own */
 #define DEFAULT_FRAMES (8UL << (30 - ST_PAGE_SHIFT))
 #define DEFAULT_ORDER 3
 #define MIN_FRAMES    4096UL
@@ -34,7 +33,7 @@ static void machine_down(void)
 {
     st_window_forget();
     unmap(st.window, st.nr_frames << ST_PAGE_SHIFT);
-    unmap(st.m2p, st_m2p_bytes());
+    st_m2p_unmap();
     unmap(st.frames, st.nr_frames * sizeof(*st.frames));
     if (st.fd >= 0)
         close(st.fd);
@@ -110,7 +109,7 @@ static int claim_foreign_frames(void)
 
 static int map_machine_again(void)
 {
-    memset(st.m2p, 0xff, st_m2p_bytes());
+    st_m2p_clear();
     return madvise(st.frames, st.nr_frames * sizeof(*st.frames), MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
@@ -124,18 +123,19 @@ static bool same_memory(const stub_machine_config *config)
 {
     return st.up && st.nr_frames == config->frames && st.seed == config->seed
            && st.order == config->extent_order && st.mapped_by_window == config->window
-           && st.backed == backed_frames(config);
+           && st.backed == backed_frames(config) && st.pv32 == config->pv32;
 }
 
 static int machine_up(const stub_machine_config *config)
 {
-    uint64_t m2p_frames = (config->frames * sizeof(uint64_t)) >> ST_PAGE_SHIFT;
     bool again = same_memory(config);
     int rc;
 
     if (!again)
         machine_down();
     st.shadow = config->shadow;
+    st.pv32 = config->pv32;
+    st.shared_info_anywhere = config->shared_info_anywhere;
     st.order = config->extent_order;
     st.seed = config->seed;
     st.nr_frames = config->frames;
@@ -144,9 +144,7 @@ static int machine_up(const stub_machine_config *config)
     st.scheduler = config->scheduler ? config->scheduler : XEN_SCHEDULER_CREDIT2;
     st.physmap_dirty = config->physmap_dirty;
     st.scattered = config->scattered;
-    st.m2p_first = LOW_FRAMES;
-    st.m2p_chunks = (m2p_frames + CHUNK_FRAMES - 1) / CHUNK_FRAMES;
-    st.pool_first = st.m2p_first + st.m2p_chunks * CHUNK_FRAMES;
+    st.pool_first = st_m2p_place(LOW_FRAMES);
     st.pool_frames = (st.nr_frames - st.pool_first) >> st.order << st.order;
     st.next_domid = 1;
     st.nr_freed = st.pool_next = 0;
@@ -163,7 +161,7 @@ static int check_machine(const stub_machine_config *config)
     if (config->frames < MIN_FRAMES || config->frames > MAX_FRAMES)
         return st_error(EINVAL, "a machine has %lu to %lu frames, not %lu", MIN_FRAMES, MAX_FRAMES,
                         (unsigned long)config->frames);
-    if (backed_frames(config) < config->frames && config->backed < MIN_FRAMES + config->frames / ST_ENTRIES)
+    if (backed_frames(config) < config->frames && config->backed < MIN_FRAMES + 3 * config->frames / (2 * ST_ENTRIES))
         return st_error(EINVAL, "%lu frames with memory of their own are too few for the m2p",
                         (unsigned long)config->backed);
     if (config->extent_order > 18)
@@ -174,7 +172,8 @@ static int check_machine(const stub_machine_config *config)
 /* Makes the default machine if there is none. */
 int st_machine_ready(void)
 {
-    const stub_machine_config config = { .frames = DEFAULT_FRAMES, .extent_order = DEFAULT_ORDER, .shadow = true };
+    const stub_machine_config config = { .frames = DEFAULT_FRAMES, .extent_order = DEFAULT_ORDER, .shadow = true,
+                                         .pv32 = true };
     int rc;
 
     if (st.up)

@@ -1,6 +1,7 @@
 /* Pages of a domain: which pfn has which frame. */
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"
+#include "stub/machine/m2p.h"
 #include "stub/machine/memory.h"
 
 void *st_guest_page(const struct st_domain *d, uint64_t pfn)
@@ -86,7 +87,7 @@ void st_move_memory(struct st_domain *d, uint64_t from, uint64_t to)
 
     d->mem[st.frames[mfn].mem_index] = to;
     st.frames[mfn].pfn = to;
-    st.m2p[mfn] = to;
+    st_m2p_set(mfn, to);
     d->truth[to] = mfn;
     d->truth[from] = 0;
 }
@@ -96,5 +97,16 @@ void st_write_word(struct st_domain *d, uint64_t pfn, uint64_t offset, uint64_t 
     uint8_t *page = st_guest_page(d, pfn);
 
     __atomic_store_n((uint64_t *)(void *)(page + offset), value, __ATOMIC_RELAXED);
+    st_mark_dirty(d, pfn);
+}
+
+void st_set_word(struct st_domain *d, uint64_t pfn, uint64_t i, uint64_t value)
+{
+    void *page = st_guest_page(d, pfn);
+
+    if (d->geometry->width == sizeof(uint64_t))
+        __atomic_store_n((uint64_t *)page + i, value, __ATOMIC_RELAXED);
+    else
+        __atomic_store_n((uint32_t *)page + i, (uint32_t)value, __ATOMIC_RELAXED);
     st_mark_dirty(d, pfn);
 }

@@ -22,7 +22,9 @@ uint64_t st_own_pfn(const struct st_domain *d, uint64_t mfn);
 int st_remove_memory(struct st_domain *d, uint64_t pfn);
 /* A frame goes from one pfn to another that has none. */
 void st_move_memory(struct st_domain *d, uint64_t from, uint64_t to);
-/* A write of the guest's own: it is marked dirty. */
+/* Writes of the guest's own: the page is marked dirty. 64 bits whatever the guest's width, as page tables have; */
 void st_write_word(struct st_domain *d, uint64_t pfn, uint64_t offset, uint64_t value);
+/* and word number i, of the guest's width. */
+void st_set_word(struct st_domain *d, uint64_t pfn, uint64_t i, uint64_t value);
 
 #endif

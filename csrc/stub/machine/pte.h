@@ -17,5 +17,8 @@
 
 #define ST_XEN_SLOT_FIRST 256UL         /* of an L4 table: Xen's own part of the address space */
 #define ST_XEN_SLOT_LAST  271UL
+#define ST_PAE_SLOTS      4UL           /* of an L3 table of a 32-bit guest; Xen clears the others */
+#define ST_PAE_XEN_L2     3UL           /* of these: the L2 table behind it has Xen's slots, from here on: */
+#define ST_PAE_XEN_SLOT   428UL         /* 0xf5800000 */
 
 #endif

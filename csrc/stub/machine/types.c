@@ -19,14 +19,12 @@
 #define BAD_FLAGS    0x198UL
 #define BAD_FLAGS_L1 0x098UL
 
+#define ST_LOW_ROOTS        (1UL << (32 - ST_PAGE_SHIFT))
+#define ST_PAE_EXTENDED_CR3 (1UL << 3)  /* of vm_assist */
+
 static uint64_t frame_number(uint64_t entry)
 {
     return (entry & ST_PTE_FRAME) >> ST_PAGE_SHIFT;
-}
-
-static bool is_xen_slot(unsigned level, unsigned slot)
-{
-    return level == 4 && slot >= ST_XEN_SLOT_FIRST && slot <= ST_XEN_SLOT_LAST;
 }
 
 /* A frame that the domain may refer to: its memory, and shared_info. */
@@ -35,14 +33,6 @@ static struct st_frame *frame_of(const struct st_domain *d, uint64_t mfn)
     struct st_frame *frame = mfn < st.nr_frames ? &st.frames[mfn] : NULL;
 
     return frame && frame->kind != ST_FREE && frame->owner == d->id ? frame : NULL;
-}
-
-/* Xen puts its own mappings into every L4 table; their frames are in no p2m. */
-void st_set_xen_slots(struct st_domain *d, uint64_t l4)
-{
-    for (uint64_t slot = ST_XEN_SLOT_FIRST; slot <= ST_XEN_SLOT_LAST; slot++)
-        st_write_word(d, l4, slot * sizeof(uint64_t),
-                      (slot - ST_XEN_SLOT_FIRST + 1) << ST_PAGE_SHIFT | ST_TABLE_PTE);
 }
 
 /* A frame that can be a table. */
@@ -79,7 +69,7 @@ static void count_entries(struct st_domain *d, uint64_t mfn)
     unsigned level = st.frames[mfn].level;
 
     for (unsigned slot = 0; slot < ST_ENTRIES; slot++)
-        if (entries[slot] & ST_PTE_PRESENT && !is_xen_slot(level, slot))
+        if (entries[slot] & ST_PTE_PRESENT && !st_is_xen_slot(d, mfn, slot))
             count_entry(d, level, entries[slot]);
 }
 
@@ -87,8 +77,8 @@ static void count_vcpu(struct st_domain *d, const struct st_vcpu *v)
 {
     const vcpu_guest_context_t *c = &v->context;
 
-    count_table(d, xen_cr3_to_pfn(c->ctrlreg[3]), 4);
-    if (c->ctrlreg[1])
+    count_table(d, xen_cr3_to_pfn(c->ctrlreg[3]), d->geometry->levels);
+    if (c->ctrlreg[1] && d->geometry->levels == 4)
         count_table(d, xen_cr3_to_pfn(c->ctrlreg[1]), 4);
     for (uint64_t i = 0; i < (c->gdt_ents + ST_ENTRIES - 1) / ST_ENTRIES && i < 16; i++) {
         struct st_frame *frame = memory_of(d, c->gdt_frames[i]);
@@ -148,12 +138,39 @@ static int page_get(struct st_domain *d, uint64_t entry)
     return entry & ST_PTE_RW ? writable_get(d, mfn) : 0;
 }
 
-static int entry_get(struct st_domain *d, unsigned level, uint64_t entry)
+static bool pae(const struct st_domain *d, unsigned level)
 {
-    uint64_t bad = entry & (level == 1 ? BAD_FLAGS_L1 : BAD_FLAGS);
+    return level == 3 && d->geometry->levels == 3;
+}
+
+static uint64_t bad_flags(const struct st_domain *d, unsigned level)
+{
+    if (level == 1)
+        return BAD_FLAGS_L1;
+    return pae(d, level) ? BAD_FLAGS | ST_PTE_NX : BAD_FLAGS;
+}
+
+static int table_get(struct st_domain *d, uint64_t mfn, unsigned level, bool xens);
+
+/* The last L2 table of a 32-bit address space has Xen's slots, belongs to that space alone, and cannot be pinned. */
+static int xen_l2_get(struct st_domain *d, uint64_t mfn)
+{
+    int rc = table_get(d, mfn, 2, true);
+
+    if (rc || st.frames[mfn].refs == 1)
+        return rc;
+    st_table_put(d, mfn);
+    return st_error(EINVAL, "mfn %#lx is in slot %lu of another L3 table already", (unsigned long)mfn, ST_PAE_XEN_L2);
+}
+
+static int entry_get(struct st_domain *d, unsigned level, unsigned slot, uint64_t entry)
+{
+    uint64_t bad = entry & bad_flags(d, level);
 
     if (bad)
         return st_error(EINVAL, "an L%u entry has bits %#lx", level, (unsigned long)bad);
+    if (pae(d, level) && slot == ST_PAE_XEN_L2)
+        return xen_l2_get(d, frame_number(entry));
     return level == 1 ? page_get(d, entry) : st_table_get(d, frame_number(entry), level - 1);
 }
 
@@ -175,38 +192,67 @@ static void invalidate(struct st_domain *d, uint64_t mfn, unsigned slots)
     unsigned level = frame->level;
 
     for (unsigned slot = 0; slot < slots; slot++)
-        if (entries[slot] & ST_PTE_PRESENT && !is_xen_slot(level, slot))
+        if (entries[slot] & ST_PTE_PRESENT && !st_is_xen_slot(d, mfn, slot))
             entry_put(d, level, entries[slot]);
     frame->level = 0;
+    frame->xens = 0;
     frame->kind = ST_DATA;
     st_mark_dirty(d, frame->pfn);
 }
 
-/* The type is set first: an entry that leads back to the table finds it to be of the wrong level. */
-static int validate(struct st_domain *d, uint64_t mfn, unsigned level)
+static int slot_get(struct st_domain *d, uint64_t mfn, unsigned level, unsigned slot)
 {
     const uint64_t *entries = st_page(mfn);
-    struct st_frame *frame = &st.frames[mfn];
 
+    if (st_is_xen_slot(d, mfn, slot))
+        return 0;
+    if (entries[slot] & ST_PTE_PRESENT)
+        return entry_get(d, level, slot, entries[slot]);
+    if (pae(d, level) && slot == ST_PAE_XEN_L2)
+        return st_error(EINVAL, "slot %u of the L3 table in mfn %#lx is empty", slot, (unsigned long)mfn);
+    return 0;
+}
+
+/* A 32-bit guest that knows no frames beyond 4 GiB in a cr3 has no root there, once it runs. */
+static int check_root_place(const struct st_domain *d, uint64_t mfn, unsigned level)
+{
+    const struct st_vcpu *v = d->vcpu;
+
+    if (!pae(d, level) || mfn < ST_LOW_ROOTS || !v->initialised || v->context.vm_assist & ST_PAE_EXTENDED_CR3)
+        return 0;
+    return st_error(ERANGE, "mfn %#lx is beyond 4 GiB, and the guest has no pae_extended_cr3", (unsigned long)mfn);
+}
+
+/* The type is set first: an entry that leads back to the table finds it to be of the wrong level. */
+static int validate(struct st_domain *d, uint64_t mfn, unsigned level, bool xens)
+{
+    struct st_frame *frame = &st.frames[mfn];
+    int rc = check_root_place(d, mfn, level);
+
+    if (rc)
+        return rc;
     frame->level = level & 7;
+    frame->xens = xens;
     frame->kind = ST_TABLE;
     for (unsigned slot = 0; slot < ST_ENTRIES; slot++) {
-        int rc = 0;
-
-        if (entries[slot] & ST_PTE_PRESENT && !is_xen_slot(level, slot))
-            rc = entry_get(d, level, entries[slot]);
+        rc = slot_get(d, mfn, level, slot);
         if (rc) {
             invalidate(d, mfn, slot);
             return rc;
         }
     }
-    if (level == 4)
+    if (xens || level == d->geometry->levels)
         st_set_xen_slots(d, frame->pfn);
     st_mark_dirty(d, frame->pfn);
     return 0;
 }
 
 int st_table_get(struct st_domain *d, uint64_t mfn, unsigned level)
+{
+    return table_get(d, mfn, level, false);
+}
+
+static int table_get(struct st_domain *d, uint64_t mfn, unsigned level, bool xens)
 {
     struct st_frame *frame = memory_of(d, mfn);
     int rc = 0;
@@ -215,11 +261,13 @@ int st_table_get(struct st_domain *d, uint64_t mfn, unsigned level)
         return st_error(EINVAL, "mfn %#lx is not domain %u's memory", (unsigned long)mfn, d->id);
     if (frame->level && frame->level != level)
         return st_error(EINVAL, "mfn %#lx is an L%u table, not an L%u one", (unsigned long)mfn, frame->level, level);
+    if (frame->level && frame->xens != xens)
+        return st_error(EINVAL, "mfn %#lx is an L2 table with%s Xen's slots", (unsigned long)mfn, xens ? "out" : "");
     if (!frame->level && (frame->writable || frame->foreign || frame->gdt))
         return st_error(EINVAL, "mfn %#lx cannot become a page table: it is %s", (unsigned long)mfn,
                         frame->gdt ? "part of a GDT" : "mapped writable");
     if (!frame->level)
-        rc = validate(d, mfn, level);
+        rc = validate(d, mfn, level, xens);
     frame->refs += !rc;
     return rc;
 }
@@ -285,6 +333,8 @@ static int one_op(struct st_domain *d, const struct mmuext_op *op)
         return unpin(d, op->arg1.mfn);
     if (op->cmd > MMUEXT_PIN_L4_TABLE)
         return -EOPNOTSUPP;
+    if (op->cmd == MMUEXT_PIN_L4_TABLE && d->geometry->levels < 4)
+        return 0; /* as on Xen: it does nothing */
     return pin(d, op->arg1.mfn, op->cmd - MMUEXT_PIN_L1_TABLE + 1);
 }
 

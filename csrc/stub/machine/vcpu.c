@@ -79,6 +79,18 @@ static void fill_hvm_context(const struct hvm_hw_cpu *from, vcpu_guest_context_t
     to->ctrlreg[0] = from->cr0, to->ctrlreg[3] = from->cr3, to->ctrlreg[4] = from->cr4;
 }
 
+/* vm_assist is the domain's: what it was given with vcpu 0. */
+static void fill_context(const struct st_domain *d, const struct st_vcpu *v, vcpu_guest_context_any_t *to)
+{
+    vcpu_guest_context_t c = v->context;
+
+    c.vm_assist = d->vcpu[0].context.vm_assist;
+    if (d->geometry->width == sizeof(uint64_t))
+        to->c = c;
+    else
+        st_context_narrow(&c, &to->x32);
+}
+
 int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt)
 {
     const struct st_vcpu *v;
@@ -94,7 +106,7 @@ int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_gu
         if (st_domain_find(domid)->hv)
             fill_hvm_context(st_hvm_cpu(st_domain_find(domid), vcpu), &ctxt->c);
         else
-            ctxt->c = v->context;
+            fill_context(st_domain_find(domid), v, ctxt);
     }
     return (int)st_end(ST_FN_xc_vcpu_getcontext, xch, rc);
 }
@@ -157,20 +169,26 @@ static int get_address_size(struct xen_domctl *op)
     int rc = 0;
     const struct st_domain *d = st_domain_get(op->domain, &rc);
 
+    if (d && d->hvm)
+        return -EOPNOTSUPP;
     if (d)
         op->u.address_size.size = d->width * 8;
     return rc;
 }
 
-/* Every domain is a 64-bit one, as on a Xen that was built without 32-bit PV guests. */
+/* A domain becomes a 32-bit one only, and before it has memory. */
 static int set_address_size(const struct xen_domctl *op)
 {
     int rc = 0;
-    const struct st_domain *d = st_domain_get(op->domain, &rc);
+    struct st_domain *d = st_domain_get(op->domain, &rc);
 
     if (!d)
         return rc;
-    return op->u.address_size.size == d->width * 8 ? 0 : -EINVAL;
+    if (d->hvm)
+        return -EOPNOTSUPP;
+    if (op->u.address_size.size == d->width * 8)
+        return 0;
+    return op->u.address_size.size == 32 ? st_domain_narrow(d) : -EINVAL;
 }
 
 static int do_domctl(struct xen_domctl *op)

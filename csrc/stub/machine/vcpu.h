@@ -20,6 +20,11 @@ struct st_vcpu {
     struct xen_domctl_vcpu_msr msrs[ST_MAX_MSRS];
 };
 
+/* compat.c: Xen keeps every context in the 64-bit layout, and speaks with tools in the guest's. A frame number in
+ * its cr3 is folded out there, and what only a 32-bit context has stands in the place of syscall_callback_eip. */
+void st_context_narrow(const vcpu_guest_context_t *from, vcpu_guest_context_x86_32_t *to);
+void st_context_widen(const vcpu_guest_context_x86_32_t *from, vcpu_guest_context_t *to);
+
 int st_vcpus_alloc(struct st_domain *d);
 void st_vcpus_free(struct st_domain *d);
 struct st_vcpu *st_vcpu_find(uint32_t domid, uint32_t vcpu, int *error);

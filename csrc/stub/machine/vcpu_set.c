@@ -29,17 +29,23 @@ static int check_addresses(const vcpu_guest_context_t *c)
     return 0;
 }
 
-static int check_context(const vcpu_guest_context_t *c)
+#define EFLAGS_VM 0x20000UL
+
+/* What is checked of a context of either width; of a 32-bit one any address is one. */
+static int check_context(const struct st_domain *d, const vcpu_guest_context_t *c)
 {
-    int rc = check_addresses(c);
+    const bool wide = d->geometry->width == sizeof(uint64_t);
+    int rc = wide ? check_addresses(c) : 0;
 
     if (rc)
         return rc;
+    if (!wide && c->user_regs.rflags & EFLAGS_VM)
+        return st_error(EINVAL, "a vcpu cannot be in vm86 mode");
     if (c->ldt_base & (ST_PAGE_SIZE - 1) || c->ldt_ents > 8192)
         return st_error(EINVAL, "an LDT of %lu entries at %#lx", c->ldt_ents, c->ldt_base);
     if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY)
         return st_error(EINVAL, "a GDT has no %lu entries", c->gdt_ents);
-    if (!(c->flags & VGCF_in_kernel) && !c->ctrlreg[1])
+    if (wide && !(c->flags & VGCF_in_kernel) && !c->ctrlreg[1])
         return st_error(EINVAL, "a vcpu in user mode has no user's page tables");
     return 0;
 }
@@ -82,9 +88,9 @@ static int get_gdt(struct st_domain *d, const vcpu_guest_context_t *c)
 
 static int get_roots(struct st_domain *d, const vcpu_guest_context_t *c)
 {
-    int rc = st_table_get(d, xen_cr3_to_pfn(c->ctrlreg[3]), 4);
+    int rc = st_table_get(d, xen_cr3_to_pfn(c->ctrlreg[3]), d->geometry->levels);
 
-    if (rc || !c->ctrlreg[1])
+    if (rc || !c->ctrlreg[1] || d->geometry->levels < 4)
         return rc;
     rc = st_table_get(d, xen_cr3_to_pfn(c->ctrlreg[1]), 4);
     if (rc)
@@ -109,7 +115,7 @@ static int get_frames(struct st_domain *d, const vcpu_guest_context_t *c)
 
 static int set_context(struct st_domain *d, struct st_vcpu *v, const vcpu_guest_context_t *c)
 {
-    int rc = check_context(c);
+    int rc = check_context(d, c);
 
     if (rc)
         return rc;
@@ -123,16 +129,24 @@ static int set_context(struct st_domain *d, struct st_vcpu *v, const vcpu_guest_
     return 0;
 }
 
-static int set_vcpu(uint32_t domid, uint32_t vcpu, const vcpu_guest_context_t *c)
+/* The context is one of the domain's width. */
+static int set_vcpu(uint32_t domid, uint32_t vcpu, const vcpu_guest_context_any_t *given)
 {
     int rc = 0;
     struct st_domain *d = st_domain_get(domid, &rc);
+    vcpu_guest_context_t c;
 
     if (!d)
         return rc;
     if (vcpu >= d->nr_vcpus || d->hvm)
         return -EINVAL;
-    return set_context(d, &d->vcpu[vcpu], c);
+    if (d->geometry->width == sizeof(uint64_t))
+        c = given->c;
+    else
+        st_context_widen(&given->x32, &c);
+    if (!vcpu && c.vm_assist & ~d->geometry->vm_assist)
+        return st_error(EINVAL, "vm_assist %#lx has bits that are none", c.vm_assist);
+    return set_context(d, &d->vcpu[vcpu], &c);
 }
 
 int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_guest_context_any_t *ctxt)
@@ -141,7 +155,7 @@ int xc_vcpu_setcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu, vcpu_gu
 
     if (rc)
         return (int)st_refused(ST_FN_xc_vcpu_setcontext, xch, rc);
-    return (int)st_end(ST_FN_xc_vcpu_setcontext, xch, set_vcpu(domid, vcpu, &ctxt->c));
+    return (int)st_end(ST_FN_xc_vcpu_setcontext, xch, set_vcpu(domid, vcpu, ctxt));
 }
 
 /* ---- domctls ---- */

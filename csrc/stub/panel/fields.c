@@ -1,6 +1,7 @@
 /* Fields of shared_info, of vcpus and of what Xen tells, by name. */
 #include "stub/machine/domain.h"
 #include "stub/machine/hvm/hvm.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/vcpu.h"
 #include "stub/panel/guest.h"
 #include "stub/panel/stub_api.h"
@@ -10,14 +11,27 @@ struct field {
     size_t offset, size;
 };
 
-#define ARCH_FIELD(name) { #name, offsetof(shared_info_t, arch.name), sizeof(uint64_t) }
-static const struct field shared_info_fields[] = {
-    ARCH_FIELD(max_pfn), ARCH_FIELD(pfn_to_mfn_frame_list_list), ARCH_FIELD(nmi_reason),
-    ARCH_FIELD(p2m_cr3), ARCH_FIELD(p2m_vaddr), ARCH_FIELD(p2m_generation),
-    { "evtchn_pending", offsetof(shared_info_t, evtchn_pending), sizeof(uint64_t) },
-    { "wc_sec", offsetof(shared_info_t, wc_sec), sizeof(uint32_t) },
-    { NULL, 0, 0 },
+static const char *const arch_fields[] = {
+    [ST_MAX_PFN] = "max_pfn", [ST_FRAME_LIST_LIST] = "pfn_to_mfn_frame_list_list", [ST_NMI_REASON] = "nmi_reason",
+    [ST_P2M_CR3] = "p2m_cr3", [ST_P2M_VADDR] = "p2m_vaddr", [ST_P2M_GENERATION] = "p2m_generation",
 };
+
+/* Where a field of shared_info lies in the layout of the guest's width. */
+static int find_shared_field(const struct st_geometry *g, const char *name, struct field *found)
+{
+    for (unsigned i = 0; i < sizeof(arch_fields) / sizeof(arch_fields[0]); i++)
+        if (strcmp(arch_fields[i], name) == 0) {
+            *found = (struct field){ name, g->shared.arch + i * g->width, g->width };
+            return 0;
+        }
+    if (strcmp(name, "evtchn_pending") == 0)
+        *found = (struct field){ name, g->shared.pending, g->width };
+    else if (strcmp(name, "wc_sec") == 0)
+        *found = (struct field){ name, g->shared.wc_sec, sizeof(uint32_t) };
+    else
+        return st_error(ENOENT, "there is no field %s", name);
+    return 0;
+}
 
 #define CONTEXT_FIELD(name, member) \
     { name, offsetof(struct st_vcpu, context.member), sizeof(((struct st_vcpu *)0)->context.member) }
@@ -63,33 +77,27 @@ static void set_field(const struct field *f, void *object, uint64_t value)
 
 int stub_get_shared_info(uint32_t domid, const char *field, uint64_t *value)
 {
-    const struct field *f = find_field(shared_info_fields, field);
-    const struct st_domain *d;
+    ST_LOCKED;
+    struct field f;
     int rc;
+    const struct st_domain *d = st_panel_guest(domid, &rc);
 
-    if (!f)
-        return -ENOENT;
-    st_lock();
-    d = st_panel_guest(domid, &rc);
-    if (d)
-        *value = get_field(f, st_shared_info(d));
-    st_unlock();
+    rc = d ? find_shared_field(d->geometry, field, &f) : rc;
+    if (!rc)
+        *value = get_field(&f, st_shared_info(d));
     return rc;
 }
 
 int stub_set_shared_info(uint32_t domid, const char *field, uint64_t value)
 {
-    const struct field *f = find_field(shared_info_fields, field);
-    struct st_domain *d;
+    ST_LOCKED;
+    struct field f;
     int rc;
+    struct st_domain *d = st_panel_guest(domid, &rc);
 
-    if (!f)
-        return -ENOENT;
-    st_lock();
-    d = st_panel_guest(domid, &rc);
-    if (d)
-        set_field(f, st_shared_info(d), value);
-    st_unlock();
+    rc = d ? find_shared_field(d->geometry, field, &f) : rc;
+    if (!rc)
+        set_field(&f, st_shared_info(d), value);
     return rc;
 }
 

@@ -6,6 +6,7 @@
 #include "stub/machine/frames.h"
 #include "stub/machine/hvm/hvm.h"
 #include "stub/machine/memory.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/vcpu.h"
 #include "stub/panel/guest.h"
 #include "stub/panel/stub_api.h"
@@ -110,7 +111,7 @@ int stub_create_empty(stub_domain_kind kind, uint64_t max_pages, uint32_t vcpus,
 
     st_lock();
     rc = st_machine_ready();
-    rc = rc ? rc : st_guest_awaited((enum st_domain_kind)kind, max_pages, vcpus, name, &d);
+    rc = rc ? rc : st_guest_awaited(kind == STUB_PV32 ? ST_PV : (enum st_domain_kind)kind, max_pages, vcpus, name, &d);
     rc = rc ? rc : (int)d->id;
     st_unlock();
     return rc;
@@ -218,7 +219,7 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
         .user_root_pfn = d->kernel->user_root, .nr_leaves = d->kernel->nr_leaves, .missing_leaf_pfn = d->kernel->missing_leaf,
         .shutdown_reason = (uint32_t)d->shutdown_reason, .shutdown = d->shutdown,
         .paused = d->pause_count > 0, .dying = d->dying, .logdirty = d->logdirty,
-        .running = st_domain_running(d), .booted = d->built,
+        .running = st_domain_running(d), .booted = d->built, .width = d->geometry->width,
         .sched_weight = d->sched_weight, .sched_cap = d->sched_cap,
     };
 }

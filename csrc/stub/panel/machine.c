@@ -1,6 +1,7 @@
 /* The machine as a whole, and its store. */
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/m2p.h"
 #include "stub/machine/store.h"
 #include "stub/machine/types.h"
 #include "stub/panel/stub_api.h"
@@ -71,7 +72,7 @@ int stub_set_m2p(uint64_t mfn, uint64_t pfn)
     if (!rc && mfn >= st.nr_frames)
         rc = st_error(EINVAL, "mfn %#lx is beyond the machine's end", (unsigned long)mfn);
     if (!rc)
-        st.m2p[mfn] = pfn;
+        st_m2p_set(mfn, pfn);
     st_unlock();
     return rc;
 }

@@ -93,12 +93,11 @@ int stub_bump_generation(uint32_t domid, uint64_t by)
 
 static int write_p2m(struct st_domain *d, uint64_t pfn, uint64_t value, uint64_t *old)
 {
-    const uint64_t *leaf;
+    uint64_t per_leaf = d->geometry->per_page;
 
     if (pfn >= d->nr_pfns)
         return st_error(EINVAL, "pfn %#lx is beyond the p2m's end", (unsigned long)pfn);
-    leaf = st_guest_page(d, d->kernel->leaf[pfn / ST_ENTRIES]);
-    *old = leaf[pfn % ST_ENTRIES];
+    *old = st_frame_in(d->geometry, st_guest_page(d, d->kernel->leaf[pfn / per_leaf]), pfn % per_leaf);
     return st_p2m_set(d, pfn, value);
 }
 

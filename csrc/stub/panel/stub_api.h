@@ -16,7 +16,8 @@
 #include "stub/kernel/described.h"
 #include "stub/machine/described.h"
 
-typedef enum { STUB_PV64 = 0, STUB_PVH = 1, STUB_HVM = 2 } stub_domain_kind;
+/* STUB_PV32 is made as STUB_PV64 is: such a domain is told later that it has 32 bits. */
+typedef enum { STUB_PV64 = 0, STUB_PVH = 1, STUB_HVM = 2, STUB_PV32 = 3 } stub_domain_kind;
 
 typedef struct {
     uint64_t nr_pfns;           /* pfns that the p2m covers: a count */
@@ -42,6 +43,7 @@ typedef struct {
     bool logdirty;
     bool running;               /* none of shutdown, paused, dying */
     bool booted;                /* the stub's own kernel runs in it; else the pfns above are ~0 */
+    uint32_t width;             /* of PV: bytes of a word, 8 or 4 */
     bool hvm;                   /* HVM or PVH */
     bool device_model;          /* HVM */
     bool devmodel_logdirty;     /* its device model tells Xen what it writes */

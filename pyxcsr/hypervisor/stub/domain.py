@@ -47,6 +47,7 @@ class StubState:
     logdirty: bool
     running: bool
     booted: bool
+    width: int
     hvm: bool
     device_model: bool
     devmodel_logdirty: bool
@@ -98,7 +99,7 @@ class StubDomain(Panel):
             state = self.state()
         except XcsrError:
             return f"<{type(self).__name__} {self.domid}: there is no such guest any more>"
-        kind = ("hvm" if state.device_model else "pvh") if state.hvm else "pv64"
+        kind = ("hvm" if state.device_model else "pvh") if state.hvm else f"pv{8 * state.width}"
         return f"<{type(self).__name__} {self.domid}: {kind}, {_condition(state)}, {state.tot_pages} pages>"
 
     def _check(self, rc: int, **facts: Any) -> int:

@@ -70,6 +70,8 @@ class Stub(Panel):
         physmap_dirty: bool = False,
         superpages: bool = True,
         scheduler: str = "credit2",
+        pv32: bool = True,
+        shared_info_anywhere: bool = False,
     ) -> None:
         """Makes a new machine, without guests, rules, counts or store; open handles stay open.
 
@@ -80,6 +82,8 @@ class Stub(Panel):
         ``physmap_dirty``: in an HVM guest's log-dirty mode a gfn that comes is dirty, as since Xen 4.22; up to 4.21
         it is not. ``superpages=False``: populating an HVM guest with an order above 0 gives nothing.
         ``scheduler``: one of SCHEDULERS, of which credit and credit2 have caps.
+        ``pv32=False``: a hypervisor without 32-bit PV guests. ``shared_info_anywhere``: as since Xen 4.22 a page of
+        shared_info may lie beyond 4 GiB, and moves when its domain becomes a 32-bit one.
         Raises StubError (EBUSY) while foreign mappings are alive, unless ``force`` takes them away.
         """
         if scheduler not in SCHEDULERS:
@@ -88,6 +92,7 @@ class Stub(Panel):
         config.frames, config.seed, config.extent_order = frames, seed, extent_order
         config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
         config.scheduler = SCHEDULERS[scheduler]
+        config.pv32, config.shared_info_anywhere = pv32, shared_info_anywhere
         config.physmap_dirty, config.scattered = physmap_dirty, not superpages
         self._check(self._lib.stub_reset(config))
         Stub._machines += 1
@@ -119,7 +124,7 @@ class Stub(Panel):
         """
         if not isinstance(guest, StubGuest):
             raise UsageError(f"a guest is described by a StubGuest, not {guest!r}: StubGuest.parse(TEXT) makes one")
-        if guest.kind == "pv64":
+        if guest.width:
             return self._mine(self._check(self._lib.stub_create(self._config(guest))))
         return self._mine(self._check(self._lib.stub_create_hvm(self._config(guest), self._hvm_config(guest))))
 
@@ -141,8 +146,9 @@ class Stub(Panel):
     ) -> int:
         """Makes a domain to restore into, as libxl does before its restore helper runs; returns its domid.
 
-        It is paused, has no memory but shared_info, and vcpus that are down without a context. ``kind``: pv64,
-        pvh or hvm (with a device model, its video memory counts in ``max_mem``).
+        It is paused, has no memory but shared_info, and vcpus that are down without a context. ``kind``: pv64
+        or pv32 (it becomes a 32-bit domain only when it is told so, as by a restorer), pvh or hvm (with a device model,
+        its video memory counts in ``max_mem``).
         ``max_mem``: its memory in bytes or as text; it may own 1 MiB more than that, as libxl lets it.
         ``name``: none is stub-DOMID. Raises StubError (EINVAL, ENOMEM), UsageError.
         """
@@ -167,13 +173,14 @@ class Stub(Panel):
         config.pages = guest.mem // PAGE_SIZE
         config.span = max(guest.mem, guest.span) // PAGE_SIZE
         config.max_pages = (guest.max_mem or max(guest.mem, guest.span)) // PAGE_SIZE
-        if guest.kind != "pv64":
+        if not guest.width:
             config.max_pages += guest.vram // PAGE_SIZE + _SPECIAL_PAGES
+        config.width = guest.width
         config.spare = guest.spare_p2m // PAGE_SIZE
         config.hot = guest.hot // PAGE_SIZE
         config.rate = guest.rate if guest.writer == "thread" else 0
         config.writes = guest.writes if working else 0
-        config.pt_updates = (guest.pt_updates if guest.kind == "pv64" else guest.balloon) if working else 0
+        config.pt_updates = (guest.pt_updates if guest.width else guest.balloon) if working else 0
         config.offline_vcpus = sum(1 << vcpu for vcpu in set(guest.offline_vcpus))
         config.p2m_kind = TREES.index(guest.tree)
         config.suspend = SUSPENDS.index(guest.suspend if guest.pv_drivers else "ignore")

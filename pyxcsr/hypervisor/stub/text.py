@@ -28,17 +28,20 @@ _CHOICES = (
 _ONLY_PV = {"span", "spare_p2m", "p2m_vaddr", "tree", "share_invalid", "fixmap", "packed", "pt_updates"}
 _NOT_PV = {"pod", "pod_missing", "balloon", "balloon_every", "viridian", "compact"}
 _ONLY_HVM = {"vram", "devmodel", "devmodel_stops", "pv_drivers", "acpi_s_state"}
-_ALIEN = {"pv64": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV}
+_ALIEN = {
+    "pv64": _NOT_PV | _ONLY_HVM, "pv32": _NOT_PV | _ONLY_HVM, "pvh": _ONLY_PV | _ONLY_HVM, "hvm": _ONLY_PV
+}
 """The fields that guests of a kind do not have."""
+_P2M_VADDR_32 = 0xE8000000
 
 
 @dataclass(frozen=True)
 class StubGuest:
     """A guest of the stub described as data; sizes are in bytes. docs/stub.md has the table of fields.
 
-    Make one with :meth:`pv64`, :meth:`pvh`, :meth:`hvm` or :meth:`parse`, which also take sizes as text. Raises
-    UsageError for values that make no sense; what depends on the machine (free memory) is checked when the guest is
-    created.
+    Make one with :meth:`pv64`, :meth:`pv32`, :meth:`pvh`, :meth:`hvm` or :meth:`parse`, which also take sizes as text.
+    Raises UsageError for values that make no sense; what depends on the machine (free memory) is checked when the guest
+    is created.
     """
 
     kind: str = "pv64"
@@ -123,6 +126,11 @@ class StubGuest:
         return cls._of("pv64", values)
 
     @classmethod
+    def pv32(cls, **values: Any) -> StubGuest:
+        """A 32-bit PV guest, described as :meth:`pv64` describes a 64-bit one; its p2m_vaddr has 32 bits."""
+        return cls._of("pv32", values)
+
+    @classmethod
     def pvh(cls, **values: Any) -> StubGuest:
         """A PVH guest, described as :meth:`pv64` describes a PV one: ``pvh(mem="64M", holes=0.1)``."""
         return cls._of("pvh", values)
@@ -135,6 +143,8 @@ class StubGuest:
     @classmethod
     def _of(cls, kind: str, values: dict[str, Any]) -> StubGuest:
         fields: dict[str, Any] = {"kind": kind}
+        if kind == "pv32":
+            fields["p2m_vaddr"] = _P2M_VADDR_32
         for name, value in values.items():
             if name not in _DEFAULTS or name == "kind" or name in _ALIEN[kind]:
                 keys = ", ".join(x for x in _KEYS if x not in _ALIEN[kind])
@@ -150,7 +160,7 @@ class StubGuest:
         kind, _, rest = text.partition(":")
         if kind not in KINDS:
             raise UsageError(
-                f"{text!r} describes no stub guest: write pv64, pvh or hvm, alone or like pv64:mem=1G,vcpus=2"
+                f"{text!r} describes no stub guest: write pv64, pv32, pvh or hvm, alone or like pv64:mem=1G,vcpus=2"
             )
         values: dict[str, Any] = {}
         for item in rest.split(",") if rest else ():
@@ -167,12 +177,17 @@ class StubGuest:
         items = []
         for name in _KEYS:
             value = getattr(self, name)
-            if value != _DEFAULTS[name]:
+            if value != (_P2M_VADDR_32 if (self.kind, name) == ("pv32", "p2m_vaddr") else _DEFAULTS[name]):
                 items.append(f"{name}={_format(name, value)}")
         return f"{self.kind}:{','.join(items)}" if items else self.kind
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({self.describe()!r})"
+
+    @property
+    def width(self) -> int:
+        """Bytes of a PV guest's word: 8 or 4; 0 for a guest of another kind."""
+        return {"pv64": 8, "pv32": 4}.get(self.kind, 0)
 
     @property
     def nr_pfns(self) -> int:

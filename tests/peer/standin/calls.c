@@ -79,7 +79,7 @@ void xc__hypercall_bounce_post(xc_interface *xch, xc_hypercall_buffer_t *b)
     xc__hypercall_buffer_free(xch, b);
 }
 
-/* ---- hypercalls made past libxenctrl: CPU policies ---- */
+/* ---- hypercalls made past libxenctrl: CPU policies, the width of a domain ---- */
 
 static int refuse(int error)
 {
@@ -136,6 +136,8 @@ static int domctl(xc_interface *xch, struct xen_domctl *op)
         return get_policy(xch, op->domain, &op->u.cpu_policy);
     case XEN_DOMCTL_set_cpu_policy:
         return set_policy(xch, op->domain, &op->u.cpu_policy);
+    case XEN_DOMCTL_set_address_size:
+        return xc_domctl(xch, op);
     default:
         return refuse(ENOSYS);
     }

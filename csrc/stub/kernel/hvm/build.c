@@ -7,6 +7,7 @@
 #include "stub/machine/hvm/hvm.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/rng.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/store.h"
 #include "stub/machine/vcpu.h"
 

@@ -1,7 +1,7 @@
 /*
  * A restored guest's kernel finds itself again. All that it knows is in the domain's own memory, as with a
- * real kernel: vcpu 0's rdx is the frame of start_info, gs_base_kernel the virtual address of a page of
- * the kernel's own, to be found through the page tables that cr3 names. It trusts neither the builder's
+ * real kernel: vcpu 0's rdx is the frame of start_info, gs_base_kernel (of a 32-bit guest: kernel_sp) the
+ * virtual address of a page of the kernel's own, to be found through the page tables that cr3 names. It trusts neither the builder's
  * p2m nor its page tables: where one of them is not what it was, the kernel crashes and says why.
  */
 #include "stub/kernel/pv/adopt.h"
@@ -10,6 +10,8 @@
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pv/p2m.h"
 #include "stub/kernel/pv/pv.h"
+#include "stub/kernel/pv/space.h"
+#include "stub/kernel/pv/start_info.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/kernel/writer.h"
 #include "stub/machine/domain.h"
@@ -20,6 +22,7 @@
 #include "stub/machine/vcpu.h"
 
 #define MAGIC 0x6c656e72656b7473UL
+#define START_MAGIC_BYTES 32
 
 struct remembered {                         /* in its page since the last suspend */
     uint64_t magic, checksum;           /* checksum: of all that follows */
@@ -72,18 +75,18 @@ void st_kernel_remember(struct st_domain *d)
 static int find_kernel(struct st_domain *d, struct remembered *k)
 {
     const vcpu_guest_context_t *c = &d->vcpu[0].context;
-    uint64_t l4 = st_own_pfn(d, xen_cr3_to_pfn(c->ctrlreg[3]));
+    uint64_t root = st_own_pfn(d, xen_cr3_to_pfn(c->ctrlreg[3])), address = st_kernel_page_register(d, c);
 
-    if (l4 == ST_NONE)
+    if (root == ST_NONE)
         return st_error(EINVAL, "vcpu 0's cr3 is no frame of the guest");
-    d->kernel->page_pfn = st_find_table(d, l4, c->gs_base_kernel, 0);
+    d->kernel->page_pfn = st_find_table(d, root, address, 0);
     if (d->kernel->page_pfn == ST_NONE)
-        return st_error(EINVAL, "the kernel's page is not mapped at %#lx", (unsigned long)c->gs_base_kernel);
+        return st_error(EINVAL, "the kernel's page is not mapped at %#lx", (unsigned long)address);
     memcpy(k, st_guest_page(d, d->kernel->page_pfn), sizeof(*k));
     if (k->magic != MAGIC || k->checksum != checksum(k))
         return st_error(EINVAL, "pfn %#lx is not the kernel's page as it was", (unsigned long)d->kernel->page_pfn);
-    if (k->kernel_root != l4)
-        return st_error(EINVAL, "vcpu 0's cr3 is pfn %#lx, and was %#lx", (unsigned long)l4,
+    if (k->kernel_root != root)
+        return st_error(EINVAL, "vcpu 0's cr3 is pfn %#lx, and was %#lx", (unsigned long)root,
                         (unsigned long)k->kernel_root);
     return 0;
 }
@@ -98,18 +101,17 @@ static int own_frame(const struct st_domain *d, uint64_t mfn, const char *what, 
 
 static int find_start_info(struct st_domain *d)
 {
-    const start_info_t *info;
     int rc = own_frame(d, d->vcpu[0].context.user_regs.rdx, "start_info page", &d->kernel->start_info_pfn);
 
     if (rc)
         return rc;
-    info = st_start_info(d);
-    if (strncmp(info->magic, "xen-3.0-x86_64", sizeof(info->magic)) != 0)
+    if (strncmp(st_guest_page(d, d->kernel->start_info_pfn), st_space(d->geometry)->magic, START_MAGIC_BYTES) != 0)
         return st_error(EINVAL, "pfn %#lx is no start_info page", (unsigned long)d->kernel->start_info_pfn);
-    if (info->shared_info != d->shared_info_mfn << ST_PAGE_SHIFT)
-        return st_error(EINVAL, "start_info says that shared_info is at %#lx", info->shared_info);
-    rc = own_frame(d, info->store_mfn, "store's ring", &d->kernel->store_pfn);
-    return rc ? rc : own_frame(d, info->console.domU.mfn, "console's ring", &d->kernel->console_pfn);
+    if (st_start_get(d, ST_SHARED_INFO) != d->shared_info_mfn << ST_PAGE_SHIFT)
+        return st_error(EINVAL, "start_info says that shared_info is at %#lx",
+                        (unsigned long)st_start_get(d, ST_SHARED_INFO));
+    rc = own_frame(d, st_start_get(d, ST_STORE_MFN), "store's ring", &d->kernel->store_pfn);
+    return rc ? rc : own_frame(d, st_start_get(d, ST_CONSOLE_MFN), "console's ring", &d->kernel->console_pfn);
 }
 
 /* ---- believing it ---- */
@@ -122,8 +124,10 @@ struct expected_table {
 
 static int check_tables(const struct st_domain *d, const struct remembered *k)
 {
+    const unsigned top = d->geometry->levels;
     const struct expected_table tables[] = {
-        { "kernel's root", k->kernel_root, 4 }, { "process's root", k->user_root, 4 }, { "p2m's root", k->p2m_root, 4 },
+        { "kernel's root", k->kernel_root, top }, { "process's root", k->user_root, top },
+        { "p2m's root", k->p2m_root, top },
         { "process's L2", k->user_l2, 2 }, { "fixmap's L1", k->fixmap_l1, 1 }, { "shared L1", k->missing_l1, 1 },
     };
 
@@ -143,7 +147,7 @@ static int check_pages(const struct st_domain *d, const struct remembered *k)
 {
     const uint64_t pages[] = { k->missing_leaf, k->fll, k->fll_pfns };
 
-    if (k->nr_leaves != (k->nr_pfns + ST_ENTRIES - 1) / ST_ENTRIES)
+    if (k->nr_leaves != (k->nr_pfns + d->geometry->per_page - 1) / d->geometry->per_page)
         return st_error(EINVAL, "a p2m of %lu pages for %lu pfns", (unsigned long)k->nr_leaves,
                         (unsigned long)k->nr_pfns);
     for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
@@ -158,15 +162,15 @@ static int check_pages(const struct st_domain *d, const struct remembered *k)
 /* Every page has its entry, and no entry is without its page. */
 static int check_p2m(const struct st_domain *d)
 {
-    uint64_t found = 0;
+    uint64_t found = 0, per_leaf = d->geometry->per_page;
 
     for (uint64_t i = 0; i < d->kernel->nr_leaves; i++) {
-        const uint64_t *leaf = st_guest_page(d, d->kernel->leaf[i]);
+        const void *leaf = st_guest_page(d, d->kernel->leaf[i]);
 
         if (i && d->kernel->leaf[i] == d->kernel->missing_leaf && d->kernel->leaf[i - 1] == d->kernel->missing_leaf)
             continue;
-        for (uint64_t pfn = i * ST_ENTRIES; pfn < (i + 1) * ST_ENTRIES; pfn++) {
-            uint64_t mfn = leaf[pfn % ST_ENTRIES];
+        for (uint64_t pfn = i * per_leaf; pfn < (i + 1) * per_leaf; pfn++) {
+            uint64_t mfn = st_frame_in(d->geometry, leaf, pfn % per_leaf);
 
             if (mfn != (st_has_memory(d, pfn) ? d->truth[pfn] : ST_NONE))
                 return st_error(EINVAL, "the p2m says mfn %#lx for pfn %#lx", (unsigned long)mfn,
@@ -241,6 +245,8 @@ int st_pv_start(struct st_domain *d)
 
     rc = rc ? rc : find_start_info(d);
     rc = rc ? rc : st_config_check(&k.config);
+    if (!rc && k.config.width != d->geometry->width)
+        rc = st_error(EINVAL, "the kernel has words of %u bytes, the domain of %u", k.config.width, d->geometry->width);
     rc = rc ? rc : st_domain_reserve(d, k.nr_pfns);
     rc = rc ? rc : check_tables(d, &k);
     rc = rc ? rc : check_pages(d, &k);

@@ -1,17 +1,18 @@
-/* Building a 64-bit PV guest: memory, special pages, address spaces, shared_info, start_info. */
+/* Building a PV guest: memory, special pages, address spaces, shared_info, start_info. */
 #include "stub/kernel/pv/build.h"
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pv/p2m.h"
 #include "stub/kernel/pages.h"
 #include "stub/kernel/pv/pv.h"
+#include "stub/kernel/pv/space.h"
+#include "stub/kernel/pv/start_info.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/kernel/pv/vcpus.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/pte.h"
-#include "stub/machine/rng.h"
-#include "stub/machine/types.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/vcpu.h"
 
 #include <stdio.h>
@@ -19,11 +20,6 @@
 #define ISLAND         512UL                    /* pfns: memory spread over a span lies in such runs */
 #define USER_BASE      ST_USER_BASE
 #define NR_USER_L1     4UL
-
-start_info_t *st_start_info(const struct st_domain *d)
-{
-    return st_guest_page(d, d->kernel->start_info_pfn);
-}
 
 static int add_run(struct st_domain *d, uint64_t first, uint64_t count)
 {
@@ -82,17 +78,12 @@ static int take_specials(struct st_domain *d)
 
 static int make_roots(struct st_domain *d)
 {
-    int rc = st_new_table(d, 4, &d->kernel->kernel_root);
+    int rc = st_new_root(d, &d->kernel->kernel_root);
 
-    rc = rc ? rc : st_new_table(d, 4, &d->kernel->user_root);
-    if (rc)
-        return rc;
-    st_set_level(d, d->kernel->kernel_root, 4, true);
-    st_set_level(d, d->kernel->user_root, 4, true);
-    st_set_xen_slots(d, d->kernel->kernel_root);
-    st_set_xen_slots(d, d->kernel->user_root);
-    d->kernel->p2m_root = d->kernel->kernel_root;
-    return 0;
+    rc = rc ? rc : st_new_root(d, &d->kernel->user_root);
+    if (!rc)
+        d->kernel->p2m_root = d->kernel->kernel_root;
+    return rc;
 }
 
 static int make_direct_map(struct st_domain *d)
@@ -117,7 +108,7 @@ static int make_direct_map(struct st_domain *d)
 /* One process: a few L1 tables, pinned one by one as Linux does with split locks. */
 static int make_user_tables(struct st_domain *d)
 {
-    const uint64_t *user_root;
+    const uint64_t *root;
 
     for (uint64_t i = 0; i < NR_USER_L1; i++) {
         uint64_t vaddr = USER_BASE + (i * ST_ENTRIES << ST_PAGE_SHIFT);
@@ -128,8 +119,8 @@ static int make_user_tables(struct st_domain *d)
         st_set_level(d, st_find_table(d, d->kernel->user_root, vaddr, 1), 1, true);
     }
     d->kernel->user_l2 = st_find_table(d, d->kernel->user_root, USER_BASE, 2);
-    user_root = st_guest_page(d, d->kernel->user_root);
-    st_write_word(d, d->kernel->kernel_root, 0, user_root[0]);
+    root = st_guest_page(d, d->kernel->user_root);
+    st_write_word(d, d->kernel->kernel_root, 0, root[0]);
     return 0;
 }
 
@@ -148,13 +139,15 @@ static int fill_user_space(struct st_domain *d)
     return 0;
 }
 
-static int map_shared_info(struct st_domain *d)
+/* Room for shared_info, and the kernel's own page behind it. */
+static int make_fixmap(struct st_domain *d)
 {
-    int rc = st_map(d, d->kernel->kernel_root, ST_FIXMAP, 0);
+    uint64_t pte = st_pte(d, d->kernel->page_pfn, ST_PTE_PRESENT | ST_PTE_RW | ST_PTE_ACCESSED | ST_PTE_DIRTY);
+    int rc = st_map(d, d->kernel->kernel_root, st_kernel_page_address(d), pte);
 
     if (rc)
         return rc;
-    d->kernel->fixmap_l1 = st_find_table(d, d->kernel->kernel_root, ST_FIXMAP, 1);
+    d->kernel->fixmap_l1 = st_find_table(d, d->kernel->kernel_root, st_space(d->geometry)->fixmap, 1);
     return 0;
 }
 
@@ -164,17 +157,21 @@ static int make_address_spaces(struct st_domain *d)
 
     rc = rc ? rc : st_p2m_build(d);
     rc = rc ? rc : make_user_tables(d);
-    rc = rc ? rc : map_shared_info(d);
+    rc = rc ? rc : make_fixmap(d);
     rc = rc ? rc : make_direct_map(d);
     return rc ? rc : fill_user_space(d);
 }
 
-/* Every vcpu runs on the kernel's root and finds the kernel's page; the first two have the process's as well. */
+/* Every vcpu runs on the kernel's root and finds the kernel's page; with 64 bits the first two have the process's, too. */
 static void load_roots(struct st_domain *d)
 {
     for (uint32_t v = 0; v < d->nr_vcpus; v++) {
         d->vcpu[v].context.ctrlreg[3] = xen_pfn_to_cr3(d->truth[d->kernel->kernel_root]);
-        d->vcpu[v].context.gs_base_kernel = st_direct_address(d->kernel->page_pfn);
+        if (d->geometry->levels < 4) {
+            d->vcpu[v].context.kernel_sp = st_kernel_page_address(d);
+            continue;
+        }
+        d->vcpu[v].context.gs_base_kernel = st_kernel_page_address(d);
         d->vcpu[v].context.ctrlreg[1] = v < 2 ? xen_pfn_to_cr3(d->truth[d->kernel->user_root]) : 0;
     }
 }
@@ -182,29 +179,25 @@ static void load_roots(struct st_domain *d)
 /* What Linux writes once its p2m is set up. */
 void st_announce_p2m(struct st_domain *d)
 {
-    struct arch_shared_info *arch = &st_shared_info(d)->arch;
-
-    arch->max_pfn = d->nr_pfns;
-    arch->pfn_to_mfn_frame_list_list = d->kernel->fll == ST_NONE ? ST_NONE : d->truth[d->kernel->fll];
-    arch->p2m_generation = 0;
+    st_arch_set(d, ST_MAX_PFN, d->nr_pfns);
+    st_arch_set(d, ST_FRAME_LIST_LIST, d->kernel->fll == ST_NONE ? ST_NONE : d->truth[d->kernel->fll]);
+    st_arch_set(d, ST_P2M_GENERATION, 0);
     if (d->kernel->config.p2m_kind == STUB_P2M_TREE)
         return;
-    arch->p2m_vaddr = d->kernel->p2m_vaddr;
-    arch->p2m_cr3 = xen_pfn_to_cr3(d->truth[d->kernel->p2m_root]);
+    st_arch_set(d, ST_P2M_VADDR, d->kernel->p2m_vaddr);
+    st_arch_set(d, ST_P2M_CR3, st_cr3_of(d->geometry, d->truth[d->kernel->p2m_root]));
 }
 
 static void make_start_info(struct st_domain *d)
 {
-    start_info_t *info = st_start_info(d);
-
-    snprintf(info->magic, sizeof(info->magic), "xen-3.0-x86_64");
-    info->nr_pages = d->kernel->config.pages;
-    info->shared_info = d->shared_info_mfn << ST_PAGE_SHIFT;
-    info->flags = SIF_VIRT_P2M_4TOOLS;
-    info->store_mfn = d->truth[d->kernel->store_pfn];
-    info->store_evtchn = 1;
-    info->console.domU.mfn = d->truth[d->kernel->console_pfn];
-    info->console.domU.evtchn = 2;
+    strcpy(st_guest_page(d, d->kernel->start_info_pfn), st_space(d->geometry)->magic);
+    st_start_set(d, ST_NR_PAGES, d->kernel->config.pages);
+    st_start_set(d, ST_SHARED_INFO, d->shared_info_mfn << ST_PAGE_SHIFT);
+    st_start_set(d, ST_FLAGS, SIF_VIRT_P2M_4TOOLS);
+    st_start_set(d, ST_STORE_MFN, d->truth[d->kernel->store_pfn]);
+    st_start_set(d, ST_STORE_EVTCHN, 1);
+    st_start_set(d, ST_CONSOLE_MFN, d->truth[d->kernel->console_pfn]);
+    st_start_set(d, ST_CONSOLE_EVTCHN, 2);
 }
 
 int st_guest_build(struct st_domain *d)
@@ -222,7 +215,7 @@ int st_guest_build(struct st_domain *d)
         if (st.frames[d->truth[d->mem[i]]].kind == ST_DATA)
             st_fill_data(d, d->mem[i]);
     load_roots(d);
-    memset(st_shared_info(d)->evtchn_mask, 0xff, sizeof(st_shared_info(d)->evtchn_mask));
+    st_mask_all_events(d);
     st_announce_p2m(d);
     make_start_info(d);
     st_domain_make_handle(d);

@@ -1,10 +1,11 @@
 /*
- * The guest's own p2m list, as Linux keeps it: pages of 512 mfns, mapped in a row at p2m_vaddr
+ * The guest's own p2m list, as Linux keeps it: pages of 512 or 1024 mfns, mapped in a row at p2m_vaddr
  * and, if asked for, hung into the three-level tree. Pages, and whole L1 tables of pages, that
  * would hold invalid entries only are shared.
  */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pv/p2m.h"
+#include "stub/kernel/pv/p2m_place.h"
 #include "stub/kernel/pages.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/machine/domain.h"
@@ -12,12 +13,15 @@
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/pte.h"
+#include "stub/machine/shared_info.h"
 
 static const uint64_t leaf_flags = ST_PTE_PRESENT | ST_PTE_ACCESSED | ST_PTE_DIRTY | ST_PTE_NX;
 
 static bool leaf_has_memory(const struct st_domain *d, uint64_t index)
 {
-    for (uint64_t pfn = index * ST_ENTRIES; pfn < (index + 1) * ST_ENTRIES; pfn++)
+    uint64_t per_leaf = d->geometry->per_page;
+
+    for (uint64_t pfn = index * per_leaf; pfn < (index + 1) * per_leaf; pfn++)
         if (st_has_memory(d, pfn))
             return true;
     return false;
@@ -59,10 +63,9 @@ static int make_leaves(struct st_domain *d)
 static void fill_leaves(struct st_domain *d)
 {
     for (uint64_t i = 0; i < d->nr_mem; i++) {
-        uint64_t pfn = d->mem[i];
-        uint64_t *leaf = st_guest_page(d, d->kernel->leaf[pfn / ST_ENTRIES]);
+        uint64_t pfn = d->mem[i], per_leaf = d->geometry->per_page;
 
-        leaf[pfn % ST_ENTRIES] = d->truth[pfn];
+        st_set_word(d, d->kernel->leaf[pfn / per_leaf], pfn % per_leaf, d->truth[pfn]);
     }
 }
 
@@ -91,36 +94,35 @@ static bool whole_table_missing(const struct st_domain *d, uint64_t vaddr, uint6
     return true;
 }
 
-static int map_missing_table(struct st_domain *d, uint64_t l4, uint64_t vaddr)
+static int map_missing_table(struct st_domain *d, uint64_t root, uint64_t vaddr)
 {
     uint64_t l2, own_l1;
     int rc = make_missing_l1(d);
 
     if (rc)
         return rc;
-    l2 = st_find_table(d, l4, vaddr, 2);
+    l2 = st_find_table(d, root, vaddr, 2);
     if (l2 == ST_NONE) {
         /* Let st_map() make the upper levels, and take the L1 table it made away again. */
-        rc = st_map(d, l4, vaddr, 0);
+        rc = st_map(d, root, vaddr, 0);
         if (rc)
             return rc;
-        l2 = st_find_table(d, l4, vaddr, 2);
-        own_l1 = st_find_table(d, l4, vaddr, 1);
+        l2 = st_find_table(d, root, vaddr, 2);
+        own_l1 = st_find_table(d, root, vaddr, 1);
         st_set_level(d, own_l1, 0, false);
     }
-    st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t),
-                  st_pte(d, d->kernel->missing_l1, leaf_flags & ~ST_PTE_NX));
+    st_set_entry(d, l2, st_slot(vaddr, 2), st_pte(d, d->kernel->missing_l1, leaf_flags & ~ST_PTE_NX));
     return 0;
 }
 
-int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr)
+int st_p2m_map(struct st_domain *d, uint64_t root, uint64_t vaddr)
 {
     uint64_t i = 0;
 
     while (i < d->kernel->nr_leaves) {
         uint64_t at = vaddr + (i << ST_PAGE_SHIFT);
         bool missing = whole_table_missing(d, at, i);
-        int rc = missing ? map_missing_table(d, l4, at) : st_map(d, l4, at, st_pte(d, d->kernel->leaf[i], leaf_flags));
+        int rc = missing ? map_missing_table(d, root, at) : st_map(d, root, at, st_pte(d, d->kernel->leaf[i], leaf_flags));
 
         if (rc)
             return rc;
@@ -132,24 +134,20 @@ int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr)
 static int make_tree(struct st_domain *d)
 {
     int rc = new_leaf(d, &d->kernel->fll);
-    uint64_t *fll, *pfns, list = 0;
+    uint64_t list = 0, per_list = d->geometry->per_page;
 
     rc = rc ? rc : new_leaf(d, &d->kernel->fll_pfns);
-    if (rc)
-        return rc;
-    fll = st_guest_page(d, d->kernel->fll);
-    pfns = st_guest_page(d, d->kernel->fll_pfns);
-    for (uint64_t i = 0; i < d->kernel->nr_leaves; i++) {
-        if (i % ST_ENTRIES == 0) {
+    for (uint64_t i = 0; !rc && i < d->kernel->nr_leaves; i++) {
+        if (i % per_list == 0) {
             rc = new_leaf(d, &list);
             if (rc)
                 return rc;
-            fll[i / ST_ENTRIES] = d->truth[list];
-            pfns[i / ST_ENTRIES] = list;
+            st_set_word(d, d->kernel->fll, i / per_list, d->truth[list]);
+            st_set_word(d, d->kernel->fll_pfns, i / per_list, list);
         }
-        ((uint64_t *)st_guest_page(d, list))[i % ST_ENTRIES] = d->truth[d->kernel->leaf[i]];
+        st_set_word(d, list, i % per_list, d->truth[d->kernel->leaf[i]]);
     }
-    return 0;
+    return rc;
 }
 
 int st_p2m_build(struct st_domain *d)
@@ -167,9 +165,7 @@ int st_p2m_build(struct st_domain *d)
 
 void st_p2m_generation(struct st_domain *d, uint64_t by)
 {
-    shared_info_t *info = st_shared_info(d);
-
-    __atomic_store_n(&info->arch.p2m_generation, info->arch.p2m_generation + by, __ATOMIC_SEQ_CST);
+    st_arch_set(d, ST_P2M_GENERATION, st_arch_get(d, ST_P2M_GENERATION) + by);
 }
 
 /* A guest with a tree only has no generation to count: it is of the list that it has not got. */
@@ -182,8 +178,7 @@ void st_p2m_changes(struct st_domain *d)
 /* The pfn of the list that holds that leaf's mfn; ST_NONE if the kernel's notes of it are no pfn of its own. */
 static uint64_t tree_list(const struct st_domain *d, uint64_t index)
 {
-    const uint64_t *pfns = st_guest_page(d, d->kernel->fll_pfns);
-    uint64_t list = pfns[index / ST_ENTRIES];
+    uint64_t list = st_word_of(d->geometry, st_guest_page(d, d->kernel->fll_pfns), index / d->geometry->per_page);
 
     return st_has_memory(d, list) ? list : ST_NONE;
 }
@@ -192,14 +187,14 @@ static uint64_t tree_list(const struct st_domain *d, uint64_t index)
 static int rebuild_tree(struct st_domain *d)
 {
     for (uint64_t i = 0; i < d->kernel->nr_leaves; i++) {
-        uint64_t list = tree_list(d, i);
+        uint64_t list = tree_list(d, i), per_list = d->geometry->per_page;
 
         if (list == ST_NONE)
             return st_error(EINVAL, "the kernel cannot find its p2m tree");
-        if (i % ST_ENTRIES == 0)
-            st_write_word(d, d->kernel->fll, i / ST_ENTRIES * sizeof(uint64_t), d->truth[list]);
+        if (i % per_list == 0)
+            st_set_word(d, d->kernel->fll, i / per_list, d->truth[list]);
         st.frames[d->truth[list]].kind = ST_P2M;
-        st_write_word(d, list, i % ST_ENTRIES * sizeof(uint64_t), d->truth[d->kernel->leaf[i]]);
+        st_set_word(d, list, i % per_list, d->truth[d->kernel->leaf[i]]);
     }
     return 0;
 }
@@ -228,7 +223,7 @@ static void set_tree_entry(struct st_domain *d, uint64_t index)
         return;
     list = tree_list(d, index);
     if (list != ST_NONE)
-        st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), d->truth[d->kernel->leaf[index]]);
+        st_set_word(d, list, index % d->geometry->per_page, d->truth[d->kernel->leaf[index]]);
 }
 
 /* Gives this p2m_vaddr an L1 table of its own, a copy of the shared one. */
@@ -244,7 +239,7 @@ static int unshare_l1(struct st_domain *d, uint64_t vaddr)
         return rc;
     memcpy(st_guest_page(d, copy), st_guest_page(d, d->kernel->missing_l1), ST_PAGE_SIZE);
     l2 = st_find_table(d, d->kernel->p2m_root, vaddr, 2);
-    st_write_word(d, l2, st_slot(vaddr, 2) * sizeof(uint64_t), st_pte(d, copy, leaf_flags & ~ST_PTE_NX));
+    st_set_entry(d, l2, st_slot(vaddr, 2), st_pte(d, copy, leaf_flags & ~ST_PTE_NX));
     return 0;
 }
 
@@ -303,16 +298,16 @@ int st_p2m_replace_leaf(struct st_domain *d, uint64_t index)
 
 static int need_list(struct st_domain *d, uint64_t index)
 {
-    uint64_t list;
+    uint64_t list, per_list = d->geometry->per_page;
     int rc;
 
-    if (d->kernel->fll == ST_NONE || index % ST_ENTRIES)
+    if (d->kernel->fll == ST_NONE || index % per_list)
         return 0;
     rc = new_leaf(d, &list);
     if (rc)
         return rc;
-    st_write_word(d, d->kernel->fll_pfns, index / ST_ENTRIES * sizeof(uint64_t), list);
-    st_write_word(d, d->kernel->fll, index / ST_ENTRIES * sizeof(uint64_t), d->truth[list]);
+    st_set_word(d, d->kernel->fll_pfns, index / per_list, list);
+    st_set_word(d, d->kernel->fll, index / per_list, d->truth[list]);
     return 0;
 }
 
@@ -351,7 +346,7 @@ static int drop_leaf(struct st_domain *d, uint64_t index)
     rc = rc ? rc : st_map(d, d->kernel->p2m_root, vaddr, 0);
     list = d->kernel->fll == ST_NONE ? ST_NONE : tree_list(d, index);
     if (list != ST_NONE)
-        st_write_word(d, list, index % ST_ENTRIES * sizeof(uint64_t), ST_NONE);
+        st_set_word(d, list, index % d->geometry->per_page, ST_NONE);
     st_p2m_drop_shared_l1(d);
     if (leaf == d->kernel->missing_leaf)
         return rc;
@@ -381,24 +376,26 @@ static int shrink(struct st_domain *d, uint64_t nr_pfns, uint64_t nr_leaves)
 /* As Linux it says how many pfns there are only when the structure is there, and after the generation. */
 int st_p2m_resize(struct st_domain *d, uint64_t nr_pfns)
 {
-    uint64_t nr_leaves = (nr_pfns + ST_ENTRIES - 1) / ST_ENTRIES;
+    uint64_t per_leaf = d->geometry->per_page, nr_leaves = (nr_pfns + per_leaf - 1) / per_leaf;
     int rc;
 
-    if (!nr_pfns || nr_pfns > 1UL << 32 || (d->kernel->fll != ST_NONE && nr_pfns > 1UL << 27))
+    if (!nr_pfns || nr_pfns > ST_MAX_SPAN || (d->kernel->fll != ST_NONE && nr_pfns > per_leaf * per_leaf * per_leaf)
+        || !st_p2m_place(d->geometry, nr_leaves, d->kernel->p2m_vaddr))
         return st_error(EINVAL, "a p2m cannot have %lu pfns", (unsigned long)nr_pfns);
     rc = nr_pfns >= d->nr_pfns ? grow(d, nr_pfns, nr_leaves) : shrink(d, nr_pfns, nr_leaves);
     if (!rc)
-        __atomic_store_n(&st_shared_info(d)->arch.max_pfn, nr_pfns, __ATOMIC_SEQ_CST);
+        st_arch_set(d, ST_MAX_PFN, nr_pfns);
     return rc;
 }
 
 static void free_tree(struct st_domain *d, uint64_t fll, uint64_t fll_pfns)
 {
-    const uint64_t *pfns = st_guest_page(d, fll_pfns);
+    for (uint64_t i = 0; i * d->geometry->per_page < d->kernel->nr_leaves; i++) {
+        uint64_t list = st_word_of(d->geometry, st_guest_page(d, fll_pfns), i);
 
-    for (uint64_t i = 0; i < d->kernel->nr_leaves; i += ST_ENTRIES)
-        if (st_has_memory(d, pfns[i / ST_ENTRIES]))
-            st_set_level(d, pfns[i / ST_ENTRIES], 0, false);
+        if (st_has_memory(d, list))
+            st_set_level(d, list, 0, false);
+    }
     st_set_level(d, fll, 0, false);
     st_set_level(d, fll_pfns, 0, false);
 }
@@ -413,14 +410,14 @@ int st_p2m_move_tree(struct st_domain *d)
     rc = make_tree(d);
     if (rc)
         return rc;
-    __atomic_store_n(&st_shared_info(d)->arch.pfn_to_mfn_frame_list_list, d->truth[d->kernel->fll], __ATOMIC_SEQ_CST);
+    st_arch_set(d, ST_FRAME_LIST_LIST, d->truth[d->kernel->fll]);
     free_tree(d, fll, fll_pfns);
     return 0;
 }
 
 int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value)
 {
-    uint64_t index = pfn / ST_ENTRIES;
+    uint64_t per_leaf = d->geometry->per_page, index = pfn / per_leaf;
     int rc;
 
     if (pfn >= d->nr_pfns)
@@ -431,6 +428,6 @@ int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value)
         if (rc)
             return rc;
     }
-    st_write_word(d, d->kernel->leaf[index], pfn % ST_ENTRIES * sizeof(uint64_t), value);
+    st_set_word(d, d->kernel->leaf[index], pfn % per_leaf, value);
     return 0;
 }

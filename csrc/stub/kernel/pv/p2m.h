@@ -8,7 +8,7 @@ int st_p2m_build(struct st_domain *d);
 /* Finds the list's pages through the kernel's own page tables, and hangs them into the tree again. */
 int st_p2m_find(struct st_domain *d);
 int st_p2m_set(struct st_domain *d, uint64_t pfn, uint64_t value);
-int st_p2m_map(struct st_domain *d, uint64_t l4, uint64_t vaddr);
+int st_p2m_map(struct st_domain *d, uint64_t root, uint64_t vaddr);
 int st_p2m_replace_leaf(struct st_domain *d, uint64_t index);
 void st_p2m_generation(struct st_domain *d, uint64_t by);
 /* Around a change of the structure: the generation is odd in between, unless the guest says nothing of it. */

@@ -2,6 +2,7 @@
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
 #include "stub/kernel/pv/process.h"
+#include "stub/kernel/pv/space.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/memory.h"

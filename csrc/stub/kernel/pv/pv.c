@@ -1,15 +1,17 @@
-/* The 64-bit PV guest as a kind: a turn's registers, what it does before it suspends and after it was resumed. */
+/* The PV guest as a kind: a turn's registers, what it does before it suspends and after it was resumed. */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pv/adopt.h"
 #include "stub/kernel/pv/balloon.h"
 #include "stub/kernel/pv/process.h"
 #include "stub/kernel/pv/pv.h"
+#include "stub/kernel/pv/space.h"
+#include "stub/kernel/pv/start_info.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/machine/domain.h"
-#include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/pte.h"
 #include "stub/machine/rng.h"
+#include "stub/machine/shared_info.h"
 #include "stub/machine/vcpu.h"
 
 static void change_registers(struct st_domain *d)
@@ -17,27 +19,24 @@ static void change_registers(struct st_domain *d)
     for (uint32_t v = 0; v < d->nr_vcpus; v++) {
         if (!d->vcpu[v].online)
             continue;
-        d->vcpu[v].context.user_regs.rax = st_random(&d->kernel->rng);
-        d->vcpu[v].context.user_regs.rdx = st_random(&d->kernel->rng);
+        d->vcpu[v].context.user_regs.rax = st_random(&d->kernel->rng) & d->geometry->none;
+        d->vcpu[v].context.user_regs.rdx = st_random(&d->kernel->rng) & d->geometry->none;
         d->vcpu[v].context.user_regs.rip += 2;
     }
 }
 
 static void set_fixmap(struct st_domain *d, uint64_t pte)
 {
-    st_write_word(d, d->kernel->fixmap_l1, st_slot(ST_FIXMAP, 1) * sizeof(uint64_t), pte);
+    st_write_word(d, d->kernel->fixmap_l1, st_slot(st_space(d->geometry)->fixmap, 1) * sizeof(uint64_t), pte);
 }
 
 /* A guest hands over its start_info with pfns in it, and no entry that only it could understand. */
 static void before_suspend(struct st_domain *d)
 {
-    start_info_t *info = st_start_info(d);
-
     st_process_settle(d);
     set_fixmap(d, 0);
-    info->store_mfn = d->kernel->store_pfn;
-    info->console.domU.mfn = d->kernel->console_pfn;
-    st_mark_dirty(d, d->kernel->start_info_pfn);
+    st_start_set(d, ST_STORE_MFN, d->kernel->store_pfn);
+    st_start_set(d, ST_CONSOLE_MFN, d->kernel->console_pfn);
     d->vcpu[0].context.user_regs.rdx = d->truth[d->kernel->start_info_pfn];
     d->vcpu[0].context.user_regs.rax = 0;       /* what the suspend call returns, if it is not cancelled */
     st_kernel_remember(d);
@@ -45,15 +44,12 @@ static void before_suspend(struct st_domain *d)
 
 void st_pv_after_resume(struct st_domain *d)
 {
-    start_info_t *info = st_start_info(d);
-
-    info->store_mfn = d->truth[d->kernel->store_pfn];
-    info->console.domU.mfn = d->truth[d->kernel->console_pfn];
-    info->shared_info = d->shared_info_mfn << ST_PAGE_SHIFT;
-    st_mark_dirty(d, d->kernel->start_info_pfn);
+    st_start_set(d, ST_STORE_MFN, d->truth[d->kernel->store_pfn]);
+    st_start_set(d, ST_CONSOLE_MFN, d->truth[d->kernel->console_pfn]);
+    st_start_set(d, ST_SHARED_INFO, d->shared_info_mfn << ST_PAGE_SHIFT);
     if (d->kernel->config.map_shared_info)
         set_fixmap(d, d->shared_info_mfn << ST_PAGE_SHIFT | ST_PTE_PRESENT | ST_PTE_RW | ST_PTE_ACCESSED);
-    st_shared_info(d)->arch.p2m_generation = 0;
+    st_arch_set(d, ST_P2M_GENERATION, 0);
 }
 
 const struct st_guest_kind st_pv_kind = {

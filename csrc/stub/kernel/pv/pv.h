@@ -1,4 +1,4 @@
-/* The 64-bit PV guest as a kind. */
+/* The PV guest as a kind. */
 #ifndef XCSR_STUB_KERNEL_PV_PV_H
 #define XCSR_STUB_KERNEL_PV_PV_H
 

@@ -4,13 +4,13 @@
  */
 #include "stub/kernel/kernel.h"
 #include "stub/kernel/pages.h"
+#include "stub/kernel/pv/space.h"
 #include "stub/kernel/pv/tables.h"
 #include "stub/machine/frames.h"
 #include "stub/machine/logdirty.h"
 #include "stub/machine/memory.h"
 #include "stub/machine/pte.h"
-
-#define DIRECT_MAP 0xffff888000000000UL         /* where the guest sees pfn 0 */
+#include "stub/machine/types.h"
 
 unsigned st_slot(uint64_t vaddr, unsigned level)
 {
@@ -22,9 +22,16 @@ uint64_t st_pte(const struct st_domain *d, uint64_t pfn, uint64_t flags)
     return d->truth[pfn] << ST_PAGE_SHIFT | flags;
 }
 
-uint64_t st_direct_address(uint64_t pfn)
+/* Where the kernel sees that pfn. */
+static uint64_t direct_address(const struct st_domain *d, uint64_t pfn)
 {
-    return DIRECT_MAP + (pfn << ST_PAGE_SHIFT);
+    return st_space(d->geometry)->direct + (pfn << ST_PAGE_SHIFT);
+}
+
+/* 32 bits are not enough for all. */
+static bool in_direct_map(const struct st_domain *d, uint64_t pfn)
+{
+    return pfn < st_space(d->geometry)->direct_pfns;
 }
 
 static uint64_t pte_pfn(const struct st_domain *d, uint64_t pte)
@@ -32,11 +39,11 @@ static uint64_t pte_pfn(const struct st_domain *d, uint64_t pte)
     return pte & ST_PTE_PRESENT ? st_own_pfn(d, (pte & ST_PTE_FRAME) >> ST_PAGE_SHIFT) : ST_NONE;
 }
 
-uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, unsigned level)
+uint64_t st_find_table(const struct st_domain *d, uint64_t root, uint64_t vaddr, unsigned level)
 {
-    uint64_t table = l4;
+    uint64_t table = root;
 
-    for (unsigned at = 4; at > level; at--) {
+    for (unsigned at = d->geometry->levels; at > level; at--) {
         const uint64_t *entries = st_guest_page(d, table);
 
         table = pte_pfn(d, entries[st_slot(vaddr, at)]);
@@ -48,10 +55,11 @@ uint64_t st_find_table(const struct st_domain *d, uint64_t l4, uint64_t vaddr, u
 
 static void set_direct_entry(struct st_domain *d, uint64_t pfn, uint64_t pte)
 {
-    uint64_t l1 = st_find_table(d, d->kernel->kernel_root, st_direct_address(pfn), 1);
+    uint64_t address = direct_address(d, pfn);
+    uint64_t l1 = in_direct_map(d, pfn) ? st_find_table(d, d->kernel->kernel_root, address, 1) : ST_NONE;
 
     if (l1 != ST_NONE)
-        st_write_word(d, l1, st_slot(st_direct_address(pfn), 1) * sizeof(uint64_t), pte);
+        st_write_word(d, l1, st_slot(address, 1) * sizeof(uint64_t), pte);
 }
 
 /* What Xen reads as a page table or a descriptor table is mapped read-only: it would refuse more. */
@@ -70,6 +78,7 @@ void st_set_level(struct st_domain *d, uint64_t pfn, unsigned level, bool pinned
 
     frame->level = level & 7;
     frame->pinned = pinned;
+    frame->xens = 0;
     frame->kind = level ? ST_TABLE : ST_DATA;
     st_mark_dirty(d, pfn);
     if (d->built)
@@ -87,11 +96,11 @@ int st_new_table(struct st_domain *d, unsigned level, uint64_t *pfn)
     return 0;
 }
 
-int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte)
+int st_map(struct st_domain *d, uint64_t root, uint64_t vaddr, uint64_t pte)
 {
-    uint64_t table = l4;
+    uint64_t table = root;
 
-    for (unsigned level = 4; level > 1; level--) {
+    for (unsigned level = d->geometry->levels; level > 1; level--) {
         const uint64_t *entries = st_guest_page(d, table);
         uint64_t next = pte_pfn(d, entries[st_slot(vaddr, level)]);
 
@@ -100,7 +109,7 @@ int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte)
 
             if (rc)
                 return rc;
-            st_write_word(d, table, st_slot(vaddr, level) * sizeof(uint64_t), st_pte(d, next, ST_TABLE_PTE));
+            st_set_entry(d, table, st_slot(vaddr, level), st_pte(d, next, ST_TABLE_PTE));
         }
         table = next;
     }
@@ -111,8 +120,11 @@ int st_map(struct st_domain *d, uint64_t l4, uint64_t vaddr, uint64_t pte)
 int st_direct_map(struct st_domain *d, uint64_t pfn)
 {
     uint64_t pte = direct_pte(d, pfn);
-    int rc = st_map(d, d->kernel->kernel_root, st_direct_address(pfn), pte);
+    int rc;
 
+    if (!in_direct_map(d, pfn))
+        return 0;
+    rc = st_map(d, d->kernel->kernel_root, direct_address(d, pfn), pte);
     if (!rc && direct_pte(d, pfn) != pte) /* that very page has become the table for it */
         set_direct_entry(d, pfn, direct_pte(d, pfn));
     return rc;
@@ -127,10 +139,6 @@ static int express_in_pfns(const struct st_domain *d, unsigned level, unsigned s
 {
     uint64_t pfn;
 
-    if (level == 4 && slot >= ST_XEN_SLOT_FIRST && slot <= ST_XEN_SLOT_LAST) {
-        *entry = 0;
-        return 0;
-    }
     if (!(*entry & ST_PTE_PRESENT))
         return 0;
     if (level > 1 && (*entry & ST_PTE_PSE))
@@ -155,10 +163,13 @@ int st_expected_page(const struct st_domain *d, uint64_t pfn, uint64_t *page)
     if (!level)
         return 0;
     for (unsigned slot = 0; slot < ST_ENTRIES; slot++) {
-        int rc = express_in_pfns(d, level, slot, &page[slot]);
+        bool xens = st_is_xen_slot(d, d->truth[pfn], slot);
+        int rc = xens ? 0 : express_in_pfns(d, level, slot, &page[slot]);
 
         if (rc)
             return rc;
+        if (xens)
+            page[slot] = 0;
     }
     return 0;
 }
