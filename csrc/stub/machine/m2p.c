@@ -138,10 +138,3 @@ long xc_memory_op(xc_interface *xch, unsigned int cmd, void *arg, size_t len)
         return (long)st_refused(ST_FN_xc_memory_op, xch, rc);
     return (long)st_end(ST_FN_xc_memory_op, xch, memory_op(cmd, arg, len));
 }
-
-long xc_memory_op(xc_interface *xch, unsigned int cmd, void *arg, size_t len)
-{
-    (void)xch, (void)cmd, (void)arg, (void)len;
-    errno = ENOSYS;
-    return -1;
-}
