@@ -20,6 +20,10 @@ from pyxcsr.cli import sending
 from pyxcsr.migrate import probe, route, verdict
 
 
+LAB = ("PYXCSR_BACKEND", "PYXCSR_CONFIG", "PYXCSR_RUN_DIR")
+"""Variables that the lab sets."""
+
+
 def at_home(ends: Ends) -> bool:
     """The guest runs here, and nothing of it is at the other end."""
     return ends.names("here") == {ends.guest: "-b----"} and ends.names("there") == {}
@@ -44,7 +48,7 @@ def test_what_is_run(ends: Ends) -> None:
     receive = f"env LIBXL_SAVE_HELPER={ends.helper} {ends.bin / 'xl'} migrate-receive"
     rune = shlex.join(["ssh", "-p", "2222", "-o", "User=a b", "other", receive])
     assert ends.read("migrate") == ["migrate", "-s", "", "-C", "/etc/x y.cfg", "--", "5", rune]
-    set_ = {x: y for x, y in ends.read("environ").items() if x not in ("PYXCSR_BACKEND", "PYXCSR_CONFIG")}
+    set_ = {x: y for x, y in ends.read("environ").items() if x not in LAB}
     assert set_ == {
         "PYXCSR_MAX_DOWNTIME": "300ms", "PYXCSR_BANDWIDTH": "none", "PYXCSR_ABORT_IF_BUSY": "yes",
         "PYXCSR_P2M_CHANGES": "abort",
