@@ -19,7 +19,6 @@ from migrate.lab import DOM0, Ends
 from pyxcsr.cli import sending
 from pyxcsr.migrate import probe, route, verdict
 
-
 LAB = ("PYXCSR_BACKEND", "PYXCSR_CONFIG", "PYXCSR_RUN_DIR")
 """Variables that the lab sets."""
 
