@@ -64,19 +64,22 @@ class GuestLock:
 
     def _taken(self) -> int:
         for left in reversed(range(TRIES)):
-            fd, taken = _opened(self._folder, self._name, os.O_RDWR | os.O_CREAT), False
+            fd = _opened(self._folder, self._name, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                taken = _is_at(fd, self._folder, self._name)  # or has been removed by the one who had it before
-                if taken:
-                    return fd
             except BlockingIOError:
+                holder = _told(fd)
+                os.close(fd)
                 if not left:
-                    raise Held(_told(fd)) from None
+                    raise Held(holder) from None
                 time.sleep(BETWEEN)
-            finally:
-                if not taken:  # whatever happens: a lock that is left open is held
-                    os.close(fd)
+                continue
+            except OSError:
+                os.close(fd)
+                raise
+            if _is_at(fd, self._folder, self._name):
+                return fd
+            os.close(fd)  # it has been removed by the one who had it before
         raise Unusable(f"{self._folder.path}/{self._name} is removed again and again")
 
     def release(self) -> None:
@@ -97,14 +100,9 @@ class GuestLock:
 
 def _opened(folder: Folder, name: str, flags: int) -> int:
     fd = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=folder.fd)
-    ours = False
-    try:
-        facts = os.fstat(fd)
-        ours = stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid()
-    finally:
-        if not ours:
-            os.close(fd)
-    if not ours:
+    facts = os.fstat(fd)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+        os.close(fd)
         raise Unusable(f"{folder.path}/{name} is not a lock of ours, and is left alone")
     return fd
 
@@ -118,11 +116,7 @@ def _is_at(fd: int, folder: Folder, name: str) -> bool:
 
 
 def _told(fd: int) -> Holder:
-    try:
-        text = os.pread(fd, LONGEST, 0)
-    except OSError:  # it is held all the same
-        text = b""
-    pid, _, name = os.fsdecode(text).strip().partition(" ")
+    pid, _, name = os.fsdecode(os.pread(fd, LONGEST, 0)).strip().partition(" ")
     return Holder(int(pid), name or "unknown") if pid.isascii() and pid.isdigit() else Holder(0, "unknown")
 
 

@@ -15,6 +15,7 @@ from support.ordinary import ordinary_pages
 FRAMES = 1 << 14
 MOST = "24M"
 PV = "pv64:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3"
+PV32 = PV.replace("pv64", "pv32")
 PVH = "pvh:mem=5M,max_mem=24M,writes=12,vcpus=2,holes=0.02,seed=3,compact=yes"
 HVM = "hvm:mem=5M,max_mem=24M,writes=12,vcpus=2,vram=64K,devmodel=3,seed=3,compact=yes"
 ALONE = f"{HVM},pv_drivers=no"
@@ -32,7 +33,7 @@ class Scenario(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """As StubGuest has it: pv64, pvh or hvm."""
+        """As StubGuest has it: pv64, pv32, pvh or hvm."""
         return self.guest.split(":", maxsplit=1)[0]
 
 
@@ -55,7 +56,7 @@ def into_file(**options: Any) -> Do:
 def save_changing(hv: Any, domid: int, path: Path) -> None:
     """Of a guest whose p2m changes meanwhile: pages of it, its place and size, and what is in it."""
     guest, seen = hv.stub.guest(domid), {"xc_logdirty_control": 0, "xc_get_pfn_type_batch": 0}
-    places = (0xFFFFC91000000000, 0xFFFFC92000000000)
+    places = (0x50000000, 0x60000000) if guest.state().width == 4 else (0xFFFFC91000000000, 0xFFFFC92000000000)
     grown = guest.nr_pfns + 300
     elsewhere = places[guest.shared_info("p2m_vaddr") == places[0]]
     actions: dict[tuple[str, int], Callable[[], object]] = {
@@ -185,7 +186,7 @@ def stream_of(guest: str, folder: Path) -> Path:
         with pyxcsr.open_hypervisor("stub") as hv:
             hv.stub.reset(frames=FRAMES, force=True)
             domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
-            save_file(hv, domid, path, live=guest == PV)  # no device model is told of a live one here
+            save_file(hv, domid, path, live=guest in (PV, PV32))  # no device model is told of a live one here
         os._exit(0)
     if os.waitpid(pid, 0)[1]:
         raise RuntimeError(f"no stream of {guest} could be made")
@@ -202,6 +203,9 @@ SCENARIOS: dict[str, Scenario] = {
     "ahead": Scenario(PV, into_file(map_ahead=True)),
     "ahead, non-live": Scenario(PV, into_file(live=False, map_ahead=True)),
     "restore": Scenario(PV, restore_of(PV), restores=True),
+    "pv32, follow": Scenario(PV32, save_changing),
+    "pv32, non-live": Scenario(PV32, into_file(live=False)),
+    "pv32, restore": Scenario(PV32, restore_of(PV32), restores=True),
     "pvh": Scenario(PVH, save_file),
     "pvh, ballooning": Scenario(PVH, save_ballooning),
     "pvh, non-live": Scenario(PVH, into_file(live=False)),

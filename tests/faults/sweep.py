@@ -47,6 +47,7 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "xc_domain_hvm_setcontext": (errno.EINVAL, errno.ENODATA),
     "xc_maximum_ram_page": (errno.ENOSYS,),
     "xc_machphys_mfn_list": (errno.EFAULT,),
+    "xc_memory_op": (errno.ENOSYS, errno.EFAULT),
     "xenforeignmemory_map": (errno.EINVAL, errno.ENOMEM, errno.ENOENT),
     "xenforeignmemory_unmap": (errno.EINVAL,),
     "xc_get_pfn_type_batch": (errno.EINVAL, errno.ESRCH, errno.ENOMEM),

@@ -24,7 +24,10 @@ def test_calls_that_fail(tmp_path: Path) -> None:
             pytest.skip(f"{tool} is not installed: apt-get install gcc binutils")
     build(tmp_path)
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    few = ("live", "follow", "ahead", "pipe", "restore", "pvh, ballooning", "hvm", "hvm, non-live", "hvm, restore")
+    few = (
+        "live", "follow", "ahead", "pipe", "restore", "pv32, follow", "pv32, restore", "pvh, ballooning",
+        "hvm", "hvm, non-live", "hvm, restore",
+    )  # fmt: skip
     some = [] if ALL else ["--places", "1", *(f"--scenario={x}" for x in few)]
     command = [sys.executable, "-m", "faults.sweep", str(tmp_path), "--json", *some]
     environ, patience = {**os.environ, "PYTHONPATH": path}, 7200 if ALL else 280

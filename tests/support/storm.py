@@ -1,7 +1,7 @@
 """A guest that changes its p2m in all ways, at random, while it is saved. A seed makes it do the same each time.
 
-``Storm(hv, seed)`` makes the guest. ``hook`` must be called at each library call of the saver, ``polled`` while the
-saver waits. All changes are the guest's own doing, so it makes them only while it runs.
+``Storm(hv, seed, kind)`` makes the guest, pv64 or pv32. ``hook`` must be called at each library call of the saver,
+``polled`` while the saver waits. All changes are the guest's own doing, so it makes them only while it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pyxcsr.hypervisor.stub.panel import StubError
 from pyxcsr.hypervisor.stub.text import StubGuest
 
 MAX_PFNS = 16000
+LISTS = {"pv64": (0xFFFFC90000000000, 1 << 12, 1 << 30), "pv32": (0x40000000, 31, 1 << 26)}
+"""Where a p2m list may be: the first address, how many places there are, and how far they are apart."""
 MAX_MEM = "64M"
 USUAL_US = 20_000
 KINDS = ("honest", "honest", "honest", "honest", "honest", "honest", "honest", "liar", "liar", "never settles")
@@ -29,7 +31,8 @@ def often_or_not(rng: random.Random) -> int:
 class Storm:
     """One guest. ``kind``: honest; a liar, which announces nothing; or one that begins a change and never ends it."""
 
-    def __init__(self, hv: StubBackend, seed: int) -> None:
+    def __init__(self, hv: StubBackend, seed: int, guest: str = "pv64") -> None:
+        self.is_a, self.lists = guest, LISTS[guest]
         self.rng = random.Random(seed)
         self.stub = hv.stub
         self.tree = self.rng.choice(["no", "no", "no", "both", "only"])
@@ -55,9 +58,10 @@ class Storm:
     def _guest(self, seed: int) -> str:
         rng = self.rng
         spare = rng.choice(["0", "0", "2M", "600M" if self.tree == "no" else "4M"])
-        vaddr = 0xFFFFC90000000000 + rng.choice([0, 0, rng.randrange(1 << 18) * 4096])
+        vaddr = self.lists[0] + rng.choice([0, 0, rng.randrange(self.lists[2] // 4096) * 4096])
         return (
-            f"pv64:mem={rng.choice([4, 6, 8, 12])}M,max_mem={MAX_MEM},seed={seed},holes={rng.choice([0, 0.1, 0.3])},"
+            f"{self.is_a}:mem={rng.choice([4, 6, 8, 12])}M,max_mem={MAX_MEM},seed={seed},"
+            f"holes={rng.choice([0, 0.1, 0.3])},"
             f"tree={self.tree},spare_p2m={spare},p2m_vaddr={vaddr:#x},share_invalid={rng.choice(['yes', 'no'])},"
             f"writes={rng.choice([0, 8, 40])},pt_updates={rng.choice([0, 1, 3])},vcpus={rng.choice([1, 2])}"
         )
@@ -132,8 +136,9 @@ class Storm:
         self.guest.replace_leaf(self.rng.randrange(self.guest.state().nr_leaves))
 
     def _move_list(self) -> None:
-        base = 0xFFFFC90000000000 + self.rng.randrange(1 << 12) * (1 << 30)
-        self.guest.move_p2m(base + self.rng.randrange(1 << 18) * 4096, self.rng.random() < 0.3)
+        first, places, apart = self.lists
+        base = first + self.rng.randrange(places) * apart
+        self.guest.move_p2m(base + self.rng.randrange(apart // 4096) * 4096, self.rng.random() < 0.3)
 
     def _move_tree(self) -> None:
         self.guest.move_tree()

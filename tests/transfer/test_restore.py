@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.judge import CR1, CR3, GDT0, RDX, judge, save_to, word
+from support.judge import judge, save_to
+from support.widths import Width, width_of
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.restore import restore
-
-GDT_ENTS = 4960
 
 
 class Truth:
@@ -22,6 +20,7 @@ class Truth:
 
     def __init__(self, hv: StubBackend, domid: int) -> None:
         guest = hv.stub.guest(domid)
+        self.width = width_of(hv, domid)
         self.pfns = guest.pfns_with_memory()
         self.types = guest.types(self.pfns)
         self.pages = dict(zip(self.pfns, guest.expected_pages(self.pfns)))
@@ -30,22 +29,23 @@ class Truth:
         self.shared = hv.read_frames(domid, [guest.state().shared_info_mfn])
         info = hv.domain_info(domid)
         self.vcpus = {v: self._vcpu(hv, domid, v) for v in range(info.max_vcpu_id + 1) if hv.vcpu_online(domid, v)}
-        self.start_info = self.vcpus[0][0][RDX]
+        self.start_info = self.vcpus[0][0][self.width.rdx]
 
-    @staticmethod
-    def _vcpu(hv: StubBackend, domid: int, vcpu: int) -> tuple[dict[int, int], bytes, bytes, bytes, bytes]:
-        raw = bytearray(hv.vcpu_basic(domid, vcpu))
+    def _vcpu(self, hv: StubBackend, domid: int, vcpu: int) -> tuple[dict[int, int], bytes, bytes, bytes, bytes]:
+        w = self.width
+        raw = bytearray(hv.vcpu_basic(domid, vcpu, w.nr_bytes))
+        assert len(raw) == w.context
         frames: dict[int, int] = {}
-        gdt = [GDT0 + 8 * i for i in range(-(-word(raw, GDT_ENTS) // 512))]
-        places = [CR3, CR1, *gdt, *([RDX] if vcpu == 0 else [])]
-        for at in places:
-            value = word(raw, at)
-            mfn = value >> 12 if at in (CR3, CR1) else value
+        gdt = [w.gdt + w.nr_bytes * i for i in range(-(-w.word(raw, w.gdt + 16 * w.nr_bytes) // 512))]
+        roots = [w.cr + w.nr_bytes * 3, w.cr + w.nr_bytes][: w.nr_bytes // 4]
+        for at in [*roots, *gdt, *([w.rdx] if vcpu == 0 else [])]:
+            value = w.word(raw, at)
+            mfn = w.cr3_frame(value) if at in roots else value
             if mfn:
                 owner, pfn, _ = hv.stub.frame(mfn)
                 assert owner == domid and pfn is not None
                 frames[at] = pfn
-            raw[at : at + 8] = bytes(8)
+            w.put(raw, at, 0)
         blobs = (hv.vcpu_extended(domid, vcpu), hv.vcpu_xsave(domid, vcpu), hv.vcpu_msrs(domid, vcpu))
         return (frames, bytes(raw), *blobs)
 
@@ -63,8 +63,8 @@ def assert_same(was: Truth, now: Truth, nr_pfns: int) -> None:
     assert (now.tsc.mode, now.tsc.khz, now.tsc.nsec) == (was.tsc.mode, was.tsc.khz, was.tsc.nsec)
     assert now.tsc.incarnation == was.tsc.incarnation + 1  # Xen counts each time it is set
     assert now.policy == was.policy
-    judge_start_info(was.pages[was.start_info], now.pages[now.start_info], nr_pfns)
-    judge_shared_info(was.shared, now.shared)
+    judge_start_info(was.width, was.pages[was.start_info], now.pages[now.start_info], nr_pfns)
+    judge_shared_info(was.width, was.shared, now.shared)
 
 
 P2M_PFNS: set[int] = set()
@@ -75,44 +75,48 @@ def is_p2m_page(was: Truth, pfn: int) -> bool:
     return pfn in P2M_PFNS
 
 
-def judge_start_info(was: bytes, now: bytes, nr_pfns: int) -> None:
-    assert now[:32] == was[:32] and now[88:] == was[88:]
-    assert struct.unpack_from("<Q", now, 32)[0] == nr_pfns
-    assert struct.unpack_from("<I", now, 48)[0] == 0
+def judge_start_info(w: Width, was: bytes, now: bytes, nr_pfns: int) -> None:
+    end = w.start_info.size
+    end += -end % w.nr_bytes
+    assert now[:32] == was[:32] and now[end:] == was[end:]
+    _, nr_pages, _, flags, _, store_evtchn, _, console_evtchn = w.start_info.unpack_from(now)
+    assert (nr_pages, flags, store_evtchn, console_evtchn) == (nr_pfns, 0, 3, 4)
 
 
-def judge_shared_info(was: bytes, now: bytes) -> None:
+def judge_shared_info(w: Width, was: bytes, now: bytes) -> None:
     for vcpu in range(32):
-        at = 64 * vcpu
-        assert now[at : at + 8] == was[at : at + 8]
-        assert now[at + 8 : at + 16] == bytes(8)  # evtchn_pending_sel
-        assert now[at + 16 : at + 64] == was[at + 16 : at + 64]
-    assert now[2048:2560] == bytes(512) and now[2560:3072] == b"\xff" * 512
-    assert now[3088:3096] == was[3088:3096]  # max_pfn
-    assert now[3096:3104] == bytes(8) and now[3112:3136] == bytes(24)  # frame lists, cr3, vaddr, generation
+        at, sel = 64 * vcpu, 64 * vcpu + w.selector
+        assert now[at:sel] == was[at:sel]
+        assert not w.word(now, sel)  # evtchn_pending_sel
+        assert now[sel + w.nr_bytes : at + 64] == was[sel + w.nr_bytes : at + 64]
+    mask = w.pending + w.nr_events
+    assert now[w.pending : mask] == bytes(w.nr_events) and now[mask : mask + w.nr_events] == b"\xff" * w.nr_events
+    max_pfn, lists, _, *p2m = [w.word(now, w.arch + i * w.nr_bytes) for i in range(6)]
+    assert max_pfn == w.word(was, w.arch)
+    assert [lists, *p2m] == [0] * 4  # where the p2m was: frame lists, cr3, vaddr, generation
 
 
 def judge_p2m(hv: StubBackend, domid: int, leaves: list[int], nr_pfns: int) -> None:
     """The guest's own list names its new frames, and nothing else."""
-    guest = hv.stub.guest(domid)
+    guest, w = hv.stub.guest(domid), width_of(hv, domid)
     have = set(guest.pfns_with_memory())
     for i, leaf in enumerate(leaves):
-        entries = struct.unpack("<512Q", guest.read_page(leaf))
-        for pfn in range(512 * i, min(512 * (i + 1), nr_pfns)):
-            wanted = guest.mfn(pfn) if pfn in have else (1 << 64) - 1
-            assert entries[pfn % 512] == wanted, f"p2m[{pfn:#x}]"
+        for pfn, entry in zip(range(w.per_page * i, nr_pfns), w.words(guest.read_page(leaf))):
+            assert entry == (guest.mfn(pfn) if pfn in have else w.none), f"p2m[{pfn:#x}]"
 
 
 def round_trip(hv: StubBackend, domid: int, path: Path, **options: Any) -> tuple[int, pyxcsr.RestoreReport]:
     """Saves, restores into a new domain beside it, judges; the new domain is not unpaused yet."""
     saved = save_to(hv, domid, path, **options)
     guest = hv.stub.guest(domid)
-    leaves = list(guest.leaf_pfns())[: -(-saved.nr_pfns // 512)]
+    width = width_of(hv, domid)
+    leaves = list(guest.leaf_pfns())[: -(-saved.nr_pfns // width.per_page)]
     P2M_PFNS.clear()
     P2M_PFNS.update(leaves)
     was = Truth(hv, domid)
     info = hv.domain_info(domid)
-    new = hv.stub.create_empty(max_mem=info.max_pages * 4096, vcpus=info.max_vcpu_id + 1)
+    kind = {8: "pv64", 4: "pv32"}[width.nr_bytes]
+    new = hv.stub.create_empty(max_mem=info.max_pages * 4096, vcpus=info.max_vcpu_id + 1, kind=kind)
     with open(path, "rb") as stream:
         report = restore(hv, new, stream, store_evtchn=3, console_evtchn=4)
         assert os.lseek(stream.fileno(), 0, os.SEEK_CUR) == saved.bytes
@@ -136,23 +140,32 @@ GUESTS: dict[str, dict[str, Any]] = {
 }
 
 
+GUESTS_32: dict[str, dict[str, Any]] = {**GUESTS, "unaligned list": {"p2m_vaddr": 0x7FFFE000}}
+PV = {"pv64": pyxcsr.StubGuest.pv64, "pv32": pyxcsr.StubGuest.pv32}
+each_kind = pytest.mark.parametrize("kind", PV)
+
+
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
 @pytest.mark.parametrize("name", GUESTS)
-def test_round_trip(hv: StubBackend, tmp_path: Path, name: str, live: bool) -> None:
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(**{"mem": "12M", "seed": 5, **GUESTS[name]}))
+@each_kind
+def test_round_trip(hv: StubBackend, tmp_path: Path, kind: str, name: str, live: bool) -> None:
+    guests = GUESTS_32 if kind == "pv32" else GUESTS
+    domid = hv.stub.create(PV[kind](**{"mem": "12M", "seed": 5, **guests[name]}))
     round_trip(hv, domid, tmp_path / "s", live=live)
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_hundred_seeds(hv: StubBackend, tmp_path: Path, seed: int) -> None:
+@each_kind
+def test_hundred_seeds(hv: StubBackend, tmp_path: Path, kind: str, seed: int) -> None:
     vcpus = (1, 2, 8)[seed % 3]
-    guest = pyxcsr.StubGuest.pv64(mem="6M", seed=seed, writes=40, pt_updates=4, holes=0.05 * (seed % 2), vcpus=vcpus)
+    guest = PV[kind](mem="6M", seed=seed, writes=40, pt_updates=4, holes=0.05 * (seed % 2), vcpus=vcpus)
     round_trip(hv, hv.stub.create(guest), tmp_path / "s")
 
 
-def test_again_and_again(hv: StubBackend, tmp_path: Path) -> None:
+@each_kind
+def test_again_and_again(hv: StubBackend, tmp_path: Path, kind: str) -> None:
     """Restored, unpaused, writing again; saved live again, restored again."""
-    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", writes=50, pt_updates=2))
+    domid = hv.stub.create(PV[kind](mem="8M", writes=50, pt_updates=2))
     for n in range(3):
         new, _ = round_trip(hv, domid, tmp_path / f"s{n}")
         hv.stub.destroy(domid)

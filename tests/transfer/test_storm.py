@@ -22,11 +22,12 @@ SEEDS = sorted({*range(int(os.environ.get("PYXCSR_SEEDS", "40"))), *FOUND})
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", ["pv64", "pv32"])
 def test_saved_and_restored(
-    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, seed: int
 ) -> None:
     hv.stub.reset(extent_order=seed % 2 * 3)  # frames one by one, or in runs as usual
-    storm = Storm(hv, seed)
+    storm = Storm(hv, seed, kind)
     monkeypatch.setattr(saving, "BATCHES_US", storm.batches_us)
     patience = 0.05 if storm.kind == "never settles" else 5.0  # a busy machine may keep an honest guest waiting
     limits = pyxcsr.P2mLimits(settle_seconds=patience)
@@ -48,7 +49,7 @@ def test_saved_and_restored(
     assert hv.stub.leaks() == {}
     judge(hv, storm.domid, tmp_path / "s", xen=seed % 10 == 0)
     saved = image_of(hv, storm.domid)
-    new = hv.stub.create_empty(MAX_MEM, vcpus=storm.guest_vcpus)
+    new = hv.stub.create_empty(MAX_MEM, vcpus=storm.guest_vcpus, kind=kind)
     with open(tmp_path / "s", "rb") as stream:
         pyxcsr.restore(hv, new, stream, store_evtchn=1, console_evtchn=2)
     assert differences(saved, image_of(hv, new, saved["leaves"])) == []
