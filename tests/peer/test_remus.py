@@ -18,6 +18,7 @@ pytestmark = pytest.mark.toolchain
 
 GUESTS = {
     "pv64": "pv64:mem=8M,seed=7,writes=40,pt_updates=4,vcpus=2",
+    "pv32": "pv32:mem=8M,seed=10,writes=40,pt_updates=4,vcpus=2",
     "pvh": "pvh:mem=6M,seed=8,writes=40,compact=yes",
     "hvm": "hvm:mem=6M,seed=9,writes=20,compact=yes,devmodel=4,vram=1M",
 }
@@ -56,7 +57,7 @@ def test_the_last_whole_checkpoint(peer: Peer, tmp_path: Path, pair: tuple[str, 
             leaves=saved.get("leaves"),
             pages=4096,
             kind=name,
-            vcpus=2 if name == "pv64" else 1,
+            vcpus=2 if name in ("pv64", "pv32") else 1,
             machine={"seed": 99},
             checkpointed=True,
         ).ok

@@ -80,8 +80,10 @@ class Protected:
         info = hv.domain_info(domid)
         self.max_mem, self.vcpus = info.max_pages * 4096, info.max_vcpu_id + 1
         self.hvm = is_hvm(hv, domid)
-        kinds = {False: "pv64", True: "hvm" if hv.stub.guest(domid).state().device_model else "pvh"}
-        self.kind = kinds[self.hvm]
+        if self.hvm:
+            self.kind = "hvm" if hv.stub.guest(domid).state().device_model else "pvh"
+        else:
+            self.kind = f"pv{8 * hv.domain_width(domid)}"
         self.report: SaveReport
         self._options = options
 

@@ -22,6 +22,7 @@ from pyxcsr.hypervisor.stub.devmodel import device_model_of
 CUTS = int(os.environ.get("PYXCSR_CUTS", "12"))
 GUESTS = {
     "pv64": "pv64:mem=8M,writes=40,pt_updates=4,holes=0.1,vcpus=2",
+    "pv32": "pv32:mem=8M,writes=40,pt_updates=4,holes=0.1,vcpus=2",
     "pv64, tree": "pv64:mem=6M,writes=20,tree=only",
     "pvh": "pvh:mem=6M,writes=40,vcpus=2,compact=yes,balloon=4",
     "hvm": "hvm:mem=6M,writes=20,devmodel=4,compact=yes,vram=1M",
