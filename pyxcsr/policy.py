@@ -103,7 +103,8 @@ if TYPE_CHECKING:
 
     A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
     Then the report says whether that was reached (:class:`pyxcsr.SaveReport`). It may have a text ``reason``, why it
-    gave its last answer: that is in the report, and in the error if it answered ABORT.
+    gave its last answer: that is in the report, and in the error if it answered ABORT. It may have a number ``rest``:
+    so many seconds, one at most, pass before the next dirty bitmap is fetched.
     """
 
     P2mChanges = Literal["follow", "abort"]

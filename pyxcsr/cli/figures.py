@@ -67,10 +67,10 @@ def _left(state: State) -> str:
     return UNKNOWN if pages is None else size(pages * PAGE_SIZE)
 
 
-def throttled(state: State) -> str:
+def throttled(state: State, what: str = "processor time") -> str:
     """How much of its processor time a guest lacks for the save's sake; "" if it lacks none."""
     share = state.get("throttled") or 0.0
-    return f"throttled: lacks {100 * share:.0f} % of its processor time" if share else ""
+    return f"throttled: lacks {100 * share:.0f} % of its {what}" if share else ""
 
 
 def _phase(state: State, silent: bool) -> str:
@@ -95,12 +95,12 @@ def table(saves: list[tuple[State, bool]], columns: int) -> list[str]:
         return ["nothing is being saved"[:columns]]
     if columns >= WIDE:
         return [_row(_HEAD), *(line for x in saves for line in (_row(_cells(*x)), *_below(x[0])))]
-    return [line[:columns] for x in saves for line in (*_narrow(*x), *_below(x[0]))]
+    return [line[:columns] for x in saves for line in (*_narrow(*x), *_below(x[0], "time"))]
 
 
-def _below(state: State) -> list[str]:
+def _below(state: State, what: str = "processor time") -> list[str]:
     """What few saves have: a line of its own for it."""
-    slowed = throttled(state)
+    slowed = throttled(state, what)
     return [f"  {slowed}"] if slowed else []
 
 

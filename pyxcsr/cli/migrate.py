@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from pyxcsr.cli import limiting, say, show_migration, status
 from pyxcsr.cli.signals import CancelBySignal
-from pyxcsr.errors import Cancelled, DomainNotFound, MigrateError, UsageError, untouched_so_far
+from pyxcsr.errors import Cancelled, DomainNotFound, MigrateError, ProbeError, UsageError, untouched_so_far
 from pyxcsr.migrate import verdict
 from pyxcsr.migrate.checks import Plan, check
 from pyxcsr.migrate.facts import Domain, Facts
@@ -80,14 +80,17 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run and args.no_checks:
             say.report(shown(*_command(args, way, args.guest, level, *_unasked(args))))
             return status.DONE
-        here = facts_of(HOME, args.helper or _beside())
+        slow = show_migration.slow(args)
+        here = facts_of(HOME, args.helper or _beside(), slow)
         domain = _found(here, args.guest)
         limits.for_guest(lambda: os.fsencode(domain.name), True, say.note)
         there = _unasked(args)[1]
         if not args.no_checks:
             there = _checked(args, way, level, here, domain)
-        elif not args.quiet:
-            say.note("--no-checks: it is not known whether the guest can go and the other end can take it")
+            others = {x.domid for x in there.domains}
+        else:
+            slow("--no-checks: it is not known whether the guest can go and the other end can take it")
+            others = _namesakes(args, way, domain)
         if not here.xl or not here.helper:
             raise MigrateError(f"here: there is no {'xl' if not here.xl else HELPER} (see --helper)")
         if level and not here.relay:
@@ -98,8 +101,12 @@ def run(args: argparse.Namespace) -> int:
         return status.DONE
     cancel = CancelBySignal()
     with cancel.installed():
-        ended = run_xl(words, {**os.environ, **environ}, show_migration.shower(args), cancel)
-        return _judged(args, way, domain, ended, cancel)
+        display = show_migration.Shown(args, domain.domid)
+        try:
+            ended = run_xl(words, {**os.environ, **environ}, display.text, cancel, display.tick)
+        finally:
+            display.done()
+        return _judged(args, way, domain, others, ended, cancel)
 
 
 def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
@@ -162,7 +169,7 @@ def _checked(
     """The other end, once all that can be told beforehand is fine. Raises MigrateError."""
     stock = args.receiver_helper == STOCK
     there = here if way.local and (stock or args.receiver_helper is None) else facts_of(
-        way, None if stock else args.receiver_helper
+        way, None if stock else args.receiver_helper, show_migration.slow(args)
     )
     plan = Plan(way.local, level is not None, stock)
     found = check(here, there, domain, guest_facts(domain.domid), plan)
@@ -196,11 +203,25 @@ def _command(
     return xl_words(here.xl, guest, transport(way, received, pack), options, args.config), environ
 
 
-def _judged(args: argparse.Namespace, way: Route, domain: Domain, ended: Ended, cancel: CancelBySignal) -> int:
+def _namesakes(args: argparse.Namespace, way: Route, domain: Domain) -> set[int]:
+    """Domains at the other end before anything was sent, for the verdict. That they cannot be asked for is no reason
+    not to begin, if nothing is to be checked."""
+    try:
+        others = domains_of(HOME if way.local else way, verdict.PATIENCE[0], show_migration.slow(args))
+    except ProbeError as problem:
+        show_migration.slow(args)(f"{problem}. If a guest of that name is there, it will be taken for this one")
+        return set()
+    return {x.domid for x in others.domains}
+
+
+def _judged(
+    args: argparse.Namespace, way: Route, domain: Domain, others: set[int], ended: Ended, cancel: CancelBySignal
+) -> int:
     """Asks both ends, and says what has come of it. Returns the exit status. Raises MigrateError, Cancelled."""
-    there, why = verdict.settled(lambda: domains_of(way), domain.name)
-    here, why_here = (there, why) if way.local else verdict.look(lambda: domains_of(HOME))
-    place = verdict.locate(domain, way.local, here, there, why_here or why)
+    slow = show_migration.slow(args)
+    there, why = verdict.settled(lambda seconds: domains_of(way, seconds, slow), domain.name)
+    here, why_here = (there, why) if way.local else verdict.look(lambda seconds: domains_of(HOME, seconds, slow))
+    place = verdict.locate(domain, way.local, here, there, why_here or why, others)
     if place.where == verdict.THERE and (not ended.status or not place.left):
         show_migration.report(args, domain, way.host, place, ended)
         return status.DONE

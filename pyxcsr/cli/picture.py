@@ -42,22 +42,46 @@ def _save(report: dict[str, Any]) -> Figure:
         f"{len(passes)} passes, {report.get('bytes', 0) / MIB:.0f} MiB in {report.get('seconds', 0.0):.2f} s, "
         f"paused for {paused:.1f} ms"
     )
-    figure, (pages, rate) = _panels(2, 5.0, title)
+    foreseen = any(x.get("predicted_pause") for x in [report, *passes])
+    figure, (pages, rate, *pause) = _panels(2 + foreseen, 5.0 + 1.8 * foreseen, title)
     at = 0.0
     for one in passes:
         _pass(pages, rate, one, at)
         at += one["seconds"]
+    if foreseen:
+        _pause(pause[0], report)
     pages.set_ylabel("pages", fontsize=9)
     pages.set_yscale("symlog", linthresh=100)
     pages.set_ylim(bottom=0)
     pages.yaxis.set_major_formatter(ticker.ScalarFormatter())
     rate.set_ylabel("MiB a second", fontsize=9)
     rate.set_ylim(bottom=0)
-    rate.set_xlabel("seconds since the first pass began", fontsize=9)
+    [*pause, rate][0].set_xlabel("seconds since the first pass began", fontsize=9)
     _legend(pages, passes)
-    for axes in (pages, rate):
+    for axes in (pages, rate, *pause):
         axes.set_xlim(0, at or 1.0)
     return figure
+
+
+def _pause(axes: Any, report: dict[str, Any]) -> None:
+    """What was expected after each pass, and just before the guest was suspended; and what it was."""
+    at, ends, foreseen = 0.0, [], []
+    for one in report["passes"]:
+        if one.get("suspended") and report.get("predicted_pause"):
+            ends.append(at)
+            foreseen.append(1000 * report["predicted_pause"])
+        at += one["seconds"]
+        if one.get("predicted_pause"):
+            ends.append(at)
+            foreseen.append(1000 * one["predicted_pause"])
+    axes.plot(ends, foreseen, "o-", color=DIRTY, linewidth=1, markersize=4, label="predicted")
+    if report.get("seconds_paused"):
+        axes.axhline(1000 * report["seconds_paused"], color=PAUSED, linewidth=2, label="real")
+    axes.set_ylabel("pause, ms", fontsize=9)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.legend(fontsize=8)
 
 
 def _pass(pages: Any, rate: Any, one: dict[str, Any], at: float) -> None:

@@ -1,4 +1,4 @@
-"""Draws a report of `pyxcsr save --json` or `pyxcsr dirty-rate --json` as a picture. Needs the matplotlib package."""
+"""Draws a report of `pyxcsr save --json` or `dirty-rate --json`, or a save's events. Needs the matplotlib package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyxcsr.cli import say, status
+from pyxcsr.cli.from_events import report_of
 from pyxcsr.errors import UsageError
 
 KINDS = (".svg", ".png")
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained("drawn", "failed, and no picture was made", "cannot be drawn")
     add = parser.add_argument
-    add("report", metavar="REPORT", help="what save --json or dirty-rate --json has printed; - is standard input")
+    add("report", metavar="REPORT", help="what save --json or dirty-rate --json has printed, or events; - is stdin")
     add("picture", metavar="PICTURE", help=f"the file to draw into: {' or '.join(KINDS)}")
     add("--force", action="store_true", help="replace PICTURE if it exists")
 
@@ -50,9 +51,10 @@ def _report(name: str) -> dict[str, Any]:
     shown = "standard input" if name == "-" else name
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as source:
         text = source.read(MOST + 1)
+    report = report_of(text) if len(text) <= MOST else None
     try:
-        report = json.loads(text) if len(text) <= MOST else None
-    except ValueError as error:
+        report = json.loads(text) if report is None and len(text) <= MOST else report
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{shown} is no report: {error}") from error
     if not isinstance(report, dict):
         raise UsageError(f"{shown} is no report of pyxcsr's")
@@ -68,6 +70,9 @@ def _check_rest(report: dict[str, Any], shown: str) -> None:
     """What need not be there must be numbers where it is."""
     ranges = report.get("ranges", [])
     wrong = [x for x in NUMBERS if x in report and not _is_number(report[x])]
+    predicted = [report.get("predicted_pause"), *(x.get("predicted_pause") for x in report.get("passes") or ())]
+    if not all(x is None or _is_number(x) for x in predicted):
+        wrong.append("predicted_pause")
     if not isinstance(ranges, list) or not all(map(_is_number, ranges)):
         wrong.append("ranges")
     if wrong:

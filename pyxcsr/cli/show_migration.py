@@ -8,6 +8,8 @@ import sys
 from typing import Any, Callable, Optional
 
 from pyxcsr.cli import failure, say
+from pyxcsr.cli.progress import of_save, progress_line
+from pyxcsr.cli.sending import Sending, folder_of_saves
 from pyxcsr.errors import MigrateError
 from pyxcsr.migrate import verdict
 from pyxcsr.migrate.facts import Domain, plain
@@ -29,17 +31,50 @@ def on_terminal(args: argparse.Namespace) -> bool:
     return wanted and sys.stderr is not None and sys.stderr.isatty()
 
 
-def shower(args: argparse.Namespace) -> Callable[[str], None]:
-    """Shows what xl prints as it comes, on standard error; its progress if that is wanted."""
-    progress = on_terminal(args) or bool(args.progress)
+class Shown:
+    """What comes, as it comes, on standard error: xl's own messages, and how far the save is.
 
-    def show(text: str) -> None:
-        if args.quiet or not text:
+    The latter is told by the save itself, where it has a socket that can be found (docs/control.md); elsewhere it is
+    xl's text, if progress is wanted.
+    """
+
+    def __init__(self, args: argparse.Namespace, domid: int) -> None:
+        self._quiet = args.quiet
+        wanted = on_terminal(args) or bool(args.progress)
+        self._line = progress_line(True, of_save, "the other end takes nothing") if wanted and not args.quiet else None
+        self._save = Sending(domid, folder_of_saves() if self._line is not None else None)
+
+    def text(self, text: str) -> None:
+        """What xl prints."""
+        line = self._line
+        shows_progress = line is not None and not self._save.found
+        kept = "".join(x for x in text.splitlines(keepends=True) if shows_progress or not PROGRESS.search(x))
+        if self._quiet or not kept:
             return
-        kept = (x for x in text.splitlines(keepends=True) if progress or not PROGRESS.search(x))
-        say.attempt(sys.stderr, "".join(kept), PATIENCE)
+        if line is not None:
+            line.done()
+        say.attempt(sys.stderr, kept, PATIENCE)
 
-    return show
+    def tick(self) -> None:
+        """To be called some times a second."""
+        if self._line is None:
+            return
+        now = self._save.look()
+        if now is not None:
+            self._line(now)
+        else:
+            self._line.tick()
+
+    def done(self) -> None:
+        """xl has ended."""
+        self._save.close()
+        if self._line is not None:
+            self._line.done()
+
+
+def slow(args: argparse.Namespace) -> Callable[[str], None]:
+    """Says that an end takes long to answer."""
+    return lambda text: None if args.quiet else say.note(text)
 
 
 def report(args: argparse.Namespace, domain: Domain, host: str, place: verdict.Place, ended: Ended) -> None:

@@ -64,22 +64,19 @@ class GuestLock:
 
     def _taken(self) -> int:
         for left in reversed(range(TRIES)):
-            fd = _opened(self._folder, self._name, os.O_RDWR | os.O_CREAT)
+            fd, taken = _opened(self._folder, self._name, os.O_RDWR | os.O_CREAT), False
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken = _is_at(fd, self._folder, self._name)  # or has been removed by the one who had it before
+                if taken:
+                    return fd
             except BlockingIOError:
-                holder = _told(fd)
-                os.close(fd)
                 if not left:
-                    raise Held(holder) from None
+                    raise Held(_told(fd)) from None
                 time.sleep(BETWEEN)
-                continue
-            except OSError:
-                os.close(fd)
-                raise
-            if _is_at(fd, self._folder, self._name):
-                return fd
-            os.close(fd)  # it has been removed by the one who had it before
+            finally:
+                if not taken:  # whatever happens: a lock that is left open is held
+                    os.close(fd)
         raise Unusable(f"{self._folder.path}/{self._name} is removed again and again")
 
     def release(self) -> None:
@@ -100,9 +97,14 @@ class GuestLock:
 
 def _opened(folder: Folder, name: str, flags: int) -> int:
     fd = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=folder.fd)
-    facts = os.fstat(fd)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
-        os.close(fd)
+    ours = False
+    try:
+        facts = os.fstat(fd)
+        ours = stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid()
+    finally:
+        if not ours:
+            os.close(fd)
+    if not ours:
         raise Unusable(f"{folder.path}/{name} is not a lock of ours, and is left alone")
     return fd
 
@@ -116,7 +118,11 @@ def _is_at(fd: int, folder: Folder, name: str) -> bool:
 
 
 def _told(fd: int) -> Holder:
-    pid, _, name = os.fsdecode(os.pread(fd, LONGEST, 0)).strip().partition(" ")
+    try:
+        text = os.pread(fd, LONGEST, 0)
+    except OSError:  # it is held all the same
+        text = b""
+    pid, _, name = os.fsdecode(text).strip().partition(" ")
     return Holder(int(pid), name or "unknown") if pid.isascii() and pid.isdigit() else Holder(0, "unknown")
 
 

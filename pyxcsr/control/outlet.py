@@ -74,7 +74,11 @@ class EventsFile:
         else:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             self._fd = os.open(where, flags, 0o600)
-        mode = os.fstat(self._fd).st_mode
+        try:
+            mode = os.fstat(self._fd).st_mode
+        except OSError:
+            self.close()
+            raise
         if stat.S_ISREG(mode):
             aside = self._aside = Aside(self._fd)
             self.outlet = Outlet(aside.write, MOST)

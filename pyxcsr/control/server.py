@@ -200,12 +200,10 @@ class Server:
                     new, _address = listening.accept()
                 except OSError:  # nobody more; or no descriptor left, and they wait
                     return
-                fd = new.detach()
-                if len(self._clients) >= MOST_CLIENTS:
-                    os.close(fd)
-                    continue
-                os.set_blocking(fd, False)
-                self._clients.append(Client(fd, now))
+                with new:  # if anything goes wrong with it, it is closed
+                    if len(self._clients) < MOST_CLIENTS:
+                        new.setblocking(False)
+                        self._clients.append(Client(new.detach(), now))
         finally:
             listening.detach()
 

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import time
 from contextlib import suppress
-from typing import Optional
+from typing import Callable, Optional
 
 from pyxcsr.errors import ProbeError
 from pyxcsr.migrate.facts import FIRST, LARGEST, LAST, Facts, plain, read_facts
@@ -16,6 +16,12 @@ from pyxcsr.migrate.route import Route
 
 SECONDS = 120.0
 """For an answer: somebody may have to type a password."""
+
+SLOW = 5.0
+"""Seconds without an answer after which it is said what is waited for."""
+
+Told = Callable[[str], None]
+"""Gets what there is to say while an answer is waited for."""
 
 SCRIPT = f"""\
 told() {{ sed "s|^|$1 |"; }}
@@ -47,21 +53,25 @@ exit 0
 input must not find it read by others."""
 
 
-def facts_of(way: Route, helper: Optional[str]) -> Facts:
+def _nothing(text: str) -> None:
+    pass
+
+
+def facts_of(way: Route, helper: Optional[str], told: Told = _nothing) -> Facts:
     """All that the checks need. ``helper``: its path there; None: the one that is found. Raises ProbeError."""
-    return _asked(way, "all", helper or "")
+    return _asked(way, "all", helper or "", SECONDS, told)
 
 
-def domains_of(way: Route) -> Facts:
-    """The domains alone. Raises ProbeError, also if xl there cannot list them."""
-    facts = _asked(way, "list", "")
+def domains_of(way: Route, seconds: float = SECONDS, told: Told = _nothing) -> Facts:
+    """The domains alone. ``seconds``: for an answer. Raises ProbeError, also if xl there cannot list them."""
+    facts = _asked(way, "list", "", seconds, told)
     if not facts.xl or facts.failed:
         why = plain(facts.failed) or "there is no xl"
         raise ProbeError(f"{facts.side}: xl lists no domains: {why}", side=facts.side)
     return facts
 
 
-def _asked(way: Route, what: str, helper: str) -> Facts:
+def _asked(way: Route, what: str, helper: str, seconds: float, told: Told) -> Facts:
     side = "here" if way.local else way.host
     words = way.words(shlex.join(["sh", "-s", what, helper]))
     try:
@@ -71,9 +81,11 @@ def _asked(way: Route, what: str, helper: str) -> Facts:
     except OSError as error:
         raise ProbeError(f"{side}: {words[0]} cannot be started: {error.strerror}", side=side) from None
     try:
-        data, said = _heard(asked, time.monotonic() + SECONDS)
+        began = time.monotonic()
+        waiting = f"{side} has been asked for its domains and does not answer yet: it has {seconds:.0f} s"
+        data, said = _heard(asked, began + seconds, began + SLOW, lambda: told(waiting))
         if not _ends(asked):
-            raise ProbeError(f"{side}: no answer within {SECONDS:.0f} s, or one without end", side=side)
+            raise ProbeError(f"{side}: no answer within {seconds:.0f} s, or one without end", side=side)
     finally:
         asked.kill()
         asked.wait()
@@ -96,8 +108,11 @@ def _ends(asked: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _heard(asked: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
-    """What is printed, no more of it than an answer may be long, and no longer than until then."""
+def _heard(
+    asked: subprocess.Popen[bytes], until: float, slow_at: float, is_slow: Callable[[], None]
+) -> tuple[bytes, bytes]:
+    """What is printed, no more of it than an answer may be long, and no longer than until then. ``is_slow`` is called
+    once, at ``slow_at``, if it takes so long."""
     assert asked.stdin is not None and asked.stdout is not None and asked.stderr is not None
     with suppress(BrokenPipeError):
         asked.stdin.write(SCRIPT.encode())  # a pipe takes all of it at once
@@ -108,6 +123,9 @@ def _heard(asked: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
         poll.register(fd, select.POLLIN)
     left = len(heard)
     while left and time.monotonic() < until and all(len(x) <= LARGEST for x in heard.values()):
+        if time.monotonic() >= slow_at:
+            slow_at = until
+            is_slow()
         for fd, _ in poll.poll(100):
             data = os.read(fd, 1 << 16)
             heard[fd] += data

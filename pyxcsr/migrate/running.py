@@ -50,8 +50,10 @@ def run_xl(
     environ: Mapping[str, str],
     show: Callable[[str], None],
     cancel: Callable[[], bool],
+    tick: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Runs it to its end. ``show`` gets what is printed; ``cancel``: asked ten times a second. Raises XcsrError."""
+    """Runs it to its end. ``show`` gets what is printed; ``cancel`` and ``tick``: called ten times a second. Raises
+    XcsrError."""
     began = time.monotonic()
     try:
         xl = subprocess.Popen(
@@ -66,6 +68,7 @@ def run_xl(
     run = _Run(xl, show)
     while xl.poll() is None:
         run.listen(LOOK)
+        tick()
         if cancel():
             run.cancel()
     until = time.monotonic() + DRAIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Callable, Optional
 
 from pyxcsr.errors import ProbeError
@@ -31,19 +32,23 @@ class Place:
         self.where, self.text, self.domid, self.left = where, text, domid, left
 
 
-Ask = Callable[[], Facts]
+Ask = Callable[[float], Facts]
+"""Asks an end, which has so many seconds to answer."""
+
+PATIENCE = (60.0, 30.0)
+"""Seconds for an answer, at first and when it is asked again: somebody waits to hear where the guest runs."""
 
 
 def look(ask: Ask) -> tuple[Optional[Facts], str]:
     """An end's domains, or None and why they are not known. One that does not answer is asked twice."""
     why = ""
-    for left in (1, 0):
+    for seconds in PATIENCE:
+        if why:
+            time.sleep(ASKED_AGAIN)
         try:
-            return ask(), ""
+            return ask(seconds), ""
         except ProbeError as error:
             why = str(error)
-        if left:
-            time.sleep(ASKED_AGAIN)
     return None, why
 
 
@@ -57,15 +62,19 @@ def settled(ask: Ask, name: str) -> tuple[Optional[Facts], str]:
         time.sleep(ASKED_AGAIN)
 
 
-def locate(guest: Domain, local: bool, here: Optional[Facts], there: Optional[Facts], why: str) -> Place:
-    """From both lists. ``local``: both ends are this machine; ``why``: why one of them is not known."""
+def locate(
+    guest: Domain, local: bool, here: Optional[Facts], there: Optional[Facts], why: str, others: Collection[int] = ()
+) -> Place:
+    """From both lists. ``local``: both ends are this machine; ``why``: why one of them is not known; ``others``: ids of
+    domains that were at the other end before: another guest of that name is none of this migration's."""
     if here is None:
         return Place(UNKNOWN, f"it is not known where it runs: {why}")
     old = here.numbered(guest.domid)
     if old is not None and old.name not in (guest.name, f"{guest.name}{AWAY}"):
         old = None
     new = None if there is None else next(
-        (x for x in there.domains if x.name == guest.name and not (local and x.domid == guest.domid)), None
+        (x for x in there.domains if x.name == guest.name and x.domid not in others
+         and not (local and x.domid == guest.domid)), None
     )  # fmt: skip
     runs_here = old is not None and old.name == guest.name and old.condition == "running"
     runs_there = new is not None and new.condition == "running"

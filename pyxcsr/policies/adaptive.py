@@ -50,6 +50,9 @@ THROTTLED = 0.5
 BEARABLE = 0.3
 """Seconds of a predicted pause for which no time is taken, if nobody has said how long it may be: as in QEMU."""
 
+REST = 0.1
+"""Seconds between passes that win nothing, once :data:`MAX_ITERATIONS` were made: while a timeout is waited for."""
+
 FEW = 50
 """Dirty pages below which no guest is busy."""
 
@@ -64,16 +67,17 @@ class AdaptivePolicy:
 
     It goes by ``max_downtime``, ``target_dirty``, ``max_iterations`` and ``abort_if_busy`` of ``limits``, as they are
     when it is asked, and with ``throttle`` slows the guest down before it gives up. ``reason`` tells why it gave its
-    last answer. An object serves one save at a time.
+    last answer, and ``rest`` for how many seconds there is nothing to be done before the next pass. An object serves
+    one save at a time.
     """
 
-    __slots__ = ("_futile", "limits", "reason")
+    __slots__ = ("_futile", "limits", "reason", "rest")
 
     name = "adaptive"
 
     def __init__(self, limits: Optional[Limits] = None) -> None:
         self.limits = Limits() if limits is None else limits
-        self.reason = ""
+        self.reason, self.rest = "", 0.0
         self._futile = 0
 
     @property
@@ -82,6 +86,7 @@ class AdaptivePolicy:
         return self.limits.target_dirty
 
     def __call__(self, stats: PrecopyStats) -> Decision:
+        self.rest = 0.0
         if stats.iteration <= 1 and stats.dirty_count is None:
             self._futile = 0
         if stats.p2m_restless:
@@ -95,6 +100,7 @@ class AdaptivePolicy:
         if not last and (self._throttles(stats, met) or self._pays(stats, met)):
             return self._say(Decision.CONTINUE, "")
         if not last and met is False and not self._ends_busy(stats):
+            self.rest = REST if stats.iteration >= MAX_ITERATIONS else 0.0
             return self._say(Decision.CONTINUE, "")
         return self._at_the_end(stats, met, last)
 

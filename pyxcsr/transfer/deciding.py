@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     """Asks Xen how many pfns are dirty. Raises HypervisorError."""
 
 
+LONGEST_REST = 1.0
+
+
 class Deciding:
     """One save's policy. ``count``: see :data:`Count`; if it fails once it is not called again: that is a warning."""
 
@@ -76,6 +79,12 @@ class Deciding:
         if decision is Decision.STOP_AND_COPY:
             self._report.stopped = reason
         return decision
+
+    @property
+    def rest(self) -> float:
+        """For how many seconds the policy has nothing to do before the next pass."""
+        rest = getattr(self._policy, "rest", 0.0)
+        return min(float(rest), LONGEST_REST) if isinstance(rest, (int, float)) else 0.0
 
     def change(self, policy: Policy) -> None:
         """Another policy is asked from now on."""

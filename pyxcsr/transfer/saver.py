@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 END = frame(End())
 
+REST = 0.02
+"""Seconds between two looks for wishes while the next pass is put off."""
+
 
 class Saver:
     """One save."""
@@ -348,8 +351,18 @@ class Saver:
                 return
             if decision is not Decision.CONTINUE or self._ask(None) is not Decision.CONTINUE:
                 return
+            self._rest(self._deciding.rest)
+            if self._is_over():
+                return
             dirty = self._fetch_dirty(final=False)
             decision = self._ask(dirty)
+
+    def _rest(self, seconds: float) -> None:
+        """A further pass would win nothing now. A wish to end the save, or to suspend the guest, is heard."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._is_over():
+            time.sleep(min(left, REST))
+            self._poll_live()
 
     def _is_over(self) -> bool:
         """Whether the guest is to be suspended whatever the policy says, or has been already."""

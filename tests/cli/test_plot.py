@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyxcsr.cli import main
+from pyxcsr.cli import from_events, main
 
 MAGIC = {".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
 
@@ -34,6 +34,27 @@ def test_a_save(capfd: pytest.CaptureFixture[str], tmp_path: Path, suffix: str, 
     assert picture.read_bytes().startswith(MAGIC[suffix]) and picture.stat().st_size > 5000
     assert picture.stat().st_mode & 0o777 == 0o644
     assert sorted(x.name for x in tmp_path.iterdir()) == sorted(["report.json", picture.name, "s"])
+
+
+def test_events(tmp_path: Path) -> None:
+    """Of the last save in a file that several have been appended to; also of one that has not ended."""
+    pytest.importorskip("matplotlib")
+    events = tmp_path / "events"
+    for number in range(2):
+        words = ["--backend", "stub", "--quiet", "--events", str(events), "pv64:mem=4M", str(tmp_path / str(number))]
+        assert main.main(["save", *words]) == 0
+    assert plot(events, tmp_path / "whole.svg") == 0
+    whole = (tmp_path / "whole.svg").read_text()
+    assert "predicted" in whole and "real" in whole and "live save of domain 1" in whole
+    lines = events.read_bytes().splitlines(keepends=True)
+    assert len([x for x in lines if b'"begin"' in x]) == 2
+    passes = len(from_events.report_of(events.read_bytes())["passes"])  # type: ignore[index]
+    assert passes < len([x for x in lines if b'"event": "pass"' in x])
+    at = max(i for i, x in enumerate(lines) if b'"event": "pass"' in x)
+    (tmp_path / "running").write_bytes(b"".join(lines[: at + 1]) + lines[-1][:9])
+    assert plot(tmp_path / "running", tmp_path / "running.svg") == 0
+    (tmp_path / "garbled").write_bytes(b"".join(lines[:at]) + b"x\n" + lines[at])
+    assert plot(tmp_path / "garbled", tmp_path / "garbled.svg") == 2
 
 
 def test_a_dirty_rate(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -65,6 +86,8 @@ def one_pass(**other: Any) -> dict[str, Any]:
         (json.dumps({"windows": [{"seconds": 1.0}]}), "neither"),
         (json.dumps({"passes": [one_pass()], "bytes": "many"}), "bytes cannot be"),
         (json.dumps({"passes": [one_pass()], "ranges": [1, None]}), "ranges cannot be"),
+        (json.dumps({"passes": [one_pass(predicted_pause="1s")]}), "predicted_pause cannot be"),
+        ('{"pyxcsr": 1, "event": "begin"}\n{"pyxcsr": 1, "event": "end"}\n', "neither"),
     ],
 )
 def test_what_is_no_report(capfd: pytest.CaptureFixture[str], tmp_path: Path, text: str, why: str) -> None:

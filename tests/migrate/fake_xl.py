@@ -14,9 +14,11 @@ import json
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -175,6 +177,20 @@ def failed(why: str) -> NoReturn:
     os._exit(1)
 
 
+def tells(domid: str) -> None:
+    """Listens where a save listens, and tells what one tells: docs/control.md."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"{os.environ['PYXCSR_RUN_DIR']}/{domid}.sock")
+        listening.listen()
+        other, _ = listening.accept()
+        head = {"pyxcsr": 1, "event": "progress", "time": 1.5, "domid": int(domid), "phase": "pass"}
+        for done in range(0, 10_000_000, 1000):
+            facts = {"iteration": 3, "pages_done": done, "pages_total": 2 * done + 1, "bytes_written": 4096 * done}
+            more = {"dirty_count": 7, "seconds": done / 1e6, "throttled": 0.25 * ("throttled" in PLAY)}
+            other.sendall(json.dumps({**head, **facts, **more}).encode() + b"\n")
+            time.sleep(0.01)
+
+
 def helped(words: list[str]) -> int:
     out = int(words[1])
     signal.signal(signal.SIGTERM, terminated)
@@ -182,6 +198,8 @@ def helped(words: list[str]) -> int:
     if "save-fails" in PLAY:
         say("pyxcsr: error: the save of domain 5 took longer than its timeout of 2 s: Connection timed out")
         failed("Connection timed out")
+    if "socket" in PLAY:
+        threading.Thread(target=tells, args=(words[3],), daemon=True).start()
     nr_bytes = int(os.environ.get("FAKE_BYTES", "300000"))
     words_ = random.Random(7)
     piece = bytes(words_.choices(b"pages of memory\0", k=65536))

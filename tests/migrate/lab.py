@@ -85,7 +85,8 @@ class Ends:
         kept = {x: y for x, y in os.environ.items() if not x.startswith("PYXCSR_")}
         return {
             **kept, "PATH": f"{self.bin}:{os.environ['PATH']}", "FAKE": str(self.folder), "PLAY": play,
-            "PYXCSR_BACKEND": "stub", "PYXCSR_CONFIG": os.devnull, **more,
+            "PYXCSR_BACKEND": "stub", "PYXCSR_CONFIG": os.devnull,
+            "PYXCSR_RUN_DIR": "none", **more,
         }  # fmt: skip
 
     def words(self, *words: str, host: str = "other") -> list[str]:

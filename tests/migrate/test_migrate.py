@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from migrate.lab import DOM0, Ends
+from pyxcsr.cli import sending
+from pyxcsr.migrate import probe, route, verdict
+
+LAB = ("PYXCSR_BACKEND", "PYXCSR_CONFIG", "PYXCSR_RUN_DIR")
+"""Variables that the lab sets."""
 
 
 def at_home(ends: Ends) -> bool:
@@ -39,7 +47,7 @@ def test_what_is_run(ends: Ends) -> None:
     receive = f"env LIBXL_SAVE_HELPER={ends.helper} {ends.bin / 'xl'} migrate-receive"
     rune = shlex.join(["ssh", "-p", "2222", "-o", "User=a b", "other", receive])
     assert ends.read("migrate") == ["migrate", "-s", "", "-C", "/etc/x y.cfg", "--", "5", rune]
-    set_ = {x: y for x, y in ends.read("environ").items() if x not in ("PYXCSR_BACKEND", "PYXCSR_CONFIG")}
+    set_ = {x: y for x, y in ends.read("environ").items() if x not in LAB}
     assert set_ == {
         "PYXCSR_MAX_DOWNTIME": "300ms", "PYXCSR_BANDWIDTH": "none", "PYXCSR_ABORT_IF_BUSY": "yes",
         "PYXCSR_P2M_CHANGES": "abort",
@@ -289,6 +297,74 @@ def test_what_is_told(ends: Ends) -> None:
     ends.domains("there", DOM0)
     quiet = ends.migrate("--quiet", play="save-fails")
     assert "longer than its timeout" in quiet.stderr and "Saving to" not in quiet.stderr and quiet.stdout == ""
+
+
+def test_progress_is_the_saves_own(ends: Ends) -> None:
+    """Where the save has a socket, xl's text of how far it is is not shown beside it."""
+    run_dir = ends.folder / "run"
+    run_dir.mkdir(mode=0o700)
+    play = "socket throttled slow"
+    done = ends.migrate("--progress", play=play, FAKE_BYTES="4000000", PYXCSR_RUN_DIR=str(run_dir))
+    assert done.returncode == 0 and "pass 3 (guest throttled 25%):" in on_a_terminal(ends, run_dir, play)
+    assert done.stderr.count("live pass 0") < 4, "until the socket was found"
+
+
+def on_a_terminal(ends: Ends, run_dir: Path, play: str) -> str:
+    """What a terminal gets of it."""
+    for name in os.listdir(run_dir):
+        (run_dir / name).unlink()
+    ends.domains("here", DOM0, ("pulse", 5, 128, 1, "-b----"))
+    ends.domains("there", DOM0)
+    ours, theirs = pty.openpty()
+    environ = ends.environ(play, FAKE_BYTES="4000000", PYXCSR_RUN_DIR=str(run_dir))
+    with subprocess.Popen(
+        ends.words(), env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as run:
+        os.close(theirs)
+        heard = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end open any more
+            while data := os.read(ours, 4096):
+                heard += data
+        os.close(ours)
+        assert run.wait(60) == 0, heard
+    return heard.decode()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {}, {"phase": 3}, {"phase": "pa\x1b[2Jss"}, {"phase": "pass", "iteration": "x"},
+        {"phase": "pass", "iteration": True, "pages_done": 0, "pages_total": 0, "bytes_written": 0, "dirty_count": 0},
+    ],
+)  # fmt: skip
+def test_events_that_cannot_be_shown(event: dict[str, Any]) -> None:
+    assert sending.progress_of(event) is None
+
+
+def test_another_guest_of_that_name_is_there(ends: Ends) -> None:
+    """Without the checks xl finds out. That guest is neither this one's copy nor to be destroyed."""
+    ends.domains("there", DOM0, ("pulse", 9, 256, 1, "-b----"))
+    done = ends.migrate("--no-checks", "--receiver-helper", str(ends.helper), play="receive-fails")
+    assert done.returncode == 4 and "it runs here (id 5)" in done.stderr and "destroy" not in done.stderr, done.stderr
+    assert "pulse" in ends.names("there")
+
+
+def test_a_dead_end_is_waited_for_with_a_word_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "SLOW", 0.2)
+    monkeypatch.setattr(verdict, "PATIENCE", (1.0, 0.5))
+    monkeypatch.setattr(verdict, "ASKED_AGAIN", 0.0)
+    told: list[str] = []
+    way, began = route.Route("dead", ["sh", "-c", "sleep 30", "sh"]), time.monotonic()
+    found, why = verdict.look(lambda seconds: probe.domains_of(way, seconds, told.append))
+    assert found is None and "dead: no answer within" in why and time.monotonic() - began < 8
+    assert told == [
+        "dead has been asked for its domains and does not answer yet: it has 1 s",
+        "dead has been asked for its domains and does not answer yet: it has 0 s",
+    ]
+
+
+def test_how_long_an_answer_is_waited_for() -> None:
+    assert probe.SECONDS == 120 and verdict.PATIENCE == (60, 30)
 
 
 # -- signals

@@ -8,7 +8,7 @@ import pytest
 from support.simulated import Outcome, World, simulate
 
 import pyxcsr
-from pyxcsr.policies.adaptive import MAX_ITERATIONS, AdaptivePolicy
+from pyxcsr.policies.adaptive import MAX_ITERATIONS, REST, AdaptivePolicy
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 
 RATES = [0, 1_000, 20_000, 60_000, 400_000]
@@ -125,6 +125,15 @@ def test_with_a_timeout_there_is_no_other_limit() -> None:
     out = simulate(World(1 << 16, rate, 4e-6), adaptive(max_downtime=0.02, timeout=60))
     assert out.pause <= 0.02 and out.passes > MAX_ITERATIONS
     assert simulate(World(1 << 16, rate, 4e-6), adaptive(timeout=60)).passes <= MAX_ITERATIONS
+
+
+def test_passes_that_win_nothing_are_not_made_without_a_rest() -> None:
+    policy = adaptive(max_downtime=1e-6, timeout=60)
+    for iteration in range(1, 40):
+        assert policy(stats(iteration, None, looked=1000)) is Decision.CONTINUE
+        assert policy.rest == (REST if iteration >= MAX_ITERATIONS else 0.0), iteration
+        assert policy(stats(iteration, 1000, looked=1000)) is Decision.CONTINUE
+    assert policy(stats(40, None, looked=500)) is Decision.CONTINUE and policy.rest == 0, "this one wins something"
 
 
 def test_target_dirty() -> None:

@@ -16,6 +16,7 @@ from support.judge import judge, judge_pages, looks_complete
 import pyxcsr
 from pyxcsr.cli.show import summary
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.policies.adaptive import REST
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.report import Progress
 from pyxcsr.transfer.saver import Saver
@@ -209,6 +210,28 @@ def test_a_failure_after_it_was_suspended_in_a_pass(hv: StubBackend, tmp_path: P
             cancel=lambda: hv.stub.guest(domid).suspended, **SLOW,
         )  # fmt: skip
     assert untouched(hv, domid)
+
+
+def test_tiny_passes_for_a_limit_that_cannot_be_kept_are_paced(hv: StubBackend, tmp_path: Path) -> None:
+    """And a timeout is kept while the save rests."""
+    domid = hv.stub.create(BUSY)
+    report = save_to(hv, domid, tmp_path / "s", max_downtime="1us", timeout="2s", on_timeout="suspend")
+    assert report.stopped.startswith("timeout") and 1.9 < report.seconds < 6
+    late = [x for x in report.passes if x.iteration >= 40 and not x.suspended]
+    assert len(late) < 3 * 2.0 / REST, "some hundred a second without a rest"
+    judge(hv, domid, tmp_path / "s")
+
+
+def test_a_save_that_rests_is_cancelled_at_once(hv: StubBackend, tmp_path: Path) -> None:
+    domid, began = hv.stub.create(BUSY), time.monotonic()
+
+    def policy(stats: PrecopyStats) -> Decision:
+        return Decision.CONTINUE
+
+    policy.rest = 1.0  # type: ignore[attr-defined]
+    with pytest.raises(pyxcsr.Cancelled):
+        save_to(hv, domid, tmp_path / "s", policy=policy, cancel=lambda: time.monotonic() - began > 0.5)
+    assert time.monotonic() - began < 0.9 and untouched(hv, domid)
 
 
 def test_suspend_now(hv: StubBackend, tmp_path: Path) -> None:
