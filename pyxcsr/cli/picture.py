@@ -79,8 +79,11 @@ def _pause(axes: Any, report: dict[str, Any]) -> None:
         axes.axhline(1000 * report["seconds_paused"], color=PAUSED, linewidth=2, label="real")
     axes.set_ylabel("pause, ms", fontsize=9)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 2, high * 2)  # so that there is a number at the axis in any case
     axes.legend(fontsize=8)
 
 
