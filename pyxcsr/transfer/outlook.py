@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 FETCH = 0.0001
 """Seconds for a dirty bitmap, until one was fetched."""
 
-REST = 0.0001
-"""Seconds for all that is done between these while the guest is paused."""
+PYTHON = 0.0002
+"""Seconds that Python adds to the steps of a pass and a bitmap while the guest runs. At the end they are one call."""
+
+LEAST = 0.35
+"""The part of what these steps take that is there at the end, too, whatever Python's was."""
 
 STATE = 0.0004
 STATE_VCPU = 0.00005
@@ -113,7 +116,8 @@ class Outlook:
         return self._fixed() + (self.page_seconds or 0.0) * self._while_suspending()
 
     def _fixed(self) -> float:
-        return REST + min(self._fetches, default=FETCH) + self._costs.fixed + self._state
+        steps = min(self._fetches, default=FETCH) + self._costs.fixed + self._state
+        return max(steps - PYTHON, LEAST * steps)
 
     def _while_suspending(self) -> float:
         return (self.dirty_rate or 0.0) / (1.0 - self.slowed) * SUSPENDING

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-LARGEST = 40 << 10
+LARGEST = 56 << 10
 
 
 def test_the_sweep(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pyxcsr.report import PassReport, SaveReport
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.outlook import Outlook
 
-FETCH, STATE, PASS, REST, SUSPEND = 0.0002, 0.0003, 0.0002, 0.0001, 0.004
+FETCH, STATE, PASS, REST, SUSPEND = 0.0002, 0.0003, 0.0002, -0.0002, 0.004
 
 
 class Outcome(NamedTuple):

@@ -8,7 +8,7 @@ import pyxcsr
 from pyxcsr.report import PassReport
 from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
-from pyxcsr.transfer.outlook import FETCH, FETCHES, REST, STATE, STATE_VCPU, SUSPENDING, WINDOW, Outlook
+from pyxcsr.transfer.outlook import FETCH, FETCHES, LEAST, PYTHON, STATE, STATE_VCPU, SUSPENDING, WINDOW, Outlook
 from pyxcsr.transfer.recent import Recent
 
 
@@ -32,7 +32,14 @@ def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
     outlook.passed(a_pass(0, 10_000, 1.0))
-    assert outlook.pause(0) == pytest.approx(REST + FETCH + FIXED + STATE + 2 * STATE_VCPU)
+    assert outlook.pause(0) == pytest.approx(FETCH + FIXED + STATE + 2 * STATE_VCPU - PYTHON)
+
+
+def test_short_steps_are_never_taken_for_nothing(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.rehearsed(clock.now)
+    outlook.fetched(0, clock.now)
+    assert outlook.pause_seconds == pytest.approx(LEAST * FIXED)
 
 
 def test_the_pause(clock: Clock) -> None:
@@ -46,7 +53,7 @@ def test_the_pause(clock: Clock) -> None:
     outlook.fetched(40_000, began)
     assert outlook.dirty_rate == pytest.approx(20_000)
     outlook.rehearsed(clock.now - 0.003)
-    fixed = REST + 0.01 + FIXED + 0.003 + 20_000 * SUSPENDING * 2e-5
+    fixed = 0.01 + FIXED + 0.003 - PYTHON + 20_000 * SUSPENDING * 2e-5
     assert outlook.pause_seconds == pytest.approx(fixed)
     assert outlook.pause(1000) == pytest.approx(fixed + 0.02)
 
@@ -73,7 +80,7 @@ def test_what_delayed_one_bitmap_does_not_delay_the_next(clock: Clock) -> None:
         began = clock.now
         clock.now += seconds
         outlook.fetched(0, began)
-    assert outlook.pause_seconds == pytest.approx(REST + 0.01 + FIXED)
+    assert outlook.pause_seconds == pytest.approx(0.01 + FIXED - PYTHON)
 
 
 def test_runs_are_those_of_the_pass_that_is_made_with_them(clock: Clock) -> None:
@@ -84,7 +91,7 @@ def test_runs_are_those_of_the_pass_that_is_made_with_them(clock: Clock) -> None
         outlook.fetched(1000, clock.now)
         outlook.marked(runs)
         outlook.passed(a_pass(1, 1000, 0.004))
-    assert scattered.pause(1000) == pytest.approx(0.004 + REST + STATE + STATE_VCPU, rel=0.2)
+    assert scattered.pause(1000) == pytest.approx(0.004 + STATE + STATE_VCPU, rel=0.2)
     few = scattered.pause(10), dense.pause(10)
     assert few[0] is not None and few[1] is not None and few[1] > few[0]
 
