@@ -257,6 +257,8 @@ uint64_t xcsr_count_runs(const xcsr_save *s); /* of marked pfns in a row */
 enum xcsr_ahead { XCSR_AHEAD_NEVER, XCSR_AHEAD_ALWAYS, XCSR_AHEAD_MEASURED };
 int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
+/* From now on each pfn of a batch is looked at by itself, also where all is as usual: see ordinary.c. */
+int xcsr_without_ordinary(xcsr_save *s);
 /* A suspended guest is about to run again, and the save goes on: lets go of all mappings, and pages may move again. */
 int xcsr_goes_on(xcsr_save *s);
 /* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or

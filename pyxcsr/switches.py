@@ -14,6 +14,10 @@ ENDING = "ending"
 """The end of a live save in one call of C's (csrc/save/ending.c); else step by step."""
 
 
+ORDINARY = "ordinary"
+"""A batch in which all is as usual is gone through as a whole (csrc/save/ordinary.c); else pfn by pfn."""
+
+
 def is_on(way: str) -> bool:
     """Whether that way may be taken. Read each time: a test changes it."""
     return way not in os.environ.get(VARIABLE, "").split(",")

@@ -4,6 +4,7 @@
  * data and deferred. Once it is suspended nothing may move, and a page that cannot be sent is an error that names it. */
 #include "save/batch.h"
 #include "save/follow.h"
+#include "save/ordinary.h"
 #include "save/physmap.h"
 #include "xen/page_types.h"
 
@@ -68,6 +69,8 @@ static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
 
 static int take_frames(xcsr_save *s, struct batch *b)
 {
+    if (ordinary_frames(s, b))
+        return 0;
     b->nr_frames = 0;
     for (uint32_t i = 0; i < b->nr; i++) {
         int rc = take_frame(s, b, i);
@@ -129,7 +132,8 @@ static int query_types(xcsr_save *s, struct batch *b)
     int asked = b->nr_frames ? ask_types(s, b) : 0;
     if (asked)
         return asked;
-    for (uint32_t k = 0; k < b->nr_frames; k++) {
+    ordinary_types(s, b);
+    for (uint32_t k = 0; k < b->nr_frames && !b->is_ordinary; k++) {
         int rc = take_type(s, b, k);
         if (rc)
             return rc;
@@ -161,7 +165,7 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
 {
     errno = 0; /* as in xcsr_enter */
     memset(&b->result, 0, sizeof b->result);
-    memset(b->page, 0, sizeof b->page);
+    b->is_ordinary = b->has_tables = b->in_one_piece = false;
     b->pages.nr = 0;
     b->position = position;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
@@ -179,6 +183,8 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
 static int take_pages(xcsr_save *s, struct batch *b)
 {
     const struct pages *p = &b->pages;
+    if (ordinary_pages(b))
+        return 0;
     for (uint32_t k = 0; k < p->nr; k++) {
         uint32_t i = b->mapped_slot[k];
         int rc = 0;
@@ -233,7 +239,7 @@ static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
 static int normalise_pages(xcsr_save *s, struct batch *b)
 {
     char *copy = s->arena;
-    if (!s->p2m)
+    if (!s->p2m || b->in_one_piece)
         return 0;
     for (uint32_t i = 0; i < b->nr; i++) {
         if (!b->page[i] || !((b->entries[i] >> TYPE_SHIFT) & 7))
@@ -262,7 +268,7 @@ static void gather(struct batch *b)
     b->iov[0] = (struct iovec){&b->head, sizeof b->head};
     b->iov[1] = (struct iovec){b->entries, b->nr * sizeof *b->entries};
     b->nr_iov = 2;
-    for (uint32_t i = 0; i < b->nr; i++) {
+    for (uint32_t i = ordinary_gather(b) ? b->nr : 0; i < b->nr; i++) {
         if (!b->page[i])
             continue;
         gather_page(b, b->page[i]);

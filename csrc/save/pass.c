@@ -140,6 +140,13 @@ void pass_begin(xcsr_save *s, bool suspended)
     mapper_keep(&s->mapper, suspended);
 }
 
+int xcsr_without_ordinary(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    s->without_ordinary = true;
+    return 0;
+}
+
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
 {
     XCSR_ENTER(s->h);

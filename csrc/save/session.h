@@ -14,6 +14,7 @@ struct batch_head { /* the record's header and PAGE_DATA's own: 16 bytes */
 
 struct batch { /* batch.c: one record on its way out; preallocated, used again and again */
     bool prepared;     /* up to the frames to be mapped */
+    bool is_ordinary, has_tables, in_one_piece; /* ordinary.c: all pfns have a page; some are tables; as they are mapped */
     bool writing;      /* built, and not yet written whole */
     uint64_t next_pfn; /* where the scan stood after it */
     uint64_t position; /* see batch_prepare */
@@ -54,6 +55,7 @@ struct xcsr_save {
     uint32_t domid;
     xcsr_p2m *p2m;  /* not owned; NULL: pfn == gfn, and Xen alone knows the frames */
     bool suspended; /* in this pass nothing may move */
+    bool without_ordinary; /* each pfn of each batch is looked at by itself */
 
     bool logdirty_on; /* logdirty.c */
     uint64_t nr_pfns, nr_words;

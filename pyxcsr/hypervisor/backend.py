@@ -7,6 +7,7 @@ from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.switches import ORDINARY, is_on
 
 if TYPE_CHECKING:
     from typing import Optional, TypeVar
@@ -31,7 +32,10 @@ class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):
         out = self._ffi.new("xcsr_save **")
         cdata = self._ffi.NULL if p2m is None else self._p2m(p2m)
         self._call(self._lib.xcsr_save_new, domid, nr_pfns, cdata, out, domid=domid)
-        return Save(self, out[0], domid)
+        save = Save(self, out[0], domid)
+        if not is_on(ORDINARY):
+            save.without_ordinary()
+        return save
 
     def open_sink(self, fd: int) -> SinkHandle:
         return Sink(self, fd)

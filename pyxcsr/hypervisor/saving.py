@@ -90,6 +90,10 @@ class Save(Child):
         self._plan: Optional[Plan] = None
         self._end_result: Any = None
 
+    def without_ordinary(self) -> None:
+        """From now on each pfn of a batch is looked at by itself, also where all is as usual."""
+        self._call(self._backend._lib.xcsr_without_ordinary)
+
     def logdirty_enable(self) -> bool:
         return bool(self._number(self._backend._lib.xcsr_logdirty_enable, "uint32_t *"))
 

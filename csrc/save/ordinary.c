@@ -1,0 +1,102 @@
+/* Batches in which all is as usual: each pfn has a frame that the m2p gives to it, each frame has a type that a page can
+ * have, and each page is mapped. That is told by loops that go through a whole batch without a branch for a page; what is
+ * unusual is left to batch.c, which looks at each pfn. */
+#include "save/ordinary.h"
+#include "xen/page_types.h"
+
+/* Bit n: a page can have type n. All others are holes, broken frames, or types that this release does not know. */
+#define PAGE_KINDS 0x1e1full
+
+static void number(uint16_t *slots, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++)
+        slots[i] = (uint16_t)i;
+}
+
+/* Each entry is read once: the guest may be writing it. A frame beyond the machine's stands for frame 0 in the look at
+ * the m2p, whose answer does not count then. */
+static bool look_up(const struct xcsr_p2m *p, const struct batch *b, uint64_t *frames)
+{
+    const uint64_t nr_mfns = p->h->nr_mfns, *m2p = p->h->m2p;
+    uint64_t wrong = 0;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        uint64_t pfn = b->pfns[i], mfn = xcsr_load((const uint64_t *)p->entries + pfn);
+        uint64_t beyond = mfn >= nr_mfns;
+        frames[i] = mfn;
+        wrong |= beyond | (xcsr_load(&m2p[beyond ? 0 : mfn]) ^ pfn);
+    }
+    return !wrong;
+}
+
+bool ordinary_frames(const xcsr_save *s, struct batch *b)
+{
+    const struct xcsr_p2m *p = s->p2m;
+    if (s->without_ordinary || !b->nr)
+        return false;
+    if (!p)
+        memcpy(b->frame_at, b->pfns, b->nr * sizeof *b->pfns);
+    else if (p->geometry->width != sizeof(uint64_t) || b->pfns[b->nr - 1] >= p->nr_pfns || !look_up(p, b, b->frame_at))
+        return false;
+    memcpy(b->frames, b->frame_at, b->nr * sizeof *b->frames);
+    number(b->slot, b->nr);
+    b->nr_frames = b->nr;
+    return true;
+}
+
+static void forget(sparse_set *set, const struct batch *b)
+{
+    for (uint32_t i = 0; set->count && i < b->nr; i++)
+        sparse_remove(set, b->pfns[i]);
+}
+
+bool ordinary_types(xcsr_save *s, struct batch *b)
+{
+    uint64_t wrong = 0, kinds = 0;
+    if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && s->without_data.count))
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++) {
+        uint64_t type = b->types[i];
+        wrong |= ~(PAGE_KINDS >> type);
+        kinds |= type;
+        b->entries[i] = type << TYPE_SHIFT | b->pfns[i];
+    }
+    if (wrong & 1)
+        return false;
+    memcpy(b->pages.frames, b->frames, b->nr * sizeof *b->frames);
+    memcpy(b->mapped_slot, b->slot, b->nr * sizeof *b->slot);
+    b->pages.nr = b->nr;
+    b->is_ordinary = true;
+    b->has_tables = s->p2m && kinds & 7;
+    if (!s->p2m)
+        forget(&s->counted, b);
+    forget(&s->without_data, b);
+    forget(&s->deferred, b);
+    return true;
+}
+
+bool ordinary_pages(struct batch *b)
+{
+    const struct pages *p = &b->pages;
+    const char *at = p->map.at;
+    int failed = 0;
+    if (!b->is_ordinary)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        failed |= p->errs[i];
+    if (failed)
+        return false;
+    b->in_one_piece = !b->has_tables;
+    for (uint32_t i = 0; i < b->nr && !b->in_one_piece; i++)
+        b->page[i] = at + (size_t)i * XCSR_PAGE;
+    return true;
+}
+
+bool ordinary_gather(struct batch *b)
+{
+    if (!b->in_one_piece)
+        return false;
+    b->iov[2] = (struct iovec){b->pages.map.at, (size_t)b->nr * XCSR_PAGE};
+    b->nr_iov = 3;
+    b->result.nr_pages = b->nr;
+    return true;
+}

@@ -1,0 +1,168 @@
+"""Batches that are gone through as a whole: the same stream and the same report as pfn by pfn, whatever is unusual."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from support.judge import judge_rules
+
+import pyxcsr
+from pyxcsr.frames import PageType
+from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.stream.reader import StreamReader
+from pyxcsr.stream.records import frame
+from pyxcsr.switches import ORDINARY, VARIABLE
+from pyxcsr.transfer.save import save
+
+PAGE = 4096
+
+GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "PV": ("pv64", {"mem": "16M"}),
+    "PV, one page more than a batch": ("pv64", {"mem": PAGE * (2046 + 1)}),
+    "PV, tables in a row": ("pv64", {"mem": "16M", "packed": True}),
+    "PV, few holes": ("pv64", {"mem": "16M", "holes": 0.01}),
+    "PV, many holes": ("pv64", {"mem": "16M", "holes": 0.5}),
+    "PV, odd size": ("pv64", {"mem": PAGE * 4099}),
+    "PV, larger p2m": ("pv64", {"mem": "16M", "spare_p2m": "64M"}),
+    "PVH": ("pvh", {"mem": "16M"}),
+    "PVH, odd size": ("pvh", {"mem": PAGE * 4099}),
+    "HVM": ("hvm", {"mem": "16M"}),
+}
+
+DENSITIES = {"one": 4096, "few": 64, "half": 2, "all": 1}
+"""Every so many-th page is dirtied."""
+
+
+def described(name: str) -> pyxcsr.StubGuest:
+    kind, fields = GUESTS[name]
+    made: pyxcsr.StubGuest = getattr(pyxcsr.StubGuest, kind)(seed=11, writer="none", **fields)
+    return made
+
+
+def one_pass(stats: PrecopyStats) -> Decision:
+    return Decision.CONTINUE if stats.iteration < 1 else Decision.STOP_AND_COPY
+
+
+def ordinary_pfns(guest: Any) -> list[int]:
+    p2m = set() if guest.state().hvm else set(guest.leaf_pfns())
+    pfns = [x for x in guest.pfns_with_memory() if x >= 512 and x not in p2m]
+    return [pfn for pfn, kind in zip(pfns, guest.types(pfns)) if kind == PageType.NOTAB]
+
+
+Act = Callable[[Any, Any], object]
+
+
+class Outcome:
+    """What a save has told and written, or how it failed."""
+
+    def __init__(self, name: str, path: Path, act: Optional[Act], live: bool, step: int) -> None:
+        with pyxcsr.open_hypervisor("stub") as hv:
+            hv.stub.reset()
+            domid = hv.stub.create(described(name))
+            guest = hv.stub.guest(domid)
+            pfns = ordinary_pfns(guest)
+
+            def suspend() -> None:
+                for pfn in pfns[::step]:
+                    guest.write_page(pfn, pfn.to_bytes(8, "little"))
+                guest.shut_down(2)
+
+            if act is not None:
+                act(hv.stub, guest)
+            self.error: Any = None
+            self.passes: Any = None
+            try:
+                with open(path, "wb") as out:
+                    report = save(hv, domid, out, live=live, policy=one_pass, suspend=suspend, map_ahead=False)
+                self.passes = [(x.dirty, x.pages, x.holes, x.deferred, x.tables, x.bytes) for x in report.passes]
+                judge_rules(path, xen=False)
+                with open(path, "rb") as stream:
+                    self.stream: Any = [frame(x) for x in StreamReader(stream)]
+            except pyxcsr.XcsrError as error:
+                self.error = type(error), str(error), error.facts
+                self.stream = path.read_bytes()
+            hv.stub.clear_failures()
+            hv.stub.destroy(domid)
+            assert hv.stub.leaks() == {}
+
+
+def both(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    act: Optional[Act] = None,
+    live: bool = True,
+    step: int = 64,
+) -> Outcome:
+    """Saves such a guest in both ways, and compares them."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    whole = Outcome(name, tmp_path / "whole", act, live, step)
+    monkeypatch.setenv(VARIABLE, ORDINARY)
+    single = Outcome(name, tmp_path / "single", act, live, step)
+    assert (whole.error, whole.passes) == (single.error, single.passes)
+    assert whole.stream == single.stream
+    return whole
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+@pytest.mark.parametrize("name", GUESTS)
+def test_guests(name: str, live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert both(tmp_path, monkeypatch, name, live=live).error is None
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("name", ["PV", "PVH"])
+def test_densities(name: str, density: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = both(tmp_path, monkeypatch, name, step=DENSITIES[density])
+    assert done.error is None and done.passes[-1][1] >= 3000 // DENSITIES[density]
+
+
+def at(index: int) -> Callable[[Any], int]:
+    """The index-th ordinary pfn."""
+    return lambda guest: ordinary_pfns(guest)[index]
+
+
+UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
+    "a type that nobody knows": ("PV", lambda stub, g: g.set_type(at(700)(g), 8), pyxcsr.PageError),
+    "an entry beyond the machine": ("PV", lambda stub, g: g.corrupt_p2m(at(5)(g), 1 << 40), pyxcsr.PageTableError),
+    "an entry of another pfn's": (
+        "PV",
+        lambda stub, g: g.corrupt_p2m(at(5)(g), int(g.mfn(at(6)(g)))),
+        pyxcsr.PageError,
+    ),
+    "the last entry of all": ("PV", lambda stub, g: g.corrupt_p2m(at(-1)(g), (1 << 64) - 1), pyxcsr.PageTableError),
+    "a page that cannot be mapped": (
+        "PV",
+        lambda stub, g: stub.fail("xenforeignmemory_map", nth=7, errno=errno.ENOENT, page=3),
+        None,
+    ),
+    "PVH: a page that cannot be mapped": (
+        "PVH",
+        lambda stub, g: stub.fail("xenforeignmemory_map", nth=2, errno=errno.ENOENT, page=3),
+        None,
+    ),
+    "types that cannot be asked": (
+        "PV",
+        lambda stub, g: stub.fail("xc_get_pfn_type_batch", nth=3),
+        pyxcsr.HypervisorError,
+    ),
+    "a wrong table": (
+        "PV",
+        lambda stub, g: g.corrupt_pte(g.pfns_of_type(PageType.L1TAB)[0], 7, 0xFFFFFFFF003),
+        pyxcsr.PageTableError,
+    ),
+    "PVH: a gfn without a page": ("PVH", lambda stub, g: g.balloon_out(ordinary_pfns(g)[100:103]), None),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_is_unusual(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, act, kind = UNUSUAL[name]
+    done = both(tmp_path, monkeypatch, guest, act)
+    assert (done.error is None) == (kind is None), done.error
+    if kind is not None:
+        assert issubclass(done.error[0], kind)
