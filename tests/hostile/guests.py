@@ -58,7 +58,7 @@ class Hostile:
     for_good: bool = False
 
 
-def _shared(field: str, value: int) -> Act:
+def shared(field: str, value: int) -> Act:
     return lambda g: g.shared(field, value)
 
 
@@ -71,10 +71,10 @@ def _vcpu(field: str, value: int, vcpu: int = 0) -> Act:
 
 def _claims() -> list[Hostile]:
     out = [
-        Hostile("p2m_cr3 0", _shared("p2m_cr3", 0), (no("P2mError", "p2m_cr3"),)),
+        Hostile("p2m_cr3 0", shared("p2m_cr3", 0), (no("P2mError", "p2m_cr3"),)),
         Hostile("p2m_cr3 of another domain", lambda g: g.shared("p2m_cr3", g.other.mfn(3) << 12),
                 (no("P2mError", "level 4 tables"),)),
-        Hostile("p2m_cr3 of Xen's", _shared("p2m_cr3", 1 << 12), (no("P2mError", "level 4 tables"),)),
+        Hostile("p2m_cr3 of Xen's", shared("p2m_cr3", 1 << 12), (no("P2mError", "level 4 tables"),)),
         Hostile("p2m_cr3 shared_info", lambda g: g.shared("p2m_cr3", g.guest.state().shared_info_mfn << 12),
                 (no("P2mError", TABLE.format(4)),)),
         Hostile("p2m_cr3 a data page", lambda g: g.shared("p2m_cr3", g.guest.mfn(g.data()) << 12),
@@ -83,27 +83,27 @@ def _claims() -> list[Hostile]:
                 (no("P2mError", "p2m_cr3"),)),
     ]  # fmt: skip
     for cr3 in (1, 0x800, 0xFFF, NONE, 1 << 51, 1 << 52):
-        out.append(Hostile(f"p2m_cr3 {cr3:#x}", _shared("p2m_cr3", cr3), (no("P2mError", "p2m_cr3"),)))
+        out.append(Hostile(f"p2m_cr3 {cr3:#x}", shared("p2m_cr3", cr3), (no("P2mError", "p2m_cr3"),)))
     unmapped = no("P2mError", "for address")  # its list ends before
     for count in (0, 1 << 31, 1 << 32, (1 << 32) + 1, 1 << 52, NONE):
-        out.append(Hostile(f"max_pfn {count:#x}", _shared("max_pfn", count), (no("P2mError", "pfns"), unmapped)))
-    out.append(Hostile("max_pfn 1", _shared("max_pfn", 1), (no("P2mError", "p2m frame 0"),)))
-    out.append(Hostile("max_pfn below its memory", _shared("max_pfn", 1024), (no("P2mError", "p2m frame"),
+        out.append(Hostile(f"max_pfn {count:#x}", shared("max_pfn", count), (no("P2mError", "pfns"), unmapped)))
+    out.append(Hostile("max_pfn 1", shared("max_pfn", 1), (no("P2mError", "p2m frame 0"),)))
+    out.append(Hostile("max_pfn below its memory", shared("max_pfn", 1024), (no("P2mError", "p2m frame"),
                        no("PageTableError", "not the guest's"))))  # fmt: skip
-    out.append(Hostile("max_pfn above its list", _shared("max_pfn", 512 * 512), (no("P2mError", TABLE.format(1)),)))
+    out.append(Hostile("max_pfn above its list", shared("max_pfn", 512 * 512), (no("P2mError", TABLE.format(1)),)))
     for vaddr, why in (
         (1 << 47, "not canonical"), (0xFFFF7FFFFFFFF000, "not canonical"), (NONE - 4095, "wraps"),
         (NONE - 8191, "wraps"), (0xFFFF800000000000, "Xen's hole"), (0xFFFF87FFFFFFF000, "Xen's hole's end"),
         (0xFFFF7FFFFFFFE000, "into Xen's hole"), (0xFFFFC90000000008, "not aligned"),
     ):  # fmt: skip
-        out.append(Hostile(f"p2m_vaddr {why} {vaddr:#x}", _shared("p2m_vaddr", vaddr), (no("P2mError", "p2m_vaddr"),)))
+        out.append(Hostile(f"p2m_vaddr {why} {vaddr:#x}", shared("p2m_vaddr", vaddr), (no("P2mError", "p2m_vaddr"),)))
     for vaddr in (0, 0xFFFFC90000000000 + (1 << 21), (1 << 47) - (4 << 12)):
         out.append(
-            Hostile(f"p2m_vaddr elsewhere {vaddr:#x}", _shared("p2m_vaddr", vaddr), (no("P2mError", "for address"),))
+            Hostile(f"p2m_vaddr elsewhere {vaddr:#x}", shared("p2m_vaddr", vaddr), (no("P2mError", "for address"),))
         )
     for top in (0, NONE, 1, 1 << 40):
         out.append(
-            Hostile(f"frame list list {top:#x}", _shared("pfn_to_mfn_frame_list_list", top),
+            Hostile(f"frame list list {top:#x}", shared("pfn_to_mfn_frame_list_list", top),
                     (no("P2mError", "frame list"),), guest=TREE)
         )  # fmt: skip
     out.append(Hostile("frame list list of another domain",
@@ -121,7 +121,7 @@ def _tree_loops(g: Inside) -> None:
 # -- the page tables that lead to it
 
 
-def _tables() -> list[Hostile]:
+def _tables(levels: int) -> list[Hostile]:
     out: list[Hostile] = []
     values: dict[str, Callable[[Inside], int]] = {
         "0": lambda g: 0,
@@ -137,7 +137,7 @@ def _tables() -> list[Hostile]:
     }
     # a page of the list that is another page makes holes of its pfns, which page tables still refer to
     wrong = (no("P2mError", "p2m"), no("PageTableError", "not the guest's"), no("PageError", "to another pfn"))
-    for level in (4, 3, 2, 1):
+    for level in range(levels, 0, -1):
         for name, value in values.items():
             out.append(Hostile(f"level {level} entry {name}", _entry(level, value), wrong))
         if level > 1:
@@ -147,7 +147,7 @@ def _tables() -> list[Hostile]:
             )  # fmt: skip
     out.append(Hostile("tables that all are the root", _all_root, (no("P2mError", "p2m"),)))
     out.append(Hostile("a table that points at itself", _at_itself, (no("P2mError", "p2m"),)))
-    out.append(Hostile("level 1 points back at level 4", _back, wrong))
+    out.append(Hostile(f"level 1 points back at level {levels}", _back, wrong))
     out.append(Hostile("p2m page that is a page table", _leaf_is_table, (no("P2mError", "p2m"),)))
     return out
 
@@ -163,7 +163,7 @@ def _entry(level: int, value: Callable[[Inside], int]) -> Act:
 
 def _all_root(g: Inside) -> None:
     """Each index of the way, in the root, leads to the root: the list's first page is the root itself."""
-    root = g.slots()[4][0]
+    root = g.slots()[max(g.slots())][0]
     for _, index in reversed(list(g.slots().values())):
         g.word(root, index, g.entry_to(root))
 
@@ -174,7 +174,7 @@ def _at_itself(g: Inside) -> None:
 
 
 def _back(g: Inside) -> None:
-    g.at_level(1, g.entry_to(g.slots()[4][0]))
+    g.at_level(1, g.entry_to(g.slots()[max(g.slots())][0]))
 
 
 def _leaf_is_table(g: Inside) -> None:
@@ -280,7 +280,7 @@ def _balloon(g: Inside) -> None:
 
 def _races() -> list[Hostile]:
     out = [
-        Hostile(f"root exchanged at map {n}", lambda g: g.at_level(4, g.entry_to(g.data())),
+        Hostile(f"root exchanged at map {n}", lambda g: g.at_root(g.entry_to(g.data())),
                 (no("P2mError", "p2m"), IMAGE, no("P2mChanged", "p2m")), when=(MAPS, n))
         for n in range(1, 10)
     ]  # fmt: skip
@@ -290,7 +290,7 @@ def _races() -> list[Hostile]:
                            (IMAGE, CHANGED), when=(MAPS, n)))  # fmt: skip
     for field, value in (("max_pfn", 1 << 52), ("p2m_vaddr", 0xFFFF800000000000), ("p2m_cr3", 0x800)):
         for n in (2, 3, 4, 5, 6):
-            out.append(Hostile(f"{field} {value:#x} at map {n}", _shared(field, value),
+            out.append(Hostile(f"{field} {value:#x} at map {n}", shared(field, value),
                                (no("P2mError", field.split("_")[1]), IMAGE), when=(MAPS, n)))  # fmt: skip
     out += [
         Hostile("way to the list that flickers", _flicker_way, (no("P2mError", "p2m"), IMAGE), when="thread"),
@@ -300,17 +300,17 @@ def _races() -> list[Hostile]:
                 (no("P2mError", "p2m frame 1"),)),
         Hostile("types that change at each call", _types, (IMAGE, no("PageTableError", "guest's"),
                 no("GuestStateError", "cr3"), no("PageError", "")), when=("every", TYPES)),
-        Hostile("generation odd for ever", _shared("p2m_generation", 7), (no("P2mError", "p2m_generation"),)),
-        Hostile("generation odd from the first pass on", _shared("p2m_generation", 7),
+        Hostile("generation odd for ever", shared("p2m_generation", 7), (no("P2mError", "p2m_generation"),)),
+        Hostile("generation odd from the first pass on", shared("p2m_generation", 7),
                 (CHANGED, no("P2mError", "p2m_generation")), when=(TYPES, 1)),
-        Hostile("generation 2^64 - 1", _shared("p2m_generation", NONE), (no("P2mError", "p2m_generation"),)),
+        Hostile("generation 2^64 - 1", shared("p2m_generation", NONE), (no("P2mError", "p2m_generation"),)),
         Hostile("generation + 2 at each map", lambda g: g.guest.bump_generation(2),
                 (CHANGED, IMAGE), when=("every", MAPS)),
         Hostile("generation + 1 at each map", lambda g: g.guest.bump_generation(1),
                 (CHANGED, IMAGE, no("P2mError", "p2m_generation")), when=("every", MAPS)),
         Hostile("generation races", lambda g: g.guest.bump_generation(1),
                 (CHANGED, IMAGE, no("P2mError", "p2m_generation")), when="thread"),
-        Hostile("generation backwards", _shared("p2m_generation", 2), (CHANGED, IMAGE), when=(TYPES, 2)),
+        Hostile("generation backwards", shared("p2m_generation", 2), (CHANGED, IMAGE), when=(TYPES, 2)),
         Hostile("generation + 2^63", lambda g: g.guest.bump_generation(1 << 63), (CHANGED, IMAGE), when=(TYPES, 2)),
         Hostile("generation + 2 when suspended", lambda g: g.guest.bump_generation(2), (CHANGED, IMAGE),
                 when="suspended"),
@@ -382,7 +382,7 @@ def _state() -> list[Hostile]:
         out.append(Hostile(f"gdt_ents {ents:#x}", _vcpu("gdt_ents", ents, 2),
                            (no("GuestStateError", "vcpu2.gdt_ents"),), when="suspended", guest=SMP))  # fmt: skip
     for field, words in (("gdt_frame0", "gdt_frames[0]"), ("cr3", "ctrlreg[3]"), ("cr1", "ctrlreg[1]")):
-        for value in (1 << 40, NONE, 0x1001):
+        for value in (1 << 40, NONE, 1 if field == "gdt_frame0" else 0x1001):
             out.append(Hostile(f"{field} {value:#x}", _vcpu(field, value, 2), (no("GuestStateError", words),),
                                when="suspended", guest=SMP))  # fmt: skip
     out += [
@@ -436,5 +436,10 @@ def _writes_node(g: Inside) -> None:
     g._undo.append(lambda: g.hv.stub.store_write(path, ""))
 
 
-GUESTS = [*_claims(), *_tables(), *_content(), *_races(), *_state(), *_ways_out()]
+def of_any_width(levels: int) -> list[Hostile]:
+    """What PV guests with so many levels of page tables do, but for what they say of where their p2m is."""
+    return [*_tables(levels), *_content(), *_races(), *_state(), *_ways_out()]
+
+
+GUESTS = [*_claims(), *of_any_width(4)]
 """All of them; their names are distinct."""

@@ -6,6 +6,7 @@ import threading
 from typing import Any, Callable
 
 from support.ordinary import ordinary_pages
+from support.widths import width_of
 
 FRAME = 0x000FFFFFFFFFF000
 ENTRY = 0x67  # present, writable, user, accessed, dirty
@@ -65,8 +66,9 @@ class Inside:
 
     def slots(self) -> dict[int, tuple[int, int]]:
         """Level -> (pfn of the table, index) on the way from p2m_cr3 to the p2m list's first page."""
-        vaddr, mfn, found = self.guest.shared_info("p2m_vaddr"), self.guest.shared_info("p2m_cr3") >> 12, {}
-        for level in (4, 3, 2, 1):
+        vaddr, found, width = self.guest.shared_info("p2m_vaddr"), {}, width_of(self.hv, self.domid)
+        mfn = width.cr3_frame(self.guest.shared_info("p2m_cr3"))
+        for level in range(width.levels, 0, -1):
             pfn, index = self.pfn_of(mfn), vaddr >> (12 + 9 * (level - 1)) & 511
             found[level] = (pfn, index)
             mfn = (self.read(pfn, index) & FRAME) >> 12
@@ -94,6 +96,10 @@ class Inside:
         return int(self.guest.pfns_of_type(PageType[name])[nth])
 
     # -- several at once
+
+    def at_root(self, value: int) -> None:
+        """The entry in the root table on that way."""
+        self.at_level(max(self.slots()), value)
 
     def at_level(self, level: int, value: int) -> None:
         """The entry of one level on the way to the p2m list's first page."""

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="cases whose names contain one of these (default: all)")
     parser.add_argument("--json", action="store_true", help="all results, as JSON")
     parser.add_argument("--guests-only", action="store_true")
+    parser.add_argument("--width", type=int, choices=(8, 4), default=8, help="of the guests: bytes of a word (8)")
     parser.add_argument("--streams-only", action="store_true")
     args = parser.parse_args()
     load_module(args.folder)
@@ -65,7 +66,7 @@ def results(args: argparse.Namespace) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     kinds: list[tuple[str, list[tuple[str, Any]], Callable[..., tuple[str, str]]]] = []
     if not args.streams_only:
-        kinds.append(("guest", guest_cases(), save_case))
+        kinds.append(("guest", guest_cases(args.width), save_case))
     if not args.guests_only:
         kinds.append(("stream", stream_cases(), restore_case))
     for kind, cases, run in kinds:
@@ -138,11 +139,12 @@ def show(found: list[dict[str, Any]]) -> None:
 # -- guests
 
 
-def guest_cases() -> list[tuple[str, Any]]:
-    """Every hostile guest, live and not."""
-    from hostile.guests import GUESTS
+def guest_cases(width: int) -> list[tuple[str, Any]]:
+    """Every hostile PV guest of that width, live and not."""
+    from hostile.guests import GUESTS as WIDE
+    from hostile.pv32_guests import GUESTS as NARROW
 
-    both = [(x, live) for x in GUESTS for live in (True, False) if live or not x.live_only]
+    both = [(x, live) for x in (WIDE if width == 8 else NARROW) for live in (True, False) if live or not x.live_only]
     return [(f"{x.name}, {'live' if live else 'non-live'}", (x, live)) for x, live in both]
 
 

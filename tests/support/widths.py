@@ -32,6 +32,11 @@ class Width(NamedTuple):
     """magic, nr_pages, shared_info, flags, store's mfn and event channel, console's."""
 
     @property
+    def levels(self) -> int:
+        """Of page tables."""
+        return 4 if self.nr_bytes == 8 else 3
+
+    @property
     def per_page(self) -> int:
         """Words in a page: entries in a page of the p2m."""
         return 4096 // self.nr_bytes
