@@ -27,6 +27,7 @@ from pyxcsr.transfer.save import save
 
 WRITERS: dict[str, Callable[..., StubGuest]] = {
     "pv64": partial(StubGuest.pv64, pt_updates=2),
+    "pv32": partial(StubGuest.pv32, pt_updates=2),
     "pvh": StubGuest.pvh,
     "hvm": partial(StubGuest.hvm, devmodel=50),
 }

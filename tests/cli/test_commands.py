@@ -30,7 +30,7 @@ def pyxcsr_run(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes
     return subprocess.run(command, capture_output=True, check=False, timeout=120, **options)
 
 
-@pytest.mark.parametrize("guest", ["pv64", "pvh", "hvm"])
+@pytest.mark.parametrize("guest", ["pv64", "pv32", "pvh", "hvm"])
 def test_demo(guest: str) -> None:
     done = pyxcsr_run("demo", "--guest", guest, "--mem", "32M", "--no-progress")
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,9 @@ GUESTS = {
     "unaligned list": "pv64:mem=16M,seed=10,p2m_vaddr=0xffffc90012345000",
     "no xsave": "pv64:mem=16M,seed=11,xsave=0,msrs=0",
     "busy tables": "pv64:mem=16M,seed=12,pt_updates=12,writes=200",
+    "32 bits": "pv32:mem=16M,seed=13,vcpus=8,offline_vcpus=2+5,holes=0.1,pt_updates=4",
+    "32 bits, both": "pv32:mem=16M,seed=14,tree=both,p2m_vaddr=0x7fffe000",
+    "32 bits, tree": "pv32:mem=16M,seed=15,tree=only",
 }
 PAIRS = [("pyxcsr", "libxenguest"), ("libxenguest", "libxenguest"), ("libxenguest", "pyxcsr"), ("pyxcsr", "pyxcsr")]
 
@@ -55,7 +58,7 @@ def restore(peer: Peer, folder: Path, by: str, saved: dict[str, Any], guest: str
     ).ok
 
 
-CASES = [(name, True) for name in GUESTS] + [("plain", False)]
+CASES = [(name, True) for name in GUESTS] + [("plain", False), ("32 bits", False)]
 
 
 @pytest.mark.parametrize(("name", "live"), CASES, ids=[name if live else f"{name} non-live" for name, live in CASES])

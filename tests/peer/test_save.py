@@ -23,6 +23,8 @@ GUESTS = {
     "tree": "pv64:mem=16M,seed=7,tree=only",
     "no xsave": "pv64:mem=16M,seed=7,xsave=0,msrs=0",
     "busy tables": "pv64:mem=16M,seed=7,pt_updates=12,writes=200",
+    "32 bits": "pv32:mem=16M,seed=7,vcpus=3,holes=0.1",
+    "32 bits, tree": "pv32:mem=16M,seed=7,tree=only",
 }
 SUSPENDED = [["shut_down", [2]]]
 POLICIES = ("X86_CPUID_POLICY", "X86_MSR_POLICY")
