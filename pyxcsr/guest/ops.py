@@ -255,6 +255,10 @@ class RestoreOps(Protocol):
     needed: frozenset[int]
     """Types of the records without which no checkpoint is whole."""
 
+    @property
+    def pfn_limit(self) -> int:
+        """The first pfn that the domain cannot have, by what Xen lets it own."""
+
     def checkpoint_complete(self) -> None:
         """A checkpoint is whole: gives back the memory of pfns that the guest has not any more."""
 

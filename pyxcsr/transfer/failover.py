@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import InputError, StreamError
 from pyxcsr.frames import PAGE_SIZE
+from pyxcsr.stream.entries import problem
 from pyxcsr.stream.format import RECORD_OPTIONAL, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.source import Source
@@ -22,6 +23,8 @@ from pyxcsr.transfer.spool import Spool
 from pyxcsr.units import format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
     from pyxcsr.options import RestoreOptions
 
@@ -133,7 +136,10 @@ class CheckpointedRestorer(Restorer):
                 return False
             self._check_between(head)
             seen.add(head.code)
+            at = spool.size
             spool.add(self._stream, head)
+            if head.code == RecordType.PAGE_DATA:
+                self._check_entries(head, spool.entries(at, head))
             self._tell("pass", often=True)
             self._poll()
 
@@ -144,6 +150,11 @@ class CheckpointedRestorer(Restorer):
             raise self._wrong(head, "has no place behind a checkpoint")
         if head.code != RecordType.PAGE_DATA:
             self._check_length(head)
+
+    def _check_entries(self, head: Head, entries: Sequence[int]) -> None:
+        wrong = problem(entries, head.length, self._ops.pfn_limit)
+        if wrong:
+            raise self._wrong(head, wrong)
 
     def _put_in(self, spool: Spool, replay: SourceHandle) -> None:
         """A checkpoint is whole: its records go into the domain. If that fails the domain is no guest any more."""

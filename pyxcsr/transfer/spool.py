@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from array import array
 
 from pyxcsr.errors import StreamError
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.stream.format import RECORD_HEADER
+from pyxcsr.stream.format import PAGE_DATA_HEADER, RECORD_HEADER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyxcsr.stream.incoming import Head, IncomingStream
 
 KEPT = 64 << 20
@@ -45,6 +48,13 @@ class Spool:
         while view:
             view = view[os.write(self.fd, view) :]
         self.size += len(data)
+
+    def entries(self, at: int, head: Head) -> Sequence[int]:
+        """The entries of a PAGE_DATA record that was added at ``at``; as many as it has room for, if it says more."""
+        begin = at + RECORD_HEADER.size
+        count = int.from_bytes(os.pread(self.fd, 4, begin), "little") if head.length >= PAGE_DATA_HEADER.size else 0
+        room = max(head.length - PAGE_DATA_HEADER.size, 0) // 8
+        return array("Q", os.pread(self.fd, 8 * min(count, room), begin + PAGE_DATA_HEADER.size))
 
     def rewind(self) -> None:
         """So that reading begins at the first record."""

@@ -42,6 +42,7 @@ REFUSALS = frozenset(
 SAID_ELSEWHERE = {
     ("stream/reader.py", "sniff.describe(head)"),
     ("stream/reader.py", "problem"),
+    ("transfer/failover.py", "wrong"),
     ("container/reader.py", "text"),
     ("stream/records.py", "text"),
 }

@@ -93,6 +93,10 @@ class HvmRestoreOps:
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         return self._guest.pages(source, length, self._poll, offset)
 
+    @property
+    def pfn_limit(self) -> int:
+        return self._limit
+
     def checkpoint_complete(self) -> None:
         self._guest.give_back()
 

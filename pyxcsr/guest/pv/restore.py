@@ -157,6 +157,10 @@ class PvRestoreOps:
             raise StreamError("PAGE_DATA comes before X86_PV_P2M_FRAMES", offset=offset, record="PAGE_DATA")
         return self._guest.pages(source, length, self._poll, offset)
 
+    @property
+    def pfn_limit(self) -> int:
+        return self._limit(self._geometry)
+
     def checkpoint_complete(self) -> None:
         self._guest.give_back()
 
