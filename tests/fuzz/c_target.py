@@ -19,7 +19,7 @@ FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=fuzzer,address,
          "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]  # fmt: skip
 STUB_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address", "-fno-omit-frame-pointer"]
 """The stub is not what is looked for, but what is handed to it must be there: its edges do not guide the fuzzer."""
-PV, HVM = b"\x80\x01", b"\x80\x41"
+PV, PV32, HVM = b"\x80\x01", b"\x80\x21", b"\x80\x41"
 """An input's first bytes: see pages.c."""
 ENVIRON = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
@@ -74,10 +74,12 @@ def seed_inputs(seeds: list[bytes], folder: Path) -> None:
     """The PAGE_DATA records of streams, as inputs of this target: a page of each type in each."""
     folder.mkdir(exist_ok=True)
     for number, data in enumerate(seeds):
-        bodies = [body for code, body in apart(data)[1] if code == 1]
+        records = apart(data)[1]
+        bodies = [body for code, body in records if code == 1]
+        narrow = any(code == 2 and body[:1] == b"\x04" for code, body in records)
         for at, body in enumerate(bodies[:6]):
             short = shortened(body)
-            kind = HVM if is_hvm(data) else PV
+            kind = HVM if is_hvm(data) else PV32 if narrow else PV
             (folder / f"seed{number}-{at}").write_bytes(kind + struct.pack("<I", len(short)) + short)
 
 

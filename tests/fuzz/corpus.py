@@ -81,6 +81,7 @@ def main() -> None:
     keep("stub-smp-holes", from_stub(f"{small},vcpus=2,holes=0.1,writer=none", live=False))
     keep("stub-live", from_stub(f"{small},writes=6,pt_updates=3", live=True))
     keep("stub-verify", from_stub(f"{small},writer=none,msrs=1", live=False, verify=True))
+    keep("stub-pv32", from_stub(f"{small},vcpus=2,holes=0.1,writes=6".replace("pv64", "pv32"), live=True))
     keep("stub-pvh", from_stub("pvh:mem=1M,seed=3,xsave=0,vcpus=2,holes=0.1,writes=6,compact=yes", live=True))
     keep("stub-hvm", from_stub("hvm:mem=1M,seed=3,xsave=0,vcpus=2,vram=64K,viridian=yes,compact=yes", live=False))
     keep("made-up-pv64", build.assemble(build.pv64()))

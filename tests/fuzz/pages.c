@@ -1,7 +1,7 @@
 /*
  * libFuzzer's target in C: PAGE_DATA records into a domain of the stub, then all that a restore does with
- * them. Two bytes for the size of the p2m, the kind of domain (PV, or HVM) and whether pages are compared; then
- * records: four bytes of length, and the body. A body may be cut short by the input's end.
+ * them. Two bytes for the size of the p2m, the kind of domain (PV of 64 or 32 bits, or HVM) and whether pages are
+ * compared; then records: four bytes of length, and the body. A body may be cut short by the input's end.
  */
 #include "restore/session.h"
 #include "stub/panel/stub_api.h"
@@ -17,6 +17,7 @@
 #define LIMIT 1024
 #define COMPARES 0x80 /* in the second byte */
 #define IS_HVM 0x40
+#define IS_NARROW 0x20 /* 32 bits, if it is PV */
 
 int stub_python_hook(const char *function, uint64_t count);
 int stub_python_hook(const char *function, uint64_t count)
@@ -32,7 +33,7 @@ static xcsr *machine(void)
 {
     static xcsr *h;
     xcsr_error why;
-    stub_machine_config config = {.frames = 4096, .shadow = true};
+    stub_machine_config config = {.frames = 4096, .shadow = true, .pv32 = true};
     if (!h && (stub_reset(&config) || xcsr_open(&h, &why)))
         abort();
     return h;
@@ -85,12 +86,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     bool hvm = data[1] & IS_HVM;
-    int domid = stub_create_empty(hvm ? STUB_PVH : STUB_PV64, PAGES, 1, "");
+    uint32_t width = hvm ? 0 : data[1] & IS_NARROW ? 4 : 8;
+    int domid = stub_create_empty(hvm ? STUB_PVH : width == 4 ? STUB_PV32 : STUB_PV64, PAGES, 1, "");
     int fd = memfd_create("stream", 0);
     if (domid < 0 || fd < 0 || write(fd, data + 2, size - 2) < 0)
         abort();
     lseek(fd, 0, SEEK_SET);
-    if (xcsr_restore_new(h, (uint32_t)domid, LIMIT, hvm ? 0 : 8, &r) || xcsr_source_open(fd, 100, &src, &why))
+    if (width == 4 && xcsr_set_width(h, (uint32_t)domid, width))
+        abort();
+    if (xcsr_restore_new(h, (uint32_t)domid, LIMIT, width, &r) || xcsr_source_open(fd, 100, &src, &why))
         abort();
     uint64_t nr_pfns = data[0] | (uint64_t)(data[1] & 3) << 8;
     int rc = hvm ? 0 : xcsr_restore_grow(r, nr_pfns);
