@@ -3,23 +3,28 @@
 ``python -m peer.storm FOLDER FIRST LAST`` (FOLDER: build.py's) prints a line of JSON for each seed from FIRST up to,
 not including, LAST.
 
-``PYTHONPATH=tests python -m peer.storm --all N`` does N seeds and prints the table of docs/p2m-changes.md.
+``PYTHONPATH=tests python -m peer.storm --all N`` does N seeds and prints the table of docs/p2m-changes.md. With
+``--guest pv32`` as the first words the guests are 32-bit ones.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from peer.seeds import BY, Seeds, ended, main
 
+GUEST = "PEER_STORM_GUEST"
+
 
 class PvSeeds(Seeds):
-    """PV guests."""
+    """PV guests, of the kind that the environment says."""
 
     def storm(self, seed: int) -> Any:
         from support.storm import Storm
 
-        return Storm(self.hv, seed)
+        return Storm(self.hv, seed, os.environ.get(GUEST, "pv64"))
 
     def save_by_pyxcsr(self, storm: Any, out: Any) -> dict[str, Any]:
         import pyxcsr
@@ -79,4 +84,7 @@ class PvSeeds(Seeds):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--guest":  # for the children, too
+        os.environ[GUEST] = sys.argv[2]
+        del sys.argv[1:3]
     main("peer.storm", PvSeeds, ("never settles",))
