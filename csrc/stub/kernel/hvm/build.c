@@ -151,12 +151,12 @@ int st_hvm_guest_build(struct st_domain *d)
 
     d->max_pages = k->config.max_pages;
     k->dm_rng.state = st_hash(k->config.seed, 0x646576);
-    rc = add_ram(d);
+    rc = st_make_shared_info(d);  /* before its memory, as Xen does */
+    rc = rc ? rc : add_ram(d);
     rc = rc ? rc : add_run(d, st_layout_vram(&k->config, &k->hvm), k->hvm.vram, ST_DATA);
     rc = rc ? rc : add_specials(d);
     rc = rc ? rc : st_take_data(d, ST_SPECIAL, &k->page_pfn);
     rc = rc ? rc : st_vcpus_alloc(d);
-    rc = rc ? rc : st_make_shared_info(d);
     rc = rc ? rc : set_common_params(d);
     if (!rc && d->hv->device_model)
         rc = set_emulated_params(d);

@@ -202,12 +202,12 @@ static void make_start_info(struct st_domain *d)
 
 int st_guest_build(struct st_domain *d)
 {
-    int rc = add_memory(d);
+    int rc = st_make_shared_info(d);  /* as Xen does: when all low frames are a large guest's there is none for it */
 
     d->max_pages = d->kernel->config.max_pages;
+    rc = rc ? rc : add_memory(d);
     rc = rc ? rc : take_specials(d);
     rc = rc ? rc : st_vcpus_build(d);
-    rc = rc ? rc : st_make_shared_info(d);
     rc = rc ? rc : make_address_spaces(d);
     if (rc)
         return rc;
