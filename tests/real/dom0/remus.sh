@@ -11,25 +11,19 @@ program() { if [ "$1" = pyxcsr ]; then echo "$helper"; else echo "$stock"; fi; }
 helpers() { pgrep -f -- "--$1-domain" | head -n 1; }
 
 protect() { # protect SAVER RESTORER: in the background; what both ends say is in /tmp/remus
-    LIBXL_SAVE_HELPER=$(program "$1") xl -v remus -F -n -d -i "$every" -s '' "$g" \
+    LIBXL_SAVE_HELPER=$(program "$1") xl -vvv remus -F -n -d -i "$every" -s '' "$g" \
         "env LIBXL_SAVE_HELPER=$(program "$2") xl -v migrate-receive -r -e" >/tmp/remus 2>&1 &
     remus=$!
 }
-copies() { xl list | awk 'NR > 1' | grep -c -- --incoming; }
-checkpoints() { # checkpoints N: waits until there is a copy and N intervals more have gone by, with beats in them
-    local until=$(($(ms) + 200000)) n
-    until [ "$(copies)" = 1 ]; do
+suspends() { grep -ac 'issuing .* suspend request' /tmp/remus; } # how often libxl has asked the guest, at each checkpoint once
+checkpoints() { # checkpoints N: waits until the guest has been asked to suspend N times, which is after N - 1 checkpoints
+    local until=$(($(ms) + 200000))
+    until [ "$(suspends)" -ge "$1" ]; do
         kill -0 $remus || { tail -n 30 /tmp/remus; return 1; }
-        [ "$(ms)" -lt $until ] || return 1
+        [ "$(ms)" -lt $until ] || { echo "$(suspends) suspends"; xl list; tail -n 30 /tmp/remus; return 1; }
         sleep 0.5
     done
-    n=$(beat)
-    until [ "$(beat)" -ge $((n + $1)) ]; do
-        kill -0 $remus || { tail -n 30 /tmp/remus; return 1; }
-        [ "$(ms)" -lt $until ] || { echo "the guest stands at $(beat)"; xl list; tail -n 30 /tmp/remus; return 1; }
-        sleep 0.5
-    done
-    helpers save && helpers restore
+    helpers save && { [ "${2-}" = alone ] || helpers restore; }
 }
 
 taken_over() { # the protected guest dies; its copy gets its name and goes on
@@ -54,17 +48,17 @@ left_alone() { # the receiver dies; the guest goes on here, and nothing tracks i
     goes_on
 }
 into_nothing() { # -b: the stream goes to /dev/null
-    LIBXL_SAVE_HELPER=$helper xl -v remus -F -b -n -d -i "$every" "$g" >/tmp/remus 2>&1 &
+    LIBXL_SAVE_HELPER=$helper xl -vvv remus -F -b -n -d -i "$every" "$g" nowhere >/tmp/remus 2>&1 &
     remus=$!
-    local n; n=$(beat)
-    until [ "$(beat)" -ge $((n + 6)) ]; do
-        kill -0 $remus || { tail -n 30 /tmp/remus; return 1; }
-        sleep 0.5
-    done
-    helpers save && kill -TERM "$(helpers save)"
+    checkpoints 6 alone && kill -TERM "$(helpers save)"
     wait $remus
     tail -n 12 /tmp/remus
     grep -aE 'checkpoints' /tmp/remus && goes_on
+}
+anew() { # after a failure: the next step gets a guest that is well
+    kill $remus; cp /tmp/remus "/out/remus-$(ms)"
+    xl list | awk 'NR > 1 && $1 != "Domain-0" {print $2}' | xargs -r -n 1 xl destroy
+    sleep 2; forget; start "$g"
 }
 figures() { grep -aE 'checkpoints|takes over|restored from' /tmp/remus; }
 
@@ -73,7 +67,7 @@ for pair in "pyxcsr pyxcsr" "pyxcsr stock" "stock pyxcsr"; do
     # shellcheck disable=SC2086
     protect $pair
     step "$pair: checkpoints go by" checkpoints 8
-    step "$pair: the guest dies, and its copy goes on, clean" taken_over; figures
+    step "$pair: the guest dies, and its copy goes on, clean" taken_over || anew; figures
 done
 protect pyxcsr pyxcsr
 step "pyxcsr pyxcsr: checkpoints go by" checkpoints 4
