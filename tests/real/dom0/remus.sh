@@ -72,6 +72,5 @@ done
 protect pyxcsr pyxcsr
 step "pyxcsr pyxcsr: checkpoints go by" checkpoints 4
 step "the receiver dies, and the guest goes on" left_alone; figures
-step "COLO is refused" refused 'COLO' env LIBXL_SAVE_HELPER="$helper" xl remus -c -F -n -d -s '' "$g" 'xl migrate-receive --colo'
 step "the guest goes on" goes_on
 finish
