@@ -57,6 +57,12 @@ def keep(folder: Path, data: bytes) -> Path:
     return path
 
 
+def show(findings: list[tuple[str, bytes]], folder: Path) -> None:
+    """Prints what was found, and where its inputs are kept."""
+    for text, data in findings:
+        print(f"FINDING {text} ({keep(folder, data)})")
+
+
 def run_own(args: argparse.Namespace) -> int:
     """Our own engine."""
     from fuzz.engine import fuzz
@@ -64,8 +70,7 @@ def run_own(args: argparse.Namespace) -> int:
 
     targets = Targets()
     out = fuzz(targets, seeds(), args.seconds, args.seed)
-    for text, data in out.findings:
-        print(f"FINDING {text} ({keep(args.findings, data)})")
+    show(out.findings, args.findings)
     print(
         f"own: {out.executions} inputs, {targets.accepted} restored with success, {out.lines} lines reached, "
         f"{len(out.corpus)} inputs kept, {len(out.findings)} findings"
@@ -78,8 +83,7 @@ def run_images(args: argparse.Namespace) -> int:
     from fuzz.image_engine import run
 
     out, executions, forged = run(args.seconds, args.seed)
-    for text, data in out.findings:
-        print(f"FINDING {text} ({keep(args.findings, data)})")
+    show(out.findings, args.findings)
     print(
         f"images: {out.executions} inputs, {executions} executions of a target, {forged} forged indexes taken, "
         f"{out.lines} lines reached, {len(out.corpus)} inputs kept, {len(out.findings)} findings"

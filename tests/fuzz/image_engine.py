@@ -22,7 +22,7 @@ from types import TracebackType
 import pyxcsr
 from fuzz import image_targets
 from fuzz.corpus import HERE, seed
-from fuzz.engine import Coverage, Outcome
+from fuzz.engine import Coverage, Outcome, one
 from fuzz.image_targets import CONTEXT, ROOM, ROOM_PER_BYTE, Misled, check_dump, look_into
 from fuzz.mutate import NUMBERS, Mutator
 from pyxcsr.container.copy import convert
@@ -231,24 +231,9 @@ def run(seconds: float, seed: int, most: int = 0) -> tuple[Outcome, int, int]:
         while time.monotonic() < deadline and not (most and out.executions >= most):
             images.before = rng.choice(out.corpus)
             data = mutator(images.before, out.corpus)[:SMALL]
-            _one(images, data, coverage if out.executions % TRACED == 0 else None, out)
+            one(images, data, coverage if out.executions % TRACED == 0 else None, out)
             if resident() > start + MEMORY:
                 out.findings.append((f"{resident() - start >> 20} MiB more memory", data))
                 break
         out.lines = len(coverage.lines)
         return out, images.executions, images.forged
-
-
-def _one(images: Images, data: bytes, coverage: Coverage | None, out: Outcome) -> None:
-    known = len(coverage.lines) if coverage is not None else 0
-    try:
-        if coverage is None:
-            images(data)
-        else:
-            with coverage:
-                images(data)
-    except Exception as error:  # a finding, whatever it is
-        out.findings.append((f"{type(error).__name__}: {error}", data))
-    out.executions += 1
-    if coverage is not None and len(coverage.lines) > known:
-        out.corpus.append(data)
