@@ -7,6 +7,7 @@ here as the saver does it there.
 from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, OutputError, PageError, PageTableError, XcsrError
+from pyxcsr.hypervisor.interface.results import SENT
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.report import PassReport
 from pyxcsr.switches import ENDING, is_on
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from pyxcsr.guest.ops import Following, SaveOps
     from pyxcsr.hypervisor.interface import SaveHandle, SinkHandle
-
-NOTHING, FETCHED, SENT, COMPLETE = range(4)
-"""As in pyxcsr.hypervisor.interface.ending, which is not loaded by a save that is not live."""
 
 
 class Ending:

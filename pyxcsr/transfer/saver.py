@@ -23,6 +23,7 @@ from pyxcsr.errors import (
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.guest.ops import SaveContext
 from pyxcsr.guest.save_table import save_ops
+from pyxcsr.hypervisor.interface.results import COMPLETE, FETCHED, NOTHING, SENT
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack, contextmanager
 from pyxcsr.policy import Decision, map_ahead_here
@@ -32,7 +33,7 @@ from pyxcsr.suspend.base import as_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.descriptor import Written, output_descriptor, through
-from pyxcsr.transfer.ending import COMPLETE, FETCHED, NOTHING, SENT, Ending
+from pyxcsr.transfer.ending import Ending
 from pyxcsr.transfer.outlook import Outlook
 from pyxcsr.transfer.pause import Pause
 from pyxcsr.transfer.releasing import ended_by, release_by

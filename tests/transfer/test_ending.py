@@ -14,6 +14,7 @@ from support.judge import judge_rules
 
 import pyxcsr
 from pyxcsr.frames import PageType
+from pyxcsr.hypervisor.interface import results
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.report import SaveReport
@@ -151,7 +152,7 @@ def test_the_same_stream(name: str, changes: str, tmp_path: Path, monkeypatch: p
     assert not isinstance(report, Exception), report
     assert report == other and report["passes"][-1]["pages"] >= 60
     # a tree is walked after each bitmap, if it is followed
-    expected = [] if name == "PV, a tree" and changes == "follow" else [ending.COMPLETE]
+    expected = [] if name == "PV, a tree" and changes == "follow" else [results.COMPLETE]
     assert (at_once.reached, steps.reached) == (expected, [])
     assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
     judge_rules(tmp_path / "at once", xen=True)
@@ -164,7 +165,7 @@ def test_nothing_dirty(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return scene.save(GUESTS[name], out, suspend=lambda: scene.guest.shut_down(2)).passes[-1].dirty
 
     found = both(tmp_path, monkeypatch, act)
-    assert found[0] == found[2] and found[1].reached == [ending.COMPLETE]
+    assert found[0] == found[2] and found[1].reached == [results.COMPLETE]
     assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
 
 
@@ -209,7 +210,7 @@ def test_a_slow_output_is_waited_for_and_others_are_served_meanwhile(
         return report.bytes, sorted(set(phases))
 
     size, at_once, other, _ = both(tmp_path, monkeypatch, act)
-    assert size == other and at_once.reached == [ending.COMPLETE]
+    assert size == other and at_once.reached == [results.COMPLETE]
     assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
 
 
@@ -352,12 +353,12 @@ def test_the_same_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 DIFFERENCES: dict[str, tuple[str, Callable[[Any], object], int, dict[str, Any]]] = {
-    "announced": ("PV", lambda g: g.bump_generation(2), ending.FETCHED, {}),
-    "moved": ("PV", lambda g: g.move_p2m(0xFFFFC91000000000, True), ending.FETCHED, {}),
-    "a leaf": ("PV", lambda g: g.replace_leaf(1), ending.FETCHED, {}),
-    "larger": ("PV", lambda g: g.resize_p2m(g.nr_pfns + 600), ending.FETCHED, {}),
-    "a page less": ("PVH", lambda g: g.balloon_out(data_pages(g, 3)), ending.FETCHED, {}),
-    "a parameter": ("PVH", lambda g: g.poke_param(19, 1), ending.SENT, {}),
+    "announced": ("PV", lambda g: g.bump_generation(2), results.FETCHED, {}),
+    "moved": ("PV", lambda g: g.move_p2m(0xFFFFC91000000000, True), results.FETCHED, {}),
+    "a leaf": ("PV", lambda g: g.replace_leaf(1), results.FETCHED, {}),
+    "larger": ("PV", lambda g: g.resize_p2m(g.nr_pfns + 600), results.FETCHED, {}),
+    "a page less": ("PVH", lambda g: g.balloon_out(data_pages(g, 3)), results.FETCHED, {}),
+    "a parameter": ("PVH", lambda g: g.poke_param(19, 1), results.SENT, {}),
 }
 
 
@@ -387,7 +388,7 @@ def test_too_little_room_for_the_state(name: str, tmp_path: Path, monkeypatch: p
             return without_times(scene.save(GUESTS[name], out))
 
     report, at_once, other, _ = both(tmp_path, monkeypatch, act)
-    assert report == other and at_once.reached == [ending.SENT]
+    assert report == other and at_once.reached == [results.SENT]
     assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
 
 

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
 
     from pyxcsr.hypervisor.interface.memory import MappedFrames
 
-NOTHING, FETCHED, SENT, COMPLETE = range(4)
-"""How far :meth:`SaveHandle.end` has come: the guest is not suspended; the last dirty bitmap has been fetched; the pass
-is over; the stream is complete. enum xcsr_end_reached in csrc/xcsr_api.h."""
-
 
 class EndPlan(NamedTuple):
     """What was learnt of the guest while it ran.

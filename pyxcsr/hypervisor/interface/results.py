@@ -12,6 +12,10 @@ SHUTDOWN_NAMES = {0: "poweroff", 1: "reboot", 2: "suspend", 3: "crash", 4: "watc
 SHUTDOWN_SUSPEND = 2
 """xen/include/public/sched.h."""
 
+NOTHING, FETCHED, SENT, COMPLETE = range(4)
+"""How far :meth:`SaveHandle.end` has come: the guest is not suspended; the last dirty bitmap has been fetched; the pass
+is over; the stream is complete. enum xcsr_end_reached in csrc/xcsr_api.h."""
+
 
 class DomainInfo(NamedTuple):
     """What Xen tells of a domain (xc_domaininfo_t).

@@ -105,9 +105,9 @@ class SaveHandle(Protocol):
         """The guest has been suspended: fetches the last dirty bitmap, marks what else the pass has to send, sends it,
         and writes the guest's state and the end of the stream. Once after each :meth:`prepare_end`.
 
-        Returns how far it has come: NOTHING, FETCHED, SENT or COMPLETE of ``interface.ending``. It stops early, without
-        an error, where the guest is not as the plan says. ``again`` is called now and then, and once when the pass is
-        over. What is raised is what the single steps raise.
+        Returns how far it has come: NOTHING, FETCHED, SENT or COMPLETE of ``interface.results``. It stops early,
+        without an error, where the guest is not as the plan says. ``again`` is called now and then, and once when the
+        pass is over. What is raised is what the single steps raise.
         """
 
     @property
