@@ -116,6 +116,7 @@ class FakeLibxl:
                 pass_fds=[theirs], env=environ, cwd=tmp_path, bufsize=0,
             )
         self.left_fd = theirs if feed is not None else -1  # what the helper has not read can be read here
+        self._ending: threading.Thread | None = None
         if feed is None:
             os.close(theirs)
         self.messages: list[Message] = []
@@ -136,6 +137,8 @@ class FakeLibxl:
         if self.left_fd >= 0:
             os.close(self.left_fd)  # ends a feeder that nobody reads from
         self.finish_reading()
+        if self._ending is not None:
+            self._ending.join()  # it may be about to close what is closed here
         if self.stream_fd >= 0:
             os.close(self.stream_fd)
 
@@ -150,9 +153,9 @@ class FakeLibxl:
 
     def start_ending(self) -> threading.Thread:
         """Has the fed stream end once all of it has been taken."""
-        thread = threading.Thread(target=self.end_feed)
-        thread.start()
-        return thread
+        self._ending = threading.Thread(target=self.end_feed)
+        self._ending.start()
+        return self._ending
 
     def end_feed(self) -> None:
         """The fed stream ends here, as when the sender dies."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.hvm_kinds import NOT_TOLD_OF
+
 from peer.seeds import BY, Seeds, ended, main
 
 MAX_MEM = "32M"
-APART = ("flutter", "unseen", "pod stays")
+APART = (*NOT_TOLD_OF, "pod stays")
 """Kinds of guests that are counted apart: what Xen does not show, and what is never ready to be saved."""
 SECONDS_FOR_POD = 0.2
 """For a balloon driver that never ends: to wait longer shows nothing new."""

@@ -22,13 +22,10 @@ from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.panel import StubError
 from pyxcsr.hypervisor.stub.text import StubGuest
+from support.hvm_kinds import KINDS
 from support.storm import often_or_not
 
 MAX_MEM = "32M"
-KINDS = (
-    *("still", "still", "still", "down", "down", "up", "up", "both", "both", "both", "both", "both"),
-    *("mixed", "mixed", "mixed", "pod", "pod", "pod stays", "flutter", "unseen"),
-)
 MIB = 256  # pages
 LOW = 0x200  # what is below is left to the kernel
 ABOVE_4G = 0x100000

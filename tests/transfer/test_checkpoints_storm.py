@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.hvm_guests import suspend_hvm
+from support.hvm_kinds import NOT_TOLD_OF
 from support.hvm_storm import HvmStorm
 from support.remus import Protected, is_whole_with, places
 from support.storm import Storm
@@ -51,7 +52,7 @@ def test_pv(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, se
 def test_hvm(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     storm = HvmStorm(hv, seed)
     monkeypatch.setattr(saving, "BATCHES_US", storm.batches_us)
-    if storm.kind in ("unseen", "pod stays") or storm.asleep:
+    if storm.kind in (*NOT_TOLD_OF, "pod stays") or storm.asleep:
         hv.stub.destroy(storm.domid)
         pytest.skip("Xen tells of nothing; or the guest cannot be saved, or does nothing")
     policy = pyxcsr.SimplePolicy(max_iterations=storm.max_iterations)

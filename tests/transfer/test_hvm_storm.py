@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.hvm_guests import suspend_hvm
+from support.hvm_kinds import NOT_TOLD_OF
 from support.hvm_storm import MAX_MEM, HvmStorm
 from support.hvm_truth import differences, image_of, wrong
 from support.judge import judge_rules
@@ -51,7 +52,7 @@ def test_saved_and_restored(
     if seed % 5 == 0:  # takes longest: a million holes
         judge_rules(path, xen=seed % 10 == 0)
     found = wrong(storm.guest, path)
-    if storm.kind in ("flutter", "unseen"):  # nothing tells of that: docs/hvm.md
+    if storm.kind in NOT_TOLD_OF:  # nothing tells of that: docs/hvm.md
         return
     assert found == ([], []), f"{found}; {storm.kind}: {storm.text} {storm.done} {report.physmap}"
     saved = image_of(hv, storm.domid)
