@@ -13,6 +13,7 @@
 #define FLAG_SEEN 0x10  /* has had an entry */
 #define FLAG_DATA 0x20  /* its last entry had data */
 #define FLAG_LISTED 0x40 /* in the record under way: a second entry is refused */
+#define FLAG_GOING 0x40 /* the same bit, between records: those of the next checkpoint will say that it is gone */
 #define FLAG_MEMORY 0x80 /* the domain has a frame for it */
 
 enum step { STEP_HEAD, STEP_ENTRIES, STEP_PAGES };

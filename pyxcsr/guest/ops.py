@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Optional
 
     from pyxcsr.hypervisor.interface import (
@@ -262,8 +262,12 @@ class RestoreOps(Protocol):
     def checkpoint_complete(self) -> None:
         """A checkpoint is whole: gives back the memory of pfns that the guest has not any more."""
 
-    def begin_checkpoint(self) -> None:
-        """The records of a further checkpoint, which is whole, follow: forgets the state of the last one."""
+    def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
+        """The records of a further checkpoint, which is whole, follow: forgets the state of the last one.
+
+        ``pages``: the entries of its PAGE_DATA records, one by one. What they say to be gone is given back before the
+        first page comes: the guest may own as many pages as it is allowed to, and have exchanged some.
+        """
 
     def compare(self) -> None:
         """VERIFY has come: from now on ``pages`` compares pages with the guest's instead of writing them."""

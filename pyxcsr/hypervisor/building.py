@@ -124,6 +124,13 @@ class Restore(Child):
     def give_back(self) -> int:
         return self._number(self._backend._lib.xcsr_restore_give_back, "uint64_t *")
 
+    def foretell(self, entries: Sequence[int]) -> None:
+        data = self._backend._ffi.from_buffer("uint64_t[]", entries)
+        self._call(self._backend._lib.xcsr_restore_foretell, data, len(entries))
+
+    def make_room(self) -> int:
+        return self._number(self._backend._lib.xcsr_restore_make_room, "uint64_t *")
+
     def pin(self) -> int:
         return self._number(self._backend._lib.xcsr_restore_pin, "uint64_t *")
 

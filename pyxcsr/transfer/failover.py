@@ -139,7 +139,7 @@ class CheckpointedRestorer(Restorer):
             at = spool.size
             spool.add(self._stream, head)
             if head.code == RecordType.PAGE_DATA:
-                self._check_entries(head, spool.entries(at, head))
+                self._check_entries(head, spool.entries(at, head.length))
             self._tell("pass", often=True)
             self._poll()
 
@@ -164,7 +164,7 @@ class CheckpointedRestorer(Restorer):
         live, self._report.bytes = (self._stream, self._source), self._source.offset
         self._stream, self._source = IncomingStream(source), replay
         try:
-            self._ops.begin_checkpoint()
+            self._ops.begin_checkpoint(spool.pages())
             while self._stream.offset < spool.offset + spool.size:
                 self._record(self._stream.head())
         except Exception as error:

@@ -7,10 +7,10 @@ from array import array
 
 from pyxcsr.errors import StreamError
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.stream.format import PAGE_DATA_HEADER, RECORD_HEADER
+from pyxcsr.stream.format import PAGE_DATA_HEADER, RECORD_HEADER, RecordType, padding_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pyxcsr.stream.incoming import Head, IncomingStream
 
@@ -49,11 +49,23 @@ class Spool:
             view = view[os.write(self.fd, view) :]
         self.size += len(data)
 
-    def entries(self, at: int, head: Head) -> Sequence[int]:
-        """The entries of a PAGE_DATA record that was added at ``at``; as many as it has room for, if it says more."""
+    def pages(self) -> Iterator[Sequence[int]]:
+        """The entries of each PAGE_DATA record."""
+        at = 0
+        while at < self.size:
+            code, length = RECORD_HEADER.unpack(os.pread(self.fd, RECORD_HEADER.size, at))
+            if code == RecordType.PAGE_DATA:
+                yield self.entries(at, length)
+            at += RECORD_HEADER.size + length + padding_of(length)
+
+    def entries(self, at: int, length: int) -> Sequence[int]:
+        """The entries of a PAGE_DATA record that was added at ``at``; as many as it has room for, if it says more.
+
+        ``length``: of its body.
+        """
         begin = at + RECORD_HEADER.size
-        count = int.from_bytes(os.pread(self.fd, 4, begin), "little") if head.length >= PAGE_DATA_HEADER.size else 0
-        room = max(head.length - PAGE_DATA_HEADER.size, 0) // 8
+        count = int.from_bytes(os.pread(self.fd, 4, begin), "little") if length >= PAGE_DATA_HEADER.size else 0
+        room = max(length - PAGE_DATA_HEADER.size, 0) // 8
         return array("Q", os.pread(self.fd, 8 * min(count, room), begin + PAGE_DATA_HEADER.size))
 
     def rewind(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ import pyxcsr
 from pyxcsr import StubGuest
 from pyxcsr.container.verify import verify_input
 from pyxcsr.errors import StreamError
+from pyxcsr.frames import PageType
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
+from pyxcsr.hypervisor.stub.domain import StubDomain
+from pyxcsr.hypervisor.stub.panel import StubError
 
 CUTS = int(os.environ.get("PYXCSR_CUTS", "12"))
 GUESTS = {
@@ -88,3 +92,37 @@ def test_a_plain_restore_refuses_it(hv: StubBackend, tmp_path: Path) -> None:
     new = hv.stub.create_empty("9M", vcpus=2)
     with guest.path.open("rb") as stream, pytest.raises(pyxcsr.StreamError, match="restore --checkpointed"):
         pyxcsr.restore(hv, new, stream)
+
+
+def ballooned_out(inside: StubDomain, pfns: list[int]) -> list[int]:
+    """The first 40 of these that the guest's kernel does not use."""
+    gone: list[int] = []
+    for pfn in pfns:
+        with suppress(StubError):
+            inside.balloon_out(pfn)
+            gone.append(pfn)
+        if len(gone) == 40:
+            break
+    return gone
+
+
+@pytest.mark.parametrize("kind", ["pv64", "pv32", "pvh"])
+def test_a_guest_at_its_limit_that_exchanges_pages(hv: StubBackend, tmp_path: Path, kind: str) -> None:
+    """High pages go and low ones come in one epoch: in the stream's order the receiver would own both for a moment."""
+    domid = hv.stub.create(StubGuest.parse(f"{kind}:mem=6M,writes=0"))
+    inside = hv.stub.guest(domid)
+    plain = sorted(inside.pfns_of_type(PageType.NOTAB))
+    low = ballooned_out(inside, plain)
+
+    def exchange(done: pyxcsr.Checkpoint) -> None:
+        high = ballooned_out(inside, plain[::-1])
+        assert min(high) > max(low)
+        for pfn in low[1:]:  # a saver notices such an exchange by the number of pages
+            inside.balloon_in(pfn)
+
+    guest = Protected(hv, domid, tmp_path / "s")
+    guest.max_mem = hv.domain_info(domid).tot_pages * 4096  # and a new domain may own no more
+    guest.run(2, checkpoint=exchange)
+    data = guest.path.read_bytes()
+    report = guest.check_cut(data, tmp_path / "cut")
+    assert report.checkpoints == 2

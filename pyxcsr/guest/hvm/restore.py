@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Optional, final
 
 from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
@@ -100,7 +101,10 @@ class HvmRestoreOps:
     def checkpoint_complete(self) -> None:
         self._guest.give_back()
 
-    def begin_checkpoint(self) -> None:
+    def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
+        for entries in pages:
+            self._guest.foretell(entries)
+        self._guest.make_room()
         self._context, self._vcpus = None, 0
         self._params.clear()
 

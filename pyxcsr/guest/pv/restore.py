@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Sequence
 from typing import Optional, final
 
 from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
@@ -164,7 +165,10 @@ class PvRestoreOps:
     def checkpoint_complete(self) -> None:
         self._guest.give_back()
 
-    def begin_checkpoint(self) -> None:
+    def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
+        for entries in pages:
+            self._guest.foretell(entries)
+        self._guest.make_room()
         self._shared = None
         self._vcpus = HeldVcpus(self._info.max_vcpu_id)
 

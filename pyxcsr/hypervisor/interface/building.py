@@ -56,6 +56,12 @@ class RestoreHandle(Protocol):
         Only once :meth:`check_tables` has passed: nothing refers to them then.
         """
 
+    def foretell(self, entries: Sequence[int]) -> None:
+        """Entries that will be put in, those of a checkpoint's next PAGE_DATA record, as an array of 64-bit words."""
+
+    def make_room(self) -> int:
+        """Takes the memory of pfns that are gone by the last of these entries; returns how many pages."""
+
     def pin(self) -> int:
         """Pins the page tables that were pinned; returns how many."""
 
