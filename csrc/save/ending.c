@@ -18,7 +18,6 @@
 #include <stdlib.h>
 
 #define STOP 2 /* of a step: somebody else goes on from here */
-#define REASON_SUSPEND 2u /* SHUTDOWN_suspend */
 
 struct step {
     xcsr_save *s;
@@ -35,7 +34,7 @@ static int ask_suspended(struct step *t)
     int rc = domain_ask(t->s->h, t->s->domid, &now);
     if (rc)
         return rc;
-    return now.shutdown && now.shutdown_reason == REASON_SUSPEND && !now.dying ? 0 : STOP;
+    return now.shutdown && now.shutdown_reason == SHUTDOWN_suspend && !now.dying ? 0 : STOP;
 }
 
 static uint64_t load(const xcsr_end_plan *p, const xcsr_word *w)

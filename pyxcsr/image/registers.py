@@ -7,7 +7,7 @@ Sources: struct vcpu_guest_context and struct cpu_user_regs (xen/include/public/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from pyxcsr.frames import PAGE_SHIFT
 
@@ -26,18 +26,19 @@ class Field(NamedTuple):
     size: int
 
 
-def _numbered(names: tuple[str, ...], at: int, size: int) -> Iterator[Field]:
-    return (Field(name, at + size * index, size) for index, name in enumerate(names))
+def _numbered(names: tuple[str, ...], at: int, step: int, size: Optional[int] = None) -> Iterator[Field]:
+    """Registers one after another, ``step`` bytes apart; what each of them leaves of its step is padding."""
+    return (Field(name, at + step * index, size or step) for index, name in enumerate(names))
 
 
 _ORDER_64 = ("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi")
 _TAIL_64 = (
     *(Field("rip", 648, 8), Field("cs", 656, 2), Field("rflags", 664, 8), Field("rsp", 672, 8), Field("ss", 680, 2)),
-    *_numbered(("es", "ds", "fs", "gs"), 688, 8),
+    *_numbered(("es", "ds", "fs", "gs"), 688, 8, 2),
 )
 _TAIL_32 = (
     *(Field("rip", 548, 4), Field("cs", 552, 2), Field("rflags", 556, 4), Field("rsp", 560, 4), Field("ss", 564, 2)),
-    *_numbered(("es", "ds", "fs", "gs"), 568, 4),
+    *_numbered(("es", "ds", "fs", "gs"), 568, 4, 2),
 )
 _CONTROL = tuple(f"cr{x}" for x in range(5))
 _DEBUG = ("dr0", "dr1", "dr2", "dr3")

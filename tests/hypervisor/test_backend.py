@@ -16,6 +16,7 @@ import pyxcsr._stub
 
 import pyxcsr
 from pyxcsr.hypervisor import faults
+from pyxcsr.hypervisor.interface import results
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.save import save
 
@@ -118,6 +119,8 @@ def test_kinds_and_codes_are_those_of_the_header() -> None:
     assert faults.E_CONTEXT == lib.XCSR_E_CONTEXT
     assert (faults.E_INPUT, faults.E_STREAM, faults.E_STATE) == (lib.XCSR_E_INPUT, lib.XCSR_E_STREAM, lib.XCSR_E_STATE)
     assert (faults.OTHER_PROCESS, faults.OTHER_THREAD) == (lib.XCSR_OTHER_PROCESS, lib.XCSR_OTHER_THREAD)
+    reached = (lib.XCSR_END_NOTHING, lib.XCSR_END_FETCHED, lib.XCSR_END_SENT, lib.XCSR_END_COMPLETE)
+    assert reached == (results.NOTHING, results.FETCHED, results.SENT, results.COMPLETE)
 
 
 @pytest.mark.parametrize(
