@@ -60,9 +60,8 @@ def save(
 
     ``live``: copy while the guest runs, and suspend it only for the last pass; False: suspend it first.
     ``verify``: send all pages a second time while the guest is suspended, for the receiver to compare (VERIFY).
-    ``policy``: says when to stop copying: "libxc" by libxenguest's numbers (:class:`SimplePolicy`); "adaptive" goes by
-    what it measures, see :class:`pyxcsr.AdaptivePolicy`; or a function. None: libxc, or adaptive if ``max_downtime``,
-    ``abort_if_busy`` or ``throttle`` is given.
+    ``policy``: says when to stop copying: "adaptive" goes by what it measures, see :class:`pyxcsr.AdaptivePolicy`;
+    "libxc" by libxenguest's numbers (:class:`SimplePolicy`); or a function. None: adaptive.
     ``suspend``: suspends the domain and returns, or raises; by default through xenstore. A :class:`pyxcsr.Suspend` is
     also asked before anything is copied whether it can (``check``), and resumes the guest when the save fails after it
     suspended it (``resume``); a plain callable leaves the guest suspended then.

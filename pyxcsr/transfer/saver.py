@@ -198,6 +198,7 @@ class Saver:
         self._report.seconds_suspending = self._pause.seconds_suspending
         self._report.seconds = self._telling.seconds()
         if self._options.complete is not None:
+            self._throttling.release_at_end()
             self._options.complete(self._report)
         self._tell("done")
 

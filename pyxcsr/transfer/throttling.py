@@ -89,6 +89,15 @@ class Throttling:
         except HypervisorError:
             return
 
+    def release_at_end(self) -> None:
+        """The stream is complete, and somebody is about to be told, who may end this process at once: this is the last
+        chance, and if it fails the report says so in time."""
+        self._over = True
+        try:
+            self.release()
+        except HypervisorError as problem:
+            self._report.warnings.append(f"the guest does not have its processor time back: {problem}")
+
     def release(self) -> None:
         """Gives all of it back, on every way out. Raises HypervisorError; `pyxcsr recover` can do it then."""
         throttle = self._throttle

@@ -189,6 +189,29 @@ def test_it_cannot_be_given_back(hv: StubBackend, tmp_path: Path) -> None:
     as_it_was(hv, domid)
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_whoever_is_told_may_end_this_process(hv: StubBackend, tmp_path: Path, comes_back: bool) -> None:
+    """As the save helper does: nothing is tried after that, so the time was given back before, or that is said."""
+    domid = hv.stub.create(BUSY)
+    told: list[tuple[int, list[str]]] = []
+
+    def progress(now: Progress) -> None:
+        if now.phase == "suspend":
+            hv.stub.fail("xc_sched_credit2_domain_set", 0, errno.EIO)
+        elif now.phase == "tail" and comes_back:
+            hv.stub.clear_failures()
+
+    def complete(report: pyxcsr.SaveReport) -> None:
+        told.append((cap_of(hv, domid), list(report.warnings)))
+
+    save_to(hv, domid, tmp_path / "s", progress=progress, complete=complete, **HOPELESS)
+    hv.stub.clear_failures()
+    ((cap, warnings),) = told
+    assert (cap == 0 and warnings == []) if comes_back else (cap == 2 and "back" in warnings[0])
+    pyxcsr.recover(hv, domid, resume=False)
+    as_it_was(hv, domid)
+
+
 @pytest.mark.parametrize("wrong", [{"throttle": "yes"}, {"throttle": True, "policy": "libxc"},
                                    {"throttle": True, "live": False}])  # fmt: skip
 def test_what_does_not_go_together(hv: StubBackend, tmp_path: Path, wrong: dict[str, Any]) -> None:
