@@ -62,7 +62,7 @@ def test_each_case_runs(lib: Any, tmp_path: Path, case: str) -> None:
         assert (row["goal"] is None) == (row["met"] is None)
         assert row["what"] in done.stdout
     by_both = any("libxenguest" in x["what"] or "libxenguest" in " ".join(x["figures"]) for x in result["rows"])
-    without = ("start", "image", "scan", "normalise", "follow", "python", "growth", "mapping")
+    without = ("start", "image", "verify", "scan", "normalise", "follow", "python", "growth", "mapping")
     expected = result["libxenguest"] == "4.17" and case not in without
     assert by_both == expected
     assert list((tmp_path / "disk").iterdir()) == []

@@ -34,12 +34,22 @@ class Watched(io.FileIO):
         while not self._poll.poll(WAIT):
             self._line.tick()
         got = super().readinto(buffer)
-        self._count += got or 0
+        self._move_on(got or 0)
+        return got
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """As FileIO's; what is passed over counts as if it had been read."""
+        before = self.tell()
+        after = super().seek(offset, whence)
+        self._move_on(max(after - before, 0))
+        return after
+
+    def _move_on(self, nr_bytes: int) -> None:
+        self._count += nr_bytes
         now = time.monotonic()
         if now - self._told >= BETWEEN:
             self._told = now
             self._line(Progress("pass", 0, 0, 0, self._count, 0, now - self._began))
-        return got
 
 
 @contextmanager

@@ -7,7 +7,7 @@ lengths), and leaves rules about contents and order to ``verify``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
 from pyxcsr.frames import PAGE_SHIFT
@@ -16,7 +16,7 @@ from pyxcsr.stream import sniff
 from pyxcsr.stream.after_end import AfterEnd, look
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 from pyxcsr.stream.origin import Origin
-from pyxcsr.stream.records import DomainHeader, ImageHeader, Record, decode
+from pyxcsr.stream.records import DomainHeader, ImageHeader, PageData, Record, decode
 from pyxcsr.stream.source import Input, Source
 
 IMAGE_HEADER_NAME = "image header"
@@ -24,22 +24,34 @@ DOMAIN_HEADER_NAME = "domain header"
 
 
 class RawRecord(NamedTuple):
-    """A record whose body has not been looked at. ``offset`` is that of its header."""
+    """A record whose body has not been looked at. ``offset`` is that of its header.
+
+    Of one that was read sparsely ``body`` ends where its pages begin, which are ``nr_passed`` bytes. ``tables`` are the
+    page tables among them, by which of the pages with data they are; None if all of the body is in ``body``.
+    """
 
     offset: int
     code: int
     body: memoryview
     padding: memoryview
+    tables: Optional[dict[int, memoryview]] = None
+    nr_passed: int = 0
 
     @property
     def name(self) -> str:
         """The record type's name."""
         return record_name(self.code)
 
+    def decode(self) -> Record:
+        """The typed record, of one that was read sparsely without its pages. Raises StreamError."""
+        if self.tables is None:
+            return decode(self.code, self.body, self.offset)
+        return PageData.without_pages(self.body, self.offset)
+
     @property
     def size(self) -> int:
         """Bytes that the whole record takes in the stream."""
-        return fmt.RECORD_HEADER.size + len(self.body) + len(self.padding)
+        return fmt.RECORD_HEADER.size + len(self.body) + self.nr_passed + len(self.padding)
 
 
 class StreamReader:
@@ -106,11 +118,15 @@ class StreamReader:
         domain = self.domain_header
         return Origin(self.image_header.version, (domain.xen_major, domain.xen_minor))
 
-    def raw_records(self) -> Iterator[RawRecord]:
-        """Records as they stand, bodies unread; for programs that look at the framing."""
+    def raw_records(self, *, pages: bool = True) -> Iterator[RawRecord]:
+        """Records as they stand, bodies unread; for programs that look at the framing.
+
+        Without ``pages``, those of PAGE_DATA whose length agrees with its entries are passed over, but for page tables.
+        Where the input can seek they are not even read, so that a disk's errors in them are not seen.
+        """
         _ = self.domain_header
         while not self._ended:
-            record = self._checked_record()
+            record = self._checked_record(pages)
             self._ended = record.code == RecordType.END
             yield record
 
@@ -150,16 +166,16 @@ class StreamReader:
                 record=DOMAIN_HEADER_NAME,
             )
 
-    def _checked_record(self) -> RawRecord:
+    def _checked_record(self, pages: bool) -> RawRecord:
         if self._failure is not None:
             raise self._failure
         try:
-            return self._next_record()
+            return self._next_record(pages)
         except StreamError as failure:
             self._failure = failure
             raise
 
-    def _next_record(self) -> RawRecord:
+    def _next_record(self, pages: bool) -> RawRecord:
         offset = self.offset
         head = self._source.read(fmt.RECORD_HEADER.size)
         if not len(head):
@@ -180,8 +196,21 @@ class StreamReader:
                 record=record_name(code),
                 length=length,
             )
+        if code == RecordType.PAGE_DATA and not pages:
+            return self._sparse_record(offset, length)
         whole = self._exactly(length + fmt.padding_of(length), offset, record_name(code))
         return RawRecord(offset, code, whole[:length], whole[length:])
+
+    def _sparse_record(self, offset: int, length: int) -> RawRecord:
+        from pyxcsr.stream import sparse
+
+        code = RecordType.PAGE_DATA
+        try:
+            start, tables, nr_passed, padding = sparse.take(self._source, length)
+        except sparse.CutOff as error:
+            wanted = length + fmt.padding_of(length)
+            raise self._truncated(offset, record_name(code), wanted, error.got) from None
+        return RawRecord(offset, code, start, padding, tables, nr_passed)
 
     def _exactly(self, wanted: int, offset: int, record: str) -> memoryview:
         got = self._source.read(wanted)

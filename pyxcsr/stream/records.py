@@ -289,6 +289,14 @@ class PageData(Record):
         return cls(words(entries), view[start + count * 8 :], reserved)
 
     @classmethod
+    def without_pages(cls, start: memoryview, offset: int) -> Self:
+        """A record from the start of its body, up to its pages, which somebody has passed over."""
+        _, reserved = cls._head(fmt.PAGE_DATA_HEADER, start, offset)
+        record = cls(words(start[fmt.PAGE_DATA_HEADER.size :]), b"", reserved)
+        object.__setattr__(record, "offset", offset)
+        return record
+
+    @classmethod
     def build(cls, pages: Iterable[tuple[int, PageType, bytes]]) -> PageData:
         """A record from (pfn, type, content) triples; the content is empty where the type has none."""
         listed = list(pages)

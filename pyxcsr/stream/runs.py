@@ -39,18 +39,37 @@ def row_of(entries: array[int]) -> range | None:
     return range(first, first + count) if in_line else None
 
 
+def masked(numbers: array[int], mask: int) -> array[int]:
+    """Each of the numbers of 64 bits, which are not empty, with the bits of ``mask`` alone."""
+    return words(_masked(numbers, mask).to_bytes(8 * len(numbers), "little"))
+
+
+def any_has(numbers: array[int], mask: int) -> bool:
+    """Whether any of the numbers of 64 bits, which are not empty, has a bit of ``mask``."""
+    return _masked(numbers, mask) != 0
+
+
+def _masked(numbers: array[int], mask: int) -> int:
+    ones, _ = _long(len(numbers))
+    return int.from_bytes(packed(numbers), "little") & ones * mask
+
+
 def row(first: int, step: int, count: int) -> array[int]:
     """``count`` numbers of 64 bits, each ``step`` more than the one before. Raises OverflowError if one needs more.
 
     They are the digits of one long number, of which two products make all at once, in a fifth of a loop's time.
     """
+    ones, ascending = _long(count)
+    return words((first * ones + step * ascending).to_bytes(8 * count, "little"))
+
+
+def _long(count: int) -> tuple[int, int]:
     if count not in _digits:
         if len(_digits) >= _KEPT:
             _digits.clear()
         ones, ascending = (int.from_bytes(packed(x), "little") for x in ([1] * count, range(count)))
         _digits[count] = ones, ascending
-    ones, ascending = _digits[count]
-    return words((first * ones + step * ascending).to_bytes(8 * count, "little"))
+    return _digits[count]
 
 
 def pieces(first: int, count: int, size: int) -> Iterator[Piece]:

@@ -18,7 +18,8 @@ from pyxcsr.errors import UsageError
 READ_STEP = 8 << 20
 """Bytes allocated at most before any of them has arrived; an ordinary PAGE_DATA record fits in."""
 
-SKIP_STEP = 1 << 20
+SKIP_STEP = 1 << 18
+"""Bytes read at once to pass over them, always into the same memory, so that it stays in a processor's cache."""
 
 Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 
@@ -34,6 +35,7 @@ class Source:
         _check(file)
         self.offset = 0
         self._ahead = b""
+        self._scratch: bytearray | None = None
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
 
     def read(self, wanted: int) -> memoryview:
@@ -61,13 +63,33 @@ class Source:
         return self._ahead[:wanted]
 
     def skip(self, wanted: int) -> int:
-        """Reads so many bytes in bounded steps and forgets them; how many there were."""
+        """Passes over so many bytes; how many there were. Where the input can seek none is read. Raises OSError."""
         start = self.offset
+        ahead = min(wanted, len(self._ahead))
+        self._ahead = self._ahead[ahead:]
+        self.offset += ahead + self._seek_over(wanted - ahead)
         while self.offset - start < wanted:
-            step = min(wanted - (self.offset - start), SKIP_STEP)
-            if len(self.read(step)) < step:
+            got = self._read_over(wanted - (self.offset - start))
+            if not got:
                 break
+            self.offset += got
         return self.offset - start
+
+    def _seek_over(self, wanted: int) -> int:
+        """Moves on in an input that can seek, by ``wanted`` bytes or up to its end as it is now; by how many."""
+        end = _end_of(self._file) if wanted else None
+        if end is None:
+            return 0
+        there = max(min(wanted, end - self._file.tell()), 0)
+        self._file.seek(there, io.SEEK_CUR)
+        return there
+
+    def _read_over(self, wanted: int) -> int:
+        """Reads some of ``wanted`` bytes and forgets them; how many, 0 where the input ends."""
+        if self._scratch is None:
+            self._scratch = bytearray(SKIP_STEP)
+        with memoryview(self._scratch) as view:
+            return self._readinto(view[: min(wanted, SKIP_STEP)])
 
     def device_left(self) -> int | None:
         """How many bytes of a block device follow what has been read; None if the input is no such device."""
@@ -121,6 +143,20 @@ class Source:
                 filled += got
         del buffer[filled:]
         return buffer
+
+
+def _end_of(file: Input) -> int | None:
+    """Where an input ends, if it can be known at no cost and is what seek() counts by: of a file, or bytes in memory.
+
+    Other objects are not asked: one that unpacks while it is read may have the descriptor of what is packed.
+    """
+    if type(file) is io.BytesIO:
+        return file.getbuffer().nbytes
+    raw = file.raw if type(file) is io.BufferedReader else file
+    if not isinstance(raw, io.FileIO):
+        return None
+    status = os.fstat(raw.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _check(file: object) -> None:

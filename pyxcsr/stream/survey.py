@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Callable
 
 from pyxcsr.errors import StreamError, StreamTruncated
-from pyxcsr.frames import PageType
+from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.after_end import AfterEnd
@@ -139,7 +139,7 @@ class Surveyor:
         """
         sums, again = self._sums, False
         try:
-            for raw in self._reader.raw_records():
+            for raw in self._reader.raw_records(pages=False):
                 self._take(raw)
                 self._since += 1
                 if raw.code == RecordType.CHECKPOINT:
@@ -164,7 +164,7 @@ class Surveyor:
         if raw.code == RecordType.END:
             sums.complete = True
         try:
-            record = rec.decode(raw.code, raw.body, raw.offset)
+            record = raw.decode()
         except StreamError as error:
             sums.problems.append(f"offset 0x{raw.offset:x}: {error}")
             self._line(Line(raw.offset, raw.name, raw.size, f"malformed: {error}"))
@@ -188,7 +188,7 @@ class Surveyor:
 
     def _take_pages(self, raw: RawRecord, record: rec.PageData) -> None:
         self._sums.entries += len(record.entries)
-        self._sums.pages += record.nr_pages
+        self._sums.pages += record.nr_pages + raw.nr_passed // PAGE_SIZE
         if self._folded is None:
             self._folded = _PageRun(raw.offset)
         self._folded.begin(raw)

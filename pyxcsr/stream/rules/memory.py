@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
@@ -10,19 +12,21 @@ from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, packed
 from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
+from pyxcsr.stream.rules.entries import HVM_TYPES, pfns_of, problems, types_allowed
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
 from pyxcsr.stream.rules.tables import TableTargets
 from pyxcsr.stream.rules.words import describe_state, range_name, table_name
+from pyxcsr.stream.sparse import nr_with_data, tables_among
+
+if TYPE_CHECKING:
+    from pyxcsr.stream.records import Buffer
 
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
+_STATE_TO_TYPE = bytes(state & ~SENT & 0xFF for state in range(256))
 _TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
-_KNOWN = bytes(PageType)
-_HVM_TYPES = bytes([PageType.NOTAB, PageType.BROKEN, PageType.XALLOC, PageType.XTAB])
-_DATA_TYPES = frozenset(int(kind) for kind in PageType if kind.has_data)
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
-_NOT_TABLES = bytes(kind for kind in range(256) if kind not in _LEVELS)
 _POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
 _TOPS = {
@@ -57,8 +61,10 @@ class MemoryRules:
         self.nr_frame_lists = 0
         self._comparing = False
         self._lost = False
+        self._repeated = False
         self._offset = 0
-        self._kinds = _allowed_types(None) if pv else _HVM_TYPES
+        self._content: Callable[[int], Buffer] = _of_record(b"")
+        self._kinds = types_allowed(None) if pv else HVM_TYPES
 
     @property
     def complete(self) -> bool:
@@ -68,7 +74,7 @@ class MemoryRules:
     def pv_info(self, info: PvInfo) -> None:
         """Tells the guest's width and levels, as soon as they are known."""
         self._info = info
-        self._kinds = _allowed_types(info.levels)
+        self._kinds = types_allowed(info.levels)
 
     def compare_only(self) -> None:
         """VERIFY: pages that follow are for comparison, and change nothing."""
@@ -111,65 +117,48 @@ class MemoryRules:
 
     # PAGE_DATA
 
-    def page_data(self, record: PageData) -> None:
-        """One record of pages."""
+    def page_data(self, record: PageData, tables: Optional[dict[int, memoryview]] = None) -> None:
+        """One record of pages. ``tables``: of one without its pages the page tables, by which page they are."""
         self._offset = record.offset or 0
         if not len(record.entries):
             self._complain("length", "there must be at least one entry")
         if record.reserved:
             self._complain("reserved", f"a reserved field is 0x{record.reserved:x}, not zero")
         self.entries += len(record.entries)
-        self.pages += record.nr_pages
-        view = memoryview(record.pages)
+        self._content = _of_record(record.pages) if tables is None else tables.__getitem__
+        page = 0
         for at in range(0, len(record.entries), _SLICE):
-            view = self._slice(record.entries[at : at + _SLICE], view)
+            page += self._slice(record.entries[at : at + _SLICE], page)
+        self.pages += page
 
-    def _slice(self, entries: array[int], pages: memoryview) -> memoryview:
-        """Some entries, and the pages from theirs on; gives back the pages after theirs."""
+    def _slice(self, entries: array[int], page: int) -> int:
+        """Some entries, the first page of which is the record's page ``page``; how many pages they have."""
         types = packed(entries)[7::8].translate(_TOP_TO_TYPE)
-        pfns = [entry & fmt.ENTRY_PFN_MASK for entry in entries] if any(types) else entries.tolist()
-        self._check_entries(entries, pfns, types)
-        used = sum(types.count(kind) for kind in _DATA_TYPES) * PAGE_SIZE
+        pfns = pfns_of(entries)
+        for problem in problems(entries, pfns, types, self._kinds):
+            self._complain(*problem)
+            self._repeated |= problem[0] == "duplicate-pfn"
         if not self._comparing and not self._lost:
-            self._note(pfns, types, pages[:used])
-        return pages[used:]
+            self._note(pfns, types, page)
+        return nr_with_data(types)
 
-    def _check_entries(self, entries: array[int], pfns: list[int], types: bytes) -> None:
-        for entry in entries:
-            if entry & fmt.ENTRY_RESERVED_MASK:
-                self._complain("reserved", f"entry 0x{entry:016x} has reserved bits set")
-                break
-        unknown = types.translate(None, _KNOWN)
-        if unknown:
-            pfn = pfns[types.index(unknown[0])]
-            self._complain("page-type", f"pfn 0x{pfn:x} has the unknown type 0x{unknown[0]:x}")
-        strange = types.translate(None, self._kinds).translate(None, bytes(set(range(256)) - set(_KNOWN)))
-        if strange:
-            pfn = pfns[types.index(strange[0])]
-            name = PageType(strange[0]).name
-            self._complain(
-                "page-type-guest", f"pfn 0x{pfn:x} is {name}, which this kind of guest cannot have"
-            )
-        if len(set(pfns)) < len(pfns):
-            self._complain("duplicate-pfn", f"pfn 0x{_first_duplicate(pfns):x} comes twice in the record")
-
-    def _note(self, pfns: list[int], types: bytes, pages: memoryview) -> None:
+    def _note(self, pfns: Sequence[int], types: bytes, page: int) -> None:
         bound = self._bound
         if not bound:
             return  # no valid P2M_FRAMES yet, which has been complained about
-        if max(pfns) >= bound:
+        highest = pfns[-1] if isinstance(pfns, range) else max(pfns)
+        if highest >= bound:
             beyond = [pfn for pfn in pfns if pfn >= bound]
             self._complain(
                 "pfn-bound",
                 f"pfn 0x{beyond[0]:x} (and {len(beyond) - 1} more) is not below 0x{bound:x}, "
                 + ("the end of the p2m" if self._pv else "the end of the address space"),
             )
-        if self._tables:
+        if self._tables and self._may_be_tables(pfns):
             for pfn in self._tables.keys() & set(pfns):
                 del self._tables[pfn]
-        if types.translate(None, _NOT_TABLES):
-            self._note_tables(pfns, types, pages)
-        if max(pfns) < bound:
+        self._note_tables(pfns, types, page)
+        if highest < bound:
             self._map.set(pfns, types)
         else:
             inside = [(pfn, kind) for pfn, kind in zip(pfns, types) if pfn < bound]
@@ -179,17 +168,21 @@ class MemoryRules:
             self._lost = True
             self._complain("scattered", "the pfns up to here are too far apart to keep track of; gave up")
 
-    def _note_tables(self, pfns: list[int], types: bytes, pages: memoryview) -> None:
-        at = 0
+    def _may_be_tables(self, pfns: Sequence[int]) -> bool:
+        """Whether any of them may be a page table by now: the map tells, unless a record has named a pfn twice."""
+        if self._repeated or not isinstance(pfns, range):
+            return True
+        return next(tables_among(self._map.run(pfns[0], len(pfns)).translate(_STATE_TO_TYPE)), None) is not None
+
+    def _note_tables(self, pfns: Sequence[int], types: bytes, page: int) -> None:
         top = 4 if self._info is None else self._info.levels
-        for pfn, kind in zip(pfns, types):
-            level = _LEVELS.get(kind)
-            if level is not None and pfn < self._bound:
-                targets = TableTargets(pages[at : at + PAGE_SIZE], level, top, self._offset)
+        for table in tables_among(types):
+            pfn = pfns[table.entry]
+            if pfn < self._bound:
+                content = self._content(page + table.page)
+                targets = TableTargets(content, _LEVELS[types[table.entry]], top, self._offset)
                 self._check_table(pfn, targets)
                 self._tables[pfn] = targets
-            if kind in _DATA_TYPES:
-                at += PAGE_SIZE
 
     def _check_table(self, pfn: int, table: TableTargets) -> None:
         for slot in table.superpages:
@@ -283,15 +276,7 @@ class MemoryRules:
         self._complaints.add(rule, text, offset=self._offset, record=record.name)
 
 
-def _allowed_types(levels: int | None) -> bytes:
-    """Page types of a PV guest with so many levels."""
-    return _KNOWN if levels is None else bytes(kind for kind in PageType if kind.level <= levels)
-
-
-def _first_duplicate(pfns: list[int]) -> int:
-    seen: set[int] = set()
-    for pfn in pfns:
-        if pfn in seen:
-            return pfn
-        seen.add(pfn)
-    raise ValueError("no duplicate")
+def _of_record(pages: Buffer) -> Callable[[int], Buffer]:
+    """What gives a page of a record by its number."""
+    view = memoryview(pages)
+    return lambda page: view[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream.records import words
+from pyxcsr.stream.runs import masked, row
 
 if TYPE_CHECKING:
     from pyxcsr.stream.records import Buffer
@@ -109,13 +110,10 @@ def _first_of_whole(entries: array[int]) -> int | None:
     last = entries[-1]
     if not first & last & PRESENT or (last & FRAME_MASK) - (first & FRAME_MASK) != (ENTRIES - 1) * _PAGE:
         return None
-    if entries != array("Q", range(first, first + ENTRIES * _PAGE, _PAGE)):
-        # the flags differ, as a rule in the accessed and dirty bits
-        first &= FRAME_MASK
-        wanted = list(range(first | PRESENT, (first | PRESENT) + ENTRIES * _PAGE, _PAGE))
-        if [entry & _FRAME_AND_PRESENT for entry in entries] != wanted:
-            return None
-    return (first & FRAME_MASK) >> PAGE_SHIFT
+    first &= _FRAME_AND_PRESENT  # the other flags may differ, as a rule the accessed and dirty bits do
+    if masked(entries, _FRAME_AND_PRESENT) != row(first, _PAGE, ENTRIES):
+        return None
+    return first >> PAGE_SHIFT
 
 
 def _packed(slot: int, pfn: int, length: int) -> int:

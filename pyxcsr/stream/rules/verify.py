@@ -140,7 +140,7 @@ class Verifier:
         if not self._records:
             self._begin()
         pv = self._guest == DomainType.PV.name
-        for raw in self._reader.raw_records():
+        for raw in self._reader.raw_records(pages=False):
             if raw.code == RecordType.CHECKPOINT and self._checkpointed:
                 self._checkpoint(raw, pv=pv)
                 return True
@@ -209,16 +209,17 @@ class Verifier:
         if not self._order.check(raw):
             return
         try:
-            record = rec.decode(raw.code, raw.body, raw.offset)
+            record = raw.decode()
         except StreamError as error:
             self._add_error("length", error)
             return
-        self._check_body(record)
+        if isinstance(record, rec.PageData):
+            self._memory.page_data(record, raw.tables)
+        else:
+            self._check_body(record)
 
     def _check_body(self, record: rec.Record) -> None:
-        if isinstance(record, rec.PageData):
-            self._memory.page_data(record)
-        elif isinstance(record, rec.P2mFrames):
+        if isinstance(record, rec.P2mFrames):
             self._memory.p2m_frames(record)
         elif isinstance(record, rec.Verify):
             self._memory.compare_only()
