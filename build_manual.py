@@ -36,6 +36,8 @@ DROP_IN = """\
 #     systemctl daemon-reload && systemctl restart libvirtd
 [Service]
 Environment=LIBXL_SAVE_HELPER={helper}
+# libvirt does not resume the guest of a `virsh save` that fails
+Environment=PYXCSR_RESUME=yes
 """
 HELPER = "/usr/local/bin/pyxcsr-save-helper"
 """Where pip puts it in dom0."""
@@ -152,6 +154,7 @@ def variables() -> list[tuple[str, str]]:
         ("PYXCSR_P2M_CHANGES", "follow: a PV guest that changes its p2m is saved all the same; abort: the save ends"),
         ("PYXCSR_RUN_DIR", "where a save has its socket and lock, for pyxcsr watch, tune and cancel; none: nowhere"),
         ("PYXCSR_EVENTS", "a file that events are appended to as lines of JSON; 2: standard error"),
+        ("PYXCSR_RESUME", "yes: the guest of a virsh save that fails is resumed, which libvirt does not do itself"),
         ("PYXCSR_RESTORE", "stock: every restore is left to Xen's own helper"),
         ("PYXCSR_SAVE", "stock: every save is left to Xen's own helper"),
         ("PYXCSR_STOCK_HELPER", "Xen's own helper, if it is not where it is looked for"),
@@ -162,7 +165,8 @@ def variables() -> list[tuple[str, str]]:
 
 def of_the_helper(name: str) -> bool:
     """Whether only the save helper reads the variable."""
-    return name in ("PYXCSR_RESTORE", "PYXCSR_SAVE", "PYXCSR_STOCK_HELPER", "PYXCSR_BACKEND", "PYXCSR_STUB_GUEST")
+    mine = ("RESUME", "RESTORE", "SAVE", "STOCK_HELPER", "BACKEND", "STUB_GUEST")
+    return name in {f"PYXCSR_{word}" for word in mine}
 
 
 FILES = [

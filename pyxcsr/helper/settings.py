@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 class Settings(NamedTuple):
-    """The helper's settings, but for the limits. ``stub_guest`` is only ever set where ``backend`` is "stub"."""
+    """The helper's settings, but for the limits. ``stub_guest`` is only ever set where ``backend`` is "stub";
+    ``resume``: the guest of a save that is not live and fails is not left to libxl."""
 
     backend: BackendName
     stub_guest: Optional[str]
     p2m_changes: P2mChanges = DEFAULT_P2M_CHANGES
+    resume: bool = False
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -37,6 +39,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         backend=backend,
         stub_guest=stub_guest,
         p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", P2M_CHANGES) or DEFAULT_P2M_CHANGES,
+        resume=_choice(environ, "PYXCSR_RESUME", ("yes", "no")) == "yes",
     )
 
 

@@ -8,6 +8,7 @@ from pyxcsr.errors import Cancelled, SuspendTimeout
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.going_on import devices_go_on
 from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ CALLBACK_IRQ, ACPI_S_STATE = 0, 14
 IOREQ_PAGES = (5, 6, 32)  # IOREQ_PFN, BUFIOREQ_PFN, IOREQ_SERVER_PFN
 """HVM_PARAM_*, public/hvm/params.h: pages for what the guest asks of its device model."""
 
-ATTEMPTS = 2
 _POLL = 0.001
 
 
@@ -135,17 +135,8 @@ class HvmSuspend(Suspend):
         """Lets the guest and its QEMU go on; returns whether the guest was suspended here. Raises DeviceModelError."""
         try:
             if self._stopped and self._qemu is not None:  # first, as libxl does it: the guest waits for its devices
-                self._go_on(self._qemu)
+                devices_go_on(self._qemu)
                 self._stopped = False
         finally:
             resumed = self._by_driver.resume() or self._by_xen.resume()
         return resumed
-
-    def _go_on(self, qemu: Qemu) -> None:
-        for left in reversed(range(ATTEMPTS)):  # a guest whose devices stand still is lost to its users
-            try:
-                qemu.go_on()
-                return
-            except Exception:
-                if not left:
-                    raise

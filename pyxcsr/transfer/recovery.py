@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from pyxcsr.arguments import check_domain, check_flag
-from pyxcsr.errors import DomainDying, HypervisorError, untouched_so_far
+from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.plain import Protocol
+from pyxcsr.suspend.going_on import let_go_on
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
@@ -64,7 +65,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optiona
 
     The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, the cap of a
     guest that was throttled becomes what it was, unless somebody else has set it since, and a suspended guest is
-    resumed, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
+    resumed, and its QEMU with it, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
     guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
     paused it.
 
@@ -97,8 +98,7 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
     if info.suspended and resume:
-        hv.domain_resume(domid)
-        done.resumed = True
+        _let_go_on(hv, domid, done)
     elif info.suspended:
         done.left.append("it stays suspended, as asked")
     elif info.shutdown:
@@ -106,6 +106,14 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done
+
+
+def _let_go_on(hv: Recoverable, domid: int, done: Recovery) -> None:
+    try:
+        let_go_on(hv, domid)
+    except DeviceModelError as problem:
+        done.left.append(f"its devices may stand still: {problem}")
+    done.resumed = True
 
 
 def _unthrottle(hv: Recoverable, domid: int, done: Recovery) -> None:

@@ -129,5 +129,6 @@ def test_without_shtab_there_are_no_completions(tmp_path: Path) -> None:
 
 def test_the_drop_in(made: Path) -> None:
     lines = (made / "pyxcsr-libvirt.conf").read_text().splitlines()
-    assert lines[-2:] == ["[Service]", "Environment=LIBXL_SAVE_HELPER=/usr/local/bin/pyxcsr-save-helper"]
-    assert all(x.startswith("#") for x in lines[:-2])
+    assert [x for x in lines if not x.startswith("#")] == [
+        "[Service]", "Environment=LIBXL_SAVE_HELPER=/usr/local/bin/pyxcsr-save-helper", "Environment=PYXCSR_RESUME=yes",
+    ]  # fmt: skip

@@ -143,3 +143,32 @@ def test_what_xen_does_not_tell_of_a_suspended_guest(tmp_path: Path) -> None:
         assert Message("suspend", ()) in libxl.messages and switches(libxl) == [1, 0]
         assert problems_of(tmp_path, bytes(libxl.stream)) != []
     assert left(tmp_path) == SUSPENDED
+
+
+# -- a save that fails behind a program that does not resume the guest
+
+FAILS = "xc_domain_hvm_getcontext:{}:" + str(errno.EIO)
+"""The guest is suspended when a live save calls that for the third time; if it is not live, for the first."""
+NOTE = "the save has failed, and the guest goes on (PYXCSR_RESUME)"
+
+
+@pytest.mark.parametrize("guest", [HVM, f"{HVM},pv_drivers=no", "pvh:mem=4M,compact=yes"])
+@pytest.mark.parametrize(
+    ("asked", "live", "goes_on"),
+    [("yes", 0, True), ("no", 0, False), ("", 0, False), ("yes", 1, False)],
+)
+def test_who_resumes_the_guest(tmp_path: Path, guest: str, asked: str, live: int, goes_on: bool) -> None:
+    """libxl, unless it is asked for otherwise and the save is not live: a migration libvirt ends itself."""
+    fails = FAILS.format(3 if live else 1)
+    with watched(tmp_path, guest, xcflags=live, env={"WATCHED_FAIL": fails, "PYXCSR_RESUME": asked}) as libxl:
+        assert serve(libxl, [0, 0]) == 0
+        assert libxl.completed[0] == -1
+        assert [NOTE in x for x in libxl.logged(7)] == [True] * goes_on
+    assert left(tmp_path) == (RUNS if goes_on else SUSPENDED)
+
+
+def test_a_complete_save_leaves_the_guest_suspended(tmp_path: Path) -> None:
+    with watched(tmp_path, xcflags=0, env={"PYXCSR_RESUME": "yes"}) as libxl:
+        assert serve(libxl, []) == 0
+        assert libxl.completed == (0, 0) and libxl.logged(7) == []
+    assert left(tmp_path) == SUSPENDED

@@ -259,6 +259,7 @@ REFUSED = [
     ({}, {"PYXCSR_BANDWIDTH": "1Gbit"}, errno.EINVAL, "PYXCSR_BANDWIDTH"),
     ({}, {"PYXCSR_CONFIG": "/nowhere/x.conf"}, errno.EINVAL, "there is no settings file /nowhere/x.conf"),
     ({}, {"PYXCSR_P2M_CHANGES": "ignore"}, errno.EINVAL, "PYXCSR_P2M_CHANGES"),
+    ({}, {"PYXCSR_RESUME": "always"}, errno.EINVAL, "PYXCSR_RESUME is 'always', not yes or no"),
     ({}, {"PYXCSR_BACKEND": "kvm"}, errno.EINVAL, "PYXCSR_BACKEND"),
     ({}, {"PYXCSR_BACKEND": "stub"}, errno.EINVAL, "PYXCSR_STUB_GUEST"),
     ({}, {"PYXCSR_STUB_GUEST": "pv64:mem=16M"}, errno.EINVAL, "PYXCSR_BACKEND=stub"),

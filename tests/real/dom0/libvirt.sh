@@ -9,6 +9,7 @@ here=xen:///system
 there="xen+unix:///system?socket=$other/run/libvirt-sock"
 logs_here=/var/log/libvirt/libxl logs_there=$other/log/libxl
 done_line='pyxcsr: .*domain [0-9]+: [0-9]+'
+restored_line='pyxcsr: .*domain [0-9]+: restored'
 
 # There is no systemd and no user for the daemon here: the files alone will do, and of its drivers the one for Xen. /lib is a
 # symbolic link, which dpkg-deb -x would replace.
@@ -37,19 +38,20 @@ answers() { # answers URI LOG: the daemon there has begun its work
 first_daemon() {
     mkdir -p /out/first
     settings /out/first >/etc/libvirt/libvirtd.conf
-    env LIBXL_SAVE_HELPER="$helper" libvirtd --daemon
+    env LIBXL_SAVE_HELPER="$helper" PYXCSR_RESUME=yes libvirtd --daemon    # as the drop-in has it
     answers $here /out/first/libvirtd.log
 }
 second_daemon() {
     local way mounts=
     mkdir -p /out/second $other/etc
     cp -r /etc/libvirt/. $other/etc/
+    rm -rf $other/etc/libxl     # the guests that are defined here
     settings /out/second >$other/etc/libvirtd.conf
     for way in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt run:/run/libvirt; do
         mkdir -p "$other/${way%%:*}" "${way#*:}"
         mounts="$mounts mount --bind $other/${way%%:*} ${way#*:} &&"
     done
-    unshare -m sh -c "$mounts exec env LIBXL_SAVE_HELPER=$helper libvirtd --daemon --pid-file /run/libvirt/second.pid"
+    unshare -m sh -c "$mounts exec env LIBXL_SAVE_HELPER=$helper PYXCSR_RESUME=yes libvirtd --daemon --pid-file /run/libvirt/second.pid"
     answers "$there" /out/second/libvirtd.log
 }
 logged() { # logged PATTERN [FOLDER]: what the driver has noted since `quiet`; it has a file of its own, and one a domain
@@ -86,7 +88,7 @@ moved() { # the guest runs there, under its other name, and the other daemon's l
     migrate "$@" || return 1
     g=$name-there
     [ "$(domid)" != "$was" ] && ! xl domid "$name" && virsh -c "$there" domstate "$g" && logged "$done_line.*paused" &&
-        logged "$done_line" $logs_there
+        logged "$restored_line" $logs_there
 }
 cancelled() { # while virsh does it, `pyxcsr cancel` ends it
     conf '[guests]' 'bandwidth = 8M' 'bandwidth_while_paused = yes'
@@ -108,7 +110,7 @@ step "  pyxcsr verify takes the file" pyxcsr verify "$file"; show 2
 [ "$2" != keep ] || zstd -q -T0 -f "$file" -o "/out/$g.libvirt.zst"
 quiet
 step "virsh restore" virsh -c $here restore "$file"
-step "  by our helper" logged "$done_line"; show 1; on
+step "  by our helper" logged "$restored_line"; show 1; on
 rm -f "$file"
 
 conf '[guests]' 'bandwidth = fast'
@@ -118,7 +120,7 @@ step "managedsave, cancelled" ended 'pyxcsr|ancel' cancelled virsh -c $here mana
 step "managedsave" saved managedsave "$g"; show 2
 quiet
 step "virsh start, which restores it" virsh -c $here start "$g"
-step "  by our helper" logged "$done_line"; show 1; on
+step "  by our helper" logged "$restored_line"; show 1; on
 
 if [ "$live" = --live ] || [ "$g" != pulse ]; then
     needed "a second daemon" second_daemon

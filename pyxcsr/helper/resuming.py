@@ -1,0 +1,32 @@
+"""A guest whose save failed is resumed here, for programs on libxl that do not do it: libvirt's driver is one."""
+
+from __future__ import annotations
+
+from pyxcsr.errors import DeviceModelError
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.going_on import let_go_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyxcsr.suspend.going_on import Resumable
+
+
+class Resuming(Suspend):
+    """Suspends by ``suspend``, and resumes the guest, and its QEMU, without libxl. ``tell``: a line for libxl's log."""
+
+    def __init__(self, hv: Resumable, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
+        self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
+
+    def __call__(self) -> None:
+        self._suspend()
+
+    def resume(self) -> None:
+        """Raises HypervisorError. That its QEMU stands still is told: the guest must not be called suspended then."""
+        problem = ""
+        try:
+            let_go_on(self._hv, self._domid)
+        except DeviceModelError as error:
+            problem = f", but its devices may stand still: {error}"
+        self._tell(f"domain {self._domid}: the save has failed, and the guest goes on (PYXCSR_RESUME){problem}")

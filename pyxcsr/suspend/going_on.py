@@ -1,0 +1,55 @@
+"""A suspended guest goes on, and its QEMU with it."""
+
+from __future__ import annotations
+
+from pyxcsr.plain import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyxcsr.devicemodel.qemu import Qemu
+
+ATTEMPTS = 2
+
+
+class Resumable(Protocol):
+    """The part of a Hypervisor that is needed here."""
+
+    @property
+    def backend(self) -> str:
+        """What it is linked with."""
+
+    def domain_resume(self, domid: int, /) -> None:
+        """Lets a suspended domain go on."""
+
+
+def let_go_on(hv: Resumable, domid: int) -> None:
+    """Resumes a suspended domain that somebody else has suspended, libxl for example, which then has stopped its QEMU.
+
+    Raises HypervisorError; DeviceModelError if its QEMU does not go on: the domain itself runs then.
+    """
+    qemu = _qemu(hv, domid)
+    try:
+        if qemu is not None:  # first, as libxl does it: the guest waits for its devices
+            devices_go_on(qemu)
+    finally:
+        hv.domain_resume(domid)
+
+
+def devices_go_on(qemu: Qemu) -> None:
+    """QEMU goes on; it may have done so before. Raises DeviceModelError if it does not at the last attempt either."""
+    for left in reversed(range(ATTEMPTS)):  # a guest whose devices stand still is lost to its users
+        try:
+            qemu.go_on()
+            return
+        except Exception:
+            if not left:
+                raise
+
+
+def _qemu(hv: Resumable, domid: int) -> Optional[Qemu]:
+    if hv.backend != "xen":  # a guest of the stub has the id of a real one
+        return None
+    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
+
+    return Qemu(domid) if has_qemu(domid) else None
