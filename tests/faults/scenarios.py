@@ -25,11 +25,13 @@ Do = Callable[[Any, int, Path], None]
 
 
 class Scenario(NamedTuple):
-    """``do`` saves the guest that ``guest`` describes into a path, or restores it (``restores``) from its stream."""
+    """``do`` saves the guest that ``guest`` describes into a path, or restores it (``restores``) from its stream, which
+    may be a ``checkpointed`` one."""
 
     guest: str
     do: Do
     restores: bool = False
+    checkpointed: bool = False
 
     @property
     def kind(self) -> str:
@@ -108,6 +110,30 @@ def with_qemu(**options: Any) -> Do:
     return save
 
 
+CHECKPOINTS = 3
+
+
+def save_checkpointed(hv: Any, domid: int, path: Path) -> None:
+    """Checkpoints (Remus), the last of which ends it; what is judged then is that one. A save that fails leaves all."""
+    from pyxcsr.container.checkpoints import convert_checkpoint
+
+    whole = path.with_name("checkpointed")
+    try:
+        protect(hv, domid, whole)
+    except BaseException:
+        os.replace(whole, path)
+        raise
+    with open(whole, "rb") as stream, open(path, "wb") as out:
+        convert_checkpoint(stream, out.write, CHECKPOINTS)
+
+
+def protect(hv: Any, domid: int, path: Path) -> None:
+    """Into a file."""
+    import pyxcsr
+
+    save_file(hv, domid, path, checkpointed=pyxcsr.Checkpointed(0.0, count=CHECKPOINTS))
+
+
 @contextmanager
 def other_end(ours: int, work: Callable[..., None], *args: Any) -> Iterator[None]:
     """Another thread works at the other end meanwhile. In the end our end is closed, and that thread is waited for."""
@@ -149,15 +175,15 @@ def socket_pair() -> tuple[int, int]:
 # -- restores
 
 
-def restore_of(guest: str) -> Do:
+def restore_of(guest: str, checkpointed: bool = False) -> Do:
     """From a pipe, so that the input is waited for. The stream is made once."""
 
     def restore(hv: Any, domid: int, path: Path) -> None:
         import pyxcsr
 
         reader, writer = os.pipe()
-        with other_end(reader, feed, writer, stream_of(guest, path.parent).read_bytes()):
-            pyxcsr.restore(hv, domid, reader)
+        with other_end(reader, feed, writer, stream_of(guest, path.parent, checkpointed).read_bytes()):
+            pyxcsr.restore(hv, domid, reader, checkpointed=checkpointed)
 
     return restore
 
@@ -174,9 +200,9 @@ def feed(writer: int, data: bytes) -> None:
         os.close(writer)
 
 
-def stream_of(guest: str, folder: Path) -> Path:
+def stream_of(guest: str, folder: Path, checkpointed: bool = False) -> Path:
     """A good stream of a guest. It is made in a machine of another process: the stub has one machine a process."""
-    path = folder / f"good-{guest.split(':', maxsplit=1)[0]}"
+    path = folder / f"good-{guest.split(':', maxsplit=1)[0]}{'-checkpointed' * checkpointed}"
     if path.exists():
         return path
     pid = os.fork()
@@ -186,7 +212,10 @@ def stream_of(guest: str, folder: Path) -> Path:
         with pyxcsr.open_hypervisor("stub") as hv:
             hv.stub.reset(frames=FRAMES, force=True)
             domid = hv.stub.create(pyxcsr.StubGuest.parse(guest))
-            save_file(hv, domid, path, live=guest in (PV, PV32))  # no device model is told of a live one here
+            if checkpointed:
+                protect(hv, domid, path)
+            else:
+                save_file(hv, domid, path, live=guest in (PV, PV32))  # no device model is told of a live one here
         os._exit(0)
     if os.waitpid(pid, 0)[1]:
         raise RuntimeError(f"no stream of {guest} could be made")
@@ -210,6 +239,11 @@ SCENARIOS: dict[str, Scenario] = {
     "pvh, ballooning": Scenario(PVH, save_ballooning),
     "pvh, non-live": Scenario(PVH, into_file(live=False)),
     "pvh, restore": Scenario(PVH, restore_of(PVH), restores=True),
+    "remus": Scenario(PV, save_checkpointed),
+    "remus, pv32": Scenario(PV32, save_checkpointed),
+    "remus, pvh": Scenario(PVH, save_checkpointed),
+    "remus, restore": Scenario(PV, restore_of(PV, True), restores=True, checkpointed=True),
+    "remus, pvh, restore": Scenario(PVH, restore_of(PVH, True), restores=True, checkpointed=True),
     "hvm": Scenario(HVM, with_qemu()),
     "hvm, non-live": Scenario(ALONE, with_qemu(live=False)),
     "hvm, restore": Scenario(HVM, restore_of(HVM), restores=True),

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM at random moments of `pyxcsr save`, each in a process of its own, forked from this one.
 
-    PYTHONPATH=tests python -m faults.signals [--moments 200] [--seed N] [--kind pvh]
+    PYTHONPATH=tests python -m faults.signals [--moments 200] [--seed N] [--kind pvh] [--checkpointed]
 
 The moments are spread over a whole save: from its first step to some time after its end. After each: the guest runs,
 nothing is mapped, log-dirty mode is off, also in the device model, which runs, too; and either the program says so
@@ -23,21 +23,26 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
-from faults.sweep import complete
+from faults.sweep import complete, ends
+from pyxcsr.container.verify import verify_input
 
 GUESTS = {
     "pv64": "pv64:mem=24M,writer=thread,rate=20000,pt_updates=2,vcpus=2",
+    "pv32": "pv32:mem=24M,writer=thread,rate=20000,pt_updates=2,vcpus=2",
     "pvh": "pvh:mem=24M,writer=thread,rate=20000,vcpus=2,compact=yes",
     "hvm": "hvm:mem=24M,writer=thread,rate=20000,vcpus=2,vram=1M,devmodel=5,compact=yes",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CHECKPOINTED = ("--checkpointed", "5ms", "--checkpoints", "6")
 
 
 class Moment:
-    """One save in a child, and the signal that it gets. ``guest``: as text."""
+    """One save in a child, and the signal that it gets. ``guest``: as text; ``options``: of the command."""
 
-    def __init__(self, folder: Path, guest: str, number: Optional[signal.Signals], delay: float) -> None:
-        self.folder, self.guest, self.number, self.delay = folder, guest, number, delay
+    def __init__(
+        self, folder: Path, guest: str, options: tuple[str, ...], number: Optional[signal.Signals], delay: float
+    ) -> None:
+        self.folder, self.guest, self.options, self.number, self.delay = folder, guest, options, number, delay
         self.seconds, self.status, self.seen = 0.0, 0, dict[str, Any]()
 
     def run(self) -> str:
@@ -46,7 +51,7 @@ class Moment:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            child(self.folder / "stream", self.guest, writer)
+            child(self.folder / "stream", self.guest, self.options, writer)
         os.close(writer)
         os.read(reader, 1)  # the save begins
         began = time.monotonic()
@@ -64,16 +69,24 @@ class Moment:
         files = [x.name for x in self.folder.iterdir()]
         ended_before = self.number is not None and self.status == -self.number and files == ["stream"]
         if self.status == 0 or ended_before:  # the signal came after the save had ended, or never mattered
-            good = files == ["stream"] and complete(self.folder / "stream") and self._well()
+            good = files == ["stream"] and self._complete() and self._well()
             return "complete" if good else f"status {self.status}, {files}, {self.seen}"
         good = self.number is not None and self.status == 128 + self.number and files == [] and self._well()
         return "cancelled" if good else f"status {self.status}, {files}, {self.seen}"
+
+    def _complete(self) -> bool:
+        path = self.folder / "stream"
+        if self.options != CHECKPOINTED:
+            return complete(path)
+        with open(path, "rb") as stream:
+            found = verify_input(stream, checkpointed=True)
+        return ends(path) and found.ok and found.checkpoints == int(CHECKPOINTED[-1])
 
     def _well(self) -> bool:
         return bool(self.seen) and self.seen["running"] and not self.seen["logdirty"] and self.seen["leaks"] == {}
 
 
-def child(path: Path, guest: str, writer: int) -> NoReturn:
+def child(path: Path, guest: str, options: tuple[str, ...], writer: int) -> NoReturn:
     """Saves with the program's own main function; tells when it begins, and how it leaves the guest."""
     os.setpgid(0, 0)
     try:
@@ -84,7 +97,7 @@ def child(path: Path, guest: str, writer: int) -> NoReturn:
             _with_qemu(path.parent.with_name("qmp"))
         from pyxcsr.cli import main
 
-        status = main.main(["save", "--backend", "stub", guest, os.fspath(path), "--quiet"])
+        status = main.main(["save", "--backend", "stub", guest, os.fspath(path), "--quiet", *options])
     except KeyboardInterrupt:
         status = 130
     os._exit(status)
@@ -142,29 +155,32 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", choices=list(GUESTS), default="pv64")
+    parser.add_argument("--checkpointed", action="store_true", help="the save is one with checkpoints (Remus)")
     args = parser.parse_args()
-    counts = sweep(args.moments, random.Random(args.seed), GUESTS[args.kind])
+    options = CHECKPOINTED if args.checkpointed else ()
+    counts = sweep(args.moments, random.Random(args.seed), GUESTS[args.kind], options)
     for what, count in counts.most_common():
         print(f"{count:5} {what}")
     sys.exit(bool(set(counts) - {"cancelled", "complete"}))
 
 
-def sweep(moments: int, rng: random.Random, guest: str) -> Counter[str]:
+def sweep(moments: int, rng: random.Random, guest: str, options: tuple[str, ...] = ()) -> Counter[str]:
     """What came of so many moments, how often."""
     import pyxcsr.cli.save
     import pyxcsr.hypervisor.stub.machine
     import pyxcsr.suspend.hvm  # noqa: F401  (imported once, before the forks)
 
-    whole = sorted(one(guest, None, 0.0)[1] for _ in range(3))[1]
-    return Counter(one(guest, rng.choice(SIGNALS), rng.uniform(0, whole * 1.05))[0] for _ in range(moments))
+    whole = sorted(one(guest, options, None, 0.0)[1] for _ in range(3))[1]
+    moment = (rng.uniform(0, whole * 1.05) for _ in range(moments))
+    return Counter(one(guest, options, rng.choice(SIGNALS), delay)[0] for delay in moment)
 
 
-def one(guest: str, number: Optional[signal.Signals], delay: float) -> tuple[str, float]:
+def one(guest: str, options: tuple[str, ...], number: Optional[signal.Signals], delay: float) -> tuple[str, float]:
     """What came of one moment, and how long the save took."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         out.mkdir()
-        moment = Moment(out, guest, number, delay)
+        moment = Moment(out, guest, options, number, delay)
         return moment.run(), moment.seconds
 
 

@@ -222,7 +222,7 @@ class Sweep:
         what = SCENARIOS[scenario]
         self._domid: int
         if what.restores:
-            stream_of(what.guest, self._work)
+            stream_of(what.guest, self._work, what.checkpointed)
             self._domid = hv.stub.create_empty(MOST, vcpus=2, kind=what.kind)
         else:
             self._domid = hv.stub.create(pyxcsr.StubGuest.parse(what.guest))
