@@ -222,6 +222,7 @@ typedef struct xcsr_batch_result {
     uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
     uint64_t nr_bytes;      /* of the records */
     uint64_t next_pfn;    /* where the scan stands */
+    uint64_t busy_us;     /* how long they took, but for the unmapping, for which a suspended guest does not wait */
 } xcsr_batch_result;
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
@@ -357,6 +358,10 @@ typedef struct xcsr_end_result {
 } xcsr_end_result;
 
 int xcsr_prepare_end(xcsr_save *s, const xcsr_end_plan *plan);
+/* While the guest runs: of xcsr_end, as prepared, what sends and changes nothing, so that the caller learns how long it
+ * takes. with_bitmap: the bitmap is read, too, and stays in Xen; the marks of the pass before are gone afterwards. It returns
+ * XCSR_AGAIN where xcsr_end does when the pass is over. -errno: of what failed. It is prepared as before in any case. */
+int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap);
 int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *out);
 
 /* ---- measure/meter.c: what a guest writes, without saving it -------------------------------------

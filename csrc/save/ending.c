@@ -24,6 +24,7 @@ struct step {
     xcsr_sink *sink;
     uint32_t for_us;
     xcsr_end_result *out;
+    bool with_bitmap; /* of the rehearsal */
 };
 
 /* -- is all as it was? */
@@ -192,7 +193,42 @@ static int complete(struct step *t)
     return STOP;
 }
 
+/* -- the same for a guest that still runs: what it will wait for, but nothing is sent, marked or judged */
+
+static int rehearse_asking(struct step *t)
+{
+    int rc = ask_suspended(t);
+    return rc < 0 ? rc : 0;
+}
+
+static int rehearse_fetch(struct step *t)
+{
+    uint64_t dirty;
+    return t->with_bitmap ? logdirty_peek(t->s, &dirty) : 0;
+}
+
+static int rehearse_look(struct step *t)
+{
+    int rc = look(t);
+    return rc < 0 ? rc : 0;
+}
+
+static int rehearse_state(struct step *t)
+{
+    struct ending *e = &t->s->ending;
+    struct records o = {.op = "xcsr_end", .at = e->room, .room = e->plan->room, .thrown_away = true};
+    int rc = gather_state(t, &o);
+    return rc < 0 ? rc : 0;
+}
+
+static int rehearsed(struct step *t)
+{
+    (void)t;
+    return STOP;
+}
+
 typedef int one_step(struct step *t);
+static one_step *const rehearsal[] = {rehearse_asking, rehearse_fetch, rehearse_look, let_look, rehearse_state, rehearse_asking, rehearsed};
 static one_step *const steps[] = {ask_suspended, fetch, look, mark, begin_pages, send_pages, end_pages, let_look, send_state, flush, complete};
 
 static bool is_writing_state(const struct ending *e)
@@ -239,20 +275,38 @@ void ending_free(struct ending *e)
     *e = (struct ending){0};
 }
 
+static int run(struct step *t, one_step *const *which)
+{
+    struct ending *e = &t->s->ending;
+    int rc = 0;
+    if (!e->plan)
+        return refuse(t->s, "xcsr_end", "it was not prepared");
+    while (!rc) {
+        xcsr_fresh(t->s->h);
+        rc = which[e->step](t);
+        if (!rc)
+            e->step++;
+    }
+    return rc;
+}
+
+int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap)
+{
+    XCSR_ENTER(s->h);
+    struct step t = {.s = s, .with_bitmap = with_bitmap};
+    int rc = run(&t, rehearsal);
+    if (rc == XCSR_AGAIN)
+        return rc;
+    s->ending.step = 0;
+    return rc == STOP ? 0 : rc;
+}
+
 int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *out)
 {
     XCSR_ENTER(s->h);
     struct ending *e = &s->ending;
-    struct step t = {s, sink, for_us, out};
-    int rc = 0;
-    if (!e->plan)
-        return refuse(s, "xcsr_end", "it was not prepared");
-    while (!rc) {
-        xcsr_fresh(s->h);
-        rc = steps[e->step](&t);
-        if (!rc)
-            e->step++;
-    }
+    struct step t = {s, sink, for_us, out, false};
+    int rc = run(&t, steps);
     if (rc == STOP) {
         e->plan = NULL;
         return 0;

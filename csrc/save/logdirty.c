@@ -60,7 +60,7 @@ int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
     return logdirty_fetch(s, final, dirty);
 }
 
-static int count_bits(xcsr_save *s, uint64_t *dirty)
+int logdirty_peek(xcsr_save *s, uint64_t *dirty)
 {
     int rc = tracking_peek(s->h, s->domid, &s->bitmap_buf, s->nr_pfns);
     if (rc)
@@ -77,7 +77,7 @@ int xcsr_logdirty_count(xcsr_save *s, uint64_t *dirty)
 {
     XCSR_ENTER(s->h);
     *dirty = 0;
-    return s->count_is_stale ? count_bits(s, dirty) : tracking_count(s->h, s->domid, &s->bitmap_buf, dirty);
+    return s->count_is_stale ? logdirty_peek(s, dirty) : tracking_count(s->h, s->domid, &s->bitmap_buf, dirty);
 }
 
 int xcsr_mark_all(xcsr_save *s)

@@ -84,7 +84,9 @@ static void unmap_now(struct mapper *m, struct pages *p)
 {
     int64_t began = xcsr_now_us();
     mapping_drop(m->h, &p->map);
-    m->pace.mapping_us += xcsr_now_us() - began;
+    int64_t took = xcsr_now_us() - began;
+    m->pace.mapping_us += took;
+    m->unmapping_us += took;
 }
 
 void mapper_drop(struct mapper *m, struct pages *p)

@@ -24,6 +24,7 @@ struct mapper {
     struct ahead *ahead; /* NULL: not started */
     struct pace pace;
     struct kept kept;
+    int64_t unmapping_us; /* by the thread that writes, at once and not put off */
     struct mapping spent; /* written from; the worker unmaps it as soon as it has mapped the next batch */
 };
 

@@ -121,6 +121,7 @@ void pass_add(xcsr_batch_result *sum, const xcsr_batch_result *some)
     sum->nr_ahead += some->nr_ahead;
     sum->nr_bytes += some->nr_bytes;
     sum->next_pfn = some->next_pfn;
+    sum->busy_us += some->busy_us;
 }
 
 /* -- what Python calls */
@@ -163,20 +164,30 @@ int xcsr_goes_on(xcsr_save *s)
     return 0;
 }
 
-int pass_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
+/* Batches, added up in s->sum. XCSR_AGAIN: the last one is not out yet. */
+static int some_batches(xcsr_save *s, xcsr_sink *sink, int64_t until)
 {
-    int64_t until = xcsr_now_us() + for_us;
     int rc;
     sink_hurry(sink, s->suspended);
     if (s->batch->writing) /* the output is slow: what it took is told as soon as this record is out */
         until = 0;
     do {
         rc = one_batch(s, sink);
-        if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
+        if (rc == XCSR_AGAIN)
             return rc;
         s->batch->result.nr_batches = 1;
         pass_add(&s->sum, &s->batch->result);
     } while (!rc && !s->batch->result.done && xcsr_now_us() < until && !physmap_moves(s));
+    return rc;
+}
+
+int pass_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_result *out)
+{
+    int64_t began = xcsr_now_us(), unmapping_us = s->mapper.unmapping_us;
+    int rc = some_batches(s, sink, began + for_us);
+    s->sum.busy_us += (uint64_t)(xcsr_now_us() - began - (s->mapper.unmapping_us - unmapping_us));
+    if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
+        return rc;
     *out = s->sum;
     memset(&s->sum, 0, sizeof s->sum);
     return rc;

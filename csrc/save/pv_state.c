@@ -15,7 +15,7 @@ static int put_blob(xcsr *h, const xcsr_p2m *p2m, struct records *o, uint32_t do
     char *blob = o->at + o->len + RECORD_HEAD + VCPU_HEAD;
     size_t size = o->room - o->len - RECORD_HEAD - VCPU_HEAD;
     rc = vcpu_blob(h, domid, vcpu, which, p2m->geometry->width, blob, &size);
-    if (!rc && which == XCSR_VCPU_BASIC)
+    if (!rc && which == XCSR_VCPU_BASIC && !o->thrown_away)
         rc = vcpu_to_pfns(p2m, vcpu, blob);
     if (rc || !size)
         return rc;

@@ -21,6 +21,7 @@ struct records {
     const char *op; /* who is told that the room was too small */
     char *at;
     size_t len, room;
+    bool thrown_away; /* the guest still runs: its registers are not what they will be, and are left as they are */
 };
 
 /* All: -ENOBUFS, with a text in the handle, if there is no room for it. */

@@ -72,6 +72,7 @@ def _batch_result(out: Any) -> BatchResult:
         out.nr_ahead,
         out.nr_bytes,
         out.next_pfn,
+        out.busy_us / 1e6,
     )
 
 
@@ -186,6 +187,14 @@ class Save(Child):
         lib = self._backend._lib
         for name in ("xcsr_end", "XCSR_AGAIN", "xcsr_logdirty_disable"):  # so that the guest does not wait for that
             getattr(lib, name)
+
+    def rehearse_end(self, again: Again, with_bitmap: bool) -> None:
+        lib = self._backend._lib
+        rc = lib.xcsr_rehearse_end(self._live(), with_bitmap)
+        while rc == lib.XCSR_AGAIN:
+            again()
+            rc = lib.xcsr_rehearse_end(self._live(), with_bitmap)
+        self._backend._check(rc, **self._facts)
 
     def end(self, sink: SinkHandle, again: Again) -> int:
         lib, out, to = self._backend._lib, self._end_result, self._sink(sink)

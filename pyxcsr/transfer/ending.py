@@ -40,6 +40,18 @@ class Ending:
         except HypervisorError:  # the single steps ask the same, and what they are refused is the error to raise
             self.ready = False
 
+    def rehearse(self, again: Callable[[], None], with_bitmap: bool) -> bool:
+        """What :meth:`run` does, but for what it sends, while the guest runs. False: nothing can be learnt from it.
+
+        ``again``: called where the pass would be over; ``with_bitmap``: the dirty bitmap is read, too.
+        """
+        try:
+            if self.ready:
+                self._save.rehearse_end(again, with_bitmap)
+            return self.ready
+        except HypervisorError:  # the end asks the same, and tells what it is refused
+            return False
+
     def run(self, sink: SinkHandle, again: Callable[[], None], check_iteration: Callable[[], None],
             check_lasts: Callable[[], None]) -> int:  # fmt: skip
         """The guest has been suspended. Returns how far the end has come; less than COMPLETE: the saver goes on.

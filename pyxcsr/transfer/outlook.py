@@ -2,7 +2,7 @@
 
 The pause is the last dirty bitmap, a pass over the dirty pages, and the state of the guest with the end of the stream.
 Passes over dirty pages tell what such a pass costs (costs.py), fetched bitmaps and looks at them how fast the guest
-dirties pages, and the bitmaps fetched and the rehearsal (SaveOps.rehearse) what the rest costs.
+dirties pages, and the bitmaps and the rehearsals (SaveHandle.rehearse_end, SaveOps.rehearse) what the rest costs.
 """
 
 from __future__ import annotations
@@ -22,18 +22,13 @@ if TYPE_CHECKING:
 FETCH = 0.0001
 """Seconds for a dirty bitmap, until one was fetched."""
 
-PYTHON = 0.0002
-"""Seconds that Python adds to the steps of a pass and a bitmap while the guest runs. At the end they are one call."""
-
-LEAST = 0.35
-"""The part of what these steps take that is there at the end, too, whatever Python's was."""
-
 STATE = 0.0004
 STATE_VCPU = 0.00005
 """Seconds for the state of a guest, and for each vcpu's, until the rehearsal has measured it."""
 
 FETCHES = 3
-"""The shortest of so many bitmaps fetched last counts: what else has delayed one does not delay the next one."""
+"""The shortest of so many counts, of bitmaps fetched last, and of what passes took besides their batches: what else has
+delayed one does not delay the next one."""
 
 SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
@@ -48,7 +43,9 @@ class Outlook:
     def __init__(self, nr_vcpus: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._fetches: list[float] = []
-        self._state = STATE + STATE_VCPU * nr_vcpus
+        self._steps: list[float] = []  # what passes took besides their batches
+        self._rest = STATE + STATE_VCPU * nr_vcpus
+        self._at_once = True
         self._costs, self._rates = Costs(), Recent(WINDOW)
         self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
         self._knows_costs = False
@@ -66,13 +63,15 @@ class Outlook:
         """Log-dirty mode has been switched on: from now on the guest's writes are counted."""
         self._since = self._clock()
 
-    def passed(self, done: PassReport) -> None:
-        """A pass is over."""
-        busy = done.seconds - done.seconds_held
-        if done.iteration > 0:
+    def passed(self, done: PassReport, busy: float) -> None:
+        """A pass is over. ``busy``: seconds of it for which a suspended guest would have waited, the limit's included.
+        """
+        self._steps = [*self._steps, done.seconds - busy][-FETCHES:]
+        busy -= done.seconds_held
+        if done.iteration > 0 and done.dirty > 0:  # the last pass is never empty: a guest that suspends writes pages
             self._costs.add(done.pages, done.pages if self._runs is None else min(self._runs, done.pages), busy)
             self._knows_costs |= done.pages > 0
-        elif done.pages:
+        elif done.pages > 0:
             self._costs.whole(done.pages, busy)
             self._knows_costs = True
         if done.seconds > 0 and done.bytes:
@@ -82,9 +81,15 @@ class Outlook:
         """What the pass to come has to send are so many runs of pfns in a row."""
         self._runs = runs
 
-    def fetched(self, dirty: int, began: float) -> None:
-        """The dirty bitmap, fetched since ``began`` by this clock, had ``dirty`` pfns."""
-        self._fetches = [*self._fetches, self._clock() - began][-FETCHES:]
+    @property
+    def has_fetched(self) -> bool:
+        """Whether it is known how long a dirty bitmap takes."""
+        return bool(self._fetches)
+
+    def fetched(self, dirty: int, began: float, took: float) -> None:
+        """The dirty bitmap, asked for at ``began`` by this clock, took so long, and with it ``dirty`` pfns are marked.
+        """
+        self._fetches = [*self._fetches, took][-FETCHES:]
         self._rate(dirty, began)
         if began > self._since:
             self._rates.add(began - self._since, dirty)
@@ -95,9 +100,13 @@ class Outlook:
         self._counted, self._counted_at = dirty, self._clock()
         self._rate(dirty, self._counted_at)
 
-    def rehearsed(self, began: float) -> None:
-        """The guest's state has been asked for once, beginning at ``began`` by this clock."""
-        self._state = self._clock() - began
+    def rehearsed(self, took: float, *, at_once: bool) -> None:
+        """What the end does besides the bitmap and the pages took so long while the guest ran.
+
+        ``at_once``: it will be one call, and this is that call's time, with the bitmap if none was fetched before; else
+        the guest's state alone.
+        """
+        self._rest, self._at_once = took, at_once
 
     def _rate(self, dirty: int, at: float) -> None:
         if at > self._since:
@@ -116,8 +125,8 @@ class Outlook:
         return self._fixed() + (self.page_seconds or 0.0) * self._while_suspending()
 
     def _fixed(self) -> float:
-        steps = min(self._fetches, default=FETCH) + self._costs.fixed + self._state
-        return max(steps - PYTHON, LEAST * steps)
+        steps = 0.0 if self._at_once else min(self._steps, default=0.0)
+        return min(self._fetches, default=FETCH) + self._costs.fixed + self._rest + steps
 
     def _while_suspending(self) -> float:
         return (self.dirty_rate or 0.0) / (1.0 - self.slowed) * SUSPENDING

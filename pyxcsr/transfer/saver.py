@@ -60,6 +60,11 @@ REST = 0.02
 """Seconds between two looks for wishes while the next pass is put off."""
 
 
+WAIT = 0.001
+"""Seconds of sleep before the end is rehearsed: it will come after the wait for the guest to suspend, and code that has
+slept runs slower than code that has not."""
+
+
 class Saver:
     """One save."""
 
@@ -271,10 +276,21 @@ class Saver:
         if self._options.live:
             began = time.monotonic()
             self._ops.rehearse(self._save)
-            self._outlook.rehearsed(began)
+            self._outlook.rehearsed(time.monotonic() - began, at_once=False)
             if self._ends_at_once and not self._options.verify:
                 self._ending = Ending(self._ops, self._save, self._following)
                 self._ending.prepare(END)
+                self._rehearse_end()
+
+    def _rehearse_end(self) -> None:
+        """Learns how long the suspended guest will wait for what is not its pages."""
+        assert self._ending is not None
+        with_bitmap = not self._outlook.has_fetched
+        time.sleep(WAIT)
+        began = time.monotonic()
+        self._poll()
+        if self._ending.rehearse(self._poll, with_bitmap):
+            self._outlook.rehearsed(time.monotonic() - began + self._telling.took, at_once=True)
 
     def _suspend_guest(self) -> None:
         if self._options.live:
@@ -376,14 +392,13 @@ class Saver:
     def _fetch_dirty(self, *, final: bool) -> int:
         """Fetches Xen's dirty bitmap, and marks what else the next pass has to send. Returns how many are marked."""
         began = time.monotonic()
-        dirty = self._marked_dirty(final)
-        self._outlook.fetched(dirty, began)
+        dirty = self._save.logdirty_clean(final)
+        took = time.monotonic() - began
+        dirty = self._mark_more(dirty, final)
+        self._outlook.fetched(dirty, began, took)
         if not final:
             self._outlook.marked(self._save.count_runs())
         return dirty
-
-    def _marked_dirty(self, final: bool) -> int:
-        return self._mark_more(self._save.logdirty_clean(final), final)
 
     def _mark_more(self, dirty: int, final: bool) -> int:
         if self._following is None:
@@ -443,7 +458,8 @@ class Saver:
 
     def _pass(self, phase: Phase, dirty: int, *, suspended: bool) -> PassReport:
         done = PassReport(self._nr_passes, suspended, dirty, began=self._telling.seconds())
-        began, offset, held, looked_at = time.monotonic(), self._sink.offset, self._sink.seconds_held, 0
+        began, offset, held = time.monotonic(), self._sink.offset, self._sink.seconds_held
+        looked_at, busy = 0, 0.0
         self._left, poll = dirty, self._poll if suspended else self._poll_live
         self._where = (phase, done, 0)
         if self._following:
@@ -456,7 +472,7 @@ class Saver:
             batch = self._batches(suspended, poll)
             _add(done, batch)
             self._report.mapped_ahead += batch.nr_ahead
-            looked_at += batch.nr_pfns
+            looked_at, busy = looked_at + batch.nr_pfns, busy + batch.busy
             self._left = max(dirty - looked_at, 0)
             self._tell(phase, done, looked_at, often=True)
             more = not batch.done
@@ -466,7 +482,7 @@ class Saver:
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         done.seconds_held, self._left = self._sink.seconds_held - held, 0
         if phase == "pass":
-            self._outlook.passed(done)
+            self._outlook.passed(done, busy)
             done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)
         return done

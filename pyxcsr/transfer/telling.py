@@ -28,6 +28,8 @@ class Telling:
         self._wanted = callback is not None
         self._also_listens = also_listens
         self.began = time.monotonic()
+        self.took = 0.0
+        """Seconds for telling it last."""
 
     def seconds(self) -> float:
         """How long ago the work began."""
@@ -50,3 +52,4 @@ class Telling:
         self._told, told = now, progress(now - self.began)
         for callback in self._callbacks:
             callback(told)
+        self.took = time.monotonic() - now

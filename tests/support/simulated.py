@@ -13,7 +13,7 @@ from pyxcsr.report import PassReport, SaveReport
 from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.outlook import Outlook
 
-FETCH, STATE, PASS, REST, SUSPEND = 0.0002, 0.0003, 0.0002, -0.0002, 0.004
+FETCH, SWEEP, STATE, PASS, PYTHON, SUSPEND = 0.0001, 0.0003, 0.0003, 0.0001, 0.0002, 0.004
 
 
 class Outcome(NamedTuple):
@@ -52,7 +52,7 @@ class World:
 
     def fetch(self) -> int:
         dirty, self._dirty = round(self._dirty), 0.0
-        self.wait(FETCH)
+        self.wait(FETCH + SWEEP)
         return dirty
 
 
@@ -64,11 +64,11 @@ def simulate(world: World, policy: Policy) -> Outcome:
     outlook.begin()
 
     def one_pass(dirty: int) -> None:
-        seconds = PASS + dirty * world.page
-        world.wait(seconds)
-        done = PassReport(len(report.passes), False, dirty, pages=dirty, bytes=4096 * dirty, seconds=seconds)
+        busy = PASS + dirty * world.page
+        world.wait(busy + PYTHON)
+        done = PassReport(len(report.passes), False, dirty, pages=dirty, bytes=4096 * dirty, seconds=busy + PYTHON)
         report.passes.append(done)
-        outlook.passed(done)
+        outlook.passed(done, busy)
 
     def ask(dirty: Optional[int]) -> Decision:
         return deciding.ask(dirty, nr_pfns=world.nr_pfns, bytes_sent=4096 * report.pages, seconds=world.now)
@@ -80,13 +80,12 @@ def simulate(world: World, policy: Policy) -> Outcome:
             break
         began = world.now
         dirty = world.fetch()
-        outlook.fetched(dirty, began)
+        outlook.fetched(dirty, began, FETCH)
         decision = ask(dirty)
-    began = world.now
     world.wait(STATE)
-    outlook.rehearsed(began)
+    outlook.rehearsed(STATE, at_once=True)
     predicted = outlook.pause(outlook.dirty_now(world.nr_pfns)) if outlook.dirty_rate is not None else None
     world.wait(SUSPEND)
     left = world.fetch()
-    pause = REST + FETCH + PASS + left * world.page + STATE
+    pause = FETCH + PASS + left * world.page + STATE
     return Outcome(pause, predicted, len(report.passes), report.pages + left, world.now + pause, report.stopped)

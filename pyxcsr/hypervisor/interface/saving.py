@@ -101,6 +101,13 @@ class SaveHandle(Protocol):
     def prepare_end(self, plan: EndPlan) -> None:
         """While the guest runs: what :meth:`end` needs, as it was learnt last."""
 
+    def rehearse_end(self, again: Again, with_bitmap: bool) -> None:
+        """While the guest runs: of :meth:`end`, as prepared, what sends and changes nothing, so that its time is known.
+
+        ``with_bitmap``: reads the dirty bitmap, too; what is marked for sending is not known any more afterwards.
+        ``again`` is called as by :meth:`end` when the pass is over. Raises what the calls raise; nothing is lost then.
+        """
+
     def end(self, sink: SinkHandle, again: Again) -> int:
         """The guest has been suspended: fetches the last dirty bitmap, marks what else the pass has to send, sends it,
         and writes the guest's state and the end of the stream. Once after each :meth:`prepare_end`.

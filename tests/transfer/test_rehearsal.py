@@ -1,0 +1,126 @@
+"""What a save expects of the pause, against what the pause is: by calls and pages, which no busy machine changes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.pages import data_pages
+
+import pyxcsr
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.report import SaveReport
+from pyxcsr.transfer import ending, outlook
+from pyxcsr.transfer.costs import Costs
+from pyxcsr.transfer.save import save
+
+GUESTS: dict[str, pyxcsr.StubGuest] = {
+    "PV": pyxcsr.StubGuest.pv64(mem="16M", seed=3, writer="none"),
+    "PV, 32 bits": pyxcsr.StubGuest.pv32(mem="16M", seed=3, writer="none"),
+    "PV, 5 vcpus": pyxcsr.StubGuest.pv64(mem="16M", seed=4, writer="none", vcpus=5, offline_vcpus=(2,)),
+    "PVH": pyxcsr.StubGuest.pvh(mem="16M", seed=8, writer="none"),
+    "HVM": pyxcsr.StubGuest.hvm(mem="16M", seed=9, writer="none"),
+}
+
+OF_PAGES = {"xc_get_pfn_type_batch", "xenforeignmemory_map", "xenforeignmemory_unmap"}
+OF_BITMAP = {"xc_logdirty_control"}
+ONLY_IF_FETCHED = {"xc_shadow_control"}
+"""Asked to learn whether log-dirty mode has lasted."""
+
+
+def passes(count: int) -> Any:
+    def policy(stats: PrecopyStats) -> Decision:
+        return Decision.CONTINUE if stats.iteration < count else Decision.STOP_AND_COPY
+
+    return policy
+
+
+class Scene:
+    """A save whose calls of Xen's are counted: in the rehearsal of its end, and from the suspend on."""
+
+    def __init__(self, hv: StubBackend, guest: pyxcsr.StubGuest, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hv, self.domid = hv, hv.stub.create(guest)
+        self.rehearsed: Counter[str] = Counter()
+        self.real: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
+        rehearse, run = ending.Ending.rehearse, ending.Ending.run
+
+        def counted(what: Any, to: Counter[str]) -> Any:
+            def call(one: Any, *args: Any) -> Any:
+                self._now = to
+                try:
+                    return what(one, *args)
+                finally:
+                    self._now = Counter()
+
+            return call
+
+        monkeypatch.setattr(ending.Ending, "rehearse", counted(rehearse, self.rehearsed))
+        monkeypatch.setattr(ending.Ending, "run", counted(run, self.real))
+
+    def save(self, **options: Any) -> SaveReport:
+        def called(name: str, _count: int) -> None:
+            self._now[name] += 1
+
+        suspend = options.pop("suspend", lambda: self.hv.stub.guest(self.domid).shut_down(2))
+        with open(os.devnull, "wb") as out, self.hv.stub.hook(called):
+            return save(self.hv, self.domid, out, suspend=suspend, map_ahead=False, **options)
+
+
+@pytest.mark.parametrize("nr_passes", [1, 2])
+@pytest.mark.parametrize("name", GUESTS)
+def test_the_rehearsal_makes_the_calls_that_the_end_makes(
+    name: str, nr_passes: int, hv: StubBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for those of pages, and of the bitmap if it is known from an earlier one how long it takes."""
+    scene = Scene(hv, GUESTS[name], monkeypatch)
+    scene.save(policy=passes(nr_passes))
+    known = ONLY_IF_FETCHED | (OF_BITMAP if nr_passes > 1 else set())
+    assert scene.real.keys() >= OF_BITMAP and scene.real["xc_domain_getinfolist"] >= 2
+    assert scene.rehearsed == Counter({x: n for x, n in scene.real.items() if x not in OF_PAGES | known})
+
+
+def test_a_rehearsal_that_fails_changes_nothing(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(hv, GUESTS["PVH"], monkeypatch)
+    rehearse = ending.Ending.rehearse
+
+    def failing(one: Any, *args: Any) -> bool:
+        hv.stub.fail("xc_domain_hvm_getcontext", 1)
+        done = rehearse(one, *args)
+        hv.stub.clear_failures()
+        assert not done
+        return done
+
+    monkeypatch.setattr(ending.Ending, "rehearse", failing)
+    assert scene.save(policy=passes(2)).seconds_paused > 0
+    assert scene.real["xc_domain_hvm_getcontext"] == 2
+
+
+@pytest.mark.parametrize("guest", ["PV", "PVH"])
+@pytest.mark.parametrize("written", [0, 1, 60, 700])
+def test_the_pages_of_the_pause(
+    guest: str, written: int, hv: StubBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With passes that cost a second for a page, and nothing else, the prediction is a number of pages."""
+    monkeypatch.setattr(Costs, "page", lambda self, pages: 1.0)
+    monkeypatch.setattr(outlook.Outlook, "_fixed", lambda self: 0.0)
+    # what it has written was written in no time: nothing is expected to come besides
+    monkeypatch.setattr(outlook.Outlook, "_rate", lambda self, dirty, at: setattr(self, "dirty_rate", 0.0))
+    scene = Scene(hv, GUESTS[guest], monkeypatch)
+    one = hv.stub.guest(scene.domid)
+    pfns = data_pages(one, written)[:written] if written else []
+
+    def policy(stats: PrecopyStats) -> Decision:
+        if stats.iteration < 3 or stats.dirty_count is not None:
+            return Decision.CONTINUE
+        for pfn in pfns:
+            one.write_page(pfn, b"once more")
+        assert stats.dirty_now is not None
+        return Decision.STOP_AND_COPY
+
+    report = scene.save(policy=policy)
+    now = report.passes[-1].dirty
+    assert report.predicted_pause == pytest.approx(now, abs=4) and now >= written
