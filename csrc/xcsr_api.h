@@ -222,7 +222,8 @@ typedef struct xcsr_batch_result {
     uint64_t nr_ahead;    /* batches that were mapped while the one before was written */
     uint64_t nr_bytes;      /* of the records */
     uint64_t next_pfn;    /* where the scan stands */
-    uint64_t busy_us;     /* how long they took, but for the unmapping, for which a suspended guest does not wait */
+    uint64_t busy_us;     /* how long they took, but for: */
+    uint64_t unmapping_us; /* for which a suspended guest does not wait */
 } xcsr_batch_result;
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);

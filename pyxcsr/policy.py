@@ -42,6 +42,8 @@ class PrecopyStats:
     ``last_bytes``, ``last_pages`` and ``last_seconds``: of the pass just made; ``dirty_rate``: how many pfns the guest
     dirties in a second, as last measured, or None; ``pause_seconds``: how long the pause would be if nothing were
     dirty, ``page_seconds``: how much longer each dirty page makes it, as measured in this save, None at first;
+    ``send_seconds``: how much longer each dirty page makes a pass while the guest runs, where the bandwidth limit holds
+    and pages are unmapped at once, None at first;
     ``look``: asks Xen how many pfns are dirty now, while ``dirty_count`` is None. It fetches nothing, so that no pass
     must follow, but the guest stands still for a moment; it returns None, or is None, where that cannot be
     told. ``dirty_now`` and the predictions call it. ``throttle``: takes one step more of its processor time from the
@@ -64,6 +66,7 @@ class PrecopyStats:
     dirty_rate: Optional[float] = None
     pause_seconds: float = 0.0
     page_seconds: Optional[float] = None
+    send_seconds: Optional[float] = None
     look: Optional[Callable[[], Optional[int]]] = field(default=None, compare=False, repr=False)
     throttle: Optional[Callable[[], bool]] = field(default=None, compare=False, repr=False)
 
@@ -90,6 +93,17 @@ class PrecopyStats:
             return None
         again = min(1.0, dirty / self.last_pages) if self.last_pages else float(dirty > 0)
         return self.page_seconds * dirty * (1.0 - again)
+
+    @property
+    def dirtied_for_sent(self) -> Optional[float]:
+        """How many pages the guest dirties for each one that can be sent in the same time; None if that is not known.
+
+        What a pass takes whatever it sends is not counted: the shorter the passes are, the more of their time that is,
+        and a guest that dirties as many pages in such a pass as it sent is far from being as fast as the output.
+        """
+        if self.dirty_rate is None or self.send_seconds is None:
+            return None
+        return self.dirty_rate * self.send_seconds
 
     @property
     def bytes_per_second(self) -> Optional[float]:

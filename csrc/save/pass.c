@@ -122,6 +122,7 @@ void pass_add(xcsr_batch_result *sum, const xcsr_batch_result *some)
     sum->nr_bytes += some->nr_bytes;
     sum->next_pfn = some->next_pfn;
     sum->busy_us += some->busy_us;
+    sum->unmapping_us += some->unmapping_us;
 }
 
 /* -- what Python calls */
@@ -185,7 +186,9 @@ int pass_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
 {
     int64_t began = xcsr_now_us(), unmapping_us = s->mapper.unmapping_us;
     int rc = some_batches(s, sink, began + for_us);
-    s->sum.busy_us += (uint64_t)(xcsr_now_us() - began - (s->mapper.unmapping_us - unmapping_us));
+    unmapping_us = s->mapper.unmapping_us - unmapping_us;
+    s->sum.busy_us += (uint64_t)(xcsr_now_us() - began - unmapping_us);
+    s->sum.unmapping_us += (uint64_t)unmapping_us;
     if (rc == XCSR_AGAIN) /* what was added up so far is told next time */
         return rc;
     *out = s->sum;

@@ -27,6 +27,9 @@ LINES = 2.0
 
 COLUMNS = 80
 
+SAID = 100
+"""Lines above the table that are kept, to be drawn again when the terminal has got another size."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
@@ -96,10 +99,17 @@ class AsLines(Shower):
 
 
 class AsTable(Shower):
-    """A table on a terminal, drawn anew in its place; the end of a save is a line above it."""
+    """A table on a terminal, drawn anew in its place; the end of a save is a line above it.
+
+    Where the lines of the last picture are, nobody knows once the terminal has another size: some terminals wrap them
+    anew, some cut them off, and some push them out at the top. So the whole screen is then drawn anew, with as many of
+    the lines above the table as there is room for.
+    """
 
     def __init__(self) -> None:
         self._lines, self._drawn = 0, 0.0
+        self._size = _room()
+        self._said: list[str] = []
 
     def draw(self, watching: Watching) -> None:
         now = time.monotonic()
@@ -112,12 +122,27 @@ class AsTable(Shower):
         self._drawn = 0.0
 
     def _put(self, above: list[str], below: list[str]) -> None:
-        columns, rows = _room()
+        size, self._size = self._size, _room()
+        columns, rows = self._size
         below = [x[: columns - 1] for x in below[: max(rows - 1, 1)]]
+        self._said = [*self._said, *above][-SAID:]
         back = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
+        if size != self._size:
+            back, above = "\x1b[H\x1b[2J", _fitting(self._said, columns, rows - 1 - len(below))
         self._lines = len(below)
         say.report(back + "\n".join([*above, *below]))
         _flush()
+
+
+def _fitting(lines: list[str], columns: int, rows: int) -> list[str]:
+    """The last of them, as many as take so many rows of a terminal, which wraps long ones."""
+    taken: list[str] = []
+    for line in reversed(lines):
+        rows -= -(-max(len(line), 1) // columns)
+        if rows < 0:
+            break
+        taken.insert(0, line)
+    return taken
 
 
 def _shower(as_json: bool) -> Shower:

@@ -73,6 +73,7 @@ def _batch_result(out: Any) -> BatchResult:
         out.nr_bytes,
         out.next_pfn,
         out.busy_us / 1e6,
+        out.unmapping_us / 1e6,
     )
 
 

@@ -42,7 +42,7 @@ ALL_MEMORY = 0.9
 """A guest that has rewritten so much of its memory in a pass over all of it does so in the next one, too."""
 
 BUSY = 0.9
-"""Pages dirtied for each page sent, from which on a guest counts as faster than its output."""
+"""Pages dirtied for each page that can be sent, from which on a guest counts as faster than its output."""
 
 THROTTLED = 0.5
 """Pages dirtied for each page sent, from which on time is taken from a guest, if that is wanted: as in QEMU."""
@@ -154,8 +154,10 @@ class AdaptivePolicy:
         return self.limits.abort_if_busy and self._is_busy(stats)
 
     def _is_busy(self, stats: PrecopyStats) -> bool:
-        dirty = stats.dirty_now or 0
-        return dirty >= FEW and dirty >= BUSY * stats.last_pages
+        dirty, share = stats.dirty_now or 0, stats.dirtied_for_sent
+        if share is None:
+            share = dirty / max(stats.last_pages, 1)
+        return dirty >= FEW and share >= BUSY
 
     # -- the answer
 
@@ -191,7 +193,9 @@ def _rates(stats: PrecopyStats) -> str:
     if stats.dirty_now is None or stats.predicted_pause is None or stats.last_seconds <= 0:
         return ""
     dirtied, sent = stats.dirty_now / stats.last_seconds, stats.last_pages / stats.last_seconds
+    if stats.dirty_rate is not None and stats.send_seconds:
+        dirtied, sent = stats.dirty_rate, 1.0 / stats.send_seconds
     return (
-        f" ({dirtied:.0f} a second, and {sent:.0f} were sent; a pause of {format_seconds(stats.predicted_pause)} was "
+        f" ({dirtied:.0f} a second, and {sent:.0f} can be sent; a pause of {format_seconds(stats.predicted_pause)} was "
         "expected)"
     )

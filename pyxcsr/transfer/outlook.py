@@ -33,7 +33,7 @@ delayed one does not delay the next one."""
 SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
 
-WINDOW = 0.02
+WINDOW = 0.05
 """Seconds between dirty bitmaps, taken together, for which the guest's dirty rate is told: it may write in bursts."""
 
 
@@ -46,7 +46,7 @@ class Outlook:
         self._steps: list[float] = []  # what passes took besides their batches
         self._rest = STATE + STATE_VCPU * nr_vcpus
         self._at_once = True
-        self._costs, self._rates = Costs(), Recent(WINDOW)
+        self._costs, self._sending, self._rates = Costs(), Costs(), Recent(WINDOW)  # paused; while the guest runs
         self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
         self._knows_costs = False
         self._since = clock()  # when Xen began to count
@@ -63,16 +63,19 @@ class Outlook:
         """Log-dirty mode has been switched on: from now on the guest's writes are counted."""
         self._since = self._clock()
 
-    def passed(self, done: PassReport, busy: float) -> None:
-        """A pass is over. ``busy``: seconds of it for which a suspended guest would have waited, the limit's included.
-        """
-        self._steps = [*self._steps, done.seconds - busy][-FETCHES:]
-        busy -= done.seconds_held
+    def passed(self, done: PassReport, busy: float, unmapping: float) -> None:
+        """A pass is over. Of its seconds a suspended guest would have waited for the ``busy`` ones, without those for
+        which the bandwidth limit held it; not for those of ``unmapping``."""
+        self._steps = [*self._steps, done.seconds - busy - unmapping][-FETCHES:]
+        sending, busy = busy + unmapping, busy - done.seconds_held
         if done.iteration > 0 and done.dirty > 0:  # the last pass is never empty: a guest that suspends writes pages
-            self._costs.add(done.pages, done.pages if self._runs is None else min(self._runs, done.pages), busy)
+            runs = done.pages if self._runs is None else min(self._runs, done.pages)
+            self._costs.add(done.pages, runs, busy)
+            self._sending.add(done.pages, runs, sending)
             self._knows_costs |= done.pages > 0
         elif done.pages > 0:
             self._costs.whole(done.pages, busy)
+            self._sending.whole(done.pages, sending)
             self._knows_costs = True
         if done.seconds > 0 and done.bytes:
             self.bandwidth = done.bytes / done.seconds
@@ -118,6 +121,11 @@ class Outlook:
     def page_seconds(self) -> Optional[float]:
         """What each dirty page adds to the pause, if as many are dirty as the last rate makes; None if not known."""
         return self._costs.page(self._expected()) if self._knows_costs else None
+
+    @property
+    def send_seconds(self) -> Optional[float]:
+        """The same for a pass while the guest runs."""
+        return self._sending.page(self._expected()) if self._knows_costs else None
 
     @property
     def pause_seconds(self) -> float:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 class Recent:
     """Amounts, each of so many units; of the last measurements as many as it takes to make ``enough`` units.
 
-    One alone may be too short to tell anything; all of them would hide what has changed meanwhile.
+    One alone may be too short to tell anything; all of them would hide what has changed meanwhile. For the same reason
+    the oldest of them counts only for as many units as the others lack.
     """
 
     __slots__ = ("_enough", "_kept")
@@ -31,5 +32,6 @@ class Recent:
         for more, its in reversed(self._kept):
             if units >= self._enough:
                 break
-            units, amount = units + more, amount + its
+            share = min(1.0, (self._enough - units) / more) if more > 0 else 1.0
+            units, amount = units + share * more, amount + share * its
         return amount / units if units > 0 else None

@@ -191,6 +191,29 @@ def test_where_xen_cannot_be_asked_it_decides_by_the_bitmap() -> None:
     assert policy(stats(MAX_ITERATIONS, None)) is Decision.STOP_AND_COPY
 
 
+RATES_OF_PASSES = {
+    # the passes: 300 pages in 5 ms each, 4 ms of which they take whatever they send
+    "short passes": ({"dirty_rate": 60_000, "send_seconds": 1 / 300_000}, False),
+    "a page takes long": ({"dirty_rate": 60_000, "send_seconds": 1 / 60_000}, True),
+    "not known": ({}, True),
+}
+
+
+@pytest.mark.parametrize("name", RATES_OF_PASSES)
+def test_a_guest_is_busy_if_a_page_takes_as_long_to_send_as_to_dirty(name: str) -> None:
+    """Not if it dirties as many in a pass as the pass has sent: in short passes everybody does."""
+    rates, busy = RATES_OF_PASSES[name]
+    last: dict[str, Any] = {"last_pages": 300, "last_seconds": 0.005, **rates}
+    policy = adaptive()
+    assert policy(stats(5, None, looked=310, **last)) is Decision.CONTINUE
+    assert policy(stats(6, None, looked=310, **last)) is Decision.STOP_AND_COPY
+    assert policy.reason.startswith("the guest dirties pages as fast as they can be sent (6") == busy, policy.reason
+    ends = adaptive(abort_if_busy=True)
+    ends(stats(5, None, looked=310, **last))
+    decision = ends(stats(6, None, looked=310, **last))
+    assert decision is (Decision.ABORT if busy else Decision.STOP_AND_COPY)
+
+
 def test_one_pass_without_a_gain_is_forgiven() -> None:
     policy = AdaptivePolicy()
     assert policy(stats(1, None, looked=1000)) is Decision.CONTINUE

@@ -94,7 +94,7 @@ class Share(NamedTuple):
 class BatchResult(NamedTuple):
     """What one call of :meth:`SaveHandle.batches` did. ``done``: the pass is over; ``nr_ahead``: of the batches, those
     whose pages were mapped while the one before was written; ``next_pfn``: where the pass stands; ``busy``: seconds,
-    but for the unmapping, for which a suspended guest does not wait."""
+    but for those of ``unmapping``, for which a suspended guest does not wait."""
 
     done: bool
     nr_batches: int
@@ -107,6 +107,7 @@ class BatchResult(NamedTuple):
     nr_bytes: int
     next_pfn: int
     busy: float
+    unmapping: float
 
 
 class SweepResult(NamedTuple):
