@@ -145,8 +145,8 @@ class SaveOps(Protocol):
     def switch_device_model(self, on: bool) -> None:
         """Has the guest's device model, if it has one, tell Xen of the pages that it writes, or stop doing so.
 
-        Called with False even if True has failed, because it may have taken effect all the same, and once more if False
-        fails. Raises DeviceModelError.
+        Called with False even if True has failed, and once more if False fails. What the device model can be told then
+        is decided here (:mod:`pyxcsr.devicemodel.told`). Raises DeviceModelError.
         """
 
     def static_data(self) -> Iterator[Record]:

@@ -11,7 +11,8 @@ the save, without an error, of fewer dirty pages than there are, and what it wri
   which it notices. A loud failure is better than an image that is wrong and looks right. A process that has not opened
   the hypervisor's device by then has lost nothing and is left in peace;
 * leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business; but if that
-  fails at once nobody would end them, so they are ended then.
+  fails at once nobody would end log-dirty mode, so it is ended then. The device model must not be told to stop a second
+  time (:mod:`pyxcsr.devicemodel.told`), and whether that save has done it nobody can ask; so that is a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.errors import DomainNotFound, HypervisorError, LogDirtyUnsupported
+from pyxcsr.devicemodel.told import Told
+from pyxcsr.errors import DeviceModelError, DomainNotFound, HypervisorError, LogDirtyUnsupported
 from pyxcsr.hypervisor.interface import Hypervisor, MeterHandle
 from pyxcsr.transfer.savers import Saver, Savers, refuse_beside
 
@@ -54,13 +56,15 @@ class Tracking:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._hv, self._domid, self._meter, self._model, self._savers = hv, domid, meter, model, savers
+        self._hv, self._domid, self._meter, self._savers = hv, domid, meter, savers
+        self._model = Told(model, lambda: hv.domain_info(domid).suspended)
         self._warnings, self._clock, self._sleep = warnings, clock, sleep
         self._off: Callable[[], object] = meter.end
         self._left = self._model_left = False  # to a save
+        self._unknown = False  # whether the device model has stopped
         self.asked_at = self.took = 0.0
         """When Xen was asked for the last bitmap, and how many seconds that took, without looking for saves."""
-        self._on = self._told = False
+        self._on = False
         self.ended_by: Optional[str] = None
         """In words, who has ended it; None: nobody."""
 
@@ -80,8 +84,7 @@ class Tracking:
         came = self._users()
         if self._leave_to(came):  # log-dirty mode was off, so that this save comes after us, and takes it over
             self._refuse(came)
-        self._told = True  # it may have begun all the same if it says that it has not
-        self._model.track(True)
+        self._model.begin()
         return taken_over
 
     def _take_over(self) -> None:
@@ -125,13 +128,12 @@ class Tracking:
 
     def end_model(self) -> None:
         """The device model tells no more of what it writes, unless a save needs that."""
-        if not self._told or (self._on and self._leave_to(self._users())):
+        if not self._model.begun or (self._on and self._leave_to(self._users())):
             return
-        self._model.track(False)
-        self._told = False
+        self._model.end()
         came = self._users()
         if came:  # it may have been told already to tell, for the save
-            self._model.track(True)
+            self._model.begin()
             self._end_harmed(came)
             self._leave_to(came)
 
@@ -144,17 +146,27 @@ class Tracking:
         self._end_harmed(self._users())
 
     def settle(self) -> None:
-        """If both were left to a save that fails at once, perhaps before it has begun, they are ended after all."""
+        """If log-dirty mode was left to a save that fails at once, perhaps before it has begun, it is ended after all.
+
+        Raises DeviceModelError if it is not known whether the device model has stopped.
+        """
         until = self._clock() + AT_ONCE
         while self._left and self._users():
             if self._clock() >= until:
                 return
             self._sleep(BETWEEN)
         if self._left and self._runs():
-            self._on, self._told, self._off = True, self._model_left, lambda: self._hv.logdirty_off(self._domid)
-            self.end_model()
+            self._on, self._off = True, lambda: self._hv.logdirty_off(self._domid)
             self.end_logdirty()
+            self._unknown = self._model_left
         self._left = False
+        if self._unknown:
+            raise DeviceModelError(
+                f"a save of domain {self._domid} began and failed at once. If it has not had the guest's QEMU stop "
+                "telling which pages it writes, QEMU does so still, and is slower for it",
+                domid=self._domid,
+                op="track",
+            )
 
     def _runs(self) -> bool:
         """A domain that a save has suspended, or that has gone, is slow for nobody."""
@@ -177,8 +189,9 @@ class Tracking:
             return False
         self.ended_by = f"{_names(users)} saves the domain; log-dirty mode is left to that save"
         self._meter.leave()
-        self._left, self._model_left = True, self._model_left or self._told
-        self._on = self._told = False
+        self._left, self._model_left = True, self._model_left or self._model.begun
+        self._on = False
+        self._model.leave()
         return True
 
     def _end_harmed(self, came: Sequence[Saver]) -> None:

@@ -65,13 +65,12 @@ def test_not_live_the_device_model_is_left_alone(tmp_path: Path) -> None:
     assert left(tmp_path) == SUSPENDED
 
 
-@pytest.mark.parametrize("answers", [[-1, 0], [-1, -1, 0], [-1, -1, -1]])
-def test_a_device_model_that_does_not_begin(tmp_path: Path, answers: list[int]) -> None:
-    """It is told to stop all the same, as it may have begun."""
+def test_a_device_model_that_does_not_begin(tmp_path: Path) -> None:
+    """It is not told to stop, which would be the end of QEMU if it has not begun; Xen's own helper does not, either."""
     with watched(tmp_path) as libxl:
-        assert serve(libxl, list(answers)) == 0
+        assert serve(libxl, [-1]) == 0
         assert libxl.completed[0] == -1
-        assert switches(libxl) == [1, *([0] * (len(answers) - 1))]
+        assert switches(libxl) == [1]
         (text,) = libxl.logged(8)
         assert "device model begin to tell which pages it writes (answer -1); its own messages say why" in text
         assert all(m.name != "suspend" for m in libxl.messages)

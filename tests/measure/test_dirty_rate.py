@@ -6,7 +6,6 @@ import errno
 import math
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Optional
 
 import pytest
@@ -190,12 +189,17 @@ def test_a_save_that_fails_before_it_begins(hv: StubBackend, at: int, lasts: flo
         if suspended and looks.there:
             guest.shut_down(2)
 
-    with suppress(pyxcsr.BeingSaved):
-        Measurement(hv, domid, 2.0, model, clock=clock, sleep=sleep, savers=looks).run()
+    try:
+        warnings = Measurement(hv, domid, 2.0, model, clock=clock, sleep=sleep, savers=looks).run().warnings
+    except pyxcsr.BeingSaved as error:
+        warnings = [str(error), *getattr(error, "__notes__", ())]
     state, left = guest.state(), lasts > 2
-    assert suspended or (state.logdirty, state.devmodel_logdirty) == (left, left)
+    assert suspended or state.logdirty == left
     assert not suspended or state.logdirty, "what it does with a suspended guest is the save's business"
-    device_model_of(guest).track(False)
+    # nobody knows whether the save has had it stop, and to be told so a second time would be its end
+    assert state.device_model
+    told = any("QEMU does so still" in x for x in warnings)
+    assert told == (state.devmodel_logdirty and not suspended and not left)
     hv.logdirty_off(domid)
 
 
@@ -377,8 +381,8 @@ def test_a_device_model_that_refuses(hv: StubBackend) -> None:
     refuses = Refuses(True)
     with pytest.raises(pyxcsr.DeviceModelError):
         measure(hv, domid, model=refuses)
-    assert refuses.told == [True, False], "it may have begun all the same"
+    assert refuses.told == [True], "to stop what it has not begun would be QEMU's end"
     refuses = Refuses(False)
     assert "does not answer" in measure(hv, domid, model=refuses).warnings[0]
-    assert refuses.told == [True, False, False]
+    assert refuses.told == [True, False]
     off(hv, domid)

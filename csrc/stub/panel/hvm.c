@@ -74,8 +74,12 @@ int stub_devmodel_logdirty(uint32_t domid, bool on)
 
     st_lock();
     d = with_device_model(domid, &rc);
-    if (d)
+    if (d && !on && !d->hv->dm_logdirty && !d->shutdown) { /* an assertion of QEMU's fails, from 6.2 on */
+        d->hv->device_model = false;
+        rc = st_error(EPIPE, "guest %u's device model has ended: it was told to stop what it had not begun", domid);
+    } else if (d) {
         d->hv->dm_logdirty = on;
+    }
     st_unlock();
     return rc;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.devicemodel.told import Told
 from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
 from pyxcsr.guest.hvm.limits import check_nr_gfns, gfn_limit
@@ -40,7 +41,7 @@ class HvmSaveOps:
         self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._domid = context.info.domid
         self._report = context.report
-        self._device_model = context.options.device_model or DeviceModel()
+        self._device_model = Told(context.options.device_model or DeviceModel(), self._stands_still)
         self._nr_gfns = 0
         self._save: Optional[SaveHandle] = None
         self._following: Optional[PhysmapFollowing] = None
@@ -65,7 +66,13 @@ class HvmSaveOps:
         return self._following
 
     def switch_device_model(self, on: bool) -> None:
-        self._device_model.track(on)
+        if on:
+            self._device_model.begin()
+        else:
+            self._device_model.end()
+
+    def _stands_still(self) -> bool:
+        return self._hv.domain_info(self._domid).suspended
 
     def static_data(self) -> Iterator[Record]:
         return policy_records(self._hv, self._domid)
