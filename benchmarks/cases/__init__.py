@@ -2,5 +2,5 @@
 
 NAMES = (
     *("scan", "full", "sparse", "durable", "paused", "normalise", "p2m", "follow", "restore"),
-    *("hvm", "remus", "python", "memory", "growth", "mapping", "start", "image", "verify"),
+    *("hvm", "pv32", "remus", "python", "memory", "growth", "mapping", "start", "image", "verify"),
 )

@@ -5,131 +5,24 @@ HVM guests take the same way through both savers; what differs is a device model
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
-import pyxcsr
-from benchmarks import sinks
 from benchmarks.context import Context
-from benchmarks.guests import machine, pages_of
-from benchmarks.measure import Seconds, in_turn, less_stub, timed
-from benchmarks.rows import Row, compared, of_values
-from benchmarks.savers import Ours, Saver, Theirs
-from benchmarks.switched import Dirtier, SwitchedOurs, SwitchedTheirs
+from benchmarks.guests import pages_of
+from benchmarks.kinds import Kind, rows
+from benchmarks.rows import Row
 from pyxcsr.hypervisor.stub.text import StubGuest
 
-NAMES = ("libxenguest", "ours")
+
+def _dirtied(_guest: Any, size: str, count: int) -> list[int]:
+    step = pages_of(size) // 4 // count
+    return [512 + i * step for i in range(count)]
 
 
-@contextmanager
-def _guest(size: str, **more: Any) -> Iterator[tuple[Any, int]]:
-    with machine(size) as hv:
-        domid: int = hv.stub.create(StubGuest.pvh(mem=size, writer="none", **more))
-        try:
-            yield hv, domid
-        finally:
-            hv.stub.destroy(domid)
-
-
-def _beside(what: str, seconds: dict[str, list[float]], scale: float, unit: str) -> Iterator[Row]:
-    """Ours beside libxenguest's, with and without the stub's part; ours alone if there is no libxenguest."""
-    ours = seconds["ours"]
-    if "theirs" not in seconds:
-        yield of_values("hvm", f"{what}: ours", [x * scale for x in ours], unit=unit)
-        return
-    fields: dict[str, Any] = {"scale": scale, "unit": unit, "names": NAMES}
-    yield compared("hvm", what, seconds["theirs"], ours, **fields)
-    net = less_stub(seconds["theirs"]), less_stub(ours)
-    yield compared("hvm", f"{what}, less the stub's part", *net, **fields)
-
-
-def _full(context: Context, size: str) -> Iterator[Row]:
-    context.say(f"full pass of a PVH guest of {size} to null")
-    with _guest(size) as (hv, domid), sinks.null() as fd:
-        savers: dict[str, Saver] = {"ours": Ours(hv, domid)}
-        if context.library:
-            savers["theirs"] = Theirs(hv, domid, context.library)
-        actions = [lambda saver=x: saver.save(fd).last_pass for x in savers.values()]
-        seconds = dict(zip(savers, in_turn(context.repeats, *actions)))
-        yield from _beside("full pass to null", seconds, 1e9 / pages_of(size), "ns/page")
-        yield from _calls(hv, savers, fd)
-
-
-def _calls(hv: Any, savers: dict[str, Saver], fd: int) -> Iterator[Row]:
-    for by, saver in savers.items():
-        hv.stub.clear_calls()
-        saver.save(fd)
-        calls = hv.stub.calls()
-        types = calls["xc_get_pfn_type_batch"]
-        who = "ours" if by == "ours" else "libxenguest"
-        figures = {"for types calls": float(types), "all calls": float(sum(calls.values()))}
-        what = f"calls of a save that is not live: {who}"
-        yield of_values("hvm", what, [figures["all calls"]], unit="calls", figures=figures)
-
-
-def _paused(context: Context, size: str, dirty: int) -> Iterator[Row]:
-    with _guest(size) as (hv, domid), sinks.socketpair() as fd:
-        ours = SwitchedOurs(hv, domid)
-        step = pages_of(size) // 4 // dirty
-        dirtier = Dirtier(ours.guest, [512 + i * step for i in range(dirty)])
-        actions: dict[str, Callable[[], float]] = {"ours": lambda: ours.switched(fd, dirtier).paused}
-        if context.library:
-            theirs = SwitchedTheirs(hv, domid, context.library)
-            actions["theirs"] = lambda: theirs.switched(fd, dirtier).paused
-        seconds = dict(zip(actions, in_turn(context.repeats, *actions.values())))
-        yield from _beside(f"paused: {size}, {dirty} pages dirty", seconds, 1e6, "us")
-
-
-def _restore(context: Context, size: str) -> Iterator[Row]:
-    context.say(f"restore of a PVH guest of {size} from tmpfs")
-    path = Path(f"/dev/shm/hvm-stream-{os.getpid()}")
-    with machine(size) as hv:
-        domid = hv.stub.create(StubGuest.pvh(mem=size, writer="none"))
-        try:
-            with open(path, "wb") as out:
-                Ours(hv, domid).save(out.fileno())
-            hv.stub.destroy(domid)
-            ways: dict[str, Callable[[Any, int, int], None]] = {"ours": _by_pyxcsr}
-            if context.library:
-                ways["theirs"] = _by(context.library)
-            actions = [lambda way=x: _restored(hv, size, path, way) for x in ways.values()]
-            seconds = dict(zip(ways, in_turn(context.repeats, *actions)))
-        finally:
-            path.unlink(missing_ok=True)
-    yield from _beside("restore from tmpfs", seconds, 1e9 / pages_of(size), "ns/page")
-
-
-def _restored(hv: Any, size: str, path: Path, restore: Callable[[Any, int, int], None]) -> float:
-    domid = hv.stub.create_empty(size, kind="pvh")
-    with open(path, "rb") as source:
-        before = hv.stub.inside
-        seconds = timed(lambda: restore(hv, domid, source.fileno()))
-        inside = hv.stub.inside - before
-    hv.stub.destroy(domid)
-    return Seconds(seconds, inside)
-
-
-def _by_pyxcsr(hv: Any, domid: int, fd: int) -> None:
-    pyxcsr.restore(hv, domid, fd, store_evtchn=1, console_evtchn=2)
-
-
-def _by(library: Any) -> Callable[[Any, int, int], None]:
-    def restore(hv: Any, domid: int, fd: int) -> None:
-        done = library.restore(fd, domid, store_evtchn=1, console_evtchn=2)
-        if done.rc:
-            raise OSError(done.errno, "libxenguest's restore failed")
-
-    return restore
+PVH = Kind("hvm", "pvh", "PVH", lambda size: StubGuest.pvh(mem=size, writer="none"), _dirtied)
 
 
 def run(context: Context) -> Iterator[Row]:
     """Rows for PVH guests."""
-    yield from _full(context, context.size("1G", "16M"))
-    size = context.size("2G", "16M")
-    context.say(f"paused phase: a PVH guest of {size}")
-    for dirty in (50, 1000):
-        yield from _paused(context, size, dirty)
-    yield from _restore(context, context.size("1G", "16M"))
+    yield from rows(PVH, context)

@@ -1,9 +1,9 @@
 """``PYTHONPATH=tests python -m soak [ROUNDS]``: saves and restores in one process; memory and descriptors stay flat.
 
-Each round saves a guest (PV, PVH, and HVM with a device model at a socket; live and non-live in turn, every third time
-of a kind into a pipe whose reader goes away), restores the stream into a new domain, lets that one's kernel start, and
-destroys both. Every tenth of the way the process's resident memory, open descriptors and memory maps are told, with
-the stub's account of what is open. Fails if any of them grows.
+Each round saves a guest (PV of 64 and 32 bits, PVH, and HVM with a device model at a socket; live and non-live in turn,
+every fourth time of a kind with checkpoints, every third time into a pipe whose reader goes away), restores the stream
+into a new domain, lets that one's kernel start, and destroys both. Every tenth of the way the process's resident
+memory, open descriptors and memory maps are told, with the stub's account of what is open. Fails if any of them grows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pyxcsr.devicemodel.qemu import Qemu
 
 GUESTS = (
     "pv64:mem=4M,vcpus=2,holes=0.05,seed={},writes=6",
+    "pv32:mem=4M,vcpus=2,holes=0.05,seed={},writes=6",
     "pvh:mem=4M,vcpus=2,holes=0.05,seed={},writes=6,balloon=1,balloon_every=40,compact=yes",
     "hvm:mem=4M,vcpus=2,vram=128K,seed={},writes=6,devmodel=2,compact=yes",
 )
@@ -55,16 +56,17 @@ def one_round(hv: Any, number: int, path: Path) -> None:
     """A save, a restore, and every third time a save that fails."""
     text = GUESTS[number % len(GUESTS)]
     domid = hv.stub.create(pyxcsr.StubGuest.parse(text.format(number)))
-    kind = text.split(":", maxsplit=1)[0]
+    kind, turn = text.split(":", maxsplit=1)[0], number // len(GUESTS)
+    checkpointed = pyxcsr.Checkpointed(0.0, count=3) if turn % 4 == 2 else None
     with device_model(hv, domid, path.with_name("qmp")) as qemu:
-        if number // len(GUESTS) % 3 == 0:
+        if turn % 3 == 0:
             broken_save(hv, domid, qemu)
         with open(path, "wb") as out:
-            pyxcsr.save(hv, domid, out, live=number % 2 == 0, device_model=qemu)
+            pyxcsr.save(hv, domid, out, live=turn % 2 == 0, device_model=qemu, checkpointed=checkpointed)
     hv.stub.destroy(domid)
     new = hv.stub.create_empty("8M", vcpus=2, kind=kind)
     with open(path, "rb") as source:
-        pyxcsr.restore(hv, new, source)
+        pyxcsr.restore(hv, new, source, checkpointed=checkpointed is not None)
     hv.stub.guest(new).adopt()
     hv.stub.destroy(new)
 

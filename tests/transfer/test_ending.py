@@ -33,6 +33,12 @@ GUESTS: dict[str, pyxcsr.StubGuest] = {
     "PV, holes": pyxcsr.StubGuest.pv64(mem="16M", seed=5, writer="none", holes=0.2),
     "PV, spare p2m": pyxcsr.StubGuest.pv64(mem="16M", seed=6, writer="none", spare_p2m="64M"),
     "PV, a tree": pyxcsr.StubGuest.pv64(mem="16M", seed=7, writer="none", tree="only"),
+    "PV32": pyxcsr.StubGuest.pv32(mem="16M", seed=10, writer="none"),
+    "PV32, 3 of 4 vcpus, holes": pyxcsr.StubGuest.pv32(
+        mem="16M", seed=11, writer="none", vcpus=4, offline_vcpus=(1,), holes=0.2
+    ),
+    "PV32, spare p2m": pyxcsr.StubGuest.pv32(mem="16M", seed=12, writer="none", spare_p2m="64M"),
+    "PV32, a tree": pyxcsr.StubGuest.pv32(mem="16M", seed=13, writer="none", tree="only"),
     "PVH": pyxcsr.StubGuest.pvh(mem="16M", seed=8, writer="none"),
     "HVM": pyxcsr.StubGuest.hvm(mem="16M", seed=9, writer="none"),
 }
@@ -48,6 +54,7 @@ class Scene:
     def __init__(self, hv: StubBackend, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hv, self.way = hv, way
         self.reached: list[int] = []
+        self.bitmaps: list[tuple[int, int]] = []  # at the suspend and at the end: all, and those fetched as the last
         self.running: Optional[bool] = None  # None: there is no such guest any more
         if way == "at once":
             monkeypatch.delenv(VARIABLE, raising=False)
@@ -82,11 +89,18 @@ class Scene:
             for pfn in pfns:
                 guest.write_page(pfn, pfn.to_bytes(8, "little"))
             guest.shut_down(2)
+            self._note_bitmaps()
             if moment is not None:
                 moment(guest)
 
         suspends = options.pop("suspend", suspend)
-        return save(self.hv, self.domid, out, policy=two_passes, suspend=suspends, map_ahead=False, **options)
+        report = save(self.hv, self.domid, out, policy=two_passes, suspend=suspends, map_ahead=False, **options)
+        self._note_bitmaps()
+        return report
+
+    def _note_bitmaps(self) -> None:
+        state = self.guest.state()
+        self.bitmaps.append((state.bitmaps, state.final_bitmaps))
 
 
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Scene, Path], Any]) -> list[Any]:
@@ -146,13 +160,14 @@ def test_the_same_stream(name: str, changes: str, tmp_path: Path, monkeypatch: p
     assert not isinstance(report, Exception), report
     assert report == other and report["passes"][-1]["pages"] >= 60
     # a tree is walked after each bitmap, if it is followed
-    expected = [] if name == "PV, a tree" and changes == "follow" else [results.COMPLETE]
+    expected = [] if name.endswith("a tree") and changes == "follow" else [results.COMPLETE]
     assert (at_once.reached, steps.reached) == (expected, [])
+    assert (at_once.bitmaps, steps.bitmaps) == ([(1, 0), (2, 1)],) * 2
     assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
     judge_rules(tmp_path / "at once", xen=True)
 
 
-@pytest.mark.parametrize("name", ["PV", "PVH"])
+@pytest.mark.parametrize("name", ["PV", "PV32", "PVH"])
 def test_nothing_dirty(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def act(scene: Scene, path: Path) -> int:
         with open(path, "wb") as out:
@@ -313,6 +328,14 @@ ERRORS: dict[str, tuple[Callable[[Scene, Path], None], type[Exception]]] = {
     "generation is odd": (at_moment("PV", lambda g: g.bump_generation(1)), pyxcsr.P2mError),
     "a table's entry": (at_moment("PV", lambda g: g.corrupt_pte(g.pfns_of_type(PageType.L1TAB)[0], 5, 0xFFFFFFFF003)),
                         pyxcsr.PageTableError),
+    "PV32: generation": (at_moment("PV32", lambda g: g.bump_generation(2), p2m_changes="abort"), pyxcsr.P2mChanged),
+    "PV32: generation is odd": (at_moment("PV32", lambda g: g.bump_generation(1)), pyxcsr.P2mError),
+    "PV32: a table's entry": (at_moment("PV32", lambda g: g.corrupt_pte(g.pfns_of_type(PageType.L1TAB)[0], 5,
+                                        0xFFFFFFFF003)), pyxcsr.PageTableError),
+    "PV32: a vcpu's cr3": (at_moment("PV32", lambda g: g.poke_vcpu(0, "cr3", 0xFFFFF000)), pyxcsr.GuestStateError),
+    "PV32: no bitmap": (failing("xc_logdirty_control", 1, "PV32"), pyxcsr.HypervisorError),
+    "PV32: no vcpu": (failing("xc_vcpu_getcontext", 1, "PV32"), pyxcsr.HypervisorError),
+    "PV32: no facts, last": (failing("xc_domain_getinfolist", 2, "PV32"), pyxcsr.HypervisorError),
     "a vcpu's cr3": (at_moment("PV", lambda g: g.poke_vcpu(0, "cr3", 0xFFFFFFFF000)), pyxcsr.GuestStateError),
     "no bitmap": (failing("xc_logdirty_control", 1), pyxcsr.HypervisorError),
     "no types": (failing("xc_get_pfn_type_batch", 1), pyxcsr.HypervisorError),
@@ -351,6 +374,10 @@ DIFFERENCES: dict[str, tuple[str, Callable[[Any], object], int, dict[str, Any]]]
     "moved": ("PV", lambda g: g.move_p2m(0xFFFFC91000000000, True), results.FETCHED, {}),
     "a leaf": ("PV", lambda g: g.replace_leaf(1), results.FETCHED, {}),
     "larger": ("PV", lambda g: g.resize_p2m(g.nr_pfns + 600), results.FETCHED, {}),
+    "PV32: announced": ("PV32", lambda g: g.bump_generation(2), results.FETCHED, {}),
+    "PV32: moved": ("PV32", lambda g: g.move_p2m(0x50000000, True), results.FETCHED, {}),
+    "PV32: a leaf": ("PV32", lambda g: g.replace_leaf(1), results.FETCHED, {}),
+    "PV32: larger": ("PV32", lambda g: g.resize_p2m(g.nr_pfns + 600), results.FETCHED, {}),
     "a page less": ("PVH", lambda g: g.balloon_out(data_pages(g, 3)), results.FETCHED, {}),
     "a parameter": ("PVH", lambda g: g.poke_param(19, 1), results.SENT, {}),
 }
@@ -372,7 +399,7 @@ def test_it_goes_on_from_there(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     judge_rules(tmp_path / "at once", xen=True)
 
 
-@pytest.mark.parametrize("name", ["PV", "PVH"])
+@pytest.mark.parametrize("name", ["PV", "PV32", "PVH"])
 def test_too_little_room_for_the_state(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyxcsr.guest.pv.save.STATE_ROOM", 1000)
     monkeypatch.setattr("pyxcsr.guest.hvm.save.STATE_ROOM", -1000)

@@ -66,6 +66,7 @@ struct st_domain {
     uint64_t *bitmap;                   /* log-dirty, by pfn */
     uint8_t set_pieces[ST_PIECES];      /* pieces of it in which a bit is set: the others are not looked at */
     uint64_t dirty_count, fault_count;
+    uint64_t cleaned, cleaned_as_final; /* bitmaps fetched and cleared; those of them that were said to be the last */
 
     uint32_t nr_vcpus;
     uint32_t scheduler;                 /* XEN_SCHEDULER_*: its cpupool's */

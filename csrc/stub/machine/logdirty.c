@@ -153,8 +153,11 @@ static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffe
         stats->dirty_count = (uint32_t)(d->dirty_count < UINT32_MAX ? d->dirty_count : UINT32_MAX);
         stats->fault_count = (uint32_t)(d->fault_count < UINT32_MAX ? d->fault_count : UINT32_MAX);
     }
-    if (op == XEN_DOMCTL_SHADOW_OP_CLEAN)
+    if (op == XEN_DOMCTL_SHADOW_OP_CLEAN) {
         clear_bitmap(d);
+        d->cleaned++;
+        d->cleaned_as_final += mode == XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL;
+    }
     return (long long)pages;
 }
 

@@ -221,6 +221,7 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
         .paused = d->pause_count > 0, .dying = d->dying, .logdirty = d->logdirty,
         .running = st_domain_running(d), .booted = d->built, .width = d->geometry->width,
         .sched_weight = d->sched_weight, .sched_cap = d->sched_cap,
+        .bitmaps = d->cleaned, .final_bitmaps = d->cleaned_as_final,
     };
 }
 

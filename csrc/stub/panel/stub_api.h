@@ -53,6 +53,8 @@ typedef struct {
     uint64_t pod_cache;
     uint32_t sched_weight;
     uint32_t sched_cap;         /* percent of one processor, 0: none */
+    uint64_t bitmaps;           /* how often its log-dirty bitmap was fetched and cleared */
+    uint64_t final_bitmaps;     /* of these, with XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL */
 } stub_domain_state;
 
 /* The machine. Everything is made anew, call counts and fault rules included; handles stay open. */

@@ -57,6 +57,8 @@ class StubState:
     pod_cache: int
     sched_weight: int
     sched_cap: int
+    bitmaps: int
+    final_bitmaps: int
 
 
 def _condition(state: StubState) -> str:
