@@ -34,6 +34,35 @@ static void free_p2m(xcsr_p2m *p)
     free(p);
 }
 
+static int by_value(const void *one, const void *other)
+{
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return (a > b) - (a < b);
+}
+
+static uint64_t nr_ascents(const uint64_t *numbers, uint64_t nr)
+{
+    uint64_t found = 0;
+    for (uint64_t i = 1; i < nr; i++)
+        found += numbers[i - 1] < numbers[i];
+    return found;
+}
+
+int xcsr_nr_distinct(const uint64_t *numbers, uint64_t nr, uint64_t *out)
+{
+    *out = nr;
+    if (!nr || nr_ascents(numbers, nr) == nr - 1) /* in order, as a guest's p2m frames are as a rule */
+        return 0;
+    uint64_t *sorted = malloc(nr * sizeof *sorted);
+    if (!sorted)
+        return -ENOMEM;
+    memcpy(sorted, numbers, nr * sizeof *sorted);
+    qsort(sorted, nr, sizeof *sorted, by_value);
+    *out = 1 + nr_ascents(sorted, nr);
+    free(sorted);
+    return 0;
+}
+
 static xcsr_p2m *alloc_p2m(uint64_t nr_leaves)
 {
     xcsr_p2m *p = calloc(1, sizeof *p);

@@ -104,6 +104,12 @@ class MemoryCalls(Core):
         self._call(self._lib.xcsr_read_frames, domid, len(mfns), self._frames(mfns), into, domid=domid)
         return bytes(out)
 
+    def nr_distinct(self, mfns: Sequence[int]) -> int:
+        out = self._ffi.new("uint64_t *")
+        if self._lib.xcsr_nr_distinct(self._frames(mfns), len(mfns), out):
+            raise MemoryError(f"no memory to sort {len(mfns)} frames")
+        return int(out[0])
+
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2m:
         out = self._ffi.new("xcsr_p2m **")
         leaves = self._frames(leaf_mfns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import select
 import subprocess
 import sys
@@ -307,3 +308,12 @@ def test_what_keeps_a_hypervisor_from_being_opened(hv: StubBackend, number: int)
         pyxcsr.open_hypervisor("stub")
     privilege = number in (errno.EPERM, errno.ENOENT)
     assert isinstance(caught.value, pyxcsr.PrivilegeError) == privilege == ("must run as root" in str(caught.value))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_how_many_frames_are_different(hv: StubBackend, seed: int) -> None:
+    chance = random.Random(seed)
+    some = [chance.randrange(1 << chance.choice([3, 20, 64])) for _ in range(chance.choice([0, 1, 2, 500]))]
+    for frames in (some, sorted(some), sorted(set(some)), sorted(set(some), reverse=True), some * 3):
+        assert hv.nr_distinct(frames) == len(set(frames))
+    assert hv.nr_distinct(range(100)) == 100

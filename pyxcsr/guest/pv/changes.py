@@ -181,9 +181,9 @@ class FollowedChanges:
 
     def _frames(self) -> Sequence[int]:
         """The pfns of the p2m's pages, for all pfns that the receiver knows of."""
-        frames = array("Q", self._p2m.leaf_pfns)
-        frames.extend([self.nr_pfns - 1] * (self._nr_leaves(self.nr_pfns) - len(frames)))
-        return frames
+        frames = self._p2m.leaf_pfns
+        lost = self._nr_leaves(self.nr_pfns) - len(frames)
+        return frames if not lost else array("Q", frames) + array("Q", [self.nr_pfns - 1]) * lost
 
     def end_of_pages(self) -> Iterator[Record]:
         """If the p2m has lost pages: the page that the receiver may write instead of them."""

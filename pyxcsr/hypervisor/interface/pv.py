@@ -50,6 +50,9 @@ class Pv(Protocol):
     def m2p(self, mfn: int) -> int:
         """The m2p entry of a frame, raw. Raises P2mError for a frame beyond the machine."""
 
+    def nr_distinct(self, mfns: Sequence[int]) -> int:
+        """How many different frames these are, in little memory, even if they are millions. Raises MemoryError."""
+
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2mHandle:
         """Maps the leaves of the p2m of a guest whose words have ``width`` bytes."""
 

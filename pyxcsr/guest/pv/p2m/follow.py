@@ -138,7 +138,7 @@ class FollowedP2m:
         leaves = find_leaves(self._hv, info, geometry, head, self._walk)
         moved = leaves != self._leaves
         if moved:
-            check_repeats(info, geometry, leaves)
+            check_repeats(self._hv, info, geometry, leaves)
         handle = map_leaves(self._hv, self._domid, geometry, leaves) if moved else self.handle
         try:
             pfns = handle.leaf_pfns()
@@ -152,6 +152,8 @@ class FollowedP2m:
         if moved:
             self._use(handle)
         elsewhere = moved or pfns != self.leaf_pfns
+        if pfns == self.leaf_pfns:
+            pfns = self.leaf_pfns  # the object that is there: of a large guest it is megabytes, and others hold it, too
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
         self._stale = False
         return elsewhere

@@ -73,9 +73,9 @@ def find_leaves(
     return walk.leaves(head.cr3, head.vaddr, head.nr_pfns)
 
 
-def check_repeats(info: DomainInfo, geometry: Geometry, leaves: Leaves) -> None:
+def check_repeats(hv: Hypervisor, info: DomainInfo, geometry: Geometry, leaves: Leaves) -> None:
     """Raises P2mError if the guest names p2m frames repeatedly for more pfns than it may."""
-    repeated = geometry.per_leaf * (len(leaves.mfns) - len(set(leaves.mfns)))
+    repeated = geometry.per_leaf * (len(leaves.mfns) - hv.nr_distinct(leaves.mfns))
     if repeated > shared_limit(info):
         raise P2mError(
             f"the guest names the same p2m frames for {repeated:#x} pfns; by what Xen says of the domain it may do so "
@@ -98,7 +98,7 @@ def map_leaves(hv: Hypervisor, domid: int, geometry: Geometry, leaves: Leaves) -
 
 def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
     leaves = find_leaves(hv, info, shared.geometry, shared.head())
-    check_repeats(info, shared.geometry, leaves)
+    check_repeats(hv, info, shared.geometry, leaves)
     handle = map_leaves(hv, info.domid, shared.geometry, leaves)
     try:
         pfns = handle.leaf_pfns()

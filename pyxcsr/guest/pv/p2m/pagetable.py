@@ -83,7 +83,7 @@ class Walk:
         for level in self._geometry.levels:
             first, last = vaddr >> level.shift, end >> level.shift
             base = first - first % PER_TABLE  # the absolute index of the first table's first entry
-            entries = self._read(tables, level)[first - base : last - base + 1]
+            entries = self._read(tables, level, first - base, last - base + 1)
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
                 end = check_range(self._geometry, vaddr, nr_pfns)
@@ -110,9 +110,11 @@ class Walk:
             )
         return mfn
 
-    def _read(self, mfns: Sequence[int], level: Level) -> array[int]:
+    def _read(self, mfns: Sequence[int], level: Level, begin: int, end: int) -> array[int]:
+        """The entries from ``begin`` up to ``end`` of these tables, in a row."""
         entries = array("Q")
-        entries.frombytes(self._copy(mfns, level))
+        with memoryview(self._copy(mfns, level)) as whole:
+            entries.frombytes(whole[8 * begin : 8 * end])
         return entries
 
     def _copy(self, mfns: Sequence[int], level: Level) -> bytes:
@@ -200,7 +202,8 @@ class Walk:
         """True if these slots (absolute indices) of a level 1 table all name shared pages of empty entries."""
         level2, level1 = self._geometry.levels[-2:]
         table = self._frames([entry], level2, slots[0] >> (level2.shift - PAGE_SHIFT))
-        used = self._read(table, level1)[slots[0] % PER_TABLE :][: len(slots)]
+        begin = slots[0] % PER_TABLE
+        used = self._read(table, level1, begin, begin + len(slots))
         leaves = self._frames(used, level1, slots[0])
         distinct = set(leaves)
         if len(distinct) > RESERVE_PAGES or any(leaves.count(x) < 2 for x in distinct):
