@@ -13,9 +13,11 @@ VARIABLE = "PYXCSR_WITHOUT"
 ENDING = "ending"
 """The end of a live save in one call of C's (csrc/save/ending.c); else step by step."""
 
-
 ORDINARY = "ordinary"
 """A batch in which all is as usual is gone through as a whole (csrc/save/ordinary.c); else pfn by pfn."""
+
+ROWS = "rows"
+"""Pfns in a row with frames in a row are remembered as such (csrc/save/follow.c); else pfn by pfn."""
 
 
 def is_on(way: str) -> bool:

@@ -126,8 +126,25 @@ static bool is_said(const xcsr_save *s, const struct batch *b, uint32_t from, ui
     return !differ;
 }
 
+/* The same for pfns in a row whose frames are in a row, too, which are most of a first pass: without unfolding the leaf. */
+static bool note_row(xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
+{
+    const uint64_t *pfns = b->pfns + from, *frames = b->frame_at + from;
+    if (s->without_rows || nr < FEW || b->result.nr_pages != b->nr || pfns[nr - 1] - pfns[0] != nr - 1)
+        return false;
+    const uint64_t step = frames[1] - frames[0];
+    uint64_t differ = 0;
+    for (uint32_t i = 1; i < nr; i++)
+        differ |= (frames[i] - frames[i - 1]) ^ step;
+    return !differ && step + 1 < 3 && step &&
+           sent_add_run(&s->follow.sent[pfns[0] / SENT_PER_LEAF], pfns[0] % SENT_PER_LEAF, nr, (uint32_t)frames[0] + SENT_BIAS,
+                        (int8_t)step);
+}
+
 static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
+    if (note_row(s, b, from, nr))
+        return 0;
     if (nr < FEW && is_said(s, b, from, nr))
         return 0;
     struct sent_leaf *t = &s->follow.sent[b->pfns[from] / SENT_PER_LEAF];
@@ -154,9 +171,10 @@ int follow_note(xcsr_save *s, const struct batch *b)
 {
     int rc = note_tables(s, b);
     for (uint32_t from = 0, to; from < b->nr && !rc; from = to) {
-        uint64_t end = (b->pfns[from] / SENT_PER_LEAF + 1) * SENT_PER_LEAF;
-        bool whole = b->nr - from >= SENT_PER_LEAF && b->pfns[from + SENT_PER_LEAF - 1] == end - 1;
-        for (to = from + (whole ? SENT_PER_LEAF : 1); to < b->nr && b->pfns[to] < end; to++)
+        uint32_t rest = SENT_PER_LEAF - (uint32_t)(b->pfns[from] % SENT_PER_LEAF); /* of the leaf, from this pfn on */
+        uint64_t end = b->pfns[from] + rest;
+        bool whole = b->nr - from >= rest && b->pfns[from + rest - 1] == end - 1;
+        for (to = from + (whole ? rest : 1); to < b->nr && b->pfns[to] < end; to++)
             ;
         rc = note_leaf(s, b, from, to - from);
     }

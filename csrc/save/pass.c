@@ -149,6 +149,13 @@ int xcsr_without_ordinary(xcsr_save *s)
     return 0;
 }
 
+int xcsr_without_rows(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    s->without_rows = true;
+    return 0;
+}
+
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
 {
     XCSR_ENTER(s->h);

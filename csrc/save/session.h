@@ -56,6 +56,7 @@ struct xcsr_save {
     xcsr_p2m *p2m;  /* not owned; NULL: pfn == gfn, and Xen alone knows the frames */
     bool suspended; /* in this pass nothing may move */
     bool without_ordinary; /* each pfn of each batch is looked at by itself */
+    bool without_rows;     /* follow.c: what was sent of a leaf is unfolded each time */
 
     bool logdirty_on; /* logdirty.c */
     uint64_t nr_pfns, nr_words;

@@ -61,6 +61,32 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
     return 0;
 }
 
+static bool is_untouched(const struct sent_leaf *t)
+{
+    return !t->first[0] && !t->first[1] && !t->at && !t->step[0] && !t->step[1];
+}
+
+/* Up to its second run, of which nothing was sent, the leaf is a run that the i-th goes on. Or is it in that run? */
+static bool is_next(const struct sent_leaf *t, uint32_t i, uint32_t first, int8_t step)
+{
+    return i && t->at >= i && t->step[0] == step && t->first[0] + i * (uint32_t)step == first;
+}
+
+bool sent_add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, int8_t step)
+{
+    if (t->single || nr < 2)
+        return false;
+    if (is_untouched(t) && !i)
+        *t = (struct sent_leaf){.first = {first, SENT_NEVER}, .at = (uint16_t)nr, .step = {step, 0}};
+    else if (is_untouched(t) && i + nr == SENT_PER_LEAF)
+        *t = (struct sent_leaf){.first = {SENT_NEVER, first}, .at = (uint16_t)i, .step = {0, step}};
+    else if (is_next(t, i, first, step) && t->at == i && t->first[1] == SENT_NEVER && !t->step[1])
+        t->at = (uint16_t)(i + nr);
+    else
+        return t->at >= i + nr && t->step[0] == step && t->first[0] + i * (uint32_t)step == first;
+    return true;
+}
+
 void sent_marks(const struct sent_leaf *t, uint32_t *marks)
 {
     if (t->single) {

@@ -39,6 +39,10 @@ static inline uint32_t sent_mark(const struct sent_leaf *t, uint32_t i)
 
 void sent_marks(const struct sent_leaf *t, uint32_t *marks); /* all of them */
 int sent_set(struct sent_leaf *t, const uint32_t *marks);   /* all of them; -ENOMEM: as it was */
+/* Says of nr pfns, two or more, from the i-th on that their marks are first, first + step and so on; step is 1 or -1. Does so
+ * only if that is what is said already, or if nothing was said of them and the leaf stays one of two runs; else returns
+ * false and leaves it as it was. The leaf is then as sent_set would have it. */
+bool sent_add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, int8_t step);
 void sent_clear(struct sent_leaf *t);                       /* to all zero; lets go of what it owns */
 
 #endif

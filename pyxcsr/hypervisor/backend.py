@@ -7,7 +7,7 @@ from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.switches import ORDINARY, is_on
+from pyxcsr.switches import ORDINARY, ROWS, is_on
 
 if TYPE_CHECKING:
     from typing import Optional, TypeVar
@@ -35,6 +35,8 @@ class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):
         save = Save(self, out[0], domid)
         if not is_on(ORDINARY):
             save.without_ordinary()
+        if not is_on(ROWS):
+            save.without_rows()
         return save
 
     def open_sink(self, fd: int) -> SinkHandle:

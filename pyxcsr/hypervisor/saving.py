@@ -96,6 +96,10 @@ class Save(Child):
         """From now on each pfn of a batch is looked at by itself, also where all is as usual."""
         self._call(self._backend._lib.xcsr_without_ordinary)
 
+    def without_rows(self) -> None:
+        """The same for what is remembered of pfns in a row."""
+        self._call(self._backend._lib.xcsr_without_rows)
+
     def logdirty_enable(self) -> bool:
         return bool(self._number(self._backend._lib.xcsr_logdirty_enable, "uint32_t *"))
 

@@ -18,6 +18,10 @@ WRAPPER = """
 #include "sets/sent.h"
 uint32_t mark(const struct sent_leaf *t, uint32_t i) { return sent_mark(t, i); }
 int single(const struct sent_leaf *t) { return t->single; }
+int add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, int step)
+{
+    return sent_add_run(t, i, nr, first, (int8_t)step);
+}
 """
 
 
@@ -84,3 +88,51 @@ def test_like_a_list(lib: Any, seed: int) -> None:
             marks = [NEVER] * PER_LEAF
     assert as_runs > 50
     lib.sent_clear(ctypes.byref(leaf))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_runs_that_are_added_are_as_if_all_had_been_set(lib: Any, seed: int) -> None:
+    """What is refused changes nothing; what is taken gives the very same leaf as setting all marks does."""
+    rng = random.Random(seed)
+    taken = refused = 0
+    for _ in range(60):
+        leaf, marks, at = SentLeaf(), [NEVER] * PER_LEAF, 0
+        first, step = rng.randrange(600, 1 << 31), rng.choice([1, -1])
+        if rng.random() < 0.3:
+            marks = shape(rng)[0]
+            lib.sent_set(ctypes.byref(leaf), (ctypes.c_uint32 * PER_LEAF)(*marks))
+        if rng.random() < 0.3:
+            at = rng.randrange(PER_LEAF - 2)
+        while at < PER_LEAF - 1:
+            nr = min(rng.choice([2, 3, 64, 200, 509, PER_LEAF]), PER_LEAF - at)
+            run = [first + step * i for i in range(nr)]
+            before = bytes(leaf)
+            if lib.add_run(ctypes.byref(leaf), at, nr, first, step):
+                taken += 1
+                assert all(was in (NEVER, now) for was, now in zip(marks[at:], run))
+                marks[at : at + nr] = run
+                again = SentLeaf()
+                lib.sent_set(ctypes.byref(again), (ctypes.c_uint32 * PER_LEAF)(*marks))
+                assert bytes(again) == bytes(leaf)
+            else:
+                refused += 1
+                assert bytes(leaf) == before
+            assert [lib.mark(ctypes.byref(leaf), i) for i in range(PER_LEAF)] == marks
+            at += nr if rng.random() < 0.9 else 0
+            first = first + step * nr if rng.random() < 0.8 else rng.randrange(600, 1 << 31)
+        lib.sent_clear(ctypes.byref(leaf))
+    assert taken > 10 < refused
+
+
+def test_a_guest_that_is_sent_in_order_is_runs_all_along(lib: Any) -> None:
+    """As batches of 1022 pfns cut it: each piece is taken, and none unfolds a leaf."""
+    leaves, first = [SentLeaf() for _ in range(8)], 1000
+    for begin in range(0, 8 * PER_LEAF, 1022):
+        pfn, end = begin, min(begin + 1022, 8 * PER_LEAF)
+        while pfn < end:
+            nr = min(end - pfn, PER_LEAF - pfn % PER_LEAF)
+            assert lib.add_run(ctypes.byref(leaves[pfn // PER_LEAF]), pfn % PER_LEAF, nr, first + pfn, 1)
+            pfn += nr
+    for index, leaf in enumerate(leaves):
+        marks = [lib.mark(ctypes.byref(leaf), i) for i in range(PER_LEAF)]
+        assert marks == list(range(first + index * PER_LEAF, first + (index + 1) * PER_LEAF))

@@ -1,4 +1,5 @@
-"""Batches that are gone through as a whole: the same stream and the same report as pfn by pfn, whatever is unusual."""
+"""Batches that are gone through as a whole, and what is remembered of them: the same stream and the same report as pfn
+by pfn, whatever is unusual."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.records import frame
-from pyxcsr.switches import ORDINARY, VARIABLE
+from pyxcsr.switches import ORDINARY, ROWS, VARIABLE
 from pyxcsr.transfer.save import save
 
 PAGE = 4096
@@ -101,10 +102,11 @@ def both(
     """Saves such a guest in both ways, and compares them."""
     monkeypatch.delenv(VARIABLE, raising=False)
     whole = Outcome(name, tmp_path / "whole", act, live, step)
-    monkeypatch.setenv(VARIABLE, ORDINARY)
-    single = Outcome(name, tmp_path / "single", act, live, step)
-    assert (whole.error, whole.passes) == (single.error, single.passes)
-    assert whole.stream == single.stream
+    for without in (ORDINARY, ROWS):
+        monkeypatch.setenv(VARIABLE, without)
+        single = Outcome(name, tmp_path / "single", act, live, step)
+        assert (whole.error, whole.passes) == (single.error, single.passes)
+        assert whole.stream == single.stream
     return whole
 
 
