@@ -1,4 +1,11 @@
-"""A guest whose save failed is resumed here, for programs on libxl that do not do it: libvirt's driver is one."""
+"""A guest whose save failed is resumed here, for programs on libxl that do not do it: libvirt's driver is one.
+
+Never if the stream is complete (transfer/pause.py): whoever has read it may have the guest running. libvirt's driver
+resumes a guest neither after a save (libxlDoDomainSave) nor after a migration whose sending has failed
+(libxlDoMigrateSrcSend; its confirm phase is skipped then). Where a program resumes it all the same, that fails:
+xc_domain_resume finds a guest that is not suspended (EINVAL). It does not look only if it is called with fast = 0,
+which would harm a PV guest that runs; so this is not the default.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _save_domain(
         suspend = suspend_in_step(hv, domid, suspend)
         goes_on_in_step(hv, domid, checkpointed)
         device_model = device_model_in_step(hv, domid, device_model)
-    if settings.resume and not arguments.live:
+    if settings.resume and checkpointed is None:  # xl alone has checkpoints
         from pyxcsr.helper.resuming import Resuming
 
         suspend = Resuming(hv, domid, suspend, lambda text: channel.log(XTL_WARN, text))

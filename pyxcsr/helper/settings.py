@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class Settings(NamedTuple):
     """The helper's settings, but for the limits. ``stub_guest`` is only ever set where ``backend`` is "stub";
-    ``resume``: the guest of a save that is not live and fails is not left to libxl."""
+    ``resume``: a suspended guest whose save fails is not left to libxl."""
 
     backend: BackendName
     stub_guest: Optional[str]

@@ -136,7 +136,7 @@ def test_what_xen_does_not_tell_is_found_out_while_the_guest_runs(tmp_path: Path
 
 def test_what_xen_does_not_tell_of_a_suspended_guest(tmp_path: Path) -> None:
     """A guest that libxl suspended is libxl's to resume; all else has ended."""
-    with watched(tmp_path, env={"WATCHED_FAIL": f"xc_hvm_param_get:20:{errno.EINVAL}"}) as libxl:
+    with watched(tmp_path, env={"WATCHED_FAIL": f"xc_hvm_param_get:36:{errno.EINVAL}"}) as libxl:
         assert serve(libxl, [0, 0]) == 0
         assert libxl.completed == (-1, errno.EINVAL)
         assert Message("suspend", ()) in libxl.messages and switches(libxl) == [1, 0]
@@ -147,18 +147,18 @@ def test_what_xen_does_not_tell_of_a_suspended_guest(tmp_path: Path) -> None:
 # -- a save that fails behind a program that does not resume the guest
 
 FAILS = "xc_domain_hvm_getcontext:{}:" + str(errno.EIO)
-"""The guest is suspended when a live save calls that for the third time; if it is not live, for the first."""
+"""The guest is suspended when a live save calls that for the fifth time; if it is not live, for the first."""
 NOTE = "the save has failed, and the guest goes on (PYXCSR_RESUME)"
 
 
 @pytest.mark.parametrize("guest", [HVM, f"{HVM},pv_drivers=no", "pvh:mem=4M,compact=yes"])
 @pytest.mark.parametrize(
     ("asked", "live", "goes_on"),
-    [("yes", 0, True), ("no", 0, False), ("", 0, False), ("yes", 1, False)],
+    [("yes", 0, True), ("no", 0, False), ("", 0, False), ("yes", 1, True), ("no", 1, False)],
 )
 def test_who_resumes_the_guest(tmp_path: Path, guest: str, asked: str, live: int, goes_on: bool) -> None:
-    """libxl, unless it is asked for otherwise and the save is not live: a migration libvirt ends itself."""
-    fails = FAILS.format(3 if live else 1)
+    """libxl, unless the helper is asked to: libvirt does not, neither after a save nor after a migration."""
+    fails = FAILS.format(5 if live else 1)
     with watched(tmp_path, guest, xcflags=live, env={"WATCHED_FAIL": fails, "PYXCSR_RESUME": asked}) as libxl:
         assert serve(libxl, [0, 0]) == 0
         assert libxl.completed[0] == -1
