@@ -1,10 +1,11 @@
 """``PYTHONPATH=tests python -m fuzz [--seconds N]``: fuzzes the readers of streams, in Python and in C.
 
-Four engines, each for so many seconds: ``c`` (libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer on the
+Five engines, each for so many seconds: ``c`` (libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer on the
 C part of a restore; wants clang), ``atheris`` (libFuzzer on the Python parts; wants the package atheris), ``own`` (our
-own mutation guided by lines reached; wants nothing), and ``images`` (the same, of small inputs through index, dump,
-compare and containers alone; image_engine.py). Findings are put into ``--findings``; the exit status is 1 if there are
-any. An engine that is not there is said to be missing; named on the command line it is an error.
+own mutation guided by lines reached; wants nothing), ``images`` (the same, of small inputs through index, dump,
+compare and containers alone; image_engine.py), and ``epochs`` (checkpointed streams into domains; epoch_engine.py).
+Findings are put into ``--findings``; the exit status is 1 if there are any. An engine that is not there is said to be
+missing; named on the command line it is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from fuzz import c_target
 from fuzz.corpus import seeds
 
-ENGINES = ("c", "atheris", "own", "images")
+ENGINES = ("c", "atheris", "own", "images", "epochs")
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
         if problem:
             print(f"{engine}: {problem}")
             continue
-        found += {"c": run_c, "atheris": run_atheris, "own": run_own, "images": run_images}[engine](args)
+        found += RUN[engine](args)
     return int(found > 0)
 
 
@@ -116,6 +117,22 @@ def run_c(args: argparse.Namespace) -> int:
     if done.crash:
         print(done.crash)
     return int(bool(done.crash))
+
+
+def run_epochs(args: argparse.Namespace) -> int:
+    """Checkpointed streams."""
+    from fuzz.epoch_engine import run
+
+    out, target = run(args.seconds, args.seed)
+    show(out.findings, args.findings)
+    print(
+        f"epochs: {target.executions} inputs, {target.failed_over} restored with success, {target.refused} refused, "
+        f"{out.lines} lines reached, {len(out.corpus)} inputs kept, {len(out.findings)} findings"
+    )
+    return len(out.findings)
+
+
+RUN = {"c": run_c, "atheris": run_atheris, "own": run_own, "images": run_images, "epochs": run_epochs}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "corpus"
 LIMIT = 200 << 10
+REMUS = ("stub-remus-pv64", "stub-remus-pv32", "stub-remus-pvh")
+"""Checkpointed streams of the stub's guests."""
 
 
 def seeds() -> list[bytes]:
@@ -53,15 +55,16 @@ def _thinned_body(body: bytes, wanted: set[int]) -> bytes:
     return bytes(out)
 
 
-def from_stub(text: str, live: bool, verify: bool = False) -> bytes:
-    """A guest of the stub."""
+def from_stub(text: str, live: bool, verify: bool = False, checkpoints: int = 0) -> bytes:
+    """A guest of the stub. ``checkpoints``: so many, of a checkpointed save."""
     import pyxcsr
 
     with pyxcsr.open_hypervisor("stub") as hv:
         hv.stub.reset(frames=1 << 13, force=True)  # type: ignore[union-attr]
         domid = hv.stub.create(pyxcsr.StubGuest.parse(text))  # type: ignore[union-attr]
         guest, fd = hv.stub.guest(domid), os.memfd_create("stream")  # type: ignore[union-attr]
-        pyxcsr.save(hv, domid, fd, live=live, verify=verify)
+        checkpointed = pyxcsr.Checkpointed(0.0, count=checkpoints) if checkpoints else None
+        pyxcsr.save(hv, domid, fd, live=live, verify=verify, checkpointed=checkpointed)
         wanted = set() if guest.state().hvm else {guest.state().start_info_pfn}
         os.lseek(fd, 0, os.SEEK_SET)
         with open(fd, "rb") as stream:
@@ -84,6 +87,11 @@ def main() -> None:
     keep("stub-pv32", from_stub(f"{small},vcpus=2,holes=0.1,writes=6".replace("pv64", "pv32"), live=True))
     keep("stub-pvh", from_stub("pvh:mem=1M,seed=3,xsave=0,vcpus=2,holes=0.1,writes=6,compact=yes", live=True))
     keep("stub-hvm", from_stub("hvm:mem=1M,seed=3,xsave=0,vcpus=2,vram=64K,viridian=yes,compact=yes", live=False))
+    for name in REMUS:
+        kind = name.rsplit("-", maxsplit=1)[-1]
+        more = ",compact=yes" if kind == "pvh" else ""
+        text = f"{kind}:mem=1M,seed=3,xsave=0,vcpus=2,holes=0.1,writes=6{more}"
+        keep(name, from_stub(text, live=True, checkpoints=3))
     keep("made-up-pv64", build.assemble(build.pv64()))
     keep("made-up-pv64-v2", build.assemble(build.version2(build.pv64()), version=2))
     keep("made-up-pv32", build.assemble(build.pv32()))

@@ -6,19 +6,24 @@ import gc
 import os
 import sys
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fuzz import c_target, image_engine
+import pyxcsr
+from fuzz import c_target, epoch_engine, image_engine
 from fuzz.corpus import HERE, LIMIT, seeds
 from fuzz.engine import fuzz
 from fuzz.targets import Finding
 from pyxcsr.image import beside
 from pyxcsr.image.spool import InPlace
+from pyxcsr.transfer.failover import CheckpointedRestorer
 
 EXECUTIONS = 120
+EPOCHS = 60
+FOLLOW = CheckpointedRestorer._follow
 FUZZ_SEED = int(os.environ.get("PYXCSR_FUZZ_SEED", "1"))
 SECONDS = 6
 
@@ -92,3 +97,25 @@ def test_images_that_are_wrong_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(InPlace, "_place", lambda self, pfn: pfn * 4096 + 4096)
     found = image_engine.run(seconds=1e6, seed=FUZZ_SEED, most=20)[0].findings
     assert any(text.startswith("Misled: raw out of a file") for text, _ in found)
+
+
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+def test_a_short_run_of_checkpoints() -> None:
+    out, target = epoch_engine.run(seconds=1e6, seed_of_chance=FUZZ_SEED, most=EPOCHS)
+    assert out.findings == []
+    assert target.executions == EPOCHS and target.failed_over > EPOCHS // 4 and target.refused > EPOCHS // 20
+
+
+def eager(restorer: Any, spool: Any, replay: Any) -> str:
+    """A restorer that puts in what it has of a checkpoint, whole or not."""
+    why = FOLLOW(restorer, spool, replay)
+    if why and spool.size:
+        with suppress(pyxcsr.XcsrError):
+            restorer._put_in(spool, replay)
+    return str(why)
+
+
+def test_a_part_of_a_checkpoint_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckpointedRestorer, "_follow", eager)
+    out, _ = epoch_engine.run(seconds=1e6, seed_of_chance=FUZZ_SEED, most=20)
+    assert any("changes ['" in text for text, _ in out.findings)

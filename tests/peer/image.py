@@ -151,7 +151,7 @@ def _tsc_differences(saved: list[int], restored: list[int]) -> list[str]:
     return [] if restored == expected else [f"TSC: {expected} expected, {restored} found"]
 
 
-def _comparable(w: Width, page: bytes) -> bytes:
+def kept_of_shared_info(w: Width, page: bytes) -> bytes:
     """What a restorer keeps of shared_info: vcpu_info but its selector, and arch but what names frames."""
     mine = bytearray(page)
     for vcpu in range(32):
@@ -166,7 +166,7 @@ def _comparable(w: Width, page: bytes) -> bytes:
 
 def _shared_info_differences(w: Width, saved: bytes, restored: bytes) -> list[str]:
     found = []
-    if _comparable(w, saved) != _comparable(w, restored):
+    if kept_of_shared_info(w, saved) != kept_of_shared_info(w, restored):
         found.append("shared_info differs")
     for field in FRAME_FIELDS:
         at = w.arch + field * w.nr_bytes
