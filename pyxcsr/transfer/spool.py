@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 
-from pyxcsr.errors import StreamError
+from pyxcsr.errors import HypervisorError, StreamError
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.stream.format import PAGE_DATA_HEADER, RECORD_HEADER, RecordType, padding_of
 
@@ -18,18 +18,31 @@ KEPT = 64 << 20
 """Bytes of memory that are kept for the next checkpoint; what is more goes back at once."""
 
 
+def _no_room(op: str, error: OSError) -> HypervisorError:
+    text = f"a checkpoint cannot be held back, in memory of this host's: {error.strerror}"
+    return HypervisorError(text, op=op, errno=error.errno or 0)
+
+
 class Spool:
     """Records, as they stand in the stream. ``limit``: how many bytes there may be. Its owner closes it."""
 
     def __init__(self, limit: int) -> None:
+        """Raises HypervisorError if this host has no memory for it."""
         self._limit = limit
-        self.fd = os.memfd_create("pyxcsr-checkpoint", os.MFD_CLOEXEC)
+        try:
+            self.fd = os.memfd_create("pyxcsr-checkpoint", os.MFD_CLOEXEC)
+        except OSError as error:
+            raise _no_room("memfd_create", error) from error
         self.size = 0
         self.offset = 0
         """Where in the stream the first of them began."""
 
     def add(self, stream: IncomingStream, head: Head) -> None:
-        """Takes a record, whose header has been read, out of the stream. Raises StreamError where it is too much."""
+        """Takes a record, whose header has been read, out of the stream.
+
+        Raises StreamError where it is too much, and HypervisorError where this host has no memory for it. That is no
+        reason to take over: the sender's guest runs, and goes on when this end gives up.
+        """
         if not self.size:
             self.offset = head.offset
         if self.size + RECORD_HEADER.size + head.length > self._limit:
@@ -46,7 +59,10 @@ class Spool:
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self.fd, view) :]
+            try:
+                view = view[os.write(self.fd, view) :]
+            except OSError as error:
+                raise _no_room("write", error) from error
         self.size += len(data)
 
     def pages(self) -> Iterator[Sequence[int]]:

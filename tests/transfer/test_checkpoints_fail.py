@@ -223,3 +223,22 @@ def test_cancel_is_no_failover(hv: StubBackend, tmp_path: Path) -> None:
             hv, new, stream, checkpointed=True, checkpoint=checkpoint, cancel=lambda: len(asked) >= 2
         )
     assert not hv.stub.guest(new).running
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "write"])
+def test_no_memory_to_hold_a_checkpoint_back(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The sender's guest runs: this end must not take over, and says what it lacks."""
+    guest = protected(hv, tmp_path, "pv64")
+    guest.run(COUNT)
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    new = hv.stub.create_empty(guest.max_mem, vcpus=guest.vcpus)
+    with guest.path.open("rb") as stream, monkeypatch.context() as patched:
+        patched.setattr(f"pyxcsr.transfer.spool.os.{call}", fails)
+        with pytest.raises(pyxcsr.HypervisorError, match=r"held back.*No space left") as caught:
+            pyxcsr.restore(hv, new, stream, checkpointed=True)
+    assert caught.value.errno == errno.ENOSPC and caught.value.op == call
