@@ -31,7 +31,7 @@ typed() { # what --dry-run prints, run as a command
 signalled() { # a save that would take long, ended by SIGTERM
     local was status i; was=$(domid)
     pyxcsr migrate --ssh '' --bandwidth 8M --progress -- "$g" localhost >/tmp/said 2>&1 &
-    for i in $(seq 300); do grep -aq 'progress: restoring' /tmp/said && break; sleep 0.2; done
+    for i in $(seq 300); do grep -aqE 'pass [0-9]+ \(guest|progress: restoring' /tmp/said && break; sleep 0.2; done
     kill -TERM $!; wait $!; status=$?
     tail -n 12 /tmp/said
     [ $status = 143 ] && [ "$(domid)" = "$was" ] && grep -aF "it runs here (id $was)" /tmp/said
