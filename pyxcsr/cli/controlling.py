@@ -28,7 +28,7 @@ def add_run_dir(add: Callable[..., object]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `pyxcsr save`."""
-    text = "`pyxcsr watch`, `tune` and `cancel` speak to a save while it runs."
+    text = "`pyxcsr watch`, `tune` and `cancel` show, change and end a save while it runs."
     group = parser.add_argument_group("seen from outside", text)
     group.add_argument(
         "--events",

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each word."""
     group = parser.add_argument_group(
         "limits",
-        "Each may also be set by a variable (PYXCSR_MAX_DOWNTIME and so on) or in /etc/pyxcsr.conf. An option goes "
-        'before a variable, and that before the file; "none" lifts a limit that another one sets.',
+        "Each may also be set by a variable (PYXCSR_MAX_DOWNTIME and so on) or in /etc/pyxcsr.conf. An option "
+        'overrides a variable, and a variable overrides the file; "none" lifts a limit that another place sets.',
     )
     for word in WORDS:
         if word.metavar:

@@ -1,6 +1,6 @@
 """Migrates a running guest by an unmodified `xl migrate`, with pyxcsr's save helper at both ends.
 
-What both ends have is checked before anything is touched. Where the guest runs afterwards is asked of both.
+Before anything is touched, both ends are checked. Afterwards both are asked where the guest runs.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--compress",
         metavar="zstd[:LEVEL]",
-        help=f"what goes over the link is compressed by the zstd of both ends (LEVEL {LEAST} to {MOST}, those below 0 "
-        "are fast; 1). It pays where the link is slower than zstd",
+        help=f"compress what goes over the link by zstd, which both ends must have (LEVEL {LEAST} to {MOST}, those "
+        "below 0 are fast; 1). It pays if the link is slower than zstd",
     )
     add("--helper", metavar="PATH", help="pyxcsr-save-helper here (default: the one beside this program, or in PATH)")
     add(
         "--receiver-helper",
         metavar="PATH",
-        help="pyxcsr-save-helper at the other end (default: the one in PATH there); stock: Xen's own receives it",
+        help="pyxcsr-save-helper at the other end (default: the one in PATH there); stock: Xen's own receives",
     )
     add("--config", metavar="FILE", help="the guest's configuration there (xl migrate -C)")
-    add("--live", action="store_true", help="the default, and the only way: xl migrates running guests")
+    add("--live", action="store_true", help="the default, and the only choice: xl migrates running guests")
     limiting.add_arguments(parser)
-    add("--p2m-changes", choices=P2M_CHANGES, help="for a guest that changes its p2m meanwhile (see pyxcsr save)")
+    add("--p2m-changes", choices=P2M_CHANGES, help="if the guest changes its p2m meanwhile (see pyxcsr save)")
     add("--no-checks", action="store_true", help="do not check whether the guest can go and the other end can take it")
     add("--dry-run", action="store_true", help="check, and print the command that would be run")
     add("--verbose", "-v", action="count", default=0, help="xl says more, at both ends")

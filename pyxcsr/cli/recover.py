@@ -1,7 +1,7 @@
 """Undoes what a killed save has left in a domain: the tracking of its writes, a request to suspend, a suspended guest,
 a lowered cap.
 
-Not for a guest whose stream was complete and runs elsewhere by now: use --no-resume, or destroy it.
+If the stream was complete and the guest runs elsewhere by now, use --no-resume, or destroy the domain.
 """
 
 from __future__ import annotations

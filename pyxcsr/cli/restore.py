@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--silence",
         metavar="TIME",
-        help="with --checkpointed: a stream of which nothing comes for so long (2s) has ended. That does not tell "
-        "whether the guest still runs where it came from",
+        help="with --checkpointed: the stream counts as ended if nothing comes for this long, as 2s. That does not "
+        "tell whether the guest still runs where it came from",
     )
     sums.add_option(parser)
     add("--json", action="store_true", help="print the report, or the error, as JSON")

@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--then",
         choices=("resume", "pause", "destroy"),
         default="resume",
-        help="what becomes of the guest after a complete save (default: resume). destroy needs a FILE that is on the "
-        "disk by then, or a --receiver that has said that it has the stream",
+        help="what happens to the guest after a complete save (default: resume). destroy needs a FILE that is on the "
+        "disk by then, or a --receiver whose exit status says that it has the stream",
     )
     add(
         "--format",
@@ -101,10 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--checkpointed",
         metavar="INTERVAL",
-        help="go on behind the first image (Remus): let the guest run for so long (200ms), suspend it, send what it "
-        "has written and its state, and so on, for `pyxcsr restore --checkpointed`",
+        help="go on after the first image (Remus): again and again let the guest run for INTERVAL, as 200ms, suspend "
+        "it, and send what it has written and its state; for `pyxcsr restore --checkpointed`",
     )
-    add("--checkpoints", type=int, metavar="N", help="with --checkpointed: so many, and then end the stream")
+    add("--checkpoints", type=int, metavar="N", help="with --checkpointed: end after N, with the guest suspended")
     add("--verify", action="store_true", help="send all pages twice, for the receiver to compare (debugging aid)")
     add(
         "--checksum",

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("guest", metavar="GUEST", nargs="?", help="id or name of a domain (default: all saves)")
     add("--json", action="store_true", help="print events as lines of JSON, see docs/control.md")
-    add("--once", action="store_true", help="print where the saves stand now, and end")
+    add("--once", action="store_true", help="print where the saves are now, and end")
     add_run_dir(add)
 
 

@@ -95,15 +95,18 @@ def _yes_or_no(text: str) -> bool:
 
 WORDS = (
     Word("policy", _choice(POLICIES), "NAME", "adaptive: by measured rates (default); libxc: by libxenguest's numbers"),
-    Word("max_downtime", _seconds, "TIME", "the guest may be paused for so long, as 300ms or 1.5s"),
-    Word("timeout", _seconds, "TIME", "the whole may take so long, as 90s or 10m", False),
-    Word("on_timeout", _choice(ON_TIMEOUT), "WHAT", "then abort (default): it runs on; or suspend it at once", False),
-    Word("max_iterations", _count(1), "N", "live passes at most (adaptive: 30, libxc: 5)"),
-    Word("target_dirty", _count(0), "N", "suspend below so many dirty pages (adaptive: no such number, libxc: 50)"),
-    Word("bandwidth", _bandwidth, "SIZE", "bytes a second at most, as 500M, while the guest runs", False),
-    Word("bandwidth_while_paused", _yes_or_no, "", "the bandwidth holds while the guest is paused, too", False),
+    Word("max_downtime", _seconds, "TIME", "the longest pause that the guest should see, as 300ms or 1.5s"),
+    Word("timeout", _seconds, "TIME", "the longest time that the whole save may take, as 90s or 10m", False),
+    Word(
+        "on_timeout", _choice(ON_TIMEOUT), "WHAT",
+        "when that time is over: abort (default), and the guest runs on; or suspend the guest at once", False,
+    ),
+    Word("max_iterations", _count(1), "N", "the most passes while the guest runs (adaptive: 30, libxc: 5)"),
+    Word("target_dirty", _count(0), "N", "suspend the guest once fewer pages are dirty (adaptive: none, libxc: 50)"),
+    Word("bandwidth", _bandwidth, "SIZE", "the most bytes a second, as 500M, while the guest runs", False),
+    Word("bandwidth_while_paused", _yes_or_no, "", "the bandwidth limit also applies while the guest is paused", False),
     Word("abort_if_busy", _yes_or_no, "", "end the save if the guest writes faster than its pages can be sent"),
-    Word("throttle", _yes_or_no, "", "take processor time, step by step, from a guest that writes too fast"),
+    Word("throttle", _yes_or_no, "", "give a guest that writes too fast less processor time, step by step"),
 )
 
 BY_NAME = {x.name: x for x in WORDS}
