@@ -303,6 +303,31 @@ def test_what_takes_too_long_is_left_out_and_named() -> None:
     assert told.endswith("more than 1 min: 4G, 400000 pages/s, 100 MB/s.")
 
 
+def a_run(policy: str, pause: float, predicted: float, *, passes: int = 2, rate: int = 0) -> convergence.Run:
+    return convergence.Run(rate, "256M", "unlimited", policy, passes, 1.0, 1.0, pause, predicted, 0.0, "")
+
+
+def test_predictions_are_counted_with_and_without_what_chance_makes() -> None:
+    runs = [
+        a_run("libxc", 1.0, 1.29), a_run("libxc", 1.0, 1.31), a_run("libxc", 0.0001, 0.00019),
+        a_run("libxc", 0.0002, 0.00031), a_run("adaptive", 1.0, 9.0, passes=1),
+    ]  # fmt: skip
+    told = convergence.judged(runs)[0]
+    assert "or less than 0.1 ms off, in 2 of 4 saves" in told and told.endswith("however short the pause, in 1.")
+
+
+def test_pauses_longer_than_the_other_policy_are_counted_and_named() -> None:
+    runs = [a_run("libxc", x, 1.0) for x in (1.0, 1.1, 2.0)] + [a_run("adaptive", x, 1.0) for x in (1.9, 1.9, 9.0)]
+    assert convergence.longer(runs) == (1, [])
+    runs += [a_run("libxc", x, 1.0, rate=1000) for x in (1.0, 1.1)] + [a_run("adaptive", 1.2, 1.0, rate=1000)]
+    runs += [a_run("libxc", 0.0001, 1.0, rate=20), a_run("adaptive", 0.00019, 1.0, rate=20)]
+    runs += [a_run("libxc", 1.0, 1.0, rate=3), a_run("adaptive", 1.02, 1.0, rate=3)]
+    runs += [a_run("adaptive", 5.0, 1.0, rate=7)]
+    assert convergence.longer(runs) == (4, ["256M, 1000, unlimited: 1200.0 instead of 1100.0 ms at most"])
+    told = convergence.judged(runs)[-1]
+    assert "Of 4 kinds" in told and "paused 1 longer" in told and "(256M, 1000, unlimited: 1200.0" in told
+
+
 def test_saves_of_all_policies_come_in_turn_and_only_those_that_lack() -> None:
     kind = ("4G", 0, "unlimited")
 
