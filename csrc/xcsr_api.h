@@ -196,6 +196,7 @@ const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
  * XCSR_AGAIN after wait_ms or when a signal came, as it does when the output is slow. */
 void xcsr_sink_limit(xcsr_sink *s, uint64_t bytes_per_second);
 uint64_t xcsr_sink_held_us(const xcsr_sink *s); /* for how long that has kept writes waiting */
+uint64_t xcsr_sink_waited_us(const xcsr_sink *s); /* for how long writes have waited for the output to take anything */
 
 /* ---- bucket.c: pure, exported for tests --------------------------------------------------------
  * rate: bytes a second, 0: no limit, and never above XCSR_BUCKET_MAX. level: bytes that may be written at once; below

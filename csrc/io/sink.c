@@ -38,6 +38,7 @@ struct xcsr_sink {
     struct durable durable; /* a file to be synced in the end */
     xcsr_bucket bucket;
     int64_t held_us; /* waited for the bucket */
+    int64_t waited_us; /* and for the output */
     struct iovec *iov; /* what is still to be written */
     uint32_t nr;
     struct iovec one; /* for xcsr_sink_write */
@@ -157,7 +158,9 @@ static int failed(xcsr_sink *s, int err, const char *op)
 static int wait_for_room(xcsr_sink *s)
 {
     struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+    int64_t began = xcsr_now_us();
     int n = poll(&p, 1, s->wait_ms);
+    s->waited_us += xcsr_now_us() - began;
     if (n < 0 && errno != EINTR)
         return failed(s, errno, "writev");
     return n > 0 ? 0 : XCSR_AGAIN; /* errors show in the write itself */
@@ -261,6 +264,11 @@ void xcsr_sink_limit(xcsr_sink *s, uint64_t bytes_per_second)
 uint64_t xcsr_sink_held_us(const xcsr_sink *s)
 {
     return (uint64_t)s->held_us;
+}
+
+uint64_t xcsr_sink_waited_us(const xcsr_sink *s)
+{
+    return (uint64_t)s->waited_us;
 }
 
 uint64_t sink_position(const xcsr_sink *s)

@@ -46,6 +46,10 @@ class Sink(Child):
     def seconds_held(self) -> float:
         return int(self._backend._lib.xcsr_sink_held_us(self._live())) / 1e6
 
+    @property
+    def seconds_waited(self) -> float:
+        return int(self._backend._lib.xcsr_sink_waited_us(self._live())) / 1e6
+
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()
         pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last byte is out

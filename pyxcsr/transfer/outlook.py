@@ -33,6 +33,12 @@ delayed one does not delay the next one."""
 SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
 
+BOUND = 0.2
+"""The part of a pass for which it has waited for the output, from which on the output tells how long pages take."""
+
+ABSORBED = 1024
+"""Pages of a pass that an output takes at once, perhaps, however slow it is."""
+
 WINDOW = 0.05
 """Seconds between dirty bitmaps, taken together, for which the guest's dirty rate is told: it may write in bursts."""
 
@@ -47,6 +53,7 @@ class Outlook:
         self._rest = STATE + STATE_VCPU * nr_vcpus
         self._at_once = True
         self._costs, self._sending, self._rates = Costs(), Costs(), Recent(WINDOW)  # paused; while the guest runs
+        self._output = 0.0  # seconds in which a slow output takes a page
         self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
         self._knows_costs = False
         self._since = clock()  # when Xen began to count
@@ -63,18 +70,23 @@ class Outlook:
         """Log-dirty mode has been switched on: from now on the guest's writes are counted."""
         self._since = self._clock()
 
-    def passed(self, done: PassReport, busy: float, unmapping: float) -> None:
+    def passed(self, done: PassReport, busy: float, unmapping: float, waited: float) -> None:
         """A pass is over. Of its seconds a suspended guest would have waited for the ``busy`` ones, without those for
-        which the bandwidth limit held it; not for those of ``unmapping``."""
+        which the bandwidth limit held it; not for those of ``unmapping``. Of the busy ones it ``waited`` for the output.
+        """
         self._steps = [*self._steps, done.seconds - busy - unmapping][-FETCHES:]
         sending, busy = busy + unmapping, busy - done.seconds_held
+        if waited > BOUND * busy:
+            self._output = busy / max(done.pages, 1)
+        elif done.pages > ABSORBED:
+            self._output = 0.0
         if done.iteration > 0 and done.dirty > 0:  # the last pass is never empty: a guest that suspends writes pages
             runs = done.pages if self._runs is None else min(self._runs, done.pages)
-            self._costs.add(done.pages, runs, busy)
+            self._costs.add(done.pages, runs, busy - waited)
             self._sending.add(done.pages, runs, sending)
             self._knows_costs |= done.pages > 0
         elif done.pages > 0:
-            self._costs.whole(done.pages, busy)
+            self._costs.whole(done.pages, busy - waited)
             self._sending.whole(done.pages, sending)
             self._knows_costs = True
         if done.seconds > 0 and done.bytes:
@@ -120,7 +132,7 @@ class Outlook:
     @property
     def page_seconds(self) -> Optional[float]:
         """What each dirty page adds to the pause, if as many are dirty as the last rate makes; None if not known."""
-        return self._costs.page(self._expected()) if self._knows_costs else None
+        return self._page(self._expected()) if self._knows_costs else None
 
     @property
     def send_seconds(self) -> Optional[float]:
@@ -152,4 +164,12 @@ class Outlook:
         if not self._knows_costs:
             return None
         pages = dirty + self._while_suspending()
-        return self._fixed() + self._costs.page(pages) * pages
+        return self._fixed() + self._page(pages) * pages
+
+    def _page(self, pages: float) -> float:
+        """Seconds for each of so many pages: by what they cost us, or by what the output takes them in.
+
+        A slow output that lags behind goes on taking what it was given while the guest suspends, and has room then.
+        """
+        room = SUSPENDING / self._output if self._output else 0.0
+        return max(self._costs.page(pages), self._output * (1.0 - room / pages) if pages > room else 0.0)

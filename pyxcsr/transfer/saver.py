@@ -459,7 +459,7 @@ class Saver:
     def _pass(self, phase: Phase, dirty: int, *, suspended: bool) -> PassReport:
         done = PassReport(self._nr_passes, suspended, dirty, began=self._telling.seconds())
         began, offset, held = time.monotonic(), self._sink.offset, self._sink.seconds_held
-        looked_at, busy, unmapping = 0, 0.0, 0.0
+        waited, looked_at, busy, unmapping = self._sink.seconds_waited, 0, 0.0, 0.0
         self._left, poll = dirty, self._poll if suspended else self._poll_live
         self._where = (phase, done, 0)
         if self._following:
@@ -482,7 +482,7 @@ class Saver:
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         done.seconds_held, self._left = self._sink.seconds_held - held, 0
         if phase == "pass":
-            self._outlook.passed(done, busy, unmapping)
+            self._outlook.passed(done, busy, unmapping, self._sink.seconds_waited - waited)
             done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)
         return done

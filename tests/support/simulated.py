@@ -68,7 +68,7 @@ def simulate(world: World, policy: Policy) -> Outcome:
         world.wait(busy + PYTHON)
         done = PassReport(len(report.passes), False, dirty, pages=dirty, bytes=4096 * dirty, seconds=busy + PYTHON)
         report.passes.append(done)
-        outlook.passed(done, busy, 0.0)
+        outlook.passed(done, busy, 0.0, 0.0)
 
     def ask(dirty: Optional[int]) -> Decision:
         return deciding.ask(dirty, nr_pfns=world.nr_pfns, bytes_sent=4096 * report.pages, seconds=world.now)

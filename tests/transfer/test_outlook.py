@@ -31,14 +31,14 @@ def clock() -> Clock:
 def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
-    outlook.passed(a_pass(0, 10_000, 1.0), 1.0, 0.0)
+    outlook.passed(a_pass(0, 10_000, 1.0), 1.0, 0.0, 0.0)
     assert outlook.pause(0) == pytest.approx(FETCH + FIXED + STATE + 2 * STATE_VCPU)
 
 
 def test_the_pause(clock: Clock) -> None:
     outlook = Outlook(1, clock)
     outlook.begin()
-    outlook.passed(a_pass(0, 100_000, 2.0), 2.0, 0.0)
+    outlook.passed(a_pass(0, 100_000, 2.0), 2.0, 0.0, 0.0)
     assert (outlook.page_seconds, outlook.bandwidth) == (2e-5, 4096 * 50_000)
     clock.now += 2.0
     began = clock.now
@@ -57,8 +57,8 @@ def test_an_end_in_steps_takes_what_passes_take_besides_their_batches(clock: Clo
     pauses = []
     for at_once in (False, True):
         outlook = Outlook(1, clock)
-        outlook.passed(a_pass(0, 100_000, 2.0), 1.9, 0.0)
-        outlook.passed(a_pass(1, 0, 0.0015), 0.001, 0.0)
+        outlook.passed(a_pass(0, 100_000, 2.0), 1.9, 0.0, 0.0)
+        outlook.passed(a_pass(1, 0, 0.0015), 0.001, 0.0, 0.0)
         outlook.rehearsed(0.003, at_once=at_once)
         pauses.append(outlook.pause_seconds)
     assert pauses[0] == pytest.approx(pauses[1] + 0.0005)
@@ -67,11 +67,11 @@ def test_an_end_in_steps_takes_what_passes_take_besides_their_batches(clock: Clo
 def test_unmapping_is_not_part_of_the_pause(clock: Clock) -> None:
     """Passes took 4 ms for 1000 pages, 1 ms of which went into what a suspended guest does not wait for."""
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 100_000, 0.4), 0.3, 0.1)
+    outlook.passed(a_pass(0, 100_000, 0.4), 0.3, 0.1, 0.0)
     for iteration in range(1, 5):
         outlook.fetched(1000, clock.now, 0.0)
         outlook.marked(1000)
-        outlook.passed(a_pass(iteration, 1000, 0.004), 0.003, 0.001)
+        outlook.passed(a_pass(iteration, 1000, 0.004), 0.003, 0.001, 0.0)
     outlook.rehearsed(0.0, at_once=True)
     assert outlook.pause(1000) == pytest.approx(0.003, rel=0.05)
 
@@ -103,10 +103,10 @@ def test_runs_are_those_of_the_pass_that_is_made_with_them(clock: Clock) -> None
     """The next bitmap was counted already when the pass over the last one is told, never the other way round."""
     scattered, dense = Outlook(1, clock), Outlook(1, clock)
     for outlook, runs in (scattered, 1000), (dense, 10):
-        outlook.passed(a_pass(0, 100_000, 0.05), 0.05, 0.0)
+        outlook.passed(a_pass(0, 100_000, 0.05), 0.05, 0.0, 0.0)
         outlook.fetched(1000, clock.now, 0.0)
         outlook.marked(runs)
-        outlook.passed(a_pass(1, 1000, 0.004), 0.004, 0.0)
+        outlook.passed(a_pass(1, 1000, 0.004), 0.004, 0.0, 0.0)
     assert scattered.pause(1000) == pytest.approx(0.004 + STATE + STATE_VCPU, rel=0.2)
     few = scattered.pause(10), dense.pause(10)
     assert few[0] is not None and few[1] is not None and few[1] > few[0]
@@ -139,26 +139,45 @@ def test_the_mean_of_what_was_measured_last() -> None:
 
 def test_before_a_pass_over_dirty_pages_one_costs_what_it_costs_alone(clock: Clock) -> None:
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 50_000, 0.05), 0.05, 0.0)
+    outlook.passed(a_pass(0, 50_000, 0.05), 0.05, 0.0, 0.0)
     assert outlook.page_seconds == pytest.approx(DIRTY_PAGE), "in a pass over all of memory a page costs less"
 
 
 def test_what_a_page_costs_while_the_guest_runs(clock: Clock) -> None:
     """With what the pause is without: unmapping, and the bandwidth limit. What each pass takes anyway is not in it."""
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 100_000, 2.0), 2.0, 0.0)
+    outlook.passed(a_pass(0, 100_000, 2.0), 2.0, 0.0, 0.0)
     for iteration, pages in enumerate((1000, 400, 150, 60, 30, 20), 1):
         outlook.fetched(pages, clock.now, 0.0)
         outlook.marked(pages)
         done = a_pass(iteration, pages, 0.002 + 40e-6 * pages, held=10e-6 * pages)
-        outlook.passed(done, 30e-6 * pages, 10e-6 * pages)
+        outlook.passed(done, 30e-6 * pages, 10e-6 * pages, 0.0)
     assert outlook.send_seconds == pytest.approx(40e-6, rel=0.1)
     assert outlook.page_seconds == pytest.approx(20e-6, rel=0.1)
 
 
+def test_a_slow_output(clock: Clock) -> None:
+    """It takes a page in 40 us, and we need 5. What it takes while the guest suspends the pause does not wait for."""
+    outlook = Outlook(1, clock)
+    outlook.passed(a_pass(0, 100_000, 4.0), 4.0, 0.0, 3.5)
+    for iteration in range(1, 4):
+        outlook.fetched(3000, clock.now, 0.0)
+        outlook.marked(3000)
+        outlook.passed(a_pass(iteration, 3000, 0.12), 0.12, 0.0, 0.105)
+    outlook.rehearsed(0.0, at_once=True)
+    room = SUSPENDING / 40e-6
+    assert outlook.pause(10_000) == pytest.approx((10_000 - room) * 40e-6, rel=0.02)
+    assert outlook.pause(100) == pytest.approx(100 * 5e-6, rel=0.1, abs=FIXED), "it has room for all of these"
+    assert outlook.send_seconds == pytest.approx(40e-6, rel=0.05)
+    outlook.passed(a_pass(4, 300, 0.0015), 0.0015, 0.0, 0.0)
+    assert outlook.pause(10_000) == pytest.approx((10_000 - room) * 40e-6, rel=0.02), "it says nothing of many"
+    outlook.passed(a_pass(5, 3000, 0.015), 0.015, 0.0, 0.0)
+    assert outlook.pause(10_000) == pytest.approx(10_000 * 5e-6, rel=0.05), "it has become faster"
+
+
 def test_the_bandwidth_limit_does_not_hold_while_the_guest_is_paused(clock: Clock) -> None:
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 10_000, 5.0, held=4.0), 5.0, 0.0)
+    outlook.passed(a_pass(0, 10_000, 5.0, held=4.0), 5.0, 0.0, 0.0)
     assert outlook.page_seconds == pytest.approx(1e-4)
     assert outlook.bandwidth == pytest.approx(4096 * 2000)
 
@@ -221,7 +240,7 @@ def test_without_a_limit_the_sink_is_left_alone() -> None:
 def test_a_pass_without_pages_says_nothing_of_one_with_a_few(clock: Clock) -> None:
     """The last pass has a few: a guest that suspends writes them."""
     outlook = Outlook(1, clock)
-    outlook.passed(a_pass(0, 100_000, 0.4), 0.4, 0.0)
+    outlook.passed(a_pass(0, 100_000, 0.4), 0.4, 0.0, 0.0)
     before = outlook.pause(0)
-    outlook.passed(a_pass(1, 0, 0.0), 0.0, 0.0)
+    outlook.passed(a_pass(1, 0, 0.0), 0.0, 0.0, 0.0)
     assert outlook.pause(0) == before

@@ -29,6 +29,10 @@ class SinkHandle(Protocol):
     def seconds_held(self) -> float:
         """For how long that limit has kept writes waiting."""
 
+    @property
+    def seconds_waited(self) -> float:
+        """For how long writes have waited for the output to take anything."""
+
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
 
