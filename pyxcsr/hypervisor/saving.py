@@ -194,7 +194,8 @@ class Save(Child):
         self._call(self._backend._lib.xcsr_prepare_end, made.cdata)
         self._plan, self._end_result = made, self._backend._ffi.new("xcsr_end_result *")
         lib = self._backend._lib
-        for name in ("xcsr_rehearse_end", "xcsr_end", "XCSR_AGAIN", "xcsr_logdirty_disable"):  # so that the guest does not wait for that
+        # so that the guest does not wait for that, and the rehearsal is not longer by it
+        for name in ("xcsr_rehearse_end", "xcsr_end", "XCSR_AGAIN", "xcsr_logdirty_disable"):
             getattr(lib, name)
 
     def rehearse_end(self, again: Again, with_bitmap: bool) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FIXED = 0.00004
-"""Seconds for a pass that sends hardly anything, until passes have told more: what it needs is in no cache any more, and
-the few pages that a guest writes to suspend itself are in it."""
+"""Seconds for a pass that sends hardly anything, until passes have told more: what it needs is in no cache any more.
+The few pages that a guest writes to suspend itself are in it."""
 
 FIXED_MAY_BE_OFF = 0.0001
 """By how many seconds that is wrong on some machines."""

@@ -72,7 +72,7 @@ class Outlook:
 
     def passed(self, done: PassReport, busy: float, unmapping: float, waited: float) -> None:
         """A pass is over. Of its seconds a suspended guest would have waited for the ``busy`` ones, without those for
-        which the bandwidth limit held it; not for those of ``unmapping``. Of the busy ones it ``waited`` for the output.
+        which the bandwidth limit held it; not for those of ``unmapping``. ``waited``: for the output, of the busy ones.
         """
         self._steps = [*self._steps, done.seconds - busy - unmapping][-FETCHES:]
         sending, busy = busy + unmapping, busy - done.seconds_held
