@@ -172,9 +172,11 @@ def measure(args: argparse.Namespace, kinds: list[Kind], runs: list[Run]) -> Ite
         if not todo:
             continue
         pages = pages_of(size)
-        shared = {"backed": backed_frames(pages)} if pages > pages_of("1G") else {}
-        with machine(size, **shared) as hv:
-            domid = hv.stub.create(describe(size, writer="thread", rate=rate))
+        shared = pages > pages_of("1G")
+        with machine(size, backed=backed_frames(pages) if shared else 0) as hv:
+            # where pages share memory, a page that becomes a table later would be overwritten as another one's data
+            more = {"pt_updates": 0} if shared else {}
+            domid = hv.stub.create(describe(size, writer="thread", rate=rate, **more))
             for to, policy in todo:
                 yield one(hv, domid, rate, size, to, policy, args.max_iterations)
             hv.stub.destroy(domid)

@@ -251,6 +251,29 @@ def test_an_input_or_output_that_cannot_be_one(hv: StubBackend, tmp_path: Path) 
         os.close(folder)
 
 
+def test_how_long_an_output_is_waited_for(hv: StubBackend) -> None:
+    """Not what it takes at once; and not the time between two attempts."""
+    reader, writer = os.pipe()
+    sink = hv.open_sink(writer)
+    sink.write(bytes(4096), lambda: None)
+    assert sink.seconds_waited < 0.05, "there was room"
+
+    def drain() -> None:
+        time.sleep(0.3)
+        while os.read(reader, 1 << 20):
+            pass
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    sink.write(bytes(4 << 20), lambda: time.sleep(0.02))
+    waited = sink.seconds_waited
+    sink.close()
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+    assert 0.1 < waited < 5
+
+
 def msr_policy(*numbers: int) -> bytes:
     return b"".join(x.to_bytes(4, "little") + bytes(12) for x in numbers)
 
