@@ -423,8 +423,8 @@ const xcsr_error *xcsr_source_error(const xcsr_source *s);
 /* ---- restore/ ------------------------------------------------------------------------------------
  * A domain being built. limit: pfns it may ever have. width: bytes in a word of a PV guest's, 0: translated. PV: its p2m
  * is here, by pfn, and grows with xcsr_restore_grow.
- * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 in a
- * record get a page of 2 MiB where Xen has one, and there are no page tables. Memory is nine bytes a pfn, or
+ * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 get
+ * a page of 2 MiB where Xen has one, also if a record ends within them (row.c), and there are no page tables. Memory is nine bytes a pfn, or
  * one, touched only where there is something. */
 typedef struct xcsr_page_result {
     uint32_t nr_entries, nr_pages, nr_tables, nr_populated;
@@ -434,6 +434,7 @@ typedef struct xcsr_page_result {
 
 int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xcsr_restore **out);
 void xcsr_restore_free(xcsr_restore *r);
+int xcsr_restore_without_rows(xcsr_restore *r); /* translated: memory is given for what a record names, never ahead */
 int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns); /* no-op if not larger; -E2BIG beyond limit */
 void xcsr_restore_compare(xcsr_restore *r, uint32_t on);  /* from here on pages are compared, not written */
 /* The body of one PAGE_DATA record of length bytes, read from src straight into the guest. */

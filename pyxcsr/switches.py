@@ -19,6 +19,9 @@ ORDINARY = "ordinary"
 ROWS = "rows"
 """Pfns in a row with frames in a row are remembered as such (csrc/save/follow.c); else pfn by pfn."""
 
+EXTENTS = "extents"
+"""An HVM guest's memory is given in extents of 2 MiB, ahead of a row of pages (csrc/restore/row.c); else by records."""
+
 
 def is_on(way: str) -> bool:
     """Whether that way may be taken. Read each time: a test changes it."""

@@ -73,7 +73,7 @@ CORE_FILES: list[set[str]] = [
     {"restore/session"},
     {"restore/complaint", "restore/facts", "restore/walk"},
     {"restore/populate"},
-    {"restore/localise"},
+    {"restore/localise", "restore/row"},
     {"restore/pages"},
     {"restore/complete", "restore/context", "restore/lifetime"},
 ]

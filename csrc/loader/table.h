@@ -80,6 +80,9 @@
     F(CTRL, int, xc_maximum_ram_page, (xc_interface *x, unsigned long *max), (x, max))                               \
     F(CTRL, int, xc_machphys_mfn_list, (xc_interface *x, unsigned long max, xen_pfn_t *start), (x, max, start))     \
     F(CTRL, int, xc_get_pfn_type_batch, (xc_interface *x, uint32_t d, unsigned int n, xen_pfn_t *a), (x, d, n, a))  \
+    F(CTRL, int, xc_domain_populate_physmap,                                                                          \
+      (xc_interface *x, uint32_t d, unsigned long nr, unsigned int order, unsigned int flags, xen_pfn_t *start),    \
+      (x, d, nr, order, flags, start))                                                                                \
     F(CTRL, int, xc_domain_populate_physmap_exact,                                                                    \
       (xc_interface *x, uint32_t d, unsigned long nr, unsigned int order, unsigned int flags, xen_pfn_t *start),    \
       (x, d, nr, order, flags, start))                                                                                \

@@ -4,6 +4,7 @@
 #include "restore/complaint.h"
 #include "restore/localise.h"
 #include "restore/populate.h"
+#include "restore/row.h"
 #include "io/source.h"
 
 #include <stdlib.h>
@@ -131,9 +132,14 @@ static int map_batch(xcsr_restore *r)
     return 0;
 }
 
-static void note_entry(xcsr_restore *r, uint64_t pfn, uint32_t type)
+static void note_entries(xcsr_restore *r)
 {
-    restore_note(r, pfn, (uint8_t)(FLAG_SEEN | type | (has_data(type) ? FLAG_DATA : 0)));
+    for (uint32_t i = 0; i < r->nr && !r->compare; i++) {
+        uint64_t entry = r->entries[r->at + i], pfn = entry & ENTRY_PFN;
+        uint32_t type = (uint32_t)(entry >> TYPE_SHIFT);
+        r->result.nr_populated += restore_is_ahead(r, pfn); /* only now, as if it were given now */
+        restore_note(r, pfn, (uint8_t)(FLAG_SEEN | type | (has_data(type) ? FLAG_DATA : 0)));
+    }
 }
 
 /* Takes up the next entries: gives them memory and maps those that have data. */
@@ -147,8 +153,6 @@ static int begin_batch(xcsr_restore *r)
     for (uint32_t i = 0; i < r->nr; i++) {
         uint64_t entry = r->entries[r->at + i], pfn = entry & ENTRY_PFN;
         uint32_t type = (uint32_t)(entry >> TYPE_SHIFT);
-        if (!r->compare)
-            note_entry(r, pfn, type);
         if (has_data(type) || type == TYPE_XALLOC)
             wanted[nr_wanted++] = pfn;
         if (has_data(type))
@@ -156,9 +160,13 @@ static int begin_batch(xcsr_restore *r)
     }
     if (r->compare)
         for (uint32_t k = 0; k < r->nr_pages; k++)
-            if (!restore_has_memory(r, r->pfns[k]))
+            if (!restore_has_memory(r, r->pfns[k]) || restore_is_ahead(r, r->pfns[k]))
                 return restore_stream_error(r, r->pfns[k], 0, 0, 0, "is to be compared, but was never sent");
-    int rc = restore_populate(r, wanted, nr_wanted);
+    int rc = r->compare ? 0 : row_next(r, wanted, nr_wanted, nr_wanted == r->nr);
+    if (rc)
+        return rc;
+    note_entries(r);
+    rc = restore_populate(r, wanted, nr_wanted);
     if (!rc && r->nr_pages)
         rc = map_batch(r);
     r->iov.iov_base = r->compare ? r->bounce : r->map;

@@ -23,14 +23,13 @@ static int refused(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int err)
 
 /* -- taken back */
 
-/* Sent once, and then said to be gone: ballooned out while the guest was saved. */
-static bool is_gone(const xcsr_restore *r, uint64_t pfn)
+bool restore_is_gone(const xcsr_restore *r, uint64_t pfn)
 {
     uint32_t type = xcsr_restore_type(r, pfn);
     return restore_has_memory(r, pfn) && (type == TYPE_XTAB || type == TYPE_BROKEN);
 }
 
-static int give_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)
+int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)
 {
     xen_pfn_t frames[XCSR_BATCH];
     for (uint32_t i = 0; i < nr; i++)
@@ -44,13 +43,6 @@ static int give_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_
     set_memory(r, pfns, nr, false);
     *given += nr;
     return 0;
-}
-
-int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given)
-{
-    XCSR_ENTER(r->h);
-    *given = 0;
-    return walk_batches(r, is_gone, give_back, given);
 }
 
 /* -- taken back ahead of what comes */
@@ -80,7 +72,7 @@ static int give_going(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64
 {
     for (uint32_t i = 0; i < nr; i++)
         r->flags[pfns[i]] &= (uint8_t)~FLAG_GOING;
-    return give_back(r, pfns, nr, given);
+    return restore_take_back(r, pfns, nr, given);
 }
 
 int xcsr_restore_make_room(xcsr_restore *r, uint64_t *given)
@@ -153,7 +145,7 @@ static int give_pages_again(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, 
 {
     uint64_t given = 0;
     xen_pfn_t gfn;
-    int rc = walk_batches(r, is_gone, give_back, &given);
+    int rc = walk_batches(r, restore_is_gone, restore_take_back, &given);
     if (rc || !given)
         return rc ? rc : refused(r, pfns, nr, err);
     for (uint32_t i = 0; i < nr; i++) {

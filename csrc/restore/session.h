@@ -16,6 +16,9 @@
 #define FLAG_GOING 0x40 /* the same bit, between records: those of the next checkpoint will say that it is gone */
 #define FLAG_MEMORY 0x80 /* the domain has a frame for it */
 
+/* Has memory ahead of its first mention (row.c). There is no such type, so that nothing else looks so. */
+#define FLAGS_AHEAD (FLAG_MEMORY | 5)
+
 enum step { STEP_HEAD, STEP_ENTRIES, STEP_PAGES };
 
 struct xcsr_restore {
@@ -27,6 +30,12 @@ struct xcsr_restore {
     uint64_t limit, nr_pfns;
     uint64_t *mfns; /* by pfn, where it has FLAG_MEMORY; NULL: translated */
     uint8_t *flags; /* by pfn */
+
+    bool without_rows; /* row.c: no row gets memory ahead; Xen has refused some, or nobody wants it */
+    struct {
+        uint64_t next, length; /* the pfn that would go on in the row, and how many are in it */
+        uint64_t ahead_end;    /* where what was given to it ends; 0: nothing was */
+    } row;
 
     /* the record under way */
     enum step step;
@@ -51,6 +60,11 @@ struct xcsr_restore {
 static inline bool restore_has_memory(const xcsr_restore *r, uint64_t pfn)
 {
     return r->flags[pfn] & FLAG_MEMORY;
+}
+
+static inline bool restore_is_ahead(const xcsr_restore *r, uint64_t pfn)
+{
+    return r->flags[pfn] == FLAGS_AHEAD;
 }
 
 /* By what Xen is to be told of a pfn that has memory: its frame, or itself. */

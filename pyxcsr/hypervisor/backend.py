@@ -7,7 +7,7 @@ from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.switches import ORDINARY, ROWS, is_on
+from pyxcsr.switches import EXTENTS, ORDINARY, ROWS, is_on
 
 if TYPE_CHECKING:
     from typing import Optional, TypeVar
@@ -64,7 +64,10 @@ class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):
 
         out = self._ffi.new("xcsr_restore **")
         self._call(self._lib.xcsr_restore_new, domid, limit, width, out, domid=domid)
-        return Restore(self, out[0], domid)
+        restore = Restore(self, out[0], domid)
+        if not is_on(EXTENTS):
+            restore.without_rows()
+        return restore
 
     def seed_grants(
         self, domid: int, console_mfn: int, store_mfn: int, console_domid: int, store_domid: int, hvm: bool = False

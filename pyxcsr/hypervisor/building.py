@@ -121,6 +121,10 @@ class Restore(Child):
     def cut(self, nr_pfns: int) -> None:
         self._call(self._backend._lib.xcsr_restore_cut, nr_pfns)
 
+    def without_rows(self) -> None:
+        """From now on memory is given for what a record names, and not ahead of a row."""
+        self._call(self._backend._lib.xcsr_restore_without_rows)
+
     def give_back(self) -> int:
         return self._number(self._backend._lib.xcsr_restore_give_back, "uint64_t *")
 

@@ -29,6 +29,8 @@ PROTOTYPES = """
 14-22 int xc_domain_hvm_setcontext(xc_interface *, uint32_t, uint8_t *, uint32_t)
 14-22 int xc_domain_nr_gpfns(xc_interface *, uint32_t, xen_pfn_t *)
 14-22 int xc_domain_pause(xc_interface *, uint32_t)
+14-22 int xc_domain_populate_physmap(xc_interface *, uint32_t, unsigned long, unsigned int, unsigned
+    int, xen_pfn_t *)
 14-22 int xc_domain_populate_physmap_exact(xc_interface *, uint32_t, unsigned long, unsigned int, unsigned
     int, xen_pfn_t *)
 14-22 int xc_domain_resume(xc_interface *, uint32_t, int)

@@ -1,0 +1,118 @@
+/* A first pass brings a guest's pages in a row. Records are no multiples of 2 MiB, so every other run of 512 pfns that Xen
+ * could give as one page of 2 MiB is cut by the end of a record. So a row that has gone on for a record gets memory ahead:
+ * whole extents, up to the end of the one that its last pfn is in. As soon as the row ends, what is ahead is taken back, and
+ * the restore goes on as if it had never been given. It is less than 2 MiB at any time.
+ *
+ * Not farther ahead: beyond the end of a guest's memory there may be gfns that are no memory, such as the local APIC's page,
+ * and Xen kills a domain for which one of these is populated. What is memory ends where an extent ends, or there is nothing
+ * else in the rest of that extent.
+ *
+ * Not for PV guests: their page tables come early and refer to most of the memory, in whatever order, so that it has been
+ * given page table by page table before a row comes to it (localise.c). */
+#include "restore/row.h"
+#include "restore/populate.h"
+#include "restore/walk.h"
+
+#define EXTENT_ORDER 9u
+#define EXTENT (1ull << EXTENT_ORDER)
+#define LONG (2 * EXTENT - 2) /* pfns in a row from which on it is worth it: a full record */
+
+static bool is_row(const uint64_t *pfns, uint32_t nr)
+{
+    uint64_t differ = 0;
+    for (uint32_t i = 1; i < nr; i++)
+        differ |= pfns[i] ^ (pfns[0] + i);
+    return nr && !differ;
+}
+
+static uint64_t down(uint64_t pfn)
+{
+    return pfn / EXTENT * EXTENT;
+}
+
+static uint64_t up(uint64_t pfn)
+{
+    return down(pfn + EXTENT - 1);
+}
+
+/* Where extents from first on must end: at the first pfn of which anything is known. */
+static uint64_t end_of_unknown(const xcsr_restore *r, uint64_t first, uint64_t end)
+{
+    uint64_t pfn = first;
+    while (pfn < end && !r->flags[pfn])
+        pfn++;
+    return down(pfn);
+}
+
+/* Whatever Xen refuses is no error: single pages are asked for then, and no row gets memory ahead any more. */
+static void give(xcsr_restore *r, uint64_t first, uint64_t end)
+{
+    xen_pfn_t extents[XCSR_BATCH / EXTENT + 1];
+    uint64_t nr = (end - first) / EXTENT;
+    for (uint64_t k = 0; k < nr; k++)
+        extents[k] = first + k * EXTENT;
+    int done = xc_domain_populate_physmap(r->h->xch, r->domid, nr, EXTENT_ORDER, 0, extents);
+    r->h->log.last[0] = 0; /* what was said of large pages says nothing of the small ones */
+    uint64_t got = done < 0 ? 0 : (uint64_t)done;
+    r->without_rows |= got < nr;
+    memset(r->flags + first, FLAGS_AHEAD, got * EXTENT);
+    r->row.ahead_end = first + got * EXTENT;
+}
+
+static void go_on(xcsr_restore *r, uint64_t from)
+{
+    uint64_t first = up(from > r->row.ahead_end ? from : r->row.ahead_end), end = up(r->row.next);
+    if (r->row.next <= first || r->row.length < LONG)
+        return;
+    end = end_of_unknown(r, first, end < r->limit ? end : r->limit);
+    if (end > first)
+        give(r, first, end);
+}
+
+/* There is no row any more: takes back what is ahead. */
+static int row_end(xcsr_restore *r)
+{
+    uint64_t pfns[EXTENT], given = 0;
+    uint32_t nr = 0;
+    for (uint64_t pfn = r->row.next; pfn < r->row.ahead_end; pfn++)
+        if (restore_is_ahead(r, pfn))
+            pfns[nr++] = pfn;
+    int rc = nr ? restore_take_back(r, pfns, nr, &given) : 0;
+    for (uint32_t i = 0; i < nr && !rc; i++)
+        r->flags[pfns[i]] = 0;
+    r->row.next = XCSR_INVALID;
+    r->row.length = r->row.ahead_end = 0;
+    return rc;
+}
+
+int row_next(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, bool whole)
+{
+    if (!r->translated || (r->without_rows && r->row.ahead_end <= r->row.next))
+        return 0;
+    bool row = whole && is_row(pfns, nr);
+    int rc = row && pfns[0] == r->row.next ? 0 : row_end(r);
+    if (rc || !row)
+        return rc;
+    r->row.next = pfns[0] + nr;
+    r->row.length += nr;
+    if (!r->without_rows)
+        go_on(r, pfns[0]);
+    return 0;
+}
+
+int xcsr_restore_without_rows(xcsr_restore *r)
+{
+    XCSR_ENTER(r->h);
+    r->without_rows = true;
+    return 0;
+}
+
+/* -- taken back at the end */
+
+int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given)
+{
+    XCSR_ENTER(r->h);
+    *given = 0;
+    int rc = row_end(r);
+    return rc ? rc : walk_batches(r, restore_is_gone, restore_take_back, given);
+}
