@@ -65,7 +65,7 @@ class Epochs:
         self.refused += bool(found.error)
         if not found.whole:
             if not found.error:
-                raise Finding("restored without a whole checkpoint")
+                self._as_a_plain_one(data, found)
             return
         ends = [x.end for x in places(data) if is_whole_with(x, False)]
         if len(ends) < found.whole:
@@ -78,7 +78,13 @@ class Epochs:
         if differing:
             raise Finding(f"what stands behind checkpoint {found.whole} changes {differing[:4]}")
 
-    def _restored(self, data: bytes) -> Result:
+    def _as_a_plain_one(self, data: bytes, found: Result) -> None:
+        """END has come where the first CHECKPOINT was to be: it is a plain stream, and a plain restore takes it."""
+        plain = self._restored(data, checkpointed=False)
+        if plain.error or differences(found.image, plain.image):
+            raise Finding(f"restored without a whole checkpoint; a plain restore: {plain.error or 'another guest'}")
+
+    def _restored(self, data: bytes, checkpointed: bool = True) -> Result:
         fd, whole = os.memfd_create("stream"), 0
 
         def checkpoint() -> bool:
@@ -92,7 +98,8 @@ class Epochs:
         domid = self._hv.stub.create_empty(DOMAIN, vcpus=VCPUS, kind=kind)
         began, before = time.process_time(), peak_begins()
         try:
-            report = pyxcsr.restore(self._hv, domid, fd, checkpointed=True, checkpoint=checkpoint)
+            more = {"checkpointed": True, "checkpoint": checkpoint} if checkpointed else {}
+            report = pyxcsr.restore(self._hv, domid, fd, **more)
             self._bounded(len(data), began, before)
             if report.checkpoints != whole:
                 raise Finding(f"{report.checkpoints} checkpoints are told of, {whole} were whole")
