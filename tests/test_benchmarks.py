@@ -339,3 +339,18 @@ def test_saves_of_all_policies_come_in_turn_and_only_those_that_lack() -> None:
     assert list(convergence.missing([run(first[0]), run(first[0]), run(first[1])], kind, 2)) == [
         first[2], first[2], first[1]
     ]  # fmt: skip
+
+
+def test_growth_is_measured_and_drawn(lib: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "growth.svg"
+    command = [sys.executable, "-m", "benchmarks.growing", "--sizes", "64M", "128M", "--turns", "1"]
+    command += ["--picture", str(picture)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout[done.stdout.index("{") :])
+    for figures in result["figures"].values():
+        assert set(figures) == {"us 50", "us 10000", "KiB", "calls"}
+        assert all(len(x) == 2 and min(x) >= 0 for x in figures.values())
+    assert set(result["predicted"]) == set(result["figures"])
+    assert picture.read_bytes().startswith(b"<?xml")
