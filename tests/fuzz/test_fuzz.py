@@ -14,7 +14,7 @@ import pytest
 
 import pyxcsr
 from fuzz import c_target, epoch_engine, image_engine
-from fuzz.corpus import HERE, LIMIT, seeds
+from fuzz.corpus import HERE, LIMIT, seed, seeds
 from fuzz.engine import fuzz
 from fuzz.targets import Finding
 from pyxcsr.image import beside
@@ -45,15 +45,16 @@ def test_a_short_run(targets: Any) -> None:
     assert sys.gettrace() is before
 
 
-def test_it_finds(targets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that breaks is found: else a run without findings means nothing."""
+@pytest.mark.parametrize("reader", ["decode", "without_pages"])
+def test_it_finds(targets: Any, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    """A reader that breaks is found, also the one that passes pages over: else a run without findings means nothing."""
     from pyxcsr.stream import records
 
     def broken(*args: Any, **options: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(records.PageData, "decode", broken)
-    out = fuzz(targets, seeds()[:1], seconds=5.0, seed=1, most=1)
+    monkeypatch.setattr(records.PageData, reader, broken)
+    out = fuzz(targets, [seed("stub-plain")], seconds=5.0, seed=1, most=1)
     assert [text.split(":")[0] for text, _ in out.findings] == ["ZeroDivisionError"]
 
 

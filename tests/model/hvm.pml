@@ -260,7 +260,7 @@ inline merge_deferred()
     untracked = 0
 }
 
-/* code: pyxcsr/transfer/saver.py _marked_dirty */
+/* code: pyxcsr/transfer/saver.py _fetch_dirty */
 /* code: pyxcsr/guest/hvm/following.py fetched sweep */
 inline fetch_dirty()
 {

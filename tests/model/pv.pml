@@ -546,7 +546,7 @@ inline sweep()
 #define list_written has(bitmap, LIST)
 #endif
 
-/* code: pyxcsr/transfer/saver.py _marked_dirty */
+/* code: pyxcsr/transfer/saver.py _fetch_dirty */
 /* code: pyxcsr/guest/pv/following.py fetched */
 inline fetch_dirty()
 {
