@@ -36,7 +36,7 @@ DROP_IN = """\
 #     systemctl daemon-reload && systemctl restart libvirtd
 [Service]
 Environment=LIBXL_SAVE_HELPER={helper}
-# libvirt does not resume the guest of a `virsh save` that fails
+# libvirt leaves a guest suspended if its save or migration fails
 Environment=PYXCSR_RESUME=yes
 """
 HELPER = "/usr/local/bin/pyxcsr-save-helper"
