@@ -12,7 +12,7 @@ from pyxcsr.hypervisor.interface import PageResult
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, Optional
 
     from pyxcsr.hypervisor.core import Core
@@ -128,11 +128,10 @@ class Restore(Child):
     def give_back(self) -> int:
         return self._number(self._backend._lib.xcsr_restore_give_back, "uint64_t *")
 
-    def foretell(self, entries: Sequence[int]) -> None:
-        data = self._backend._ffi.from_buffer("uint64_t[]", entries)
-        self._call(self._backend._lib.xcsr_restore_foretell, data, len(entries))
-
-    def make_room(self) -> int:
+    def make_room(self, pages: Iterable[Sequence[int]]) -> int:
+        for entries in pages:
+            data = self._backend._ffi.from_buffer("uint64_t[]", entries)
+            self._call(self._backend._lib.xcsr_restore_foretell, data, len(entries))
         return self._number(self._backend._lib.xcsr_restore_make_room, "uint64_t *")
 
     def pin(self) -> int:

@@ -102,9 +102,7 @@ class HvmRestoreOps:
         self._guest.give_back()
 
     def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
-        for entries in pages:
-            self._guest.foretell(entries)
-        self._guest.make_room()
+        self._guest.make_room(pages)
         self._context, self._vcpus = None, 0
         self._params.clear()
 

@@ -166,9 +166,7 @@ class PvRestoreOps:
         self._guest.give_back()
 
     def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
-        for entries in pages:
-            self._guest.foretell(entries)
-        self._guest.make_room()
+        self._guest.make_room(pages)
         self._shared = None
         self._vcpus = HeldVcpus(self._info.max_vcpu_id)
 

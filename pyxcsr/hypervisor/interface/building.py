@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Optional
 
     from pyxcsr.hypervisor.interface.results import PageResult
@@ -56,11 +56,12 @@ class RestoreHandle(Protocol):
         Only once :meth:`check_tables` has passed: nothing refers to them then.
         """
 
-    def foretell(self, entries: Sequence[int]) -> None:
-        """Entries that will be put in, those of a checkpoint's next PAGE_DATA record, as an array of 64-bit words."""
+    def make_room(self, pages: Iterable[Sequence[int]]) -> int:
+        """Takes the memory of pfns that will be gone by the last word on them; returns how many pages.
 
-    def make_room(self) -> int:
-        """Takes the memory of pfns that are gone by the last of these entries; returns how many pages."""
+        ``pages``: the entries that will be put in, those of each PAGE_DATA record of a checkpoint, as arrays of 64-bit
+        words.
+        """
 
     def pin(self) -> int:
         """Pins the page tables that were pinned; returns how many."""
