@@ -17,6 +17,7 @@ from pyxcsr import MemoryImage, PageType, StubGuest, restore, save
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.image.compare import compare
+from pyxcsr.image.pagemap import PageMap
 from pyxcsr.image.stats import entropy, stats
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
@@ -178,3 +179,21 @@ def test_without_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with MemoryImage(made_pv(tmp_path)) as image:
         assert stats(image).compressed is None
+
+
+def test_p2m_records_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between them is millions of places without a frame, which are not looked at one by one."""
+    records = streams.pv64()
+    at, _ = streams.find(records, rec.P2mFrames)
+    far = rec.P2mFrames(1 << 30, 1 << 30, [streams.P2M])
+    path = tmp_path / "a"
+    path.write_bytes(streams.assemble([*records[: at + 1], far, *records[at + 1 :]]))
+    asked, word = [], PageMap.word
+
+    def counted(self: PageMap, pfn: int) -> int:
+        asked.append(pfn)
+        return word(self, pfn)
+
+    monkeypatch.setattr(PageMap, "word", counted)
+    assert compared(path, path).same
+    assert streams.P2M in asked and len(asked) < 1000
