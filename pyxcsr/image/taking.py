@@ -17,16 +17,14 @@ from pyxcsr.image.pagemap import WITH_CONTENT, PageMap
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
-from pyxcsr.stream.records import words
+from pyxcsr.stream.records import nr_with_data, types_of, words
 from pyxcsr.stream.runs import row_of
 from pyxcsr.stream.source import Input, Source
 
 SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
-_TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
 _DATA = bytes(kind for kind in PageType if kind.has_data)
-_NO_DATA = bytes(kind for kind in range(256) if kind not in _DATA)
 _KNOWN = bytes(PageType)
 
 Tick = Callable[[int], None]
@@ -125,7 +123,7 @@ class _Pass(IncomingStream):
     def _page_data(self, head: Head) -> None:
         entries, types = self._entries(head)
         if self._comparing:
-            self._pass_over(head, len(types.translate(None, _NO_DATA)) * PAGE_SIZE)
+            self._pass_over(head, nr_with_data(types) * PAGE_SIZE)
         else:
             for at in range(0, len(types), SLICE):
                 self._slice(head, entries[8 * at : 8 * (at + SLICE)], types[at : at + SLICE])
@@ -141,8 +139,8 @@ class _Pass(IncomingStream):
         if left < 0:
             raise _wrong(head, f"{head.length} bytes are too few for {count} entries")
         entries = self._exactly(8 * count, head.offset, head.name)
-        types = bytes(entries[7::8]).translate(_TOP_TO_TYPE)
-        wanted = len(types.translate(None, _NO_DATA)) * PAGE_SIZE
+        types = types_of(entries)
+        wanted = nr_with_data(types) * PAGE_SIZE
         if left != wanted:
             raise _wrong(head, f"{left} bytes of pages, must be {wanted} by its entries' types")
         unknown = types.translate(None, _KNOWN)
@@ -164,7 +162,7 @@ class _Pass(IncomingStream):
         """The places of the pages that follow."""
         if self._keep is None:
             place = self._began + self.offset
-            length = len(types.translate(None, _NO_DATA)) * PAGE_SIZE
+            length = nr_with_data(types) * PAGE_SIZE
             self._pass_over(head, length)
             return range(place, place + length, PAGE_SIZE)
         kept = [pfn for pfn, kind in zip(pfns, types) if kind in _DATA]

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-# Byte 7 of an entry holds the type in its high half. Deleting from these bytes the ones of types without
-# data leaves as many as there are pages.
-_TOPS_WITHOUT_DATA = bytes(top for top in range(256) if not (0 <= top >> 4 <= 4 or 9 <= top >> 4 <= 12))
+_TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
+_BITS_WITH_DATA = frozenset(int(kind) for kind in PageType if kind.has_data)
+_BITS_WITHOUT_DATA = bytes(kind for kind in range(256) if kind not in _BITS_WITH_DATA)
 
 
 def words(buffer: Buffer) -> array[int]:
@@ -50,6 +50,16 @@ def packed(numbers: Iterable[int]) -> bytes:
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
+
+
+def types_of(entries: Buffer) -> bytes:
+    """The type of each entry of PAGE_DATA, one byte each; the entries as they stand in the stream."""
+    return bytes(entries[7::8]).translate(_TOP_TO_TYPE)
+
+
+def nr_with_data(types: bytes) -> int:
+    """How many entries have a page, by the types of all."""
+    return len(types.translate(None, _BITS_WITHOUT_DATA))
 
 
 @dataclass(frozen=True)
@@ -279,7 +289,7 @@ class PageData(Record):
         if count * 8 > len(view) - start:
             raise cls._wrong(offset, f"{len(view)} bytes are too few for {count} entries")
         entries = bytes(view[start : start + count * 8])
-        with_data = len(entries[7::8].translate(None, _TOPS_WITHOUT_DATA))
+        with_data = nr_with_data(types_of(entries))
         wanted = start + count * 8 + with_data * PAGE_SIZE
         if len(view) != wanted:
             raise cls._wrong(
@@ -322,7 +332,7 @@ class PageData(Record):
     @property
     def type_bits(self) -> bytes:
         """The type of each entry, one byte each (values of PageType, where it knows them)."""
-        return packed(self.entries)[7::8].translate(_TOP_TO_TYPE)
+        return types_of(packed(self.entries))
 
     def items(self) -> Iterable[tuple[int, int, memoryview | None]]:
         """(pfn, type bits, content or None) of each entry."""
@@ -334,10 +344,6 @@ class PageData(Record):
                 at += PAGE_SIZE
             else:
                 yield pfn, kind, None
-
-
-_TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
-_BITS_WITH_DATA = frozenset(int(kind) for kind in PageType if kind.has_data)
 
 
 @dataclass(frozen=True, repr=False)

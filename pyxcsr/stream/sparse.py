@@ -8,10 +8,9 @@ from typing import NamedTuple, Optional
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream.records import nr_with_data, types_of
 from pyxcsr.stream.source import Source
 
-_TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
-_NO_DATA = bytes(kind for kind in range(256) if kind not in {int(x) for x in PageType if x.has_data})
 _TABLES = re.compile(b"[" + re.escape(bytes(kind for kind in PageType if kind.level)) + b"]")
 
 
@@ -43,11 +42,6 @@ class CutOff(Exception):
         self.got = got
 
 
-def nr_with_data(types: bytes) -> int:
-    """How many entries have a page, by the types of all."""
-    return len(types.translate(None, _NO_DATA))
-
-
 def tables_among(types: bytes) -> Iterator[Table]:
     """The page tables among entries of these types, in order."""
     page = after = 0
@@ -69,7 +63,7 @@ def take(source: Source, length: int) -> Sparse:
         return taking.all_of(start, length, whole)
     entries = taking.read(8 * count)
     start = memoryview(b"".join((start, entries))).toreadonly()
-    types = bytes(entries[7::8]).translate(_TOP_TO_TYPE)
+    types = types_of(entries)
     nr_pages = nr_with_data(types)
     if length != len(start) + nr_pages * PAGE_SIZE:
         return taking.all_of(start, length, whole)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Callable
 
 from pyxcsr.errors import StreamError, StreamTruncated
-from pyxcsr.frames import PAGE_SIZE, PageType
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.after_end import AfterEnd
@@ -220,7 +220,7 @@ class Surveyor:
                 current = self._new_pass(offset, pfns[start])
             current.last_pfn = pfns[end - 1]
             current.entries += end - start
-            current.pages += len(types[start:end].translate(None, _TYPES_WITHOUT_DATA))
+            current.pages += rec.nr_with_data(types[start:end])
 
     def _new_pass(self, offset: int, pfn: int) -> Pass:
         self._pass = Pass(offset, pfn, pfn)
@@ -259,9 +259,6 @@ class Surveyor:
         ]
 
 
-_TYPES_WITHOUT_DATA = bytes(
-    kind for kind in range(16) if kind not in [int(known) for known in PageType if known.has_data]
-)
 _PASSES_KEPT = 1000
 _SAVE_RECORDS_KEPT = 4096
 _PROBLEMS_KEPT = 10

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Optional
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, packed
+from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, nr_with_data, packed, types_of
 from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
 from pyxcsr.stream.rules.entries import HVM_TYPES, pfns_of, problems, types_allowed
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
 from pyxcsr.stream.rules.tables import TableTargets
 from pyxcsr.stream.rules.words import describe_state, range_name, table_name
-from pyxcsr.stream.sparse import nr_with_data, tables_among
+from pyxcsr.stream.sparse import tables_among
 
 if TYPE_CHECKING:
     from pyxcsr.stream.records import Buffer
@@ -25,7 +25,6 @@ _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
 _STATE_TO_TYPE = bytes(state & ~SENT & 0xFF for state in range(256))
-_TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
 _POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
@@ -133,7 +132,7 @@ class MemoryRules:
 
     def _slice(self, entries: array[int], page: int) -> int:
         """Some entries, the first page of which is the record's page ``page``; how many pages they have."""
-        types = packed(entries)[7::8].translate(_TOP_TO_TYPE)
+        types = types_of(packed(entries))
         pfns = pfns_of(entries)
         for problem in problems(entries, pfns, types, self._kinds):
             self._complain(*problem)
