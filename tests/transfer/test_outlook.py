@@ -28,6 +28,17 @@ def clock() -> Clock:
     return Clock()
 
 
+def like_passes(
+    outlook: Outlook, clock: Clock, count: int, pages: int, seconds: float, busy: float, unmapping: float = 0.0,
+    waited: float = 0.0,
+) -> None:  # fmt: skip
+    """So many live passes, one like the other, over dirty pages that are all apart."""
+    for iteration in range(1, count + 1):
+        outlook.fetched(pages, clock.now, 0.0)
+        outlook.marked(pages)
+        outlook.passed(a_pass(iteration, pages, seconds), busy, unmapping, waited)
+
+
 def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
@@ -68,10 +79,7 @@ def test_unmapping_is_not_part_of_the_pause(clock: Clock) -> None:
     """Passes took 4 ms for 1000 pages, 1 ms of which went into what a suspended guest does not wait for."""
     outlook = Outlook(1, clock)
     outlook.passed(a_pass(0, 100_000, 0.4), 0.3, 0.1, 0.0)
-    for iteration in range(1, 5):
-        outlook.fetched(1000, clock.now, 0.0)
-        outlook.marked(1000)
-        outlook.passed(a_pass(iteration, 1000, 0.004), 0.003, 0.001, 0.0)
+    like_passes(outlook, clock, 4, 1000, 0.004, busy=0.003, unmapping=0.001)
     outlook.rehearsed(0.0, at_once=True)
     assert outlook.pause(1000) == pytest.approx(0.003, rel=0.05)
 
@@ -160,10 +168,7 @@ def test_a_slow_output(clock: Clock) -> None:
     """It takes a page in 40 us, and we need 5. What it takes while the guest suspends the pause does not wait for."""
     outlook = Outlook(1, clock)
     outlook.passed(a_pass(0, 100_000, 4.0), 4.0, 0.0, 3.5)
-    for iteration in range(1, 4):
-        outlook.fetched(3000, clock.now, 0.0)
-        outlook.marked(3000)
-        outlook.passed(a_pass(iteration, 3000, 0.12), 0.12, 0.0, 0.105)
+    like_passes(outlook, clock, 3, 3000, 0.12, busy=0.12, waited=0.105)
     outlook.rehearsed(0.0, at_once=True)
     room = SUSPENDING / 40e-6
     assert outlook.pause(10_000) == pytest.approx((10_000 - room) * 40e-6, rel=0.02)
