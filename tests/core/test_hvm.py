@@ -21,14 +21,6 @@ XTAB, L1TAB = 0xF, 0x1
 HEAD = struct.Struct("<II")
 
 
-@pytest.fixture
-def hv() -> Iterator[StubBackend]:
-    with pyxcsr.open_hypervisor("stub") as hv:
-        assert isinstance(hv, StubBackend)
-        hv.stub.reset(seed=3)
-        yield hv
-
-
 def save_pages(hv: StubBackend, domid: int, path: Path) -> list[tuple[int, int]]:
     """All pages of a guest in PAGE_DATA records in a file. Returns where each body begins, and its length."""
     nr = hv.nr_gpfns(domid)

@@ -21,14 +21,6 @@ GIVEN_BACK = "xc_domain_decrease_reservation_exact"
 
 
 @pytest.fixture
-def hv() -> Iterator[StubBackend]:
-    with pyxcsr.open_hypervisor("stub") as hv:
-        assert isinstance(hv, StubBackend)
-        hv.stub.reset(seed=3)
-        yield hv
-
-
-@pytest.fixture
 def target(hv: StubBackend) -> Iterator[Target]:
     with ExitStack() as stack:
         yield Target(hv, stack)
