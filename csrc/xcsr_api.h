@@ -423,9 +423,9 @@ const xcsr_error *xcsr_source_error(const xcsr_source *s);
 /* ---- restore/ ------------------------------------------------------------------------------------
  * A domain being built. limit: pfns it may ever have. width: bytes in a word of a PV guest's, 0: translated. PV: its p2m
  * is here, by pfn, and grows with xcsr_restore_grow.
- * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, whole aligned runs of 512 get
- * a page of 2 MiB where Xen has one, also if a record ends within them (row.c), and there are no page tables. Memory is nine bytes a pfn, or
- * one, touched only where there is something. */
+ * translated (HVM): pfn == gfn, Xen keeps the p2m; any gfn below limit may have an entry, and there are no page tables.
+ * Whole aligned runs of 512 get a page of 2 MiB where Xen has one, also if a record ends within them (row.c).
+ * Memory is nine bytes a pfn, or one, touched only where there is something. */
 typedef struct xcsr_page_result {
     uint32_t nr_entries, nr_pages, nr_tables, nr_populated;
     uint64_t nr_differing; /* compare mode: pages that are not what the guest has */

@@ -228,7 +228,8 @@ static int rehearsed(struct step *t)
 }
 
 typedef int one_step(struct step *t);
-static one_step *const rehearsal[] = {rehearse_asking, rehearse_fetch, rehearse_look, let_look, rehearse_state, rehearse_asking, rehearsed};
+static one_step *const rehearsal[] = {rehearse_asking, rehearse_fetch,  rehearse_look, let_look,
+                                      rehearse_state,  rehearse_asking, rehearsed};
 static one_step *const steps[] = {ask_suspended, fetch, look, mark, begin_pages, send_pages, end_pages, let_look, send_state, flush, complete};
 
 static bool is_writing_state(const struct ending *e)

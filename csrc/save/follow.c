@@ -132,11 +132,11 @@ static bool note_row(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
     const uint64_t *pfns = b->pfns + from, *frames = b->frame_at + from;
     if (s->without_rows || nr < FEW || b->result.nr_pages != b->nr || pfns[nr - 1] - pfns[0] != nr - 1)
         return false;
-    const uint64_t step = frames[1] - frames[0];
+    const uint64_t step = frames[1] - frames[0]; /* -1 as the largest number */
     uint64_t differ = 0;
     for (uint32_t i = 1; i < nr; i++)
         differ |= (frames[i] - frames[i - 1]) ^ step;
-    return !differ && step + 1 < 3 && step &&
+    return !differ && (step == 1 || step + 1 == 0) &&
            sent_add_run(&s->follow.sent[pfns[0] / SENT_PER_LEAF], pfns[0] % SENT_PER_LEAF, nr, (uint32_t)frames[0] + SENT_BIAS,
                         (int8_t)step);
 }

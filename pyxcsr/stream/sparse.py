@@ -15,7 +15,7 @@ _TABLES = re.compile(b"[" + re.escape(bytes(kind for kind in PageType if kind.le
 
 
 class Table(NamedTuple):
-    """A page table among the entries of a record: which entry it is, and the how manieth of the pages with data."""
+    """A page table among the entries of a record: which entry it is, and which of the pages with data, from 0."""
 
     entry: int
     page: int
