@@ -78,8 +78,9 @@ def test_it_measures(target: str, found: str, targets: Any) -> None:
 
     In a process of its own: what a worker of pytest holds may go while memory is measured, and make room for it.
     """
-    done = subprocess.run([sys.executable, "-c", WASTEFUL.replace("{target}", target)], text=True, check=False,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=60)  # fmt: skip
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WASTEFUL.replace("{target}", target)]
+    done = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(found) and bool(done.stdout) == bool(found), done.stdout
 
