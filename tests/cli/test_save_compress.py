@@ -171,7 +171,10 @@ def test_it_is_waited_for_before_the_guest_is_suspended(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that stalls with the rest of the first pass in the pipe: it has taken that before the guest is suspended."""
-    monkeypatch.setenv("PATH", fake(tmp_path, "head -c 800000; sleep 1; exec cat"))
+    from pyxcsr.transfer import compressing
+
+    monkeypatch.setattr(compressing, "SETTLE", 30.0)
+    monkeypatch.setenv("PATH", fake(tmp_path, "head -c 800000; sleep 3; exec cat"))
     domid = hv.stub.create(StubGuest.parse("pv64:mem=1M"))
     waiting: list[float] = []
     began = time.monotonic()
@@ -180,7 +183,7 @@ def test_it_is_waited_for_before_the_guest_is_suspended(
             hv, domid, out, compress="zstd", max_iterations=1,
             progress=lambda x: waiting.append(time.monotonic() - began) if x.phase == "suspend" else None,
         )  # fmt: skip
-    assert 0.3 < report.seconds_settling < 2.0 and waiting[0] > 1.0 and report.seconds_paused < 0.5
+    assert 0.3 < report.seconds_settling < 30.0 and waiting[0] > 3.0 and report.seconds_paused < 2.0
 
 
 def test_it_is_not_waited_for_for_ever(
@@ -189,8 +192,8 @@ def test_it_is_not_waited_for_for_ever(
     from pyxcsr.transfer import compressing
 
     monkeypatch.setattr(compressing, "SETTLE", 0.2)
-    monkeypatch.setenv("PATH", fake(tmp_path, "head -c 800000; sleep 2; exec cat"))
+    monkeypatch.setenv("PATH", fake(tmp_path, "head -c 800000; sleep 5; exec cat"))
     domid = hv.stub.create(StubGuest.parse("pv64:mem=1M"))
     with (tmp_path / "s").open("wb") as out:
         report = pyxcsr.save(hv, domid, out, compress="zstd", max_iterations=1)
-    assert 0.2 <= report.seconds_settling < 1.0
+    assert 0.2 <= report.seconds_settling < 4.0

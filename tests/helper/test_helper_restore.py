@@ -278,7 +278,7 @@ def test_a_signal_while_the_stream_is_stalled(tmp_path: Path, number: str) -> No
         start = time.monotonic()
         libxl.process.send_signal(signal.Signals[f"SIG{number}"])
         libxl.next_named("complete")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
         assert libxl.finish() == 0
         assert libxl.completed == (-1, errno.ECANCELED)
         assert f"SIG{number}" in libxl.logged(8)[0]

@@ -142,7 +142,7 @@ def test_sigterm_while_the_stream_is_stalled(tmp_path: Path, share: float) -> No
         time.sleep(0.5)
         start = libxl.terminate()
         libxl.next_named("complete")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
         assert libxl.finish() == 0
         assert libxl.completed == (-1, errno.ECANCELED)
         assert "SIGTERM" in libxl.logged(8)[0]

@@ -335,7 +335,7 @@ def test_abort_while_the_stream_is_stalled(tmp_path: Path, number: signal.Signal
         start = time.monotonic()
         libxl.process.send_signal(number)
         libxl.next_named("complete")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
         libxl.start_reading()
         assert libxl.finish() == 0
         assert libxl.completed == (-1, errno.ECANCELED)
@@ -350,7 +350,7 @@ def test_sigterm_while_memory_is_copied(tmp_path: Path) -> None:
         start = libxl.terminate()
         libxl.terminate()  # libxl may say it twice
         assert libxl.serve() == 0
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < 5.0
         assert libxl.completed == (-1, errno.ECANCELED)
 
 

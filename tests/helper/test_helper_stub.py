@@ -148,7 +148,7 @@ def test_sigterm_while_the_stream_is_stalled(tmp_path: Path) -> None:
         time.sleep(0.5)
         start = libxl.terminate()
         libxl.next_named("complete")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
         libxl.start_reading()
         assert libxl.finish() == 0
         assert libxl.completed == (-1, errno.ECANCELED)
@@ -164,7 +164,7 @@ def test_sigterm_while_stalled_with_the_guest_suspended(tmp_path: Path) -> None:
         time.sleep(0.5)
         start = libxl.terminate()
         libxl.next_named("complete")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
         libxl.start_reading()
         assert libxl.finish() == 0
         assert libxl.completed == (-1, errno.ECANCELED)

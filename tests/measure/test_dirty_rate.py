@@ -92,6 +92,7 @@ def test_what_the_device_model_writes_is_counted_if_it_is_told(hv: StubBackend) 
     off(hv, domid)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["pv64", "pvh"])
 @pytest.mark.parametrize("rate", [500, 8000])
 def test_a_guest_of_known_rate(hv: StubBackend, kind: str, rate: int) -> None:

@@ -68,7 +68,7 @@ def test_cancelled(hv: StubBackend) -> None:
     start = time.monotonic()
     with pytest.raises(Cancelled):
         XenstoreSuspend(hv, domid, cancel=lambda: time.monotonic() - start > 0.1)()
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
     assert node(hv, domid) == ""
 
 

@@ -262,7 +262,7 @@ def test_cancel_while_the_output_is_stalled(hv: StubBackend, kind: str) -> None:
     began = time.monotonic()
     error = run_to(hv, writer, cancel=lambda: time.monotonic() - began > 0.2)
     assert isinstance(error, pyxcsr.Cancelled)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 5.0
     assert os.get_blocking(writer), "the caller's descriptor has been changed"
     os.close(reader)
     os.close(writer)

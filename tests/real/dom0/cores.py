@@ -10,7 +10,7 @@ XEN = slice(256 * 8, 272 * 8)  # Xen's own slots of a level 4 table: a stream ha
 RINGS = 2  # xenstore's and the console's: dom0's daemons write them at any time
 SHOWN = 10
 CONTEXT = 5168  # of a vcpu
-RAX = 600
+RAX, VM_ASSIST = 600, 5136
 NAMES = {RAX: "rax", 648: "rip", 672: "rsp", 4832: "gdt", 4992: "user cr3", 5008: "cr3"}
 
 
@@ -65,10 +65,10 @@ def differences(theirs, ours):
             at = next(i for i in range(PAGE) if a[i] != b[i])
             yield f"pfn 0x{pfn:x} differs from byte {at} on: {a[at:at + 8].hex()}, {b[at:at + 8].hex()}"
     print(f"{len(ours.places)} pages, {len(only)} in one alone; Xen's slots in {masked} level 4 tables")
-    yield from context_differences(theirs.section(".xen_prstatus"), ours.section(".xen_prstatus"))
+    yield from context_differences(theirs.section(".xen_prstatus"), ours.section(".xen_prstatus"), ours.pv)
 
 
-def context_differences(theirs, ours):
+def context_differences(theirs, ours, pv):
     """Of the vcpus' contexts, each number that differs."""
     if len(theirs) != len(ours):
         yield f"contexts of {len(theirs)}, {len(ours)} bytes"
@@ -77,6 +77,8 @@ def context_differences(theirs, ours):
         vcpu, within = divmod(at, CONTEXT)
         if within == RAX and (a, b) == ("01" + "00" * 7, "00" * 8):
             print(f"vcpu {vcpu}: rax is 1 and 0: the guest was resumed, paused, when it had been saved")
+        elif a != b and within == VM_ASSIST and not pv:
+            print(f"vcpu {vcpu}: vm_assist {a}, {b}: HVM's save records do not have it")
         elif a != b:
             yield f"vcpu {vcpu}: {NAMES.get(within, f'byte {within} of its context')} {a}, {b}"
 
