@@ -1,11 +1,11 @@
-"""Ends a save that runs, the helper's of xl save and xl migrate included: the guest runs on."""
+"""Ends a save that runs, the helper's of xl save and xl migrate included, and sees to it that the guest runs on."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from pyxcsr.cli import figures, say, status
+from pyxcsr.cli import afterwards, figures, say, status
 from pyxcsr.cli.controlling import add_run_dir, run_dir_of
 from pyxcsr.control.client import PATIENT_CANCEL, running_save
 from pyxcsr.errors import UsageError
@@ -14,8 +14,8 @@ from pyxcsr.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained(
-        "the save has ended, and the guest runs on",
-        "the save has ended in another way, or not yet",
+        "the save has ended, and the guest was seen to run",
+        "the save has ended in another way, or not yet; or the guest does not run, or it is not known whether it does",
         "nothing was done: that GUEST is not being saved, or its stream is complete already",
     )
     add = parser.add_argument
@@ -29,14 +29,18 @@ def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     if not args.wait > 0:
         raise UsageError("--wait must be more than 0")
-    told = running_save(args.guest, run_dir_of(args)).cancel(args.wait)
+    run_dir = run_dir_of(args)
+    told = running_save(args.guest, run_dir).cancel(args.wait)
     cancelled = told.get("result") == "cancelled" and not told.get("stream_complete")
+    seen = afterwards.look(told, run_dir) if cancelled else None
+    if seen is not None:
+        told["guest_is"] = seen.guest_is
     if args.json:
         say.report(json.dumps(told))
-    elif cancelled:
-        say.report(f"{figures.name(told)}: the save was cancelled; the guest runs on")
+    elif seen is not None:
+        say.report(f"{figures.name(told)}: the save was cancelled; {seen.text(told)}")
     else:
         say.report(figures.ending(told))
     for text in told.get("notes", ()):
         say.note(text)
-    return status.DONE if cancelled and not told.get("notes") else status.FAILED
+    return status.DONE if seen is not None and seen.well and not told.get("notes") else status.FAILED

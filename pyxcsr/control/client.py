@@ -61,8 +61,9 @@ class RunningSave:
             return self._while_it_runs(self._answer(save, TUNE, words, timeout_for_answer))
 
     def cancel(self, timeout: float = PATIENT_CANCEL) -> dict[str, Any]:
-        """Ends it: the guest runs on. Returns the event "end" once that is so; its ``result`` is "cancelled", or what
-        came before that. Raises UsageError if the stream is complete already."""
+        """Ends it, so that the guest runs on. Returns the event "end": its ``result`` is "cancelled", or what came
+        before that; its ``guest_is`` what the save saw of the guest in the end. If libxl had suspended the guest, that
+        is "suspended": libxl resumes it after that. Raises UsageError if the stream is complete already."""
         with self._connected() as save:
             until = time.monotonic() + timeout
             told = self._answer(save, CANCEL, {}, timeout)

@@ -78,6 +78,8 @@ class Feed:
         """The last event."""
         self._finished_passes()
         fields = events.of_end(self._save.report, error, self._save.complete, time.monotonic() - self._began)
+        if error is not None:
+            fields.update(backend=self._save.backend, guest_is=self._save.guest_is())
         return events.event("end", {**self._facts, **fields})
 
     def _finished_passes(self) -> None:

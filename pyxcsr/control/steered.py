@@ -41,5 +41,12 @@ class Steered(Protocol):
     def guest_name(self) -> Optional[str]:
         """The guest's name; None if it is not known."""
 
+    @property
+    def backend(self) -> str:
+        """Whose guest it is: "xen", or "stub"."""
+
+    def guest_is(self) -> Optional[str]:
+        """What the guest is now, in a word (DomainInfo.condition), or "gone"; None if it is not known."""
+
     def change_policy(self, policy: Policy) -> None:
         """Goes by another policy from now on."""

@@ -113,7 +113,9 @@ def _let_go_on(hv: Recoverable, domid: int, done: Recovery) -> None:
         let_go_on(hv, domid)
     except DeviceModelError as problem:
         done.left.append(f"its devices may stand still: {problem}")
-    done.resumed = True
+    done.resumed = not hv.domain_info(domid).suspended
+    if not done.resumed:
+        done.left.append("Xen was asked to let it go on, but it is still suspended")
 
 
 def _unthrottle(hv: Recoverable, domid: int, done: Recovery) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.errors import DomainNotFound, UsageError, XcsrError
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +71,20 @@ class Steering:
         except XcsrError:  # it is for people's eyes only
             return None
         return None if name is None else os.fsdecode(name)
+
+    @property
+    def backend(self) -> str:
+        """By the hypervisor."""
+        return self._hv.backend
+
+    def guest_is(self) -> Optional[str]:
+        """What Xen says."""
+        try:
+            return self._hv.domain_info(self.report.domid).condition
+        except DomainNotFound:
+            return "gone"
+        except XcsrError:  # it is for people's eyes only
+            return None
 
     def change_policy(self, policy: Policy) -> None:
         """Goes by another one from now on."""

@@ -117,7 +117,20 @@ def test_cancelled(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     assert error.value.by == "control" and not looks_complete(tmp_path / "s")
     assert ends[0]["result"] == "cancelled" and ends[0]["notes"] == [] and not ends[0]["stream_complete"]
     assert ends[0]["seconds"] > 0
+    assert (ends[0]["backend"], ends[0]["guest_is"]) == ("stub", "running")
     assert list(run_dir.iterdir()) == []
+
+
+def test_what_a_cancelled_guest_is_that_nobody_resumes(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """As behind xl, which has suspended it, and resumes it when the helper is over."""
+    domid = hv.stub.create(GUEST)
+    ends: list[dict[str, Any]] = []
+    with Beside(lambda: ends.append(the_save(run_dir).cancel())), pytest.raises(pyxcsr.Cancelled):
+        save(
+            hv, domid, tmp_path / "s", run_dir, live=False, bandwidth="1M", bandwidth_while_paused=True,
+            suspend=lambda: hv.stub.guest(domid).shut_down(2),
+        )  # fmt: skip
+    assert ends[0]["result"] == "cancelled" and ends[0]["guest_is"] == "suspended"
 
 
 def test_cancelled_while_the_guest_is_asked_to_suspend(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:

@@ -56,6 +56,15 @@ class DomainInfo(NamedTuple):
         """True if it shut down with reason crash."""
         return self.shutdown_reason == 3
 
+    @property
+    def condition(self) -> str:
+        """In a word: running, paused, suspended, crashed, "shut down" or dying."""
+        if self.dying:
+            return "dying"
+        if self.shutdown:
+            return "suspended" if self.suspended else "crashed" if self.crashed else "shut down"
+        return "paused" if self.paused else "running"
+
 
 class PodInfo(NamedTuple):
     """A domain's populate-on-demand (xc_domain_get_pod_target), in pages.
