@@ -35,7 +35,7 @@ def kinds(data: bytes) -> list[str]:
     return [x["event"] for x in lines(data)]
 
 
-def test_a_file(hv: StubBackend, tmp_path: Path) -> None:
+def test_a_file(hv: StubBackend, tmp_path: Path, patient: None) -> None:
     domid = hv.stub.create(GUEST)
     path = tmp_path / "events"
     path.write_text('{"what": "was there"}\n')
@@ -56,7 +56,7 @@ def test_a_file(hv: StubBackend, tmp_path: Path) -> None:
     assert kinds(path.read_bytes()[len(data) :])[0] == "begin"
 
 
-def test_a_save_that_fails(hv: StubBackend, tmp_path: Path) -> None:
+def test_a_save_that_fails(hv: StubBackend, tmp_path: Path, patient: None) -> None:
     hv.stub.fail("xc_logdirty_control", 1, 5)
     path = tmp_path / "events"
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", suspend="crash"))

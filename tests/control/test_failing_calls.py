@@ -106,7 +106,9 @@ def usual_calls(hv: StubBackend, domid: int, image: Path, run_dir: Path) -> Coun
 
 
 @pytest.mark.parametrize("module", FAILED)
-def test_each_call_fails(module: str, hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+def test_each_call_fails(
+    module: str, hv: StubBackend, tmp_path: Path, run_dir: Path, patient: None
+) -> None:
     domid, image = hv.stub.create(GUEST), tmp_path / "s"
     usual = usual_calls(hv, domid, image, run_dir)
     assert {where.partition(".")[0] for where, _ in usual} == set(FAILED), "none is left out"

@@ -30,7 +30,7 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_all_events(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+def test_all_events(hv: StubBackend, tmp_path: Path, run_dir: Path, patient: None) -> None:
     """Of a save that succeeds, of one that is cancelled, and of one that fails."""
     path = tmp_path / "events"
     domid = hv.stub.create(GUEST)
