@@ -216,7 +216,7 @@ void xcsr_bucket_take(xcsr_bucket *b, uint64_t nr_bytes);
 typedef struct xcsr_batch_result {
     uint32_t done;       /* 1: the pass is over */
     uint32_t nr_batches; /* records, or attempts at one */
-    uint64_t nr_pfns;    /* entries in the records */
+    uint64_t nr_pfns;    /* gone through: they have an entry, or are holes of which nothing has to be said */
     uint64_t nr_pages;   /* of them, those with data */
     uint64_t nr_holes;   /* the p2m's entry names no frame; without a p2m: Xen has no page there */
     uint64_t nr_deferred; /* sent without data although the guest has a page: to be sent again */
@@ -263,6 +263,7 @@ int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* From now on each pfn of a batch is looked at by itself, also where all is as usual: see ordinary.c. */
 int xcsr_without_ordinary(xcsr_save *s);
+int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page is asked about, and has an entry (holes.c) */
 int xcsr_without_rows(xcsr_save *s); /* the same for what is remembered of pfns in a row whose frames are in a row (follow.c) */
 /* A suspended guest is about to run again, and the save goes on: lets go of all mappings, and pages may move again. */
 int xcsr_goes_on(xcsr_save *s);

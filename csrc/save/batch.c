@@ -4,6 +4,7 @@
  * data and deferred. Once it is suspended nothing may move, and a page that cannot be sent is an error that names it. */
 #include "save/batch.h"
 #include "save/follow.h"
+#include "save/holes.h"
 #include "save/ordinary.h"
 #include "save/physmap.h"
 #include "xen/page_types.h"
@@ -168,13 +169,21 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
     b->is_ordinary = b->has_tables = b->in_one_piece = false;
     b->pages.nr = 0;
     b->position = position;
+    int skipped = s->p2m ? 0 : holes_skip(s, b);
+    if (skipped)
+        return skipped;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
     if (s->p2m) /* without one, a receiver makes 2 MiB pages of whole and aligned runs, which a cut would break */
         cut_to_pages(b, &s->cursor);
     b->next_pfn = s->cursor;
+    b->result.nr_pfns += b->nr;
     b->prepared = true;
     int rc = take_frames(s, b);
-    return rc ? rc : query_types(s, b);
+    if (!rc)
+        rc = query_types(s, b);
+    if (!rc)
+        holes_leave_out(s, b);
+    return rc;
 }
 
 /* -- 2. the pages, mapped by now */
@@ -278,7 +287,6 @@ static void gather(struct batch *b)
     b->head.length = 8 + b->nr * 8 + (uint32_t)b->result.nr_pages * XCSR_PAGE;
     b->head.count = b->nr;
     b->head.reserved = 0;
-    b->result.nr_pfns = b->nr;
     b->result.nr_bytes = 8ull + b->head.length;
 }
 

@@ -43,6 +43,14 @@ bool ordinary_frames(const xcsr_save *s, struct batch *b)
     return true;
 }
 
+static bool any(const sparse_set *set, const struct batch *b)
+{
+    bool found = false;
+    for (uint32_t i = 0; set->count && !found && i < b->nr; i++)
+        found = sparse_has(set, b->pfns[i]);
+    return found;
+}
+
 static void forget(sparse_set *set, const struct batch *b)
 {
     for (uint32_t i = 0; set->count && i < b->nr; i++)
@@ -52,7 +60,7 @@ static void forget(sparse_set *set, const struct batch *b)
 bool ordinary_types(xcsr_save *s, struct batch *b)
 {
     uint64_t wrong = 0, kinds = 0;
-    if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && s->without_data.count))
+    if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && any(&s->without_data, b)))
         return false;
     for (uint32_t i = 0; i < b->nr; i++) {
         uint64_t type = b->types[i];

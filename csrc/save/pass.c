@@ -2,6 +2,7 @@
  * written, and its pages are mapped by another thread meanwhile, which also unmaps the last one's. */
 #include "save/pass.h"
 #include "save/batch.h"
+#include "save/holes.h"
 #include "save/physmap.h"
 #include "io/sink.h"
 
@@ -139,6 +140,7 @@ void pass_begin(xcsr_save *s, bool suspended)
     memset(&s->sum, 0, sizeof s->sum);
     s->cursor = s->nr_found = 0;
     s->suspended = suspended;
+    holes_begin(s);
     mapper_keep(&s->mapper, suspended);
 }
 

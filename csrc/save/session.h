@@ -43,6 +43,15 @@ struct follow { /* follow.c: what following a p2m remembers */
     sparse_set former;      /* frames, see former.c */
 };
 
+struct holes { /* holes.c */
+    bool off;      /* each gfn is asked about, and has an entry */
+    bool begun;    /* a pass has */
+    bool unsaid;   /* this pass is the first word of any gfn */
+    bool moved;    /* since the pass began the number of pages has been another one */
+    bool is_empty; /* the last batch had no page */
+    uint64_t look_below; /* do not look for the last pages before as few gfns are still to come */
+};
+
 struct ending { /* ending.c */
     const xcsr_end_plan *plan; /* the caller's; NULL: not prepared, or over */
     uint32_t step;
@@ -75,6 +84,7 @@ struct xcsr_save {
     uint64_t nr_watched;
     uint64_t nr_expected; /* without a p2m: pages that the suspended guest has; 0: not known */
     uint64_t nr_found;    /* in this pass */
+    struct holes holes;
 
     bool count_is_stale; /* logdirty.c: Xen's count of dirty pfns may have another save's in it */
     uint64_t cursor; /* pass.c: where the scan of the bitmap stands */

@@ -7,7 +7,7 @@ from pyxcsr.hypervisor.saving import Save, Sink
 from pyxcsr.hypervisor.scheduling import SchedulingCalls
 from pyxcsr.hypervisor.state import HvmCalls, PvCalls
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.switches import EXTENTS, ORDINARY, ROWS, is_on
+from pyxcsr.switches import EXTENTS, HOLES, ORDINARY, ROWS, is_on
 
 if TYPE_CHECKING:
     from typing import Optional, TypeVar
@@ -37,6 +37,8 @@ class Backend(DomainCalls, XenstoreCalls, SchedulingCalls, PvCalls, HvmCalls):
             save.without_ordinary()
         if not is_on(ROWS):
             save.without_rows()
+        if not is_on(HOLES):
+            save.with_holes()
         return save
 
     def open_sink(self, fd: int) -> SinkHandle:

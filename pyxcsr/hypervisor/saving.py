@@ -100,6 +100,10 @@ class Save(Child):
         """From now on each pfn of a batch is looked at by itself, also where all is as usual."""
         self._call(self._backend._lib.xcsr_without_ordinary)
 
+    def with_holes(self) -> None:
+        """From now on each gfn without a page is asked about, and has an entry."""
+        self._call(self._backend._lib.xcsr_with_holes)
+
     def without_rows(self) -> None:
         """The same for what is remembered of pfns in a row."""
         self._call(self._backend._lib.xcsr_without_rows)

@@ -15,6 +15,7 @@ import pytest
 import pyxcsr
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.switches import HOLES, VARIABLE
 
 PAGE_DATA, EXTENT = 1, 512
 XTAB, L1TAB = 0xF, 0x1
@@ -100,7 +101,10 @@ def test_a_guest_comes_back_page_by_page(hv: StubBackend, tmp_path: Path, target
     assert target.memory.has_data(pfns[0])
 
 
-def test_types_are_asked_until_all_pages_were_found(hv: StubBackend, tmp_path: Path) -> None:
+def test_types_are_asked_until_all_pages_were_found(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, HOLES)
     domid = hv.stub.create(pyxcsr.StubGuest.parse("pvh:mem=16M,seed=5"))
     hv.stub.guest(domid).shut_down(2)
     calls = (hv.nr_gpfns(domid) + 1023) // 1024

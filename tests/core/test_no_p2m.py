@@ -14,6 +14,7 @@ import pytest
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.switches import HOLES, VARIABLE
 
 PV = pyxcsr.StubGuest.pv64(mem="8M", max_mem="16M", holes=0.1, writes=0, pt_updates=0)
 PVH = pyxcsr.StubGuest.pvh(mem="8M", writes=0)
@@ -143,7 +144,12 @@ def test_what_comes_and_goes_counts_once_each_time() -> None:
         assert seen.save.has_data(gfn[0]) and look() == (0, 0)
 
 
-def test_once_all_pages_were_found_nothing_is_asked(seen: Seen) -> None:
+@pytest.fixture
+def each_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, HOLES)
+
+
+def test_once_all_pages_were_found_nothing_is_asked(each_asked: None, seen: Seen) -> None:
     seen.save.mark_all()
     before = seen.types_asked()
     plain = seen.pass_(suspended=True)

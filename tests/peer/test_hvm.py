@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ SUSPENDED = [["shut_down", [2]]]
 POLICIES = (RecordType.X86_CPUID_POLICY, RecordType.X86_MSR_POLICY)
 BY = ("libxenguest", "pyxcsr")
 HEADERS = 24 + 16
+XTAB = 0xF
 
 
 class Saved(NamedTuple):
@@ -56,6 +58,18 @@ class Saved(NamedTuple):
         return found
 
 
+def without_holes(records: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """The same without entries of gfns that have no page, and without records of nothing else."""
+    for kind, body in records:
+        if kind != RecordType.PAGE_DATA:
+            yield kind, body
+            continue
+        (count,) = struct.unpack_from("<I", body)
+        kept = [x for x in struct.unpack_from(f"<{count}Q", body, 8) if x >> 60 != XTAB]
+        if kept:
+            yield kind, struct.pack(f"<II{len(kept)}Q", len(kept), 0, *kept) + body[8 + 8 * count :]
+
+
 def save_by_both(peer: Peer, folder: Path, guest: str, **request: Any) -> list[Saved]:
     """libxenguest's and ours; every page, the params and the context in both are as they were at suspend."""
     found = []
@@ -71,15 +85,17 @@ def save_by_both(peer: Peer, folder: Path, guest: str, **request: Any) -> list[S
 def test_non_live_streams_are_equal_record_by_record(peer: Peer, tmp_path: Path, name: str) -> None:
     """The same records in the same order, byte for byte, the pages and how they go into records included.
 
-    One thing may differ: the CPU policies. libxenguest takes a policy apart and puts it together again with the leaves
+    Two things may differ. Of gfns without a page libxenguest's stream has entries and ours has none: a receiver does
+    nothing for either. And the CPU policies: libxenguest takes a policy apart and puts it together again with the leaves
     that it knows; we pass on what Xen says. And one thing besides the stream: libxenguest tells the device model to
     track its writes, although nothing is copied while the guest runs; we leave it alone.
     """
     theirs, ours = save_by_both(peer, tmp_path, GUESTS[name], live=False, before=SUSPENDED)
     assert theirs.image == ours.image, "not the same guest: this compares nothing"
     assert theirs.stream.read_bytes()[:HEADERS] == ours.stream.read_bytes()[:HEADERS]
-    assert [x for x, _ in theirs.records()] == [x for x, _ in ours.records()]
-    for (kind, their_body), (_, our_body) in zip(theirs.records(), ours.records()):
+    their_records = list(without_holes(theirs.records()))
+    assert [x for x, _ in their_records] == [x for x, _ in ours.records()]
+    for (kind, their_body), (_, our_body) in zip(their_records, ours.records()):
         assert kind in POLICIES or their_body == our_body, f"{RecordType(kind).name} differs"
     assert theirs.done["told"] == [True, False] and ours.done["told"] == []
 
@@ -88,13 +104,14 @@ def test_non_live_streams_are_equal_record_by_record(peer: Peer, tmp_path: Path,
 def test_live_images_are_equal_and_each_restores_the_others(peer: Peer, tmp_path: Path, name: str) -> None:
     """Each saver's passes see another moment of the guest: what a receiver ends with is the guest as it was suspended.
 
-    For every gfn up to the same last one both have an entry, and they tell the device model the same. Restored by the
-    other, pages, params, context and TSC are as they were, and the guest's kernel goes on and is saved again.
+    Libxenguest's has an entry for every gfn up to the last one, ours for those with a page, and they tell the device
+    model the same. Restored by the other, pages, params, context and TSC are as they were, and the guest's kernel goes on and is saved again.
     """
     theirs, ours = save_by_both(peer, tmp_path, GUESTS[name])
     assert len(theirs.done["passes"]) > 1 and len(ours.done["report"]["passes"]) > 1
     assert sorted(theirs.image["pages"]) == sorted(ours.image["pages"])
-    assert theirs.gfns() == ours.gfns() == set(range(theirs.done["state"]["nr_pfns"]))
+    assert theirs.gfns() == set(range(theirs.done["state"]["nr_pfns"]))
+    assert ours.gfns() == {int(x) for x in ours.image["pages"]}
     assert theirs.done["told"] == ours.done["told"] == [True, False]
     if oracle.find_verifier() and name == "hvm":
         accepted, text = oracle.accepts(ours.stream)

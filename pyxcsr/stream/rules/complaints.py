@@ -39,7 +39,7 @@ RULES = {
     "hvm-param": "an HVM parameter comes once, is one that can be set, and has a value that it can have",
     "hvm-context": "HVM_CONTEXT is a chain of save records from HEADER to END as Xen loads them",
     "hvm-page": "pages that HVM parameters and contexts name were last sent with data",
-    "never-sent": "every pfn of the p2m was sent at least once",
+    "never-sent": "every pfn of a PV guest's p2m was sent at least once",
     "scattered": "pfns are not so far apart that nothing could keep track of them",
     "superpage": "no page table entry above level 1 maps a superpage",
     "table-bound": "page tables refer only to pfns that the p2m covers by then",

@@ -230,7 +230,7 @@ class MemoryRules:
             self.nr_unsent += last - first + 1
             if len(self.unsent) < _RANGES_KEPT:
                 self.unsent.append((first, last))
-        if self.nr_unsent:
+        if self.nr_unsent and (self._pv or self._holes_left_out):  # of holes of an HVM guest nothing has to be said
             shown = ", ".join(range_name(*pair) for pair in self.unsent[:8])
             more = ", ..." if len(self.unsent) > 8 else ""
             text = f"{self.nr_unsent} of {nr_pfns} pfns were never sent: {shown}{more}"

@@ -629,11 +629,6 @@ def page_record_removed(records: Records) -> None:
     remove(records, rec.PageData, 2)
 
 
-@case("never-sent", "END", "1 of 8 pfns were never sent: 0x2", base=build.hvm)
-def hole_in_hvm(records: Records) -> None:
-    swap(records, rec.PageData, lambda _: build.pages_of([0, 1, 3, 4, 5, 6, 7]))
-
-
 def _entry(name: str, at: tuple[int, int], entry: int, rules: str, words: str) -> None:
     """One entry of one page table replaced, in the version sent last."""
 
