@@ -86,9 +86,9 @@ def test_non_live_streams_are_equal_record_by_record(peer: Peer, tmp_path: Path,
     """The same records in the same order, byte for byte, the pages and how they go into records included.
 
     Two things may differ. Of gfns without a page libxenguest's stream has entries and ours has none: a receiver does
-    nothing for either. And the CPU policies: libxenguest takes a policy apart and puts it together again with the leaves
-    that it knows; we pass on what Xen says. And one thing besides the stream: libxenguest tells the device model to
-    track its writes, although nothing is copied while the guest runs; we leave it alone.
+    nothing for either. And the CPU policies: libxenguest takes a policy apart and puts it together again with the
+    leaves that it knows; we pass on what Xen says. And one thing besides the stream: libxenguest tells the device model
+    to track its writes, although nothing is copied while the guest runs; we leave it alone.
     """
     theirs, ours = save_by_both(peer, tmp_path, GUESTS[name], live=False, before=SUSPENDED)
     assert theirs.image == ours.image, "not the same guest: this compares nothing"
@@ -105,7 +105,8 @@ def test_live_images_are_equal_and_each_restores_the_others(peer: Peer, tmp_path
     """Each saver's passes see another moment of the guest: what a receiver ends with is the guest as it was suspended.
 
     Libxenguest's has an entry for every gfn up to the last one, ours for those with a page, and they tell the device
-    model the same. Restored by the other, pages, params, context and TSC are as they were, and the guest's kernel goes on and is saved again.
+    model the same. Restored by the other, pages, params, context and TSC are as they were, and the guest's kernel goes
+    on and is saved again.
     """
     theirs, ours = save_by_both(peer, tmp_path, GUESTS[name])
     assert len(theirs.done["passes"]) > 1 and len(ours.done["report"]["passes"]) > 1
