@@ -275,7 +275,8 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
  * xcsr_follow is called before the first batch: from then on the save remembers what was sent of each pfn. -EOPNOTSUPP:
  * there is no p2m, or the machine is too large. xcsr_sweep is called once after each bitmap that is fetched: where the
  * bitmap names the p2m's own pages, or these are others than before (whole: everywhere), it compares what was sent with
- * what the p2m says now, and marks what must be sent again. */
+ * what the p2m says now, and marks what must be sent again. whole is for a guest that runs: of one that is suspended, a
+ * frame that no pfn has is on its way to none. */
 typedef struct xcsr_sweep_result {
     uint64_t pfns;     /* looked at */
     uint64_t marked;   /* added to the bitmap; the counts below include what was there already */

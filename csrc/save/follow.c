@@ -6,8 +6,8 @@
  * Four things can have happened to a pfn since it was sent:
  * - its entry names another frame: it is sent again; or names none any more: it is sent as a hole;
  * - its entry vanished and came back, with a frame whose content nobody wrote: it is sent again, too;
- * - a frame that page tables refer to has another pfn now, and nobody wrote the tables: all tables that were ever sent
- *   are sent again, even if the pass has sent both pfns as they are now (former.c);
+ * - a frame that page tables refer to has another pfn now, or none, and nobody wrote the tables: all tables that were ever
+ *   sent are sent again, even if the pass has sent both pfns as they are now (former.c);
  * - the p2m changed while a table was being re-expressed: the tables sent since the last sweep are sent again. */
 #include "save/follow.h"
 #include "save/dirty.h"
@@ -154,7 +154,7 @@ static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
     mark_slots(s, b, from, nr, now);
     if (!memcmp(now, was, sizeof now))
         return 0;
-    int rc = former_note(&s->follow, was, now);
+    int rc = s->suspended ? 0 : former_note(&s->follow, was, now); /* if it is, the sweep has seen to each such frame */
     return rc ? rc : sent_set(t, now);
 }
 
@@ -165,6 +165,11 @@ static int note_tables(xcsr_save *s, const struct batch *b)
         if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
             rc = note_table(&s->follow, b->pfns[i]);
     return rc;
+}
+
+static int no_memory(xcsr_save *s)
+{
+    return xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory to remember what was sent");
 }
 
 int follow_note(xcsr_save *s, const struct batch *b)
@@ -178,7 +183,7 @@ int follow_note(xcsr_save *s, const struct batch *b)
             ;
         rc = note_leaf(s, b, from, to - from);
     }
-    return rc ? xcsr_fail_call(s->h, ENOMEM, "malloc", "no memory to remember what was sent") : 0;
+    return rc ? no_memory(s) : 0;
 }
 
 /* -- the sweep */
@@ -187,6 +192,7 @@ struct sweep {
     xcsr_save *s;
     xcsr_sweep_result *out;
     bool frames_moved;
+    int rc;
 };
 
 static void mark(struct sweep *w, uint64_t pfn)
@@ -201,11 +207,14 @@ static void find_written(xcsr_save *s)
             s->p2m->fresh[i] = 1;
 }
 
-/* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. */
+/* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. If it is none's, former.c
+ * finds out whether the guest has kept it. */
 static void look_after_frame(struct sweep *w, uint64_t pfn, uint32_t was)
 {
     uint64_t now = xcsr_lookup_pfn(w->s->p2m, was - SENT_BIAS);
     w->frames_moved |= now != XCSR_INVALID && now != pfn;
+    if (now == XCSR_INVALID && !w->rc)
+        w->rc = sparse_add(&w->s->follow.former, was - SENT_BIAS);
 }
 
 static void sweep_hole(struct sweep *w, uint64_t pfn, uint32_t was)
@@ -336,7 +345,11 @@ int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
         return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
     find_written(s);
     sweep_leaves(&w, whole);
-    w.frames_moved |= former_in_use(s);
+    if (w.rc)
+        return no_memory(s);
+    int rc = former_in_use(s, !whole, &w.frames_moved);
+    if (rc)
+        return rc;
     if (w.frames_moved)
         mark_tables(&w, &s->follow.tables);
     else if (out->pages_written || out->appeared || out->vanished || out->moved)

@@ -1,10 +1,15 @@
-/* Frames that a pass has found to be another pfn's, or none's, than the stream said before.
+/* Frames that are another pfn's now, or none's, than the stream said before.
  *
  * A page table that was sent earlier may name such a frame by its former pfn. What was sent of that pfn does not tell
  * any more, since the pass has sent it with another frame or as a hole; so the frame itself is remembered. It may have no
- * pfn for a while, if the guest is in the midst of moving it; once it has one, tables that name it must be sent again. */
+ * pfn for a while, if the guest is in the midst of moving it; once it has one, tables that name it must be sent again.
+ *
+ * A frame that went back to Xen is forgotten: Xen lets none go that a page table names, so the tables that did have been
+ * written since, and log-dirty mode has told of that. But a guest can take a frame out of its p2m, and out of the m2p,
+ * and keep it. Once it is suspended, such a frame is on its way to nowhere. Then all tables are sent again, and the one
+ * that names the frame, if any does, ends the save. */
 #include "save/former.h"
-#include "xen/handle.h"
+#include "xen/page_types.h"
 
 static bool is_former(uint32_t was, uint32_t now)
 {
@@ -23,25 +28,59 @@ int former_note(struct follow *f, const uint32_t *was, const uint32_t *now)
     return rc;
 }
 
-static bool in_use(xcsr_save *s, uint64_t first, uint64_t word)
+struct look {
+    xcsr_save *s;
+    bool suspended, found;
+    uint32_t nr;
+    xen_pfn_t frames[SENT_PER_LEAF], types[SENT_PER_LEAF]; /* that have no pfn: whose are they? */
+};
+
+static int ask_xen(struct look *k)
 {
-    bool found = false;
-    for (; word; word &= word - 1) {
-        uint64_t mfn = first + (uint64_t)__builtin_ctzll(word);
-        if (xcsr_lookup_pfn(s->p2m, mfn) == XCSR_INVALID)
-            continue;
-        sparse_remove(&s->follow.former, mfn);
-        found = true;
+    memcpy(k->types, k->frames, k->nr * sizeof *k->types);
+    int rc = k->nr ? page_types(k->s->h, k->s->domid, k->nr, k->types) : 0;
+    for (uint32_t i = 0; i < k->nr && !rc; i++) {
+        bool is_kept = k->types[i] != TYPE_XTAB;
+        if (is_kept && !k->suspended)
+            continue; /* the guest may be moving it */
+        k->found |= is_kept;
+        sparse_remove(&k->s->follow.former, k->frames[i]);
     }
-    return found;
+    k->nr = 0;
+    return rc;
 }
 
-bool former_in_use(xcsr_save *s)
+static int look_at_frame(struct look *k, uint64_t mfn)
+{
+    if (xcsr_lookup_pfn(k->s->p2m, mfn) == XCSR_INVALID) {
+        k->frames[k->nr++] = mfn;
+        return k->nr < SENT_PER_LEAF ? 0 : ask_xen(k);
+    }
+    sparse_remove(&k->s->follow.former, mfn);
+    k->found = true;
+    return 0;
+}
+
+static int look_at_word(struct look *k, uint64_t first, uint64_t word)
+{
+    int rc = 0;
+    for (; word && !rc; word &= word - 1)
+        rc = look_at_frame(k, first + (uint64_t)__builtin_ctzll(word));
+    return rc;
+}
+
+int former_in_use(xcsr_save *s, bool suspended, bool *found)
 {
     const sparse_set *set = &s->follow.former;
-    bool found = false;
-    for (uint64_t c = 0; set->count && c < set->nr_chunks; c++)
-        for (uint64_t k = 0; set->chunks[c] && k < SPARSE_CHUNK_WORDS; k++)
-            found |= in_use(s, c * SPARSE_CHUNK_BITS + k * 64, set->chunks[c][k]);
-    return found;
+    if (!set->count)
+        return 0;
+    struct look k = {.s = s, .suspended = suspended};
+    int rc = 0;
+    for (uint64_t c = 0; c < set->nr_chunks; c++)
+        for (uint64_t i = 0; set->chunks[c] && i < SPARSE_CHUNK_WORDS && !rc; i++)
+            rc = look_at_word(&k, c * SPARSE_CHUNK_BITS + i * 64, set->chunks[c][i]);
+    if (!rc)
+        rc = ask_xen(&k);
+    *found |= k.found;
+    return rc;
 }

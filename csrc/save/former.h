@@ -6,7 +6,8 @@
 
 /* The marks of one leaf are to become now, and are was. -ENOMEM */
 int former_note(struct follow *f, const uint32_t *was, const uint32_t *now);
-/* Whether one of these frames has a pfn, whichever it is. Such a frame is forgotten: the caller has all tables sent again. */
-bool former_in_use(xcsr_save *s);
+/* Sets *found if one of these frames has a pfn, whichever it is, or, with the guest suspended, has none and is the guest's
+ * all the same. Such a frame is forgotten: the caller has all tables sent again. Asks Xen: -errno as page_types. */
+int former_in_use(xcsr_save *s, bool suspended, bool *found);
 
 #endif

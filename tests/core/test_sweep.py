@@ -67,9 +67,29 @@ def swept(hv: StubBackend) -> Iterator[Swept]:
         yield Swept(hv, stack)
 
 
+def asked(swept: Swept) -> int:
+    """How often Xen was asked whose frames are."""
+    return int(swept.hv.stub.calls().get("xc_get_pfn_type_batch", 0))
+
+
 def test_nothing_was_written(swept: Swept) -> None:
+    before = asked(swept)
     found = swept.look()
     assert (found.pages_written, found.pfns, found.marked) == (0, 0, 0)
+    assert asked(swept) == before
+
+
+def test_xen_is_asked_of_frames_that_no_pfn_has_and_of_no_others(swept: Swept) -> None:
+    """Many at a time, and once: a frame that went back to Xen is forgotten."""
+    swept.guest.replace_leaf(1)
+    swept.use(swept.guest.nr_pfns)
+    pages = of_no_use(swept.guest)[:600]
+    before = asked(swept)
+    assert swept.look().returned and asked(swept) == before
+    swept.guest.balloon_out(pages)
+    assert swept.look().vanished == 600 and asked(swept) == before + 2
+    swept.look()
+    assert asked(swept) == before + 2
 
 
 def test_another_page_that_says_the_same(swept: Swept) -> None:
@@ -88,6 +108,7 @@ def test_a_page_in_use_further_on(swept: Swept) -> None:
     swept.use(whole - 5)
     assert swept.look().vanished == 5
     swept.pass_()
+    swept.look()  # the guest has kept the five frames, and tables may name them: these are sent once more
     assert swept.look().marked == 0
     swept.use(whole)
     assert swept.look().appeared == 5

@@ -205,6 +205,10 @@ def _content() -> list[Hostile]:
         Hostile("pages of the list repeated 2000 times", _repeated, at_once, when="before"),
         Hostile("pages of the list repeated 130000 times", _repeated_more, (no("P2mError", "pfns"),)),
         Hostile("empty pages of the list repeated 2000 times", _repeated_empty, (IMAGE,)),
+        Hostile("a frame without a pfn from the first pass on", _hides,
+                (no("PageTableError", "not the guest's"), IMAGE), when=(BITMAPS, 1), live_only=True),
+        Hostile("a frame without a pfn before the last bitmap", _hides,
+                (no("PageTableError", "not the guest's"), IMAGE), when="suspended", live_only=True),
         Hostile("ballooning at each call", _balloon, (IMAGE, no("PageTableError", "not the guest's")),
                 when=("every", TYPES), gives_back=True),
     ]  # fmt: skip
@@ -213,6 +217,14 @@ def _content() -> list[Hostile]:
 def _twice(g: Inside) -> None:
     pfn = g.data()
     g.p2m(pfn, g.guest.mfn(g.data(41)))
+
+
+def _hides(g: Inside) -> None:
+    """Neither the p2m nor the m2p tells of the frame any more, but a page table names it. (If the p2m is not followed,
+    the page is saved as it was.)"""
+    pfn = g.data()
+    g.m2p(g.guest.mfn(pfn), NONE)
+    g.p2m(pfn, NONE)
 
 
 def _exchanged(g: Inside) -> None:

@@ -47,6 +47,12 @@ class Inside:
         old = self.guest.corrupt_p2m(pfn, value)
         self._undo.append(lambda: void(self.guest.corrupt_p2m(pfn, old)))
 
+    def m2p(self, mfn: int, pfn: int) -> None:
+        """The m2p's entry for a frame of its own, which Xen lets it set to anything (MMU_MACHPHYS_UPDATE)."""
+        _, old, _ = self.hv.stub.frame(mfn)
+        self._undo.append(lambda: self.hv.stub.set_m2p(mfn, NONE if old is None else old))
+        self.hv.stub.set_m2p(mfn, pfn)
+
     def kind(self, pfn: int, kind: Any) -> None:
         """A page's type in Xen's tables, as when the guest makes a page table of it."""
         (old,) = self.guest.types([pfn])

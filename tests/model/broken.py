@@ -48,6 +48,16 @@ Change = tuple[str, str, str]
 
 IN_C: dict[str, list[Change]] = {
     "PV_NO_FORMER": [("save/former.c", "return was != now &&", 'return !broken("PV_NO_FORMER") && was != now &&')],
+    "PV_NO_KEPT": [
+        ("save/former.c", "k->types[i] != TYPE_XTAB;", 'k->types[i] != TYPE_XTAB && !broken("PV_NO_KEPT");')
+    ],
+    "PV_NO_UNCLAIMED": [
+        (
+            "save/follow.c",
+            "    if (now == XCSR_INVALID && !w->rc)",
+            '    if (now == XCSR_INVALID && !w->rc && !broken("PV_NO_UNCLAIMED"))',
+        )
+    ],
     "PV_NO_RETURNED": [
         (
             "save/follow.c",

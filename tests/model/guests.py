@@ -94,7 +94,7 @@ class PvGuest:
         with self.hv.stub.hook(script):
             try:
                 save_to(self.hv, self.domid, path, policy=SHORT_PASSES, map_ahead=False)
-            except PageTableError as error:  # a save that is refused is not wrong; but none of these guests is to be
+            except PageTableError as error:  # a save that is refused is not wrong; but few of these guests are to be
                 return [str(error)]
         if isinstance(script, Script):
             script.check()
@@ -167,6 +167,21 @@ def moves_and_replaces_the_pages_that_say_so(hv: StubBackend, path: Path) -> lis
     assert pv.guest.mfn(pv.hole)
     script.check()
     return found
+
+
+def keeps_a_frame_that_no_pfn_has(hv: StubBackend, path: Path, bitmap: int = 2, call: str = CLEAN) -> list[str]:
+    """A table that names it was sent: what a receiver would make of that has no page. So the save has to be refused."""
+    pv, script = PvGuest(hv), Script()
+    frame = pv.guest.mfn(pv.pfn)
+    script.on(call, bitmap, 1, lambda: pv.guest.corrupt_p2m(pv.pfn, (1 << 64) - 1))
+    found = pv.saved(script, path)
+    script.check()
+    told = f"names a frame that is not the guest's: mfn {frame:#x}"
+    return [] if len(found) == 1 and told in found[0] else [*found, "a table names what no pfn has, and was sent"]
+
+
+def does_so_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
+    return keeps_a_frame_that_no_pfn_has(hv, path, 3, SUSPEND)
 
 
 def is_ballooned_out(hv: StubBackend, path: Path) -> list[str]:
@@ -389,6 +404,8 @@ OF_RULE: dict[str, Callable[[StubBackend, Path], list[str]]] = {
     "PV_NO_FORMER": moves_before_its_batch,
     "PV_NO_ALL_TABLES": moves_after_both_were_sent,
     "PV_NO_RECENT_TABLES": moves_between_table_and_batch,
+    "PV_NO_KEPT": keeps_a_frame_that_no_pfn_has,
+    "PV_NO_UNCLAIMED": does_so_before_it_suspends,
     "PV_NO_VANISHED": is_ballooned_out,
     "PV_NO_RETURNED": is_ballooned_out_and_back,
     "PV_NO_SWEEP": is_ballooned_out,

@@ -4,7 +4,8 @@
  * 6 the page table through which the p2m is found. The machine has three frames for pfns 0, 2 and 3. All frames differ
  * in content, so that content need not be modelled: it is enough whether what was sent of a frame is what it holds.
  *
- * NO_...: without a rule. FULL: pfn 3 has a frame at first, and none is left. LIAR: the guest does not announce. TREE: there is nothing to announce by. */
+ * NO_...: without a rule. FULL: pfn 3 has a frame at first, and none is left. LIAR: the guest does not announce. TREE: there is nothing to announce by.
+ * HIDES: it takes frames out of its p2m, and out of the m2p, which page tables name and Xen does not get. Such a save may be refused. */
 #include "shared.pml"
 
 #define NF      3
@@ -26,6 +27,8 @@ bool changing;                  /* the generation is odd */
 bool resizing;                  /* announced, and max_pfn is still to follow */
 byte moving;                    /* two pfns exchange frames: 1: the p2m is done, the m2p is not; 2: the other way round */
 byte one, other;                /* these two */
+byte kept;                    /* frames that the guest has, though no pfn does */
+#define is_the_guests(f) (m2p[f] != NONE || has(kept, f))
 
 /* -- the stream's last word */
 
@@ -41,6 +44,7 @@ byte told_nr;
 byte mark[4];                   /* what it remembers: 0 never, 1 hole, frame + 2 */
 byte deferred;
 byte former;                    /* frames */
+byte unclaimed;                 /* of these, those that no pfn has: whose are they? */
 bool tables, recent;            /* the table was sent ever, since the last sweep */
 bit mapped;                     /* page of the p2m that is mapped */
 byte nr, p2m_nr;                /* pfns of the save, of the p2m as mapped */
@@ -108,10 +112,25 @@ inline balloons_in()
     select_pfn(i_);
     select_frame(f_);
     if
-    :: still && i_ < max_pfn && guest_entry(i_) == NONE && m2p[f_] == NONE ->
+    :: still && i_ < max_pfn && guest_entry(i_) == NONE && !is_the_guests(f_) ->
         m2p[f_] = i_;
         pm[4 * leaf + i_] = f_; touch(LEAF + leaf);
         differs(f_);
+        budget--
+    :: else
+    fi
+}
+
+/* In the m2p it may stay or not. */
+inline hides()
+{
+    select_pfn(i_);
+    f_ = guest_entry(i_);
+    if
+    :: still && f_ != NONE ->
+        pm[4 * leaf + i_] = NONE; touch(LEAF + leaf);
+        kept = kept | bit_of(f_);
+        if :: m2p[f_] = NONE :: skip fi;
         budget--
     :: else
     fi
@@ -363,7 +382,11 @@ inline build_table()
         deferred = deferred & ~bit_of(TABLE);
         tables = true; recent = true
     :: else -> /* it names a frame that is not the guest's */
+#ifdef HIDES
+        if :: suspended_pass -> goto refuse :: else fi;
+#else
         assert(!suspended_pass);
+#endif
         sent_entry = 6; sent_name = 0;
         deferred = deferred | bit_of(TABLE)
     fi
@@ -439,6 +462,9 @@ inline merge_deferred()
 inline look_after_frame(p)
 {
     e_ = lookup(mark[p] - 2);
+#ifndef NO_UNCLAIMED
+    if :: e_ == NONE -> former = former | bit_of(mark[p] - 2) :: else fi;
+#endif
     moved = moved || (e_ != NONE && e_ != p)
 }
 
@@ -494,22 +520,40 @@ inline sweep_pages()
     od
 }
 
-/* code: csrc/save/former.c former_in_use */
+/* code: csrc/save/former.c former_in_use look_at_frame */
 inline look_after_former()
 {
     for (i_ : 0 .. 2) {
         if
         :: has(former, i_) && lookup(i_) != NONE -> moved = true; former = former & ~bit_of(i_)
+        :: has(former, i_) && lookup(i_) == NONE -> unclaimed = unclaimed | bit_of(i_)
         :: else
         fi
     }
 }
 
+/* code: csrc/save/former.c ask_xen */
+inline ask_whose_they_are()
+{
+    for (i_ : 0 .. 2) {
+        if
+        :: has(unclaimed, i_) && (suspended_pass || !is_the_guests(i_)) ->
+#ifndef NO_KEPT
+            moved = moved || is_the_guests(i_);
+#endif
+            former = former & ~bit_of(i_)
+        :: else
+        fi
+    }
+    unclaimed = 0
+}
+
 /* code: csrc/save/follow.c mark_tables */
 inline sweep_tables()
 {
+    atomic { look_after_former() }
     atomic {
-        look_after_former();
+        ask_whose_they_are();
         if
 #ifndef NO_ALL_TABLES
         :: moved && tables -> bitmap = bitmap | bit_of(TABLE)
@@ -615,6 +659,7 @@ active proctype saver()
         }
         assert(sent_entry == entry);
         assert(entry == NONE || sent_name == m2p[entry]);
+        assert(entry == NONE || (sent_name < max_pfn && guest_entry(sent_name) == entry));
         outcome = COMPLETE
     }
     goto end;
@@ -632,6 +677,9 @@ one_step
     :: atomic { running && budget -> writes() } again
     :: atomic { running && budget -> balloons_out() } again
     :: atomic { running && budget -> balloons_in() } again
+#ifdef HIDES
+    :: atomic { running && budget -> hides() } again
+#endif
     :: atomic { running && budget -> begins_to_move() } again
     :: atomic { running && moving -> ends_to_move() } again
 #ifndef NO_TABLE_WRITES
