@@ -197,6 +197,9 @@ const xcsr_error *xcsr_sink_error(const xcsr_sink *s);
 void xcsr_sink_limit(xcsr_sink *s, uint64_t bytes_per_second);
 uint64_t xcsr_sink_held_us(const xcsr_sink *s); /* for how long that has kept writes waiting */
 uint64_t xcsr_sink_waited_us(const xcsr_sink *s); /* for how long writes have waited for the output to take anything */
+/* How many bytes the output holds before its reader has taken them; 0: it is neither a pipe nor a socket, or does not say.
+ * What the kernel says of a socket is about twice as much, for its own bookkeeping (man 7 socket, SO_SNDBUF). */
+uint64_t xcsr_sink_room(const xcsr_sink *s);
 
 /* ---- bucket.c: pure, exported for tests --------------------------------------------------------
  * rate: bytes a second, 0: no limit, and never above XCSR_BUCKET_MAX. level: bytes that may be written at once; below

@@ -271,6 +271,17 @@ uint64_t xcsr_sink_waited_us(const xcsr_sink *s)
     return (uint64_t)s->waited_us;
 }
 
+uint64_t xcsr_sink_room(const xcsr_sink *s)
+{
+    int bytes = 0;
+    socklen_t len = sizeof bytes;
+    if (s->pipe)
+        bytes = fcntl(s->fd, F_GETPIPE_SZ);
+    else if (!s->socket || getsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len))
+        return 0;
+    return bytes < 0 ? 0 : (uint64_t)(s->socket ? bytes / 2 : bytes);
+}
+
 uint64_t sink_position(const xcsr_sink *s)
 {
     return s->begin + s->offset;

@@ -50,6 +50,10 @@ class Sink(Child):
     def seconds_waited(self) -> float:
         return int(self._backend._lib.xcsr_sink_waited_us(self._live())) / 1e6
 
+    @property
+    def room(self) -> Optional[int]:
+        return int(self._backend._lib.xcsr_sink_room(self._live())) or None
+
     def write(self, data: bytes, again: Again) -> None:
         lib, sink = self._backend._lib, self._live()
         pinned = self._backend._ffi.from_buffer("char[]", data)  # alive until the last byte is out

@@ -7,6 +7,10 @@ page than a scattered one, and the last pass of a save is more scattered than th
 fitted to the passes of this save, by least squares of the error in relation to what a pass was expected to take. Few
 passes cannot tell all three apart: then what was assumed before counts, a little.
 
+A pass of more than one batch has the next batch's pages mapped while it waits for the output, so that a page costs less
+than in a pass of a single batch, which has nothing to map meanwhile. So for a pass of a single batch the larger ones
+count as little as what was assumed, once there was one of a single batch.
+
 What is wanted is the cost of a pass over a guest that stands still. One that runs takes processors, caches and locks
 from the saver at times, never the other way round. So a pass that took longer than the others say weighs less than a
 short one.
@@ -18,6 +22,10 @@ from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Optional
+
+    Pass = tuple[int, int, float]
+    """Pages, runs of them, seconds."""
 
 FIXED = 0.00004
 """Seconds for a pass that sends hardly anything, until passes have told more: what it needs is in no cache any more.
@@ -30,7 +38,7 @@ DIRTY_PAGE = 0.000007
 """Seconds for a page that is a run of its own, until then. In a pass over all of memory pages cost less."""
 
 TRUST = 0.1
-"""How much these assumptions weigh beside one pass."""
+"""How much these assumptions weigh beside one pass, and a pass of another kind."""
 
 LONGER = 0.15
 """How much a pass weighs that took longer than the others say, if a shorter one weighs as much as is left of 1."""
@@ -41,6 +49,9 @@ ROUNDS = 4
 FADING = 0.6
 """How much a pass weighs beside the one after it: the output, and the machine, become slower and faster."""
 
+BATCH = 1024
+"""Pages that are mapped and written together (XCSR_BATCH in csrc)."""
+
 KEPT = 16
 """Passes. What older ones weigh is next to nothing."""
 
@@ -48,12 +59,13 @@ KEPT = 16
 class Costs:
     """What the passes of one save have cost so far."""
 
-    __slots__ = ("_dense", "_fit", "_passes")
+    __slots__ = ("_dense", "_few", "_fit", "_passes")
 
     def __init__(self) -> None:
-        self._passes: list[tuple[int, int, float]] = []
+        self._passes: list[Pass] = []
         self._dense = 0.0  # for a page in the pass over all of memory
         self._fit = [FIXED, 0.0, DIRTY_PAGE]
+        self._few: Optional[list[float]] = None  # the same, of passes of a single batch
 
     def whole(self, pages: int, seconds: float) -> None:
         """The pass over all of memory."""
@@ -63,16 +75,21 @@ class Costs:
     def add(self, pages: int, runs: int, seconds: float) -> None:
         """A pass over dirty pages."""
         self._passes = [*self._passes, (pages, runs, seconds)][-KEPT:]
-        self._fit = self._fitted()
+        self._fit = self._fitted([1.0] * len(self._passes))
+        single = [x[0] <= BATCH for x in self._passes]
+        self._few = self._fitted([1.0 if x else TRUST for x in single]) if any(single) else None
 
-    @property
-    def fixed(self) -> float:
-        """Seconds for a pass that sends nothing."""
-        return self._fit[0]
+    def fixed(self, pages: float) -> float:
+        """Seconds for a pass over so many pages, without those for each page."""
+        return self._fit_of(pages)[0]
 
     def page(self, pages: float) -> float:
         """Seconds for each page of so many dirty ones, without the fixed part."""
-        return self._fit[1] + self._fit[2] * self._share_of_runs(pages)
+        fit = self._fit_of(pages)
+        return fit[1] + fit[2] * self._share_of_runs(pages)
+
+    def _fit_of(self, pages: float) -> list[float]:
+        return self._fit if self._few is None or pages > BATCH else self._few
 
     def _share_of_runs(self, pages: float) -> float:
         """How many runs there are for each of so many pages: as in the last pass, if pages lie by chance.
@@ -90,11 +107,13 @@ class Costs:
     def _assumed(self) -> list[float]:
         return [FIXED, self._dense, max(DIRTY_PAGE - self._dense, 0.0)]
 
-    def _fitted(self) -> list[float]:
-        found, weights = [0.0, 0.0, 0.0], [1.0] * len(self._passes)
+    def _fitted(self, trust: Sequence[float]) -> list[float]:
+        """``trust``: how much each pass weighs, besides what it weighs by its time."""
+        found, weights = [0.0, 0.0, 0.0], list(trust)
         for _ in range(ROUNDS):
             found = self._fitted_with(weights)
-            weights = [2 * (LONGER if done[2] > _seconds(found, done) else 1 - LONGER) for done in self._passes]
+            longer = [done[2] > _seconds(found, done) for done in self._passes]
+            weights = [2 * x * (LONGER if late else 1 - LONGER) for x, late in zip(trust, longer)]
         return found
 
     def _fitted_with(self, weights: Sequence[float]) -> list[float]:
@@ -132,7 +151,7 @@ class Costs:
         return equations, right
 
 
-def _seconds(numbers: Sequence[float], done: tuple[int, int, float]) -> float:
+def _seconds(numbers: Sequence[float], done: Pass) -> float:
     """What a pass takes by these numbers."""
     return numbers[0] + numbers[1] * done[0] + numbers[2] * done[1]
 

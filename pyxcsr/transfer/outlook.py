@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.transfer.costs import Costs
 from pyxcsr.transfer.recent import Recent
@@ -37,7 +38,8 @@ BOUND = 0.2
 """The part of a pass for which it has waited for the output, from which on the output tells how long pages take."""
 
 ABSORBED = 1024
-"""Pages of a pass that an output takes at once, perhaps, however slow it is."""
+"""Pages of a pass that an output takes at once, perhaps, however slow it is. Of the passes sent last, so many pages are
+what tells for how long the output lets us wait."""
 
 WINDOW = 0.05
 """Seconds between dirty bitmaps, taken together, for which the guest's dirty rate is told: it may write in bursts."""
@@ -48,12 +50,15 @@ class Outlook:
 
     def __init__(self, nr_vcpus: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.room: Optional[int] = None
+        """How many bytes the output holds before its reader has taken them, as a pipe does; None: not known."""
         self._fetches: list[float] = []
         self._steps: list[float] = []  # what passes took besides their batches
         self._rest = STATE + STATE_VCPU * nr_vcpus
         self._at_once = True
         self._costs, self._sending, self._rates = Costs(), Costs(), Recent(WINDOW)  # paused; while the guest runs
         self._output = 0.0  # seconds in which a slow output takes a page
+        self._waits = Recent(ABSORBED)  # seconds of waiting for the output, by pages
         self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
         self._knows_costs = False
         self._since = clock()  # when Xen began to count
@@ -80,6 +85,8 @@ class Outlook:
             self._output = busy / max(done.pages, 1)
         elif done.pages > ABSORBED:
             self._output = 0.0
+        if done.pages > ABSORBED or (waited > 0 and done.pages > 0):  # else it may have had room for all of them
+            self._waits.add(done.pages, waited)
         if done.iteration > 0 and done.dirty > 0:  # the last pass is never empty: a guest that suspends writes pages
             runs = done.pages if self._runs is None else min(self._runs, done.pages)
             self._costs.add(done.pages, runs, busy - waited)
@@ -142,11 +149,11 @@ class Outlook:
     @property
     def pause_seconds(self) -> float:
         """The pause if nothing were dirty, but for what the guest dirties while it suspends."""
-        return self._fixed() + (self.page_seconds or 0.0) * self._while_suspending()
+        return self._fixed(self._expected()) + (self.page_seconds or 0.0) * self._while_suspending()
 
-    def _fixed(self) -> float:
+    def _fixed(self, pages: float) -> float:
         steps = 0.0 if self._at_once else min(self._steps, default=0.0)
-        return min(self._fetches, default=FETCH) + self._costs.fixed + self._rest + steps
+        return min(self._fetches, default=FETCH) + self._costs.fixed(pages) + self._rest + steps
 
     def _while_suspending(self) -> float:
         return (self.dirty_rate or 0.0) / (1.0 - self.slowed) * SUSPENDING
@@ -164,12 +171,17 @@ class Outlook:
         if not self._knows_costs:
             return None
         pages = dirty + self._while_suspending()
-        return self._fixed() + self._page(pages) * pages
+        return self._fixed(pages) + self._page(pages) * pages
 
     def _page(self, pages: float) -> float:
-        """Seconds for each of so many pages: by what they cost us, or by what the output takes them in.
+        """Seconds for each of so many pages: by what they cost us, or by that and by how long the output lets us wait.
 
-        A slow output that lags behind goes on taking what it was given while the guest suspends, and has room then.
+        A slow output that lags behind goes on taking what it was given while the guest suspends, and has room then: for
+        as much as it takes in that time, and for no more than it holds.
         """
-        room = SUSPENDING / self._output if self._output else 0.0
-        return max(self._costs.page(pages), self._output * (1.0 - room / pages) if pages > room else 0.0)
+        room = ABSORBED if self.room is None else self.room / PAGE_SIZE
+        if self._output:
+            room = min(room, SUSPENDING / self._output)
+        costs = self._costs.page(pages)
+        lasts = costs + (self._waits.mean() or 0.0)
+        return max(costs, lasts * (1.0 - room / pages) if pages > room else 0.0)

@@ -482,6 +482,7 @@ class Saver:
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         done.seconds_held, self._left = self._sink.seconds_held - held, 0
         if phase == "pass":
+            self._outlook.room = self._sink.room
             self._outlook.passed(done, busy, unmapping, self._sink.seconds_waited - waited)
             done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)

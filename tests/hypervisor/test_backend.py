@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +22,8 @@ from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.interface import results
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.save import save
+
+F_GETPIPE_SZ = 1032  # fcntl has it since Python 3.10
 
 
 def test_another_process_is_refused(hv: StubBackend) -> None:
@@ -272,6 +276,25 @@ def test_how_long_an_output_is_waited_for(hv: StubBackend) -> None:
     thread.join()
     os.close(reader)
     assert 0.1 < waited < 5
+
+
+def test_what_an_output_holds(hv: StubBackend, tmp_path: Path) -> None:
+    """A pipe takes just as much without a reader; a socket about half of what the kernel says; of a file nobody knows.
+    """
+    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(tmp_path / "f", "wb") as file:
+        sink = hv.open_sink(writer)
+        room = sink.room
+        assert room is not None and room == fcntl.fcntl(writer, F_GETPIPE_SZ)
+        sink.write(bytes(room), lambda: pytest.fail("it has to wait"))
+        sink.close()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        assert hv.open_sink(ours.fileno()).room == ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2 >= 65536
+        assert hv.open_sink(file.fileno()).room is None
+        assert ours.getblocking()
+    os.close(writer)
+    os.close(reader)
 
 
 def msr_policy(*numbers: int) -> bytes:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, KEPT, Costs
+from pyxcsr.transfer.costs import BATCH, DIRTY_PAGE, FIXED, KEPT, Costs
 
 ALL = 1 << 16
 """Pages of the guest."""
@@ -30,12 +30,12 @@ def seen(passes: list[int], fixed: float, page: float, run: float, noise: float 
 
 
 def predicted(costs: Costs, pages: int) -> float:
-    return costs.fixed + costs.page(pages) * pages
+    return costs.fixed(pages) + costs.page(pages) * pages
 
 
 def test_before_any_pass() -> None:
     costs = Costs()
-    assert costs.fixed == FIXED and costs.page(100) == DIRTY_PAGE
+    assert costs.fixed(100) == FIXED and costs.page(100) == DIRTY_PAGE
     costs.whole(ALL, ALL * 1e-6)
     assert costs.page(100) == pytest.approx(DIRTY_PAGE)
     costs.whole(ALL, ALL * 4e-5)
@@ -61,6 +61,18 @@ def test_small_passes_tell_the_fixed_part(fixed: float, page: float, run: float)
         assert predicted(costs, pages) == pytest.approx(meant, rel=0.3, abs=5e-5), pages
 
 
+def test_a_pass_of_a_single_batch_has_nothing_to_do_while_it_waits() -> None:
+    """What larger passes do meanwhile makes their pages cheaper; theirs only."""
+    costs = Costs()
+    costs.whole(ALL, ALL * 2e-6)
+    for _ in range(3):
+        costs.add(5 * BATCH, 5 * BATCH, 5 * BATCH * 2.5e-6)
+    assert predicted(costs, 500) < 500 * 3.5e-6, "nothing else is known yet"
+    costs.add(BATCH // 2, BATCH // 2, BATCH // 2 * 5e-6)
+    assert predicted(costs, 200) == pytest.approx(200 * 5e-6, rel=0.15)
+    assert predicted(costs, 6 * BATCH) == pytest.approx(6 * BATCH * 3e-6, rel=0.2)
+
+
 def test_an_output_that_becomes_slower() -> None:
     costs = seen([1000] * 10, 1e-4, 5e-6, 0.0)
     for _ in range(3):
@@ -79,7 +91,7 @@ def test_nothing_is_ever_taken_to_cost_less_than_nothing() -> None:
         for _ in range(chance.randrange(1, 30)):
             pages = chance.randrange(0, ALL)
             costs.add(pages, chance.randrange(0, pages + 1), 10 ** chance.uniform(-6, 1))
-            assert costs.fixed >= 0 and all(costs.page(x) >= 0 for x in (0, 1, 100, ALL))
+            assert all(costs.fixed(x) >= 0 and costs.page(x) >= 0 for x in (0, 1, 100, ALL))
             assert any(predicted(costs, x) > 0 for x in (1, ALL))
 
 

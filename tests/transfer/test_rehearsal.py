@@ -106,7 +106,7 @@ def test_the_pages_of_the_pause(
 ) -> None:
     """With passes that cost a second for a page, and nothing else, the prediction is a number of pages."""
     monkeypatch.setattr(Costs, "page", lambda self, pages: 1.0)
-    monkeypatch.setattr(outlook.Outlook, "_fixed", lambda self: 0.0)
+    monkeypatch.setattr(outlook.Outlook, "_fixed", lambda self, pages: 0.0)
     # what it has written was written in no time: nothing is expected to come besides
     monkeypatch.setattr(outlook.Outlook, "_rate", lambda self, dirty, at: setattr(self, "dirty_rate", 0.0))
     scene = Scene(hv, GUESTS[guest], monkeypatch)

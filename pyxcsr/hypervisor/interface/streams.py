@@ -33,6 +33,11 @@ class SinkHandle(Protocol):
     def seconds_waited(self) -> float:
         """For how long writes have waited for the output to take anything."""
 
+    @property
+    def room(self) -> Optional[int]:
+        """How many bytes the output holds before its reader has taken them, as a pipe and a socket do; None: it is
+        neither, or does not say. (Of a socket that is half of SO_SNDBUF: the other half is the kernel's own.)"""
+
     def close(self) -> None:
         """Forgets the descriptor, without closing it."""
 
