@@ -57,11 +57,16 @@ def told(done: Recovery) -> str:
         if done.withdrawn
         else "no request to suspend was waiting",
         logdirty[done.logdirty],
+        *_device_model(done),
         *_cap(done),
         _suspended(done),
         *done.left,
     ]
     return "\n".join(f"domain {done.domid}: {x}" for x in lines)
+
+
+def _device_model(done: Recovery) -> list[str]:
+    return ["its QEMU told Xen which pages it writes, and does so no more"] if done.device_model else []
 
 
 def _cap(done: Recovery) -> list[str]:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from pyxcsr.plain import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Optional
+
+    Version = tuple[int, int]
+    """QEMU's, major and minor."""
+
 
 class DeviceModel:
     """The device model of one guest. A base for guests that have none: PV and PVH.
@@ -15,3 +23,11 @@ class DeviceModel:
 
         Called before log-dirty mode is enabled and after it is disabled, on every way out. Raises DeviceModelError.
         """
+
+    def instance(self) -> Optional[str]:
+        """Names this very device model: one that is started in its place has another name. None: that is not known."""
+        return None
+
+    def version(self) -> Optional[Version]:
+        """None: it is not known. Raises DeviceModelError."""
+        return None

@@ -7,7 +7,8 @@ import tempfile
 from typing import Optional
 
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.devicemodel.qmp import SECONDS, Qmp, socket_path
+from pyxcsr.devicemodel.place import instance_at, socket_path
+from pyxcsr.devicemodel.qmp import SECONDS, Qmp
 from pyxcsr.errors import DeviceModelError
 
 MAX_STATE = 1 << 30
@@ -28,6 +29,13 @@ class Qemu(DeviceModel):
     def track(self, on: bool) -> None:
         with self._open() as qmp:
             qmp.command("xen-set-global-dirty-log", enable=on)
+
+    def instance(self) -> Optional[str]:
+        return instance_at(self._path)
+
+    def version(self) -> Optional[tuple[int, int]]:
+        with self._open() as qmp:
+            return qmp.version
 
     def stop(self) -> None:
         """Devices hold still: the guest is suspended, and its state is to be taken. Raises DeviceModelError."""

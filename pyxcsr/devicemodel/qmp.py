@@ -13,6 +13,7 @@ import socket
 import time
 from typing import Any, Optional
 
+from pyxcsr.devicemodel.place import socket_path
 from pyxcsr.errors import DeviceModelError
 
 SECONDS = 10.0
@@ -26,11 +27,6 @@ MAX_LINE = 1 << 20
 """The longest message that is read: QEMU's answers to these commands have some hundred bytes."""
 
 
-def socket_path(domid: int) -> str:
-    """Where libxl has the QEMU of a domain listen."""
-    return f"/var/run/xen/qmp-libxl-{domid}"
-
-
 class Qmp:
     """One connection, greeted and ready for commands; a context manager that closes it."""
 
@@ -39,6 +35,8 @@ class Qmp:
         self._domid, self._path, self._seconds = domid, path or socket_path(domid), seconds
         self._until = time.monotonic() + seconds
         self._buffer = b""
+        self.version: Optional[tuple[int, int]] = None
+        """QEMU's, major and minor, as it greets; None if it does not say."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._connect()
@@ -66,6 +64,7 @@ class Qmp:
         greeting = self._message("greeting", BUSY_SILENCE)
         if "QMP" not in greeting:
             raise self._error(f"has something at its socket that greets unlike QEMU: {greeting!r:.200}", "greeting")
+        self.version = _version(greeting["QMP"])
         self.command("qmp_capabilities")
 
     def _reach(self) -> None:
@@ -135,3 +134,12 @@ class Qmp:
         return DeviceModelError(
             f"domain {self._domid} {what} ({self._path})", domid=self._domid, op=op, path=self._path
         )
+
+
+def _version(qmp: object) -> Optional[tuple[int, int]]:
+    """Of a greeting."""
+    try:
+        said = qmp["version"]["qemu"]  # type: ignore[index]
+        return int(said["major"]), int(said["minor"])
+    except (TypeError, KeyError, ValueError):
+        return None

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.devicemodel.place import instance_at, socket_path
 from pyxcsr.errors import DeviceModelError
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Optional
+
+    from pyxcsr.devicemodel.base import Version
+
+ASKED_FOR = 2.0
+"""Seconds for QEMU to say which one it is; libxl, which waits for us, has no connection to it meanwhile."""
 
 
 class ThroughLibxl(DeviceModel):
@@ -29,3 +36,13 @@ class ThroughLibxl(DeviceModel):
                 op="switch_qemu_logdirty",
                 answer=answer,
             )
+
+    def instance(self) -> Optional[str]:
+        """None of a PVH guest."""
+        return instance_at(socket_path(self._domid))
+
+    def version(self) -> Optional[Version]:
+        """That is not libxl's to say: QEMU is asked."""
+        from pyxcsr.devicemodel.qemu import Qemu
+
+        return Qemu(self._domid, seconds=ASKED_FOR).version()

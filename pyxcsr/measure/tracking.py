@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.devicemodel.noted import Noted
 from pyxcsr.devicemodel.told import Told
 from pyxcsr.errors import DeviceModelError, DomainNotFound, HypervisorError, LogDirtyUnsupported
 from pyxcsr.hypervisor.interface import Hypervisor, MeterHandle
@@ -57,7 +58,8 @@ class Tracking:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._hv, self._domid, self._meter, self._savers = hv, domid, meter, savers
-        self._model = Told(model, lambda: hv.domain_info(domid).suspended)
+        noted = Noted(hv, domid, model, warnings.append)
+        self._model = Told(model, lambda: hv.domain_info(domid).suspended, noted)
         self._warnings, self._clock, self._sleep = warnings, clock, sleep
         self._off: Callable[[], object] = meter.end
         self._left = self._model_left = False  # to a save

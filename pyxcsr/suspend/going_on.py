@@ -7,6 +7,7 @@ from pyxcsr.plain import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from typing import Optional
 
+    from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.devicemodel.qemu import Qemu
 
 ATTEMPTS = 2
@@ -45,6 +46,11 @@ def devices_go_on(qemu: Qemu) -> None:
         except Exception:
             if not left:
                 raise
+
+
+def device_model(hv: Resumable, domid: int) -> Optional[DeviceModel]:
+    """The domain's device model, to be spoken to by us; None: it has none, as far as can be seen from here."""
+    return _qemu(hv, domid)
 
 
 def _qemu(hv: Resumable, domid: int) -> Optional[Qemu]:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from pyxcsr.arguments import check_domain, check_flag
+from pyxcsr.devicemodel.noted import Noted, end_left
 from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.plain import Protocol
-from pyxcsr.suspend.going_on import let_go_on
+from pyxcsr.suspend.going_on import device_model, let_go_on
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
@@ -44,6 +45,7 @@ class Recovery:
     ``logdirty``: "off", or "unsupported" if this Xen cannot track the guest's writes;
     ``suspended``: the guest was found suspended; ``resumed``: it was resumed;
     ``cap``: a throttled guest's cap, as it was before and is again, 0 being none; None: it was not throttled;
+    ``device_model``: "off" if the save had left the guest's QEMU telling Xen which pages it writes, and it has stopped;
     ``left``: in words, what was found and not undone.
     """
 
@@ -53,6 +55,7 @@ class Recovery:
     suspended: bool = False
     resumed: bool = False
     cap: Optional[int] = None
+    device_model: Optional[str] = None
     left: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,11 +66,11 @@ class Recovery:
 def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optional[Savers] = None) -> Recovery:
     """Undoes what a killed saver has left of its work in a domain, and says what there was.
 
-    The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, the cap of a
-    guest that was throttled becomes what it was, unless somebody else has set it since, and a suspended guest is
-    resumed, and its QEMU with it, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the
-    guest has been restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who
-    paused it.
+    The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, and the guest's
+    QEMU stops telling Xen which pages it writes, if the save is known to have had it do so. The cap of a guest that was
+    throttled becomes what it was, unless somebody else has set it since, and a suspended guest is resumed, and its QEMU
+    with it, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the guest has been
+    restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who paused it.
 
     A save that is at work on the domain would be harmed: one by libxenguest does not notice that log-dirty mode has
     ended, and its image would lack pages. So a process of this host that saves the domain is looked for first
@@ -94,6 +97,7 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
+    _end_device_model(hv, domid, done)
     _unthrottle(hv, domid, done)
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
@@ -106,6 +110,24 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done
+
+
+def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:
+    """If this fails the rest is done all the same: the guest is slower than it could be, and right."""
+    model = device_model(hv, domid)
+    if model is None:
+        return
+    try:
+        ended = end_left(model, Noted(hv, domid, model, done.left.append))
+    except (DeviceModelError, HypervisorError) as problem:
+        done.left.append(f"its QEMU may go on telling Xen which pages it writes, and is slower for it: {problem}")
+        return
+    if ended is False:
+        done.left.append(
+            "its QEMU may go on telling Xen which pages it writes, and is slower for it: the save was killed in the "
+            "instant in which it told QEMU, and QEMU 6.2 ends if it is told what it does already"
+        )
+    done.device_model = "off" if ended else None
 
 
 def _let_go_on(hv: Recoverable, domid: int, done: Recovery) -> None:

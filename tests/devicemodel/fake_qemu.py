@@ -8,7 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}}, "capabilities": []}}
+VERSION = (7, 2)
+
+
+def greeting(version: tuple[int, int]) -> bytes:
+    """What a QEMU of that release says first."""
+    qemu = {"micro": 0, "minor": version[1], "major": version[0]}
+    return json.dumps({"QMP": {"version": {"qemu": qemu}, "capabilities": []}}).encode() + b"\r\n"
 
 Reply = Callable[[str, dict[str, Any]], Optional[list[bytes]]]
 """What to send for a command, instead of what QEMU would; None: what QEMU would."""
@@ -17,11 +23,13 @@ Reply = Callable[[str, dict[str, Any]], Optional[list[bytes]]]
 class FakeQemu:
     """Listens at ``path``; ``commands`` are those that it has got, with their arguments."""
 
-    def __init__(self, path: Path, reply: Optional[Reply] = None, greet: bool = True) -> None:
+    def __init__(
+        self, path: Path, reply: Optional[Reply] = None, greet: bool = True, version: tuple[int, int] = VERSION
+    ) -> None:
         self.path, self.commands = path, list[tuple[str, dict[str, Any]]]()
         self.tracking = False
         self.running = True
-        self._reply, self.greets = reply, greet
+        self._reply, self.greets, self._version = reply, greet, version
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(8)
@@ -50,7 +58,7 @@ class FakeQemu:
 
     def _talk(self, client: socket.socket) -> None:
         if self.greets:
-            client.sendall(json.dumps(GREETING).encode() + b"\r\n")
+            client.sendall(greeting(self._version))
         with client.makefile("rb") as lines:
             for line in lines:
                 request = json.loads(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyxcsr.devicemodel.base import DeviceModel
+from pyxcsr.devicemodel.noted import Noted
 from pyxcsr.devicemodel.told import Told
 from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
@@ -41,7 +42,9 @@ class HvmSaveOps:
         self._hv, self._info, self._poll = context.hv, context.info, context.poll
         self._domid = context.info.domid
         self._report = context.report
-        self._device_model = Told(context.options.device_model or DeviceModel(), self._stands_still)
+        model = context.options.device_model or DeviceModel()
+        noted = Noted(self._hv, self._domid, model, self._report.warnings.append)
+        self._device_model = Told(model, self._stands_still, noted)
         self._nr_gfns = 0
         self._save: Optional[SaveHandle] = None
         self._following: Optional[PhysmapFollowing] = None

@@ -27,6 +27,14 @@ class StubDeviceModel(DeviceModel):
         except StubError as error:
             raise DeviceModelError(str(error), domid=self._guest.domid, op="track") from error
 
+    def instance(self) -> Optional[str]:
+        """It is never started anew."""
+        return "stub"
+
+    def version(self) -> Optional[tuple[int, int]]:
+        """Of a QEMU that behaves so."""
+        return (7, 2)
+
     def __repr__(self) -> str:
         return f"<StubDeviceModel of domain {self._guest.domid}>"
 
