@@ -58,7 +58,8 @@ def pipe() -> Iterator[int]:
 
 @contextmanager
 def link(rate: float) -> Iterator[int]:
-    """A pipe of 64 KiB whose reader takes so many bytes a second: little lies in it, as in a network's send buffer."""
+    """A pipe whose reader takes so many bytes a second. A save makes it hold 1 MiB, about as much as a network's send
+    buffer holds; what lies in it when the stream is complete is not part of the pause."""
     reader, writer = os.pipe()
     with _drained(reader, rate):
         try:
