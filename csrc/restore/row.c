@@ -1,21 +1,25 @@
-/* A first pass brings a guest's pages in a row. Records are no multiples of 2 MiB, so every other run of 512 pfns that Xen
- * could give as one page of 2 MiB is cut by the end of a record. So a row that has gone on for a record gets memory ahead:
- * whole extents, up to the end of the one that its last pfn is in. As soon as the row ends, what is ahead is taken back, and
- * the restore goes on as if it had never been given. It is less than 2 MiB at any time.
+/* A first pass brings a guest's pages in a row. Records end anywhere, also within a run of 512 pfns that Xen could give as
+ * one page of 2 MiB. So a row that has gone on for a record gets memory ahead: whole extents, many in a call, as much again
+ * as the row has had so far, up to MOST_AHEAD. As soon as the row ends, what is ahead is taken back, and the restore goes on as
+ * if it had never been given. No more is asked for than the domain may still have.
  *
- * Not farther ahead: beyond the end of a guest's memory there may be gfns that are no memory, such as the local APIC's page,
- * and Xen kills a domain for which one of these is populated. What is memory ends where an extent ends, or there is nothing
- * else in the rest of that extent.
+ * Below 4 GiB there are gfns that are no memory, such as the local APIC's page, and Xen kills a domain for which one of these
+ * is populated. They are where a PC has its devices; there nothing is given beyond the extent that the row's last pfn is in.
+ * What is memory ends where an extent ends, or there is nothing else in the rest of that extent.
  *
  * Not for PV guests: their page tables come early and refer to most of the memory, in whatever order, so that it has been
  * given page table by page table before a row comes to it (localise.c). */
 #include "restore/row.h"
 #include "restore/populate.h"
 #include "restore/walk.h"
+#include "xen/domain.h"
 
 #define EXTENT_ORDER 9u
 #define EXTENT (1ull << EXTENT_ORDER)
 #define LONG (2 * EXTENT - 2) /* pfns in a row from which on it is worth it: a full record */
+#define MOST_AHEAD (128 * EXTENT)
+#define DEVICES 0xf0000ull /* from here to 4 GiB */
+#define DEVICES_END 0x100000ull
 
 static bool is_row(const uint64_t *pfns, uint32_t nr)
 {
@@ -47,7 +51,7 @@ static uint64_t end_of_unknown(const xcsr_restore *r, uint64_t first, uint64_t e
 /* Whatever Xen refuses is no error: single pages are asked for then, and no row gets memory ahead any more. */
 static void give(xcsr_restore *r, uint64_t first, uint64_t end)
 {
-    xen_pfn_t extents[XCSR_BATCH / EXTENT + 1];
+    xen_pfn_t extents[MOST_AHEAD / EXTENT + XCSR_BATCH / EXTENT + 1];
     uint64_t nr = (end - first) / EXTENT;
     for (uint64_t k = 0; k < nr; k++)
         extents[k] = first + k * EXTENT;
@@ -59,27 +63,62 @@ static void give(xcsr_restore *r, uint64_t first, uint64_t end)
     r->row.ahead_end = first + got * EXTENT;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How far ahead of `needed`, the end of the row's last extent. */
+static uint64_t reach(const xcsr_restore *r, uint64_t needed)
+{
+    uint64_t end = needed + down(least(r->row.length, MOST_AHEAD));
+    if (needed > DEVICES && needed <= DEVICES_END)
+        return needed;
+    return needed <= DEVICES ? least(end, DEVICES) : end;
+}
+
+/* How many pages the domain may still have; 0: not known. */
+static uint64_t room(xcsr_restore *r)
+{
+    xcsr_domain now;
+    return domain_ask(r->h, r->domid, &now) || now.tot_pages > now.max_pages ? 0 : now.max_pages - now.tot_pages;
+}
+
 static void go_on(xcsr_restore *r, uint64_t from)
 {
-    uint64_t first = up(from > r->row.ahead_end ? from : r->row.ahead_end), end = up(r->row.next);
+    uint64_t first = up(from > r->row.ahead_end ? from : r->row.ahead_end), needed = up(r->row.next);
     if (r->row.next <= first || r->row.length < LONG)
         return;
-    end = end_of_unknown(r, first, end < r->limit ? end : r->limit);
+    uint64_t end = reach(r, needed);
+    if (end > needed)
+        end = least(end, first + down(room(r)));
+    if (end < needed)
+        end = needed;
+    end = end_of_unknown(r, first, least(end, r->limit));
     if (end > first)
         give(r, first, end);
+}
+
+static int take_some_back(xcsr_restore *r, uint64_t *pfn)
+{
+    uint64_t pfns[XCSR_BATCH], given = 0;
+    uint32_t nr = 0;
+    for (; *pfn < r->row.ahead_end && nr < XCSR_BATCH; ++*pfn)
+        if (restore_is_ahead(r, *pfn))
+            pfns[nr++] = *pfn;
+    int rc = nr ? restore_take_back(r, pfns, nr, &given) : 0;
+    for (uint32_t i = 0; i < nr && !rc; i++)
+        r->flags[pfns[i]] = 0;
+    return rc;
 }
 
 /* There is no row any more: takes back what is ahead. */
 static int row_end(xcsr_restore *r)
 {
-    uint64_t pfns[EXTENT], given = 0;
-    uint32_t nr = 0;
-    for (uint64_t pfn = r->row.next; pfn < r->row.ahead_end; pfn++)
-        if (restore_is_ahead(r, pfn))
-            pfns[nr++] = pfn;
-    int rc = nr ? restore_take_back(r, pfns, nr, &given) : 0;
-    for (uint32_t i = 0; i < nr && !rc; i++)
-        r->flags[pfns[i]] = 0;
+    uint64_t pfn = r->row.next;
+    int rc = 0;
+    while (!rc && pfn < r->row.ahead_end)
+        rc = take_some_back(r, &pfn);
     r->row.next = XCSR_INVALID;
     r->row.length = r->row.ahead_end = 0;
     return rc;
