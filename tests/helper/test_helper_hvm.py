@@ -12,6 +12,10 @@ import pytest
 from fake_libxl import HERE, FakeLibxl, Message
 from test_helper_stub import problems_of
 
+import pyxcsr
+from pyxcsr.helper import resuming
+from pyxcsr.hypervisor.open import StubBackend
+
 HVM = "hvm:mem=4M,writes=20,devmodel=5,compact=yes"
 RUNS = {"running": True, "shutdown_reason": None, "logdirty": False, "devmodel_logdirty": False}
 SUSPENDED = {**RUNS, "running": False, "shutdown_reason": 2}
@@ -171,3 +175,16 @@ def test_a_complete_save_leaves_the_guest_suspended(tmp_path: Path) -> None:
         assert serve(libxl, []) == 0
         assert libxl.completed == (0, 0) and libxl.logged(7) == []
     assert left(tmp_path) == SUSPENDED
+
+
+def test_a_guest_that_stays_suspended_is_not_said_to_go_on(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    hv.stub.guest(domid).shut_down(2)
+    said: list[str] = []
+    suspend = resuming.Resuming(hv, domid, lambda: None, said.append)
+    with monkeypatch.context() as patch, pytest.raises(pyxcsr.SuspendError, match="it is still suspended"):
+        patch.setattr(resuming, "let_go_on", lambda *_: None)
+        suspend.resume()
+    assert said == []
+    suspend.resume()
+    assert len(said) == 1 and NOTE in said[0] and hv.stub.guest(domid).running
