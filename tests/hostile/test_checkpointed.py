@@ -46,19 +46,21 @@ class Protected:
         self.raised: Optional[BaseException] = None
 
     def save(self) -> None:
-        suspend = pyxcsr.XenstoreSuspend(self.hv, self.domid, timeout=self.case.patience)
         with measured(self.cost), ExitStack() as stack:
 
             def checkpoint(done: Any) -> None:
                 if self.acting is None:
                     self.acting = stack.enter_context(hostile(self.case, self.inside, self.cost))
 
-            asked = pyxcsr.Checkpointed(0.0, count=COUNT, checkpoint=checkpoint)
             try:
-                save_to(self.hv, self.domid, self.path, suspend=suspend, checkpointed=asked)
+                self.save_by(pyxcsr.Checkpointed(0.0, count=COUNT, checkpoint=checkpoint))
             except Exception as error:
                 self.raised = error
         self.cost.nr_bytes = self.path.stat().st_size
+
+    def save_by(self, asked: pyxcsr.Checkpointed) -> None:
+        suspend = pyxcsr.XenstoreSuspend(self.hv, self.domid, timeout=self.case.patience)
+        save_to(self.hv, self.domid, self.path, suspend=suspend, checkpointed=asked)
 
     @property
     def acted(self) -> int:

@@ -49,14 +49,14 @@ class Saver:
         self.told: list[bool] = []
         self.report: Optional[SaveReport] = None
 
-    def __call__(self, hv: Any, domid: int, path: Path, live: bool, patience: float) -> None:
+    def __call__(self, hv: Any, domid: int, path: Path, live: bool, patience: float, **options: Any) -> None:
         guest = hv.stub.guest(domid)
         model = ToldDeviceModel(guest) if guest.state().device_model else None
         if model is not None:
             self.told = model.told
         path.touch()
         suspend = HvmSuspend(hv, domid, None, patience)
-        self.report = save_hvm(hv, domid, path, live=live, suspend=suspend, device_model=model)
+        self.report = save_hvm(hv, domid, path, live=live, suspend=suspend, device_model=model, **options)
 
 
 def judge_outcome(

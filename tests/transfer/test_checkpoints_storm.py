@@ -34,9 +34,10 @@ def check_all(guest: Protected, tmp_path: Path, seed: int) -> None:
         guest.check_cut(data[: rng.randrange(end, behind)], tmp_path / "cut")
 
 
+@pytest.mark.parametrize("kind", ["pv64", "pv32"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pv(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    storm = Storm(hv, seed)
+def test_pv(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, kind: str) -> None:
+    storm = Storm(hv, seed, kind)
     monkeypatch.setattr(saving, "BATCHES_US", storm.batches_us)
     if storm.kind == "never settles":
         hv.stub.destroy(storm.domid)
