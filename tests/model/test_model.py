@@ -79,6 +79,7 @@ AS_IT_IS = [
 AT_LARGE = [
     ("pv", "BUDGET=3"),
     ("pv", "BUDGET=3 AHEAD"),
+    ("pv", "BUDGET=3 HIDES"),
     ("pv", f"BUDGET=3 {WHOLE}"),
     ("hvm", "BUDGET=4 PASSES=3"),
     ("hvm", "BUDGET=4 AHEAD"),
