@@ -159,7 +159,7 @@ int xcsr_m2p_get(xcsr *h, uint64_t mfn, uint64_t *pfn);
 int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint64_t nr_leaves, const uint64_t *leaf_mfns,
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
-int xcsr_nr_distinct(const uint64_t *numbers, uint64_t nr, uint64_t *out); /* how many different ones; -ENOMEM. No handle */
+int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *out); /* how many different ones; -ENOMEM */
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
 int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again */
 /* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */

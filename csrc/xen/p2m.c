@@ -48,14 +48,15 @@ static uint64_t nr_ascents(const uint64_t *numbers, uint64_t nr)
     return found;
 }
 
-int xcsr_nr_distinct(const uint64_t *numbers, uint64_t nr, uint64_t *out)
+int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *out)
 {
+    XCSR_ENTER(h);
     *out = nr;
     if (!nr || nr_ascents(numbers, nr) == nr - 1) /* in order, as a guest's p2m frames are as a rule */
         return 0;
     uint64_t *sorted = malloc(nr * sizeof *sorted);
     if (!sorted)
-        return -ENOMEM;
+        return xcsr_fail_call(h, ENOMEM, "malloc", "no memory to sort %llu frames", (unsigned long long)nr);
     memcpy(sorted, numbers, nr * sizeof *sorted);
     qsort(sorted, nr, sizeof *sorted, by_value);
     *out = 1 + nr_ascents(sorted, nr);

@@ -105,10 +105,7 @@ class MemoryCalls(Core):
         return bytes(out)
 
     def nr_distinct(self, mfns: Sequence[int]) -> int:
-        out = self._ffi.new("uint64_t *")
-        if self._lib.xcsr_nr_distinct(self._frames(mfns), len(mfns), out):
-            raise MemoryError(f"no memory to sort {len(mfns)} frames")
-        return int(out[0])
+        return self._number(self._lib.xcsr_nr_distinct, "uint64_t *", len(mfns), self._frames(mfns))
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2m:
         out = self._ffi.new("xcsr_p2m **")

@@ -51,7 +51,7 @@ class Pv(Protocol):
         """The m2p entry of a frame, raw. Raises P2mError for a frame beyond the machine."""
 
     def nr_distinct(self, mfns: Sequence[int]) -> int:
-        """How many different frames these are, in little memory, even if they are millions. Raises MemoryError."""
+        """How many different frames these are, in little memory, even if they are millions."""
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2mHandle:
         """Maps the leaves of the p2m of a guest whose words have ``width`` bytes."""
