@@ -1,4 +1,4 @@
-"""PVH and HVM guests that turn hostile between two checkpoints of a checkpointed save (Remus): see test_checkpointed.py.
+"""PVH and HVM guests that turn hostile between two checkpoints of a save (Remus): see test_checkpointed.py.
 
 ``PYXCSR_ALL=1 pytest tests/hostile/test_checkpointed_hvm.py`` tries all of them.
 """
