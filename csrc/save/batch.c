@@ -7,6 +7,7 @@
 #include "save/holes.h"
 #include "save/ordinary.h"
 #include "save/physmap.h"
+#include "save/tables.h"
 #include "xen/page_types.h"
 
 #include <stdlib.h>
@@ -133,6 +134,7 @@ static int query_types(xcsr_save *s, struct batch *b)
     int asked = b->nr_frames ? ask_types(s, b) : 0;
     if (asked)
         return asked;
+    tables_fit(s, b);
     ordinary_types(s, b);
     for (uint32_t k = 0; k < b->nr_frames && !b->is_ordinary; k++) {
         int rc = take_type(s, b, k);

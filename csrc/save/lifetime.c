@@ -27,7 +27,7 @@ static void free_bitmap(xcsr_save *s)
 
 static int alloc_arena(xcsr_save *s)
 {
-    void *at = mmap(NULL, XCSR_BATCH * XCSR_PAGE, PROT_READ | PROT_WRITE,
+    void *at = mmap(NULL, TABLES_AT_ONCE * XCSR_PAGE, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     s->arena = at == MAP_FAILED ? NULL : at;
     return s->arena ? 0 : -ENOMEM;
@@ -42,7 +42,7 @@ static void release_memory(xcsr_save *s)
     follow_free(&s->follow);
     ending_free(&s->ending);
     if (s->arena)
-        munmap(s->arena, XCSR_BATCH * XCSR_PAGE);
+        munmap(s->arena, TABLES_AT_ONCE * XCSR_PAGE);
     free(s);
 }
 

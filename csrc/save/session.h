@@ -8,6 +8,8 @@
 
 #include <sys/uio.h>
 
+#define TABLES_AT_ONCE 256u /* page tables in a batch: see tables.c */
+
 struct batch_head { /* the record's header and PAGE_DATA's own: 16 bytes */
     uint32_t type, length, count, reserved;
 };
@@ -93,7 +95,7 @@ struct xcsr_save {
     int64_t writing_us;    /* what writing the batch in hand has taken */
     xcsr_batch_result sum; /* of the batches since xcsr_batches told of any */
 
-    char *arena; /* batch.c: XCSR_BATCH pages for the tables of the batch in hand, re-expressed in pfns */
+    char *arena; /* batch.c: TABLES_AT_ONCE pages for the tables of the batch in hand, re-expressed in pfns */
     struct mapper mapper;
     struct follow follow;
     struct ending ending;

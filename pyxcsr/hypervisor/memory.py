@@ -54,7 +54,7 @@ class P2m(Child):
     def leaf_pfns(self) -> Sequence[int]:
         from pyxcsr.plain_array import array
 
-        out = array("Q", bytes(8 * self._nr_leaves))
+        out = array("Q", [0]) * self._nr_leaves
         into = self._backend._ffi.from_buffer("uint64_t[]", out, require_writable=True)
         self._call(self._backend._lib.xcsr_p2m_leaf_pfns, into)
         return out

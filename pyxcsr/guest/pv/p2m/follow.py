@@ -141,7 +141,8 @@ class FollowedP2m:
             check_repeats(self._hv, info, geometry, leaves)
         handle = map_leaves(self._hv, self._domid, geometry, leaves) if moved else self.handle
         try:
-            pfns = handle.leaf_pfns()
+            stay = not moved and handle.leaves_stay()  # of a large guest the pfns are megabytes, and others hold them, too
+            pfns = self.leaf_pfns if stay else handle.leaf_pfns()
             check_same(self._shared, generation)
             if self._shared.head() != head:
                 raise P2mChanged("shared_info has changed", field="max_pfn", before=generation, after=generation)
@@ -152,8 +153,6 @@ class FollowedP2m:
         if moved:
             self._use(handle)
         elsewhere = moved or pfns != self.leaf_pfns
-        if pfns == self.leaf_pfns:
-            pfns = self.leaf_pfns  # the object that is there: of a large guest it is megabytes, and others hold it, too
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
         self._stale = False
         return elsewhere

@@ -15,7 +15,7 @@ from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pyxcsr.guest.pv.geometry import Geometry, Level
     from pyxcsr.hypervisor.interface import Hypervisor
@@ -26,6 +26,9 @@ FRAME = 0x000FFFFFFFFFF000
 
 PER_TABLE = 512
 """Entries in a page table: 8 bytes each, whatever the guest's width."""
+
+AT_ONCE = 16
+"""How many of the last level's tables are copied at a time."""
 
 RESERVE_PAGES = 2
 """How many different pages of empty entries a guest may share (Linux: one for missing memory, one for identity)."""
@@ -60,6 +63,14 @@ def check_range(geometry: Geometry, vaddr: int, nr_pfns: int) -> int:
     return end
 
 
+def _of_length(numbers: array[int], nr: int) -> array[int]:
+    """The same ones, cut or filled up with zeroes; made at once, because what grows leaves holes in memory."""
+    whole = array("Q", [0]) * nr
+    kept = numbers[:nr]
+    whole[: len(kept)] = kept
+    return whole
+
+
 class Walk:
     """Walks to a p2m list, once or again and again. ``limit``: how many pfns the guest may have, whatever it claims.
 
@@ -83,12 +94,42 @@ class Walk:
         for level in self._geometry.levels:
             first, last = vaddr >> level.shift, end >> level.shift
             base = first - first % PER_TABLE  # the absolute index of the first table's first entry
+            if level.number == 1:
+                return Leaves(nr_pfns, self._last_frames(tables, level, first, last - first + 1))
             entries = self._read(tables, level, first - base, last - base + 1)
             if level.number == 2:
                 entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
                 end = check_range(self._geometry, vaddr, nr_pfns)
             tables = self._frames_as_before(entries, level, first)
-        return Leaves(nr_pfns, tables)
+        raise AssertionError("the last level is level 1")
+
+    def _last_frames(self, tables: Sequence[int], level: Level, first: int, nr: int) -> array[int]:
+        """What ``_frames_as_before`` does for the others. Of a large guest these tables have megabytes, so there are never
+        more than a few of them at a time beside what is kept."""
+        known = self._known.get(level.number)
+        if known is None or known[0] != first:
+            known = (first, array("Q"), array("Q"))
+        entries, mfns, at = known[1], known[2], 0
+        is_new = len(entries) != nr
+        if is_new:
+            entries, mfns = _of_length(entries, nr), _of_length(mfns, nr)
+        for some in self._read_a_few(tables, level, first % PER_TABLE, nr):
+            end = at + len(some)
+            if known[1][at:end] != some:
+                if not is_new:  # what there was stays as it is: others hold it
+                    is_new, entries, mfns = True, entries[:], mfns[:]
+                entries[at:end] = some
+                mfns[at:end] = self._frames(some, level, first + at)
+            at = end
+        self._known[level.number] = (first, entries, mfns)
+        return mfns
+
+    def _read_a_few(self, tables: Sequence[int], level: Level, begin: int, nr: int) -> Iterator[array[int]]:
+        """``nr`` entries from the ``begin``-th on of these tables, in a row."""
+        for index in range(0, len(tables), AT_ONCE):
+            base = index * PER_TABLE
+            end = min(begin + nr - base, AT_ONCE * PER_TABLE)
+            yield self._read(tables[index : index + AT_ONCE], level, max(begin - base, 0), end)
 
     def _frames_as_before(self, entries: array[int], level: Level, first: int) -> array[int]:
         known = self._known.get(level.number)

@@ -1,0 +1,42 @@
+/* Page tables are copied before they are sent, so a batch of nothing else would need room for all of its pages: 4 MiB, in a
+ * guest that needs a few bytes for a page otherwise. Tables are a page in 512 of a guest, but may lie in a row. So a batch
+ * ends before the first table too many, and the next one begins with it. */
+#include "save/tables.h"
+#include "xen/page_types.h"
+
+/* The index in frames[] of the first table too many; nr_frames: there is none. */
+static uint32_t find_too_many(const struct batch *b)
+{
+    uint32_t nr = 0;
+    for (uint32_t k = 0; k < b->nr_frames; k++)
+        if (table_level((uint32_t)b->types[k]) && nr++ == TABLES_AT_ONCE)
+            return k;
+    return b->nr_frames;
+}
+
+/* Those behind the cut that have no frame were counted by now, and will be again. */
+static void forget_counts(const xcsr_save *s, struct batch *b, uint32_t k)
+{
+    for (uint32_t i = b->slot[k]; i < b->nr; i++) {
+        if (k < b->nr_frames && b->slot[k] == i) {
+            k++;
+            continue;
+        }
+        bool is_hole = b->frame_at[i] >= s->h->nr_mfns;
+        b->result.nr_holes -= is_hole;
+        b->result.nr_deferred -= !is_hole;
+    }
+}
+
+void tables_fit(xcsr_save *s, struct batch *b)
+{
+    uint32_t k = s->p2m ? find_too_many(b) : b->nr_frames;
+    if (k == b->nr_frames)
+        return;
+    uint32_t nr = b->slot[k];
+    forget_counts(s, b, k);
+    b->result.nr_pfns -= b->nr - nr;
+    s->cursor = b->next_pfn = b->pfns[nr];
+    b->nr = nr;
+    b->nr_frames = k;
+}

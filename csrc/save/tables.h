@@ -1,0 +1,10 @@
+/* Internal: how many page tables one batch may have. The caller has entered. */
+#ifndef XCSR_TABLES_H
+#define XCSR_TABLES_H
+
+#include "save/session.h"
+
+/* The types of its frames have been asked: cuts the batch before the first table that the arena has no room for. */
+void tables_fit(xcsr_save *s, struct batch *b);
+
+#endif
