@@ -1,4 +1,4 @@
-"""Page tables in a row, more than a batch has room for: the batch ends, and nothing of the guest is lost or sent twice."""
+"""Page tables in a row, more than a batch has room for: the batch ends, and nothing is lost or sent twice."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_batch_ends_before_the_first_table_too_many(
     guest = hv.stub.guest(large)
     tables = sum(len(guest.pfns_of_type(x)) for x in (PageType(x) for x in TABLES))
     assert tables > AT_ONCE, "else the test tests nothing"
-    gone = [x for x in guest.pfns_of_type(PageType.NOTAB) if 560 < x < 1000][::7]  # behind the tables, in the first batch
+    gone = [x for x in guest.pfns_of_type(PageType.NOTAB) if 560 < x < 1000][::7]  # behind the tables
     guest.balloon_out(gone)
     guest.shut_down(2)
     with ThreadPoolExecutor(1) as pool:

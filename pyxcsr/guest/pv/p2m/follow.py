@@ -141,7 +141,7 @@ class FollowedP2m:
             check_repeats(self._hv, info, geometry, leaves)
         handle = map_leaves(self._hv, self._domid, geometry, leaves) if moved else self.handle
         try:
-            stay = not moved and handle.leaves_stay()  # of a large guest the pfns are megabytes, and others hold them, too
+            stay = not moved and handle.leaves_stay()  # else megabytes, which others hold, too
             pfns = self.leaf_pfns if stay else handle.leaf_pfns()
             check_same(self._shared, generation)
             if self._shared.head() != head:

@@ -104,8 +104,8 @@ class Walk:
         raise AssertionError("the last level is level 1")
 
     def _last_frames(self, tables: Sequence[int], level: Level, first: int, nr: int) -> array[int]:
-        """What ``_frames_as_before`` does for the others. Of a large guest these tables have megabytes, so there are never
-        more than a few of them at a time beside what is kept."""
+        """What ``_frames_as_before`` does for the others. Of a large guest these tables have megabytes, so that there
+        are never more than a few of them at a time beside what is kept."""
         known = self._known.get(level.number)
         if known is None or known[0] != first:
             known = (first, array("Q"), array("Q"))
