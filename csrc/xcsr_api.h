@@ -408,7 +408,7 @@ uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cur
 void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits);
 /* Which instructions the two above use: the best that the processor has, unless a test says otherwise.
  * -ENOTSUP: it does not have these. */
-enum xcsr_bitmap_way { XCSR_BITMAP_BEST, XCSR_BITMAP_PLAIN, XCSR_BITMAP_BMI };
+enum xcsr_bitmap_way { XCSR_BITMAP_BEST, XCSR_BITMAP_PLAIN, XCSR_BITMAP_BMI, XCSR_BITMAP_AVX2 };
 int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 
 /* ---- normalise.c: pure, exported for tests ----------------------------------------------------

@@ -1,8 +1,11 @@
 /* The bitmap's loops, included by bitmap.c once for each set of instructions they are compiled for:
  *   WAY(name)  the name with the way's suffix
  *   TARGET     the functions' attribute, or nothing
+ *   LANES      how many pfns are written at once: 2 or 4
  *   lowest(w)  the number of a word's lowest set bit; any number if there is none
  */
+
+typedef uint64_t WAY(lanes) __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
 
 /* Whether sixteen words are zero. Most of a bitmap is. */
 TARGET static inline int WAY(are_clean)(const uint64_t *words)
@@ -33,13 +36,22 @@ TARGET static uint64_t WAY(count)(const uint64_t *words, uint64_t nr_words)
     return n;
 }
 
+/* A word of nothing but ones: no pfn waits for the one before. */
+TARGET static inline void WAY(emit_all)(uint64_t first_pfn, uint64_t *out)
+{
+    WAY(lanes) at, *p = (WAY(lanes) *)out;
+    for (uint32_t i = 0; i < LANES; i++)
+        at[i] = first_pfn + i;
+    for (uint32_t i = 0; i < 64 / LANES; i++)
+        p[i] = at + (uint64_t)i * LANES;
+}
+
 /* The pfns of a word's set bits, and how many they are. Anything may be written in the rest of 64
  * places: eight at a time, and no look at the word in between, is what a processor foresees best. */
 TARGET static inline uint32_t WAY(emit)(uint64_t word, uint64_t first_pfn, uint64_t *out)
 {
-    if (word == ~0ull) { /* runs of dirty pages: no pfn waits for the one before */
-        for (uint32_t i = 0; i < 64; i++)
-            out[i] = first_pfn + i;
+    if (word == ~0ull) { /* runs of dirty pages */
+        WAY(emit_all)(first_pfn, out);
         return 64;
     }
     uint32_t n = (uint32_t)__builtin_popcountll(word);

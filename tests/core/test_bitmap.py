@@ -15,12 +15,12 @@ ffi, lib = module.ffi, module.lib
 GUARD = 0xDEAD
 
 
-@pytest.fixture(autouse=True, params=["PLAIN", "BMI"])
+@pytest.fixture(autouse=True, params=["PLAIN", "BMI", "AVX2"])
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Everything here by each set of instructions that this processor has."""
     rc = lib.xcsr_bitmap_use(getattr(lib, f"XCSR_BITMAP_{request.param}"))
     if rc == -errno.ENOTSUP:
-        pytest.skip("this processor has no BMI")
+        pytest.skip(f"this processor has no {request.param}")
     assert rc == 0
     yield request.param
     assert lib.xcsr_bitmap_use(lib.XCSR_BITMAP_BEST) == 0
