@@ -7,9 +7,14 @@
  * Neither is Xen asked of all of them, 1024 a call. It says how many pages the guest has. Where a whole batch had none, those
  * that are still to come are looked for from the last gfn downwards; when all are found, there are none in between. The
  * number counts only if it has not moved since the pass began: then whatever moves afterwards is found as it would be had
- * these gfns been asked about (physmap.c). */
+ * these gfns been asked about (physmap.c).
+ *
+ * But a gfn may have a page that is another domain's, which the number leaves out: one that the guest was granted, say. It
+ * must not be taken for one of the guest's own that is still to come. So they are looked for only where nothing but devices
+ * and special pages are, and a guest has no reason to map anything. */
 #include "save/holes.h"
 #include "xen/domain.h"
+#include "xen/hvm_space.h"
 #include "xen/page_types.h"
 
 static bool is_page(uint64_t type)
@@ -53,16 +58,17 @@ static int nr_pages(xcsr_save *s, uint64_t *nr)
     return 0;
 }
 
-/* Looks for nr pages from the last gfn downwards, not farther than `least`. *top: from where on they are, or 0: not found. */
+/* Looks for nr pages from the last gfn downwards, not farther than `least`. *top: from where on they are, or 0: not found.
+ * Where none should be left, that is looked at, too. */
 static int find_last(xcsr_save *s, uint64_t nr, uint64_t least, uint64_t *top)
 {
     uint64_t found = 0, end = s->nr_pfns;
     int rc = 0;
-    while (!rc && found < nr && end > least) {
+    do {
         uint64_t first = (end - 1) / XCSR_BATCH * XCSR_BATCH; /* as the batches will be */
         rc = count_pages(s, first, end, &found);
         end = first;
-    }
+    } while (!rc && found < nr && end > least);
     *top = found == nr ? end : 0;
     return rc;
 }
@@ -84,6 +90,10 @@ static int look(xcsr_save *s, struct batch *b)
 {
     uint64_t rest = s->nr_pfns - s->cursor, least = s->nr_pfns - rest / 4, nr = 0, again = 0, top = 0;
     s->holes.look_below = rest / 2;
+    if (least < HVM_DEVICES)
+        least = HVM_DEVICES;
+    if (s->nr_pfns > HVM_DEVICES_END || s->nr_pfns <= least)
+        return 0;
     int rc = nr_pages(s, &nr);
     if (rc || !nr || nr < s->nr_found || nr - s->nr_found > s->nr_pfns - least)
         return rc;

@@ -179,6 +179,27 @@ def test_a_page_that_nobody_owns_at_a_gfn_is_looked_for_in_vain(
     assert 1019 < hv.stub.calls()[TYPES] <= 1019 * 1.5
 
 
+@pytest.mark.parametrize(("first", "asked"), [(0xFE000, 30), (0xEFFFF, 1000), (0xC0000, 1000), (0x100000, 1020)])
+def test_pages_are_looked_for_among_devices_only(hv: StubBackend, tmp_path: Path, first: int, asked: int) -> None:
+    """One elsewhere may be another domain's, which the number of pages leaves out."""
+    domid = hv.stub.create(StubGuest.parse("pvh:mem=4M,max_mem=8M,writes=0"))
+    hv.stub.guest(domid).balloon_in(range(first, first + 3))
+    hv.stub.clear_calls()
+    save_hvm(hv, domid, tmp_path / "s", live=False)
+    assert (hv.stub.calls()[TYPES] > asked) == (asked >= 1000)
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+
+
+def test_where_no_page_is_expected_it_is_looked(hv: StubBackend, tmp_path: Path) -> None:
+    """As many pages of other domains among the first as there are special pages must not hide these: the sum of the
+    pages that were found is the guest's number of them before the last ones are come by."""
+    domid = hv.stub.create(StubGuest.parse("pvh:mem=4M,max_mem=8M,writes=0"))
+    guest = hv.stub.guest(domid)
+    guest.poke_domain("tot_pages", guest.state().tot_pages - 8)  # of its own; those at its gfns are eight more
+    save_hvm(hv, domid, tmp_path / "s", live=False)
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+
+
 def test_a_save_behind_a_checkpoint_says_what_is_gone(hv: StubBackend, tmp_path: Path, busy: int) -> None:
     """Only the first pass of all may leave holes out."""
     guest = hv.stub.guest(busy)
