@@ -161,7 +161,7 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *out); /* how many different ones; -ENOMEM */
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
-int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again */
+int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again, without an error */
 /* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */
 int xcsr_p2m_check_leaves(xcsr_p2m *p);
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn);   /* raw; ~0 beyond the end */

@@ -141,7 +141,7 @@ bool p2m_leaves_stay(const xcsr_p2m *p)
 {
     uint64_t differ = 0;
     for (uint64_t i = 0; i < p->nr_leaves; i++)
-        differ |= xcsr_lookup_pfn(p, p->leaf_mfns[i]) ^ p->leaf_pfns[i];
+        differ |= (p->leaf_pfns[i] == XCSR_INVALID) | (xcsr_lookup_pfn(p, p->leaf_mfns[i]) ^ p->leaf_pfns[i]);
     return !differ;
 }
 

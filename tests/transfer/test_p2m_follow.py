@@ -16,6 +16,7 @@ import pyxcsr
 from pyxcsr.errors import P2mError
 from pyxcsr.frames import PageType
 from pyxcsr.guest.pv.geometry import WIDE
+from pyxcsr.guest.pv.p2m import follow as follow_module
 from pyxcsr.guest.pv.p2m import generation
 from pyxcsr.guest.pv.p2m.follow import FollowedP2m
 from pyxcsr.guest.pv.p2m.pagetable import Walk
@@ -193,6 +194,57 @@ def test_a_walk_that_was_given_up_is_owed(hv: StubBackend, monkeypatch: pytest.M
             p2m.look()
     guest.set_generation(was)
     assert p2m.look() and not p2m.announced and list(p2m.leaf_pfns) != before
+    p2m.close()
+    shared.close()
+
+
+def followed(hv: StubBackend, **values: Any) -> tuple[Any, SharedInfo, FollowedP2m]:
+    domid, guest = make(hv, writes=0, pt_updates=0, **values)
+    shared = SharedInfo(hv, domid, hv.domain_info(domid).shared_info_mfn, WIDE)
+    return guest, shared, FollowedP2m(hv, domid, shared, lambda: None)
+
+
+@pytest.mark.parametrize("kind", ["list", "tree"])
+def test_a_page_of_it_that_is_not_the_guests_stays_an_error(hv: StubBackend, kind: str) -> None:
+    """Also if nothing has changed since the last attempt: else the stream would name a pfn that it does not have."""
+    guest, shared, p2m = followed(hv, **({"tree": "only"} if kind == "tree" else {}))
+    p2m.look()
+    lost = p2m.leaf_pfns[3]
+    mfn = guest.mfn(lost)
+    guest.corrupt_p2m(lost, (1 << 64) - 1)
+    guest.bump_generation(2)
+    for _ in range(3):
+        with pytest.raises(P2mError):
+            p2m.look()
+    guest.corrupt_p2m(lost, mfn)
+    p2m.look()
+    assert p2m.leaf_pfns[3] == lost
+    p2m.close()
+    shared.close()
+
+
+def test_what_an_attempt_found_that_was_given_up(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of the p2m has another pfn, and the generation moves on while the pfns are asked for: they are asked for
+    again, and are not taken for those of the last look because they are the same as in the attempt before."""
+    guest, shared, p2m = followed(hv, holes=0.1)
+    p2m.look()
+    was = p2m.leaf_pfns[3]
+    to = next(x for x in range(2000, 0, -1) if x not in set(guest.pfns_with_memory()))
+    checks = []
+
+    def check_same(*words: Any) -> None:
+        checks.append(words)
+        if len(checks) == 1:
+            raise pyxcsr.P2mChanged("moved on", field="p2m_generation", before=0, after=2)
+
+    mfn = guest.mfn(was)
+    guest.corrupt_p2m(was, (1 << 64) - 1)
+    guest.corrupt_p2m(to, mfn)
+    hv.stub.set_m2p(mfn, to)
+    guest.bump_generation(2)
+    monkeypatch.setattr(follow_module, "check_same", check_same)
+    assert p2m.look() and len(checks) == 2
+    assert p2m.leaf_pfns[3] == to
     p2m.close()
     shared.close()
 

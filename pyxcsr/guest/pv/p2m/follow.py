@@ -48,6 +48,7 @@ class FollowedP2m:
         self._handle: Optional[P2mHandle] = None
         self._walk: Optional[Walk] = None
         self._stale = True  # what is mapped may not be what a walk would find now
+        self._agreed = False  # the handle has last been asked for the pfns that leaf_pfns has
         self.announced = False
         """Whether shared_info told of the change that the last look looked for."""
         self.generation = 0
@@ -141,8 +142,7 @@ class FollowedP2m:
             check_repeats(self._hv, info, geometry, leaves)
         handle = map_leaves(self._hv, self._domid, geometry, leaves) if moved else self.handle
         try:
-            stay = not moved and handle.leaves_stay()  # else megabytes, which others hold, too
-            pfns = self.leaf_pfns if stay else handle.leaf_pfns()
+            pfns = self._pfns(handle, moved)
             check_same(self._shared, generation)
             if self._shared.head() != head:
                 raise P2mChanged("shared_info has changed", field="max_pfn", before=generation, after=generation)
@@ -154,8 +154,18 @@ class FollowedP2m:
             self._use(handle)
         elsewhere = moved or pfns != self.leaf_pfns
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
-        self._stale = False
+        self._stale, self._agreed = False, True
         return elsewhere
+
+    def _pfns(self, handle: P2mHandle, moved: bool) -> Sequence[int]:
+        """Of the p2m's pages. If they stay, the object that is there: it may have megabytes, and others hold it, too.
+
+        An attempt that was given up may have asked for others since.
+        """
+        if self._agreed and not moved and handle.leaves_stay():
+            return self.leaf_pfns
+        self._agreed = False
+        return handle.leaf_pfns()
 
     def _use(self, handle: P2mHandle) -> None:
         if self._handle is None:
