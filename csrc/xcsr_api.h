@@ -266,7 +266,7 @@ int xcsr_map_ahead(xcsr_save *s, enum xcsr_ahead how);
 int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* From now on each pfn of a batch is looked at by itself, also where all is as usual: see ordinary.c. */
 int xcsr_without_ordinary(xcsr_save *s);
-int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page is asked about, and has an entry (holes.c) */
+int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page has an entry (holes.c) */
 int xcsr_without_rows(xcsr_save *s); /* the same for what is remembered of pfns in a row whose frames are in a row (follow.c) */
 /* A suspended guest is about to run again, and the save goes on: lets go of all mappings, and pages may move again. */
 int xcsr_goes_on(xcsr_save *s);

@@ -20,8 +20,8 @@ ROWS = "rows"
 """Pfns in a row with frames in a row are remembered as such (csrc/save/follow.c); else pfn by pfn."""
 
 HOLES = "holes"
-"""Of an HVM guest's gfns that never had a page nothing is said, and not each is asked about (csrc/save/holes.c); else
-all are, and have an entry, as in libxenguest's streams."""
+"""Of an HVM guest's gfns that never had a page nothing is said (csrc/save/holes.c); else each has an entry, as in
+libxenguest's streams."""
 
 EXTENTS = "extents"
 """An HVM guest's memory is given in extents of 2 MiB, ahead of a row of pages (csrc/restore/row.c); else by records."""

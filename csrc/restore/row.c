@@ -13,12 +13,13 @@
 #include "restore/populate.h"
 #include "restore/walk.h"
 #include "xen/domain.h"
-#include "xen/hvm_space.h"
 
 #define EXTENT_ORDER 9u
 #define EXTENT (1ull << EXTENT_ORDER)
 #define LONG (2 * EXTENT - 2) /* pfns in a row from which on it is worth it: a full record */
 #define MOST_AHEAD (128 * EXTENT)
+#define DEVICES 0xf0000ull /* from here to 4 GiB */
+#define DEVICES_END 0x100000ull
 
 static bool is_row(const uint64_t *pfns, uint32_t nr)
 {
@@ -71,9 +72,9 @@ static uint64_t least(uint64_t a, uint64_t b)
 static uint64_t reach(const xcsr_restore *r, uint64_t needed)
 {
     uint64_t end = needed + down(least(r->row.length, MOST_AHEAD));
-    if (needed > HVM_DEVICES && needed <= HVM_DEVICES_END)
+    if (needed > DEVICES && needed <= DEVICES_END)
         return needed;
-    return needed <= HVM_DEVICES ? least(end, HVM_DEVICES) : end;
+    return needed <= DEVICES ? least(end, DEVICES) : end;
 }
 
 /* How many pages the domain may still have; 0: not known. */

@@ -171,9 +171,6 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
     b->is_ordinary = b->has_tables = b->in_one_piece = false;
     b->pages.nr = 0;
     b->position = position;
-    int skipped = s->p2m ? 0 : holes_skip(s, b);
-    if (skipped)
-        return skipped;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
     if (s->p2m) /* without one, a receiver makes 2 MiB pages of whole and aligned runs, which a cut would break */
         cut_to_pages(b, &s->cursor);

@@ -5,9 +5,7 @@
 #include "save/session.h"
 
 void holes_begin(xcsr_save *s); /* with each pass, once all its pfns are marked */
-/* Before a batch's pfns are taken: the cursor goes past those that cannot have a page, which count in its result. */
-int holes_skip(xcsr_save *s, struct batch *b);
-/* After its types were asked: entries that no receiver needs go out of it. */
+/* After a batch's types were asked: entries that no receiver needs go out of it. */
 void holes_leave_out(xcsr_save *s, struct batch *b);
 
 #endif

@@ -80,7 +80,6 @@ int xcsr_watch_pages(xcsr_save *s, uint64_t *nr_pages)
     int rc = domain_ask(s->h, s->domid, &info);
     if (rc)
         return rc;
-    s->holes.moved |= s->watched && info.tot_pages != s->nr_watched;
     s->watched = true;
     *nr_pages = s->nr_watched = info.tot_pages;
     return 0;

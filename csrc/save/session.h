@@ -46,12 +46,9 @@ struct follow { /* follow.c: what following a p2m remembers */
 };
 
 struct holes { /* holes.c */
-    bool off;      /* each gfn is asked about, and has an entry */
-    bool begun;    /* a pass has */
-    bool unsaid;   /* this pass is the first word of any gfn */
-    bool moved;    /* since the pass began the number of pages has been another one */
-    bool is_empty; /* the last batch had no page */
-    uint64_t look_below; /* do not look for the last pages before as few gfns are still to come */
+    bool off;    /* each gfn has an entry */
+    bool begun;  /* a pass has */
+    bool unsaid; /* this pass is the first word of any gfn */
 };
 
 struct ending { /* ending.c */

@@ -57,28 +57,3 @@ int sparse_add(sparse_set *d, uint64_t pfn)
     *word |= bit;
     return 0;
 }
-
-/* All of a word but for what lies before from and behind to. */
-static uint64_t bits_between(uint64_t word, uint64_t from, uint64_t to)
-{
-    uint64_t bits = ~0ull;
-    if (word * 64 < from)
-        bits &= ~0ull << (from - word * 64);
-    if (word * 64 + 64 > to)
-        bits &= ~0ull >> (word * 64 + 64 - to);
-    return bits;
-}
-
-int sparse_add_range(sparse_set *d, uint64_t from, uint64_t to)
-{
-    for (uint64_t at = from; at < to; at += SPARSE_CHUNK_BITS - at % SPARSE_CHUNK_BITS)
-        if (!d->chunks[at / SPARSE_CHUNK_BITS] && !(d->chunks[at / SPARSE_CHUNK_BITS] = calloc(SPARSE_CHUNK_WORDS, sizeof(uint64_t))))
-            return -ENOMEM;
-    for (uint64_t w = from / 64; w * 64 < to; w++) {
-        uint64_t *word = &d->chunks[w / SPARSE_CHUNK_WORDS][w % SPARSE_CHUNK_WORDS];
-        uint64_t add = bits_between(w, from, to) & ~*word;
-        d->count += (uint64_t)__builtin_popcountll(add);
-        *word |= add;
-    }
-    return 0;
-}

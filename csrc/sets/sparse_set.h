@@ -19,7 +19,6 @@ int sparse_grow(sparse_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not large
 void sparse_clear(sparse_set *d);
 void sparse_free(sparse_set *d); /* harmless for one that is all zero */
 int sparse_add(sparse_set *d, uint64_t pfn); /* -ENOMEM */
-int sparse_add_range(sparse_set *d, uint64_t from, uint64_t to); /* to is not in it; -ENOMEM: nothing was added */
 
 static inline bool sparse_has(const sparse_set *d, uint64_t pfn)
 {

@@ -105,7 +105,7 @@ class Save(Child):
         self._call(self._backend._lib.xcsr_without_ordinary)
 
     def with_holes(self) -> None:
-        """From now on each gfn without a page is asked about, and has an entry."""
+        """From now on each gfn without a page has an entry."""
         self._call(self._backend._lib.xcsr_with_holes)
 
     def without_rows(self) -> None:

@@ -1,4 +1,4 @@
-"""Gfns of HVM guests that never had a page: neither asked about one by one, nor named in the stream.
+"""Gfns of HVM guests that never had a page: they are not named in the stream.
 
 The obvious way beside it names each of them (``PYXCSR_WITHOUT=holes``): its stream without the entries of holes is the
 other.
@@ -86,28 +86,25 @@ def saved(seed: int, path: Path, without: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_is_left_out_is_all_that_differs(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = saved(seed, tmp_path / "few", "", monkeypatch)
-    all_of_them = saved(seed, tmp_path / "all", HOLES, monkeypatch)
+    asked = [saved(seed, tmp_path / "few", "", monkeypatch), saved(seed, tmp_path / "all", HOLES, monkeypatch)]
     assert without_holes(tmp_path / "all") == [(x.name, x.encode()) for x in records(tmp_path / "few")]
     assert not any(hole for hole, _ in named(tmp_path / "few")) and any(hole for hole, _ in named(tmp_path / "all"))
-    assert few <= 1.5 * all_of_them, "where nothing is won, this much may be lost"
+    assert asked[0] == asked[1]
 
 
-def test_an_empty_range_of_3_gib_costs_a_fiftieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libxenguest asks for each gfn as the other way here does, and writes as many records."""
-    calls = []
+def test_an_empty_range_of_nearly_4_gib_has_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libxenguest writes as many records as the other way here does."""
+    nr_records = []
     for without in ("", HOLES):
         monkeypatch.setenv(VARIABLE, without)
         with pyxcsr.open_hypervisor("stub") as hv:
             assert isinstance(hv, StubBackend)
             domid = hv.stub.create(StubGuest.parse("pvh:mem=16M,writes=0"))
             asked = (hv.nr_gpfns(domid) + 1023) // 1024
-            hv.stub.clear_calls()
             save_hvm(hv, domid, tmp_path / "s", live=not without)
-            pages = sum(isinstance(x, PageData) for x in records(tmp_path / "s"))
-            calls.append((hv.stub.calls()[TYPES] - 5, pages - 5))  # 16 MiB of pages, and the last eight
-    assert calls[1] == (asked - 5, asked - 5)
-    assert calls[0][0] * 50 <= calls[1][0] and calls[0][1] <= 1, "one more: what the guest wrote"
+            nr_records.append(sum(isinstance(x, PageData) for x in records(tmp_path / "s")))
+    assert nr_records[1] == asked
+    assert nr_records[0] <= 5 + 1, "16 MiB of pages, and the last eight; one more: what the guest wrote"
 
 
 @pytest.fixture
@@ -126,17 +123,16 @@ def told(hv: StubBackend, at: tuple[str, int], act: Any) -> Any:
     return hv.stub.hook(hook)
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3, 4])
-@pytest.mark.parametrize("exchanged", [False, True])
-def test_a_page_that_comes_while_they_are_passed_over_is_sent(
-    hv: StubBackend, tmp_path: Path, busy: int, nth: int, exchanged: bool
+@pytest.mark.parametrize("nth", [1, 2, 3, 400, 1018])
+@pytest.mark.parametrize("one_goes", [False, True])
+def test_a_page_that_comes_where_nothing_was_said_is_sent(
+    hv: StubBackend, tmp_path: Path, busy: int, nth: int, one_goes: bool
 ) -> None:
-    """Into the range that is passed over, its ends and those of the chunks in which it is noted included; in whichever
-    call of those for it; and while another one goes."""
+    """Before those gfns are asked about, and after; and while another one goes."""
     guest = hv.stub.guest(busy)
 
     def come() -> None:
-        if exchanged:
+        if one_goes:
             guest.balloon_out(0x300)
         guest.balloon_in([0x800, 0x7FFF, 0x8000, 0x50000, 0x50001, 0xFEBFF])
         guest.write_page(0x50000, b"new" * 1000)
@@ -154,50 +150,6 @@ def test_a_page_that_goes_after_it_was_sent_is_said_to_be_gone(hv: StubBackend, 
     holes = {gfn for hole, gfn in named(tmp_path / "s") if hole}
     assert holes == {0x300, 0x301}
     assert wrong_pages(hv, busy, tmp_path / "s") == []
-
-
-def test_a_page_that_nobody_owns_at_a_gfn_is_looked_for_in_vain(
-    hv: StubBackend, tmp_path: Path, busy: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the number of pages cannot be reached all gfns are asked about."""
-    guest = hv.stub.guest(busy)
-    guest.shut_down(2)
-    save = hv.new_save(busy, hv.nr_gpfns(busy) - 1024, None)  # the last pages are beyond it
-    with open("/dev/null", "wb") as out:
-        sink = hv.open_sink(out.fileno())
-        save.mark_all()
-        save.pass_begin(True)
-        hv.stub.clear_calls()
-        pages = 0
-        done = False
-        while not done:
-            batch = save.batches(sink, lambda: None)
-            pages, done = pages + batch.nr_pages, batch.done
-        sink.close()
-    save.close()
-    assert pages == hv.domain_info(busy).tot_pages - 8
-    assert 1019 < hv.stub.calls()[TYPES] <= 1019 * 1.5
-
-
-@pytest.mark.parametrize(("first", "asked"), [(0xFE000, 30), (0xEFFFF, 1000), (0xC0000, 1000), (0x100000, 1020)])
-def test_pages_are_looked_for_among_devices_only(hv: StubBackend, tmp_path: Path, first: int, asked: int) -> None:
-    """One elsewhere may be another domain's, which the number of pages leaves out."""
-    domid = hv.stub.create(StubGuest.parse("pvh:mem=4M,max_mem=8M,writes=0"))
-    hv.stub.guest(domid).balloon_in(range(first, first + 3))
-    hv.stub.clear_calls()
-    save_hvm(hv, domid, tmp_path / "s", live=False)
-    assert (hv.stub.calls()[TYPES] > asked) == (asked >= 1000)
-    assert wrong_pages(hv, domid, tmp_path / "s") == []
-
-
-def test_where_no_page_is_expected_it_is_looked(hv: StubBackend, tmp_path: Path) -> None:
-    """As many pages of other domains among the first as there are special pages must not hide these: the sum of the
-    pages that were found is the guest's number of them before the last ones are come by."""
-    domid = hv.stub.create(StubGuest.parse("pvh:mem=4M,max_mem=8M,writes=0"))
-    guest = hv.stub.guest(domid)
-    guest.poke_domain("tot_pages", guest.state().tot_pages - 8)  # of its own; those at its gfns are eight more
-    save_hvm(hv, domid, tmp_path / "s", live=False)
-    assert wrong_pages(hv, domid, tmp_path / "s") == []
 
 
 def test_a_save_behind_a_checkpoint_says_what_is_gone(hv: StubBackend, tmp_path: Path, busy: int) -> None:
