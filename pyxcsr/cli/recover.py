@@ -66,7 +66,13 @@ def told(done: Recovery) -> str:
 
 
 def _device_model(done: Recovery) -> list[str]:
-    return ["its QEMU told Xen which pages it writes, and does so no more"] if done.device_model else []
+    if done.device_model is None:
+        return []
+    if done.suspended and not done.resumed:  # a QEMU that stands still only notes the wish
+        now = "was told to stop: it does when the guest goes on, if not before"
+    else:
+        now = "does so no more"
+    return [f"its QEMU told Xen which pages it writes, and {now}"]
 
 
 def _cap(done: Recovery) -> list[str]:

@@ -10,7 +10,7 @@ nothing; since 7.0 nothing if it is to begin, but it ends if it is to stop; 6.2 
 
 from __future__ import annotations
 
-from pyxcsr.errors import HypervisorError
+from pyxcsr.errors import DeviceModelError, HypervisorError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 ASKED, BEGUN = "asked", "begun"
 """It was told something, and it is not known whether it has heard; it tells Xen of the pages that it writes."""
 
+BEFORE = ("note", "connect", "greeting", "qmp_capabilities")
+"""Of a DeviceModelError's ``op``: it failed before the command was sent."""
+
 ENDS_OVER_BOTH = (6, 2)
+
+NEEDS_ANOTHER = (
+    "until it has another QEMU the guest cannot be saved live: `xl save` and `xl restore`, or a reboot, give it one"
+)
+"""What is left to do for a guest whose QEMU is :data:`ENDS_OVER_BOTH`, and of which it is not known what it does."""
 
 
 class Store(Protocol):
@@ -46,22 +54,19 @@ class Noted:
     Of a device model that cannot be told from another one nothing is noted.
     """
 
-    __slots__ = ("_model", "_path", "_store", "_warn")
+    __slots__ = ("_model", "_path", "_store", "_warn", "domid")
 
     def __init__(self, store: Store, domid: int, model: DeviceModel, warn: Callable[[str], object]) -> None:
-        self._store, self._path, self._model = store, path_of(domid), model
+        self._store, self.domid, self._path, self._model = store, domid, path_of(domid), model
         self._warn: Optional[Callable[[str], object]] = warn
 
-    def put(self, what: str) -> None:
-        """:data:`ASKED` before it is told something, :data:`BEGUN` once it has begun."""
-        instance = self._model.instance()
-        if instance is not None:
-            self._write(f"{what} {instance}".encode())
+    def put(self, what: Optional[str]) -> bool:
+        """:data:`ASKED` before it is told something, :data:`BEGUN` once it has begun, None once it has stopped.
 
-    def erase(self) -> None:
-        """It has stopped, or is another one."""
-        if self._model.instance() is not None:
-            self._write(b"")
+        False: xenstore does not take it, and what was noted before stands.
+        """
+        instance = self._model.instance()
+        return instance is None or self._write(b"" if what is None else f"{what} {instance}".encode())
 
     def found(self) -> Optional[str]:
         """What is noted of this very device model: ASKED, BEGUN; None: nothing. Raises HypervisorError."""
@@ -71,13 +76,55 @@ class Noted:
         what, _, whose = (self._store.xenstore_read(self._path) or b"").decode("ascii", "replace").partition(" ")
         return what if what in (ASKED, BEGUN) and whose == instance else None
 
-    def _write(self, value: bytes) -> None:
+    def may_say_begun(self) -> bool:
+        """Whether BEGUN is noted, or may be: it cannot be read."""
+        try:
+            return self.found() == BEGUN
+        except HypervisorError:
+            return True
+
+    def _write(self, value: bytes) -> bool:
         try:
             self._store.xenstore_write(self._path, value)
+            return True
         except HypervisorError as problem:
             if self._warn is not None:
                 warn, self._warn = self._warn, None
                 warn(f"what the device model was told is not noted for `pyxcsr recover`: {problem}")
+            return False
+
+
+def may_end_over_both(model: DeviceModel) -> bool:
+    """Whether it is the release that ends if it is told what it does already, or does not say which release it is.
+
+    Raises DeviceModelError.
+    """
+    return model.version() in (ENDS_OVER_BOTH, None)
+
+
+def tell(model: DeviceModel, noted: Noted, on: bool, was: Optional[str]) -> None:
+    """Has a device model begin or stop. ASKED is noted before; once it has answered, that is the caller's to change.
+
+    ``was``: what is noted again if the command could not be sent. Should xenstore not take that, or not what the
+    caller notes, then ASKED stays, with which no release is told what it might end over. But if it is ASKED that
+    xenstore does not take, and BEGUN stays, a QEMU that ends over both is not told to stop: it would be told again.
+
+    Raises DeviceModelError.
+    """
+    if not noted.put(ASKED) and noted.may_say_begun() and may_end_over_both(model):
+        raise DeviceModelError(
+            f"domain {noted.domid}: its QEMU is not told to {'begin' if on else 'stop'} telling Xen which pages it "
+            "writes, because xenstore does not take the note about that, and QEMU 6.2 would end, and the guest with "
+            "it, if it were told again",
+            domid=noted.domid,
+            op="note",
+        )
+    try:
+        model.track(on)
+    except DeviceModelError as error:
+        if error.op in BEFORE:
+            noted.put(was)
+        raise
 
 
 def end_left(model: DeviceModel, noted: Noted) -> Optional[bool]:
@@ -90,12 +137,11 @@ def end_left(model: DeviceModel, noted: Noted) -> Optional[bool]:
     found = noted.found()
     if found is None:
         return None
-    knows_only = model.version() == ENDS_OVER_BOTH
+    knows_only = may_end_over_both(model)
     if knows_only and found != BEGUN:
         return False
-    noted.put(ASKED)
     if not knows_only:  # it may have stopped by now, as after a save by Xen's own helper, and must not be told twice
-        model.track(True)
-    model.track(False)
-    noted.erase()
+        tell(model, noted, True, found)
+    tell(model, noted, False, BEGUN)
+    noted.put(None)
     return True

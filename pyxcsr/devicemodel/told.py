@@ -7,7 +7,7 @@ the guest is suspended it only notes the wish, and may be told again. libxengues
 
 from __future__ import annotations
 
-from pyxcsr.devicemodel.noted import ASKED, BEGUN, ENDS_OVER_BOTH, end_left
+from pyxcsr.devicemodel.noted import ASKED, BEFORE, BEGUN, NEEDS_ANOTHER, end_left, may_end_over_both, tell
 from pyxcsr.errors import DeviceModelError, HypervisorError
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.devicemodel.noted import Noted
-
-BEFORE = ("connect", "greeting", "qmp_capabilities")
-"""Of a DeviceModelError's ``op``: it failed before the command was sent."""
 
 
 class Told:
@@ -38,19 +35,35 @@ class Told:
     def begin(self) -> None:
         """Raises DeviceModelError. Then it will not be told to stop: if it has begun all the same, the guest is slower
         than it could be, and that is better than a guest without its devices."""
-        self._end_what_is_left()
-        self._noted.put(ASKED)
-        self._model.track(True)
+        tell(self._model, self._noted, True, self._left())
         self._noted.put(BEGUN)
         self.begun, self._lost = True, None
 
-    def _end_what_is_left(self) -> None:
-        """A killed save may have left it on. One release of QEMU alone minds that, and is told to stop first."""
+    def _left(self) -> Optional[str]:
+        """What is noted of an earlier save that was killed, or got no answer. Only where something is, or where that
+        cannot be read, does it matter which release this is: one of them is told to stop first, or nothing at all.
+
+        Raises DeviceModelError: a save that fails is better than a guest that is lost.
+        """
         try:
-            if self._noted.found() == BEGUN and self._model.version() == ENDS_OVER_BOTH:
-                end_left(self._model, self._noted)
-        except (DeviceModelError, HypervisorError):  # if it does not answer, it will not begin either, and that is told
-            return
+            found = self._noted.found()
+            if found is None or not may_end_over_both(self._model):
+                return found
+            if end_left(self._model, self._noted) is not False:
+                return None
+        except HypervisorError as problem:
+            if not may_end_over_both(self._model):
+                return ASKED
+            raise self._refused(f"what is noted of its QEMU cannot be read ({problem})", "try again") from problem
+        raise self._refused("a save ended, or was killed, before its QEMU had answered", NEEDS_ANOTHER)
+
+    def _refused(self, why: str, what_to_do: str) -> DeviceModelError:
+        return DeviceModelError(
+            f"domain {self._noted.domid}: {why}, so that it is not known whether QEMU tells Xen already which pages it "
+            f"writes. QEMU 6.2 ends, and the guest with it, if it is told to do what it does already; {what_to_do}",
+            domid=self._noted.domid,
+            op="note",
+        )
 
     def end(self) -> None:
         """Does nothing if it has not begun. Raises DeviceModelError; the next call tries again if that may be, and else
@@ -59,17 +72,14 @@ class Told:
             raise self._lost
         if not self.begun:
             return
-        self._noted.put(ASKED)
         try:
-            self._model.track(False)
+            tell(self._model, self._noted, False, BEGUN)
         except DeviceModelError as error:
-            if error.op in BEFORE:
-                self._noted.put(BEGUN)
-            elif not self._stands_still():
+            if error.op not in BEFORE and not self._stands_still():
                 self._lost = error
             raise
         self.begun = False
-        self._noted.erase()
+        self._noted.put(None)
 
     def leave(self) -> None:
         """From now on it is somebody else's business to have it stop."""

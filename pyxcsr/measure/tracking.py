@@ -135,9 +135,11 @@ class Tracking:
         self._model.end()
         came = self._users()
         if came:  # it may have been told already to tell, for the save
-            self._model.begin()
-            self._end_harmed(came)
-            self._leave_to(came)
+            try:
+                self._model.begin()
+            finally:
+                self._end_harmed(came)
+                self._leave_to(came)
 
     def end_logdirty(self) -> None:
         """Log-dirty mode off, unless it is a save's."""

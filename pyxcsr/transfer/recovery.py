@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from pyxcsr.arguments import check_domain, check_flag
-from pyxcsr.devicemodel.noted import Noted, end_left
+from pyxcsr.devicemodel.noted import NEEDS_ANOTHER, Noted, end_left
 from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.plain import Protocol
@@ -45,7 +45,8 @@ class Recovery:
     ``logdirty``: "off", or "unsupported" if this Xen cannot track the guest's writes;
     ``suspended``: the guest was found suspended; ``resumed``: it was resumed;
     ``cap``: a throttled guest's cap, as it was before and is again, 0 being none; None: it was not throttled;
-    ``device_model``: "off" if the save had left the guest's QEMU telling Xen which pages it writes, and it has stopped;
+    ``device_model``: "off" if the save had left the guest's QEMU telling Xen which pages it writes, and it has stopped,
+    or does so once the guest goes on, if it stands still;
     ``left``: in words, what was found and not undone.
     """
 
@@ -124,8 +125,8 @@ def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:
         return
     if ended is False:
         done.left.append(
-            "its QEMU may go on telling Xen which pages it writes, and is slower for it: the save was killed in the "
-            "instant in which it told QEMU, and QEMU 6.2 ends if it is told what it does already"
+            "its QEMU may go on telling Xen which pages it writes, and is slower for it: the save ended, or was "
+            f"killed, before QEMU had answered, and QEMU 6.2 ends if it is told what it does already; {NEEDS_ANOTHER}"
         )
     done.device_model = "off" if ended else None
 

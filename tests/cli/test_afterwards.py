@@ -102,9 +102,16 @@ def test_a_guest_of_the_stub_is_what_its_save_has_seen() -> None:
     for condition in "running", "suspended", None:
         seen = afterwards.look(end(1, "stub", condition), "none", 0.01)
         assert seen.well is (condition == "running") and seen.guest_is == condition
-    old = end(1)
+
+
+def test_a_save_by_an_older_pyxcsr_is_taken_for_one_of_xen(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says neither what it is linked with nor what the guest is."""
+    old = end(hv.stub.create(StubGuest.pv64(mem="4M")))
     del old["backend"], old["guest_is"]
-    assert not afterwards.look(old, "none", 0.01).well
+    assert looked(monkeypatch, OnXen(hv), old).well
+    hv.domain_pause(old["domid"])
+    assert looked(monkeypatch, OnXen(hv), old, seconds=0.01).guest_is == "paused"
+    hv.domain_unpause(old["domid"])
 
 
 def test_a_save_that_does_not_let_go(run_dir: Path, quick: None) -> None:

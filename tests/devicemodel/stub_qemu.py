@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
-from devicemodel.fake_qemu import FakeQemu, Reply
+from devicemodel.fake_qemu import VERSION, FakeQemu, Reply
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import StubError
 
@@ -33,9 +33,11 @@ def obeying(guest: StubDomain, before: Optional[Reply] = None) -> Reply:
 
 
 @contextmanager
-def qemu_of(guest: StubDomain, path: Path, before: Optional[Reply] = None) -> Iterator[FakeQemu]:
+def qemu_of(
+    guest: StubDomain, path: Path, before: Optional[Reply] = None, version: tuple[int, int] = VERSION
+) -> Iterator[FakeQemu]:
     """Listens at ``path`` within the context."""
-    qemu = FakeQemu(path, obeying(guest, before))
+    qemu = FakeQemu(path, obeying(guest, before), version=version)
     try:
         yield qemu
     finally:

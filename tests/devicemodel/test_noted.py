@@ -4,85 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
 
 import pytest
 
-from devicemodel.fake_qemu import FakeQemu
+from devicemodel.strict_qemu import NEW, RELEASES, Store, listening, noted, ours, told
 from pyxcsr.devicemodel import qmp
 from pyxcsr.devicemodel.base import DeviceModel
-from pyxcsr.devicemodel.noted import ASKED, BEGUN, ENDS_OVER_BOTH, Noted, end_left, path_of
+from pyxcsr.devicemodel.noted import ASKED, BEGUN, ENDS_OVER_BOTH, end_left, path_of
 from pyxcsr.devicemodel.qemu import Qemu
-from pyxcsr.devicemodel.told import Told
-from pyxcsr.errors import DeviceModelError, HypervisorError
-
-OLD, NEW = (6, 1), (7, 0)
-RELEASES = [OLD, ENDS_OVER_BOTH, NEW, (9, 1)]
-
-
-class Store:
-    """Xenstore. ``broken``: nothing can be written."""
-
-    def __init__(self) -> None:
-        self.nodes: dict[str, bytes] = {}
-        self.broken = False
-
-    def xenstore_read(self, path: str) -> Optional[bytes]:
-        return self.nodes.get(path)
-
-    def xenstore_write(self, path: str, value: bytes) -> None:
-        if self.broken:
-            raise HypervisorError("xenstore is full", op="xs_write", errno=28)
-        self.nodes[path] = value
-
-
-class Strict:
-    """A QEMU that ends where QEMU does, and does nothing any more then."""
-
-    def __init__(self, path: Path, version: tuple[int, int]) -> None:
-        self._version, self.dead, self.silent = version, False, False
-        self.told: list[bool] = []
-        self.fake = FakeQemu(path, self._reply, version=version)
-
-    def _reply(self, name: str, arguments: dict[str, Any]) -> Optional[list[bytes]]:
-        if name != "xen-set-global-dirty-log":
-            return None
-        on = arguments["enable"]
-        self.told.append(on)
-        again = on == self.fake.tracking
-        if again and (self._version == ENDS_OVER_BOTH or (not on and self._version >= ENDS_OVER_BOTH)):
-            self.dead = True
-        if self.dead:
-            return [b""]
-        if self.silent:
-            self.fake.tracking = on
-            return [b""]
-        return None
-
-
-@contextmanager
-def listening(path: Path, version: tuple[int, int]) -> Iterator[Strict]:
-    qemu = Strict(path, version)
-    try:
-        yield qemu
-    finally:
-        qemu.fake.close()
-
-
-def told(store: Store, model: DeviceModel, warnings: Optional[list[str]] = None) -> Told:
-    """One save's."""
-    return Told(model, lambda: False, noted(store, model, warnings))
-
-
-def noted(store: Store, model: DeviceModel, warnings: Optional[list[str]] = None) -> Noted:
-    return Noted(store, 7, model, ([] if warnings is None else warnings).append)
-
-
-def ours(path: Path) -> Qemu:
-    return Qemu(7, str(path), 5.0)
+from pyxcsr.errors import DeviceModelError
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -205,11 +136,12 @@ def test_a_node_that_is_none_of_ours(tmp_path: Path, node: bytes) -> None:
         assert end_left(ours(path), noted(store, ours(path))) is None and qemu.told == []
 
 
-def test_no_note_can_be_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", RELEASES)
+def test_no_note_can_be_made(tmp_path: Path, version: tuple[int, int]) -> None:
     """The save is as right without, and says once that there is none."""
     store, path, warnings = Store(), tmp_path / "qmp", list[str]()
     store.broken = True
-    with listening(path, NEW) as qemu:
+    with listening(path, version) as qemu:
         save = told(store, ours(path), warnings)
         save.begin()
         save.end()

@@ -14,7 +14,7 @@ from support.hvm_guests import judge_hvm, save_hvm
 import pyxcsr
 from pyxcsr import StubGuest
 from pyxcsr.cli.recover import told
-from pyxcsr.devicemodel.noted import path_of
+from pyxcsr.devicemodel.noted import ASKED, ENDS_OVER_BOTH, Noted, path_of
 from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.devicemodel.told import Told
 from pyxcsr.hypervisor.open import StubBackend
@@ -97,6 +97,39 @@ def test_one_that_does_not_answer(
     assert done.resumed and done.device_model is None and "may go on telling Xen which pages" in done.left[0]
     qemu.greets = True
     assert pyxcsr.recover(hv, domid).device_model == "off" and is_well(hv, domid)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_of_a_suspended_guest(
+    hv: StubBackend, domid: int, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """Its QEMU stands still, and only notes the wish to stop, until the guest goes on."""
+    killed(hv, domid, tmp_path, monkeypatch)
+    hv.stub.guest(domid).shut_down(2)
+    done = pyxcsr.recover(hv, domid, resume=resume)
+    assert done.device_model == "off" and done.resumed is resume
+    assert ("it does when the guest goes on, if not before" in told(done)) is not resume
+    assert ("does so no more" in told(done)) is resume
+
+
+def test_qemu_6_2_of_which_it_is_not_known_what_it_does(
+    hv: StubBackend, domid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told nothing. The guest can still be saved in a way that does not need it to be told."""
+    model = Qemu(domid, str(tmp_path / "qmp"))
+    monkeypatch.setattr(recovery, "device_model", lambda hv, domid: model)
+    with qemu_of(hv.stub.guest(domid), tmp_path / "qmp", version=ENDS_OVER_BOTH) as qemu:
+        Noted(hv, domid, model, print).put(ASKED)
+        done = pyxcsr.recover(hv, domid)
+        assert done.device_model is None and len(done.left) == 1
+        assert "the save ended, or was killed, before QEMU had answered" in done.left[0]
+        assert "until it has another QEMU the guest cannot be saved live: `xl save` and `xl restore`" in done.left[0]
+        with pytest.raises(pyxcsr.DeviceModelError, match="until it has another QEMU the guest cannot be saved live"):
+            save_hvm(hv, domid, tmp_path / "s", device_model=model)
+        assert is_well(hv, domid)
+        save_hvm(hv, domid, tmp_path / "s", device_model=model, live=False)
+        assert "xen-set-global-dirty-log" not in qemu.names()
+    judge_hvm(hv, domid, tmp_path / "s", xen=False)
 
 
 def test_the_note_goes_with_the_domain(
