@@ -233,10 +233,6 @@ typedef struct xcsr_batch_result {
 
 int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr_save **out);
 void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and ends log-dirty mode if this save began it */
-/* Without a p2m: the guest, suspended, has so many pages. In a pass over all pfns Xen is not asked any more once they
- * have been found, and all further pfns are sent as holes. Pages of other domains among its gfns would be counted as its
- * own: not for a domain that may map such. 0: not known, as without this call. -EINVAL for a save with a p2m. */
-int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages);
 uint64_t xcsr_save_nr_pfns(const xcsr_save *s);
 /* What the stream says of a pfn, once a pass over all of them is over: whether it has a page. */
 uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn);

@@ -112,19 +112,8 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     return rc;
 }
 
-/* The guest is suspended and all the pages that it has were found: none of the pfns still to come has one. */
-static bool all_found(const xcsr_save *s)
-{
-    return s->suspended && s->nr_expected && s->nr_found >= s->nr_expected;
-}
-
 static int ask_types(xcsr_save *s, struct batch *b)
 {
-    if (all_found(s)) {
-        for (uint32_t k = 0; k < b->nr_frames; k++)
-            b->types[k] = TYPE_XTAB;
-        return 0;
-    }
     memcpy(b->types, b->frames, b->nr_frames * sizeof *b->types);
     return page_types(s->h, s->domid, b->nr_frames, b->types);
 }
@@ -141,7 +130,6 @@ static int query_types(xcsr_save *s, struct batch *b)
         if (rc)
             return rc;
     }
-    s->nr_found += b->pages.nr;
     return 0;
 }
 

@@ -101,15 +101,6 @@ uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn)
     return pfn < s->nr_pfns && !sparse_has(&s->without_data, pfn);
 }
 
-int xcsr_expect_pages(xcsr_save *s, uint64_t nr_pages)
-{
-    XCSR_ENTER(s->h);
-    if (s->p2m)
-        return xcsr_fail_call(s->h, EINVAL, "xcsr_expect_pages", "domain %u has a p2m, which names its pages", s->domid);
-    s->nr_expected = nr_pages;
-    return 0;
-}
-
 static void mark_range(uint64_t *words, uint64_t from, uint64_t to)
 {
     for (; from < to; from++)

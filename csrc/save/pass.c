@@ -138,7 +138,7 @@ void pass_begin(xcsr_save *s, bool suspended)
 {
     pass_drop(s);
     memset(&s->sum, 0, sizeof s->sum);
-    s->cursor = s->nr_found = 0;
+    s->cursor = 0;
     s->suspended = suspended;
     holes_begin(s);
     mapper_keep(&s->mapper, suspended);

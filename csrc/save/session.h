@@ -81,8 +81,6 @@ struct xcsr_save {
 
     bool watched;         /* physmap.c: a change of the domain's number of pages from nr_watched is to be told */
     uint64_t nr_watched;
-    uint64_t nr_expected; /* without a p2m: pages that the suspended guest has; 0: not known */
-    uint64_t nr_found;    /* in this pass */
     struct holes holes;
 
     bool count_is_stale; /* logdirty.c: Xen's count of dirty pfns may have another save's in it */

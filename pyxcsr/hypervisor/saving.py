@@ -154,9 +154,6 @@ class Save(Child):
     def has_data(self, pfn: int) -> bool:
         return bool(self._backend._lib.xcsr_save_has_data(self._live(), pfn))
 
-    def expect_pages(self, nr_pages: int) -> None:
-        self._call(self._backend._lib.xcsr_expect_pages, nr_pages)
-
     def watch_pages(self) -> int:
         return self._number(self._backend._lib.xcsr_watch_pages, "uint64_t *")
 

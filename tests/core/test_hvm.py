@@ -31,7 +31,6 @@ def save_pages(hv: StubBackend, domid: int, path: Path) -> list[tuple[int, int]]
         sink = hv.open_sink(out.fileno())
         stack.callback(sink.close)
         save.mark_all()
-        save.expect_pages(hv.domain_info(domid).tot_pages)
         save.pass_begin(True)
         while not save.batches(sink, lambda: None).done:
             pass
@@ -101,7 +100,7 @@ def test_a_guest_comes_back_page_by_page(hv: StubBackend, tmp_path: Path, target
     assert target.memory.has_data(pfns[0])
 
 
-def test_types_are_asked_until_all_pages_were_found(
+def test_each_gfn_is_asked_about_and_can_have_an_entry(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, HOLES)
@@ -111,7 +110,7 @@ def test_types_are_asked_until_all_pages_were_found(
     hv.stub.clear_calls()
     found = save_pages(hv, domid, tmp_path / "pages")
     assert len(found) == calls, "every gfn has an entry, in whole batches"
-    assert hv.stub.calls()["xc_get_pfn_type_batch"] <= calls
+    assert hv.stub.calls()["xc_get_pfn_type_batch"] == calls
 
 
 def test_whole_runs_get_large_pages(hv: StubBackend, target: Target) -> None:

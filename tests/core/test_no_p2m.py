@@ -14,7 +14,6 @@ import pytest
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.switches import HOLES, VARIABLE
 
 PV = pyxcsr.StubGuest.pv64(mem="8M", max_mem="16M", holes=0.1, writes=0, pt_updates=0)
 PVH = pyxcsr.StubGuest.pvh(mem="8M", writes=0)
@@ -144,26 +143,6 @@ def test_what_comes_and_goes_counts_once_each_time() -> None:
         assert seen.save.has_data(gfn[0]) and look() == (0, 0)
 
 
-@pytest.fixture
-def each_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, HOLES)
-
-
-def test_once_all_pages_were_found_nothing_is_asked(each_asked: None, seen: Seen) -> None:
-    seen.save.mark_all()
-    before = seen.types_asked()
-    plain = seen.pass_(suspended=True)
-    asked = seen.types_asked() - before
-    seen.save.mark_all()
-    seen.save.expect_pages(seen.nr_pages)
-    before = seen.types_asked()
-    assert seen.pass_(suspended=True) == plain
-    assert 0 < seen.types_asked() - before < asked
-    before = seen.types_asked()
-    assert seen.pass_() == plain, "while the guest runs its pages may come and go"
-    assert seen.types_asked() - before == asked
-
-
 def test_there_is_nothing_to_follow(seen: Seen) -> None:
     with pytest.raises(pyxcsr.HypervisorError, match="has no p2m of its own that could be followed"):
         seen.save.follow()
@@ -174,8 +153,6 @@ def test_what_is_for_guests_without_a_p2m_is_refused_for_one_with(seen: Seen) ->
     p2m = seen.hv.map_p2m(seen.domid, seen.guest.nr_pfns, leaves)
     save = seen.hv.new_save(seen.domid, seen.guest.nr_pfns, p2m)
     try:
-        with pytest.raises(pyxcsr.HypervisorError, match="names its pages"):
-            save.expect_pages(1)
         with pytest.raises(pyxcsr.HypervisorError, match="swept instead"):
             save.look_at_physmap(lambda: None)
     finally:

@@ -63,10 +63,6 @@ class SaveHandle(Protocol):
     def has_data(self, pfn: int) -> bool:
         """Whether the stream has a page of it, once a pass over all pfns is over."""
 
-    def expect_pages(self, nr_pages: int) -> None:
-        """Without a p2m: the guest, suspended, has so many pages. A pass over all pfns then stops asking Xen once they
-        have been found, and sends the rest as holes. Not for a domain that may map other domains' frames."""
-
     def watch_pages(self) -> int:
         """Without a p2m: how many pages the domain has. From then on :meth:`batches` and :meth:`look_at_physmap` pause
         as soon as the number has changed, so that it can be asked again."""
