@@ -277,9 +277,9 @@ uint64_t xcsr_sink_room(const xcsr_sink *s)
     socklen_t len = sizeof bytes;
     if (s->pipe)
         bytes = fcntl(s->fd, F_GETPIPE_SZ);
-    else if (!s->socket || getsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len))
-        return 0;
-    return bytes < 0 ? 0 : (uint64_t)(s->socket ? bytes / 2 : bytes);
+    else if (s->socket && !getsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &bytes, &len))
+        bytes /= 2;
+    return bytes < 0 ? 0 : (uint64_t)bytes;
 }
 
 uint64_t sink_position(const xcsr_sink *s)

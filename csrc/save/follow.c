@@ -322,19 +322,14 @@ static void sweep_leaves(struct sweep *w, bool whole)
         sweep_one(w, pfn);
 }
 
-static void mark_tables(struct sweep *w, const sparse_set *set)
+static int mark_table(void *sweep, uint64_t pfn)
 {
-    for (uint64_t c = 0; c < set->nr_chunks; c++) {
-        const uint64_t *chunk = set->chunks[c];
-        for (uint64_t k = 0; chunk && k < SPARSE_CHUNK_WORDS; k++)
-            for (uint64_t word = chunk[k]; word; word &= word - 1) {
-                uint64_t pfn = c * SPARSE_CHUNK_BITS + k * PER_WORD + (uint64_t)__builtin_ctzll(word);
-                if (dirty_has(w->s, pfn))
-                    continue;
-                mark(w, pfn);
-                w->out->tables++;
-            }
-    }
+    struct sweep *w = sweep;
+    if (dirty_has(w->s, pfn))
+        return 0;
+    mark(w, pfn);
+    w->out->tables++;
+    return 0;
 }
 
 int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
@@ -351,9 +346,9 @@ int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
     if (rc)
         return rc;
     if (w.frames_moved)
-        mark_tables(&w, &s->follow.tables);
+        sparse_each(&s->follow.tables, mark_table, &w);
     else if (out->pages_written || out->appeared || out->vanished || out->moved)
-        mark_tables(&w, &s->follow.recent);
+        sparse_each(&s->follow.recent, mark_table, &w);
     sparse_clear(&s->follow.recent);
     return 0;
 }

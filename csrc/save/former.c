@@ -50,8 +50,9 @@ static int ask_xen(struct look *k)
     return rc;
 }
 
-static int look_at_frame(struct look *k, uint64_t mfn)
+static int look_at_frame(void *look, uint64_t mfn)
 {
+    struct look *k = look;
     if (xcsr_lookup_pfn(k->s->p2m, mfn) == XCSR_INVALID) {
         k->frames[k->nr++] = mfn;
         return k->nr < SENT_PER_LEAF ? 0 : ask_xen(k);
@@ -61,24 +62,12 @@ static int look_at_frame(struct look *k, uint64_t mfn)
     return 0;
 }
 
-static int look_at_word(struct look *k, uint64_t first, uint64_t word)
-{
-    int rc = 0;
-    for (; word && !rc; word &= word - 1)
-        rc = look_at_frame(k, first + (uint64_t)__builtin_ctzll(word));
-    return rc;
-}
-
 int former_in_use(xcsr_save *s, bool suspended, bool *found)
 {
-    const sparse_set *set = &s->follow.former;
-    if (!set->count)
+    if (!s->follow.former.count) /* as a rule */
         return 0;
     struct look k = {.s = s, .suspended = suspended};
-    int rc = 0;
-    for (uint64_t c = 0; c < set->nr_chunks; c++)
-        for (uint64_t i = 0; set->chunks[c] && i < SPARSE_CHUNK_WORDS && !rc; i++)
-            rc = look_at_word(&k, c * SPARSE_CHUNK_BITS + i * 64, set->chunks[c][i]);
+    int rc = sparse_each(&s->follow.former, look_at_frame, &k);
     if (!rc)
         rc = ask_xen(&k);
     *found |= k.found;

@@ -4,16 +4,11 @@
  * gfn, in a save's first pass, a hole gets no entry, and a batch of holes no record. Later a hole does get one: its gfn may
  * have had a page before.
  *
- * Xen is asked of each gfn all the same. It does say how many pages the guest has, but not where the last one is; and a gfn
+ * Xen is asked about each gfn all the same. It does say how many pages the guest has, but not where the last one is; and a gfn
  * may also have a page that is another domain's, which the guest was granted, say, and which that number leaves out. So
  * having found as many does not show that a gfn which was not asked about has none. */
 #include "save/holes.h"
 #include "xen/page_types.h"
-
-static bool is_page(uint64_t type)
-{
-    return type != TYPE_XTAB && type != TYPE_BROKEN;
-}
 
 void holes_begin(xcsr_save *s)
 {
@@ -31,7 +26,7 @@ void holes_leave_out(xcsr_save *s, struct batch *b)
         uint64_t type = b->entries[i] >> TYPE_SHIFT;
         if (type == TYPE_XTAB)
             continue;
-        if (is_page(type))
+        if (type != TYPE_BROKEN)
             b->mapped_slot[nr_mapped++] = (uint16_t)kept;
         b->pfns[kept] = b->pfns[i];
         b->entries[kept] = b->entries[i];

@@ -2,6 +2,8 @@
 #include "xcsr_api.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 
 /* Aligned like a word, so that any eight of them in a row can be looked at in pairs. */
@@ -32,67 +34,63 @@ typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias
 #define LANES 4
 #include "sets/bitmap_loop.h"
 
-static int has_bmi(void)
+static bool has_bmi(void)
 {
     return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt");
 }
 
-static int has_avx2(void)
+static bool has_avx2(void)
 {
     return has_bmi() && __builtin_cpu_supports("avx2");
 }
-#else
-#define scan_bmi scan_plain
-#define count_bmi count_plain
-#define scan_avx2 scan_plain
-#define count_avx2 count_plain
-
-static int has_bmi(void)
-{
-    return 0;
-}
-
-static int has_avx2(void)
-{
-    return 0;
-}
 #endif
+
+static bool has_plain(void)
+{
+    return true;
+}
+
+static const struct way {
+    enum xcsr_bitmap_way name;
+    bool (*is_there)(void);
+    uint64_t (*count)(const uint64_t *words, uint64_t nr_words);
+    uint32_t (*scan)(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns, uint32_t max);
+} ways[] = { /* the best first */
+#ifdef __x86_64__
+    {XCSR_BITMAP_AVX2, has_avx2, count_avx2, scan_avx2},
+    {XCSR_BITMAP_BMI, has_bmi, count_bmi, scan_bmi},
+#endif
+    {XCSR_BITMAP_PLAIN, has_plain, count_plain, scan_plain},
+};
 
 static enum xcsr_bitmap_way forced = XCSR_BITMAP_BEST;
 
+/* The way of that name, or the best one; NULL: the processor does not have it. */
+static const struct way *find_way(enum xcsr_bitmap_way name)
+{
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if ((name == XCSR_BITMAP_BEST || name == ways[i].name) && ways[i].is_there())
+            return &ways[i];
+    return NULL;
+}
+
 int xcsr_bitmap_use(enum xcsr_bitmap_way way)
 {
-    if ((way == XCSR_BITMAP_BMI && !has_bmi()) || (way == XCSR_BITMAP_AVX2 && !has_avx2()))
+    if (!find_way(way))
         return -ENOTSUP;
     forced = way;
     return 0;
 }
 
-static enum xcsr_bitmap_way best(void)
-{
-    return has_avx2() ? XCSR_BITMAP_AVX2 : has_bmi() ? XCSR_BITMAP_BMI : XCSR_BITMAP_PLAIN;
-}
-
-static enum xcsr_bitmap_way way_to_use(void)
-{
-    return forced == XCSR_BITMAP_BEST ? best() : forced;
-}
-
 uint64_t xcsr_bitmap_count(const uint64_t *words, uint64_t nr_words)
 {
-    enum xcsr_bitmap_way way = way_to_use();
-    return way == XCSR_BITMAP_AVX2  ? count_avx2(words, nr_words)
-           : way == XCSR_BITMAP_BMI ? count_bmi(words, nr_words)
-                                    : count_plain(words, nr_words);
+    return find_way(forced)->count(words, nr_words);
 }
 
 uint32_t xcsr_bitmap_scan(const uint64_t *words, uint64_t nr_bits, uint64_t *cursor, uint64_t *pfns,
                           uint32_t max)
 {
-    enum xcsr_bitmap_way way = way_to_use();
-    return way == XCSR_BITMAP_AVX2  ? scan_avx2(words, nr_bits, cursor, pfns, max)
-           : way == XCSR_BITMAP_BMI ? scan_bmi(words, nr_bits, cursor, pfns, max)
-                                    : scan_plain(words, nr_bits, cursor, pfns, max);
+    return find_way(forced)->scan(words, nr_bits, cursor, pfns, max);
 }
 
 void xcsr_bitmap_fill(uint64_t *words, uint64_t nr_bits)

@@ -57,3 +57,20 @@ int sparse_add(sparse_set *d, uint64_t pfn)
     *word |= bit;
     return 0;
 }
+
+static int each_of(uint64_t word, uint64_t first, int (*visit)(void *arg, uint64_t pfn), void *arg)
+{
+    int rc = 0;
+    for (; word && !rc; word &= word - 1)
+        rc = visit(arg, first + (uint64_t)__builtin_ctzll(word));
+    return rc;
+}
+
+int sparse_each(const sparse_set *d, int (*visit)(void *arg, uint64_t pfn), void *arg)
+{
+    int rc = 0;
+    for (uint64_t c = 0; d->count && c < d->nr_chunks; c++)
+        for (uint64_t i = 0; d->chunks[c] && i < SPARSE_CHUNK_WORDS && !rc; i++)
+            rc = each_of(d->chunks[c][i], c * SPARSE_CHUNK_BITS + i * 64, visit, arg);
+    return rc;
+}

@@ -19,6 +19,8 @@ int sparse_grow(sparse_set *d, uint64_t nr_pfns); /* -ENOMEM; no-op if not large
 void sparse_clear(sparse_set *d);
 void sparse_free(sparse_set *d); /* harmless for one that is all zero */
 int sparse_add(sparse_set *d, uint64_t pfn); /* -ENOMEM */
+/* Each member, ascending, until visit returns something else than 0, which is returned. It may remove members. */
+int sparse_each(const sparse_set *d, int (*visit)(void *arg, uint64_t pfn), void *arg);
 
 static inline bool sparse_has(const sparse_set *d, uint64_t pfn)
 {

@@ -548,7 +548,7 @@ inline ask_whose_they_are()
     unclaimed = 0
 }
 
-/* code: csrc/save/follow.c mark_tables */
+/* code: csrc/save/follow.c mark_table */
 inline sweep_tables()
 {
     atomic { look_after_former() }
