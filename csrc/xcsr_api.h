@@ -272,10 +272,10 @@ int xcsr_batches(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_batch_resu
 
 /* ---- follow.c: a p2m that changes --------------------------------------------------------------
  * xcsr_follow is called before the first batch: from then on the save remembers what was sent of each pfn. -EOPNOTSUPP:
- * there is no p2m, or the machine is too large. xcsr_sweep is called once after each bitmap that is fetched: where the
- * bitmap names the p2m's own pages, or these are others than before (whole: everywhere), it compares what was sent with
- * what the p2m says now, and marks what must be sent again. whole is for a guest that runs: of one that is suspended, a
- * frame that no pfn has is on its way to none. */
+ * there is no p2m, or the machine is too large. xcsr_sweep is called once after each bitmap that is fetched: it
+ * compares what was sent with what the p2m says now, and marks what must be sent again. final: the guest is suspended. Then
+ * it looks only where the bitmap names the p2m's own pages, or these are others than before; and a frame of the guest's that
+ * no pfn has by now is not about to get one. */
 typedef struct xcsr_sweep_result {
     uint64_t pfns;     /* looked at */
     uint64_t marked;   /* added to the bitmap; the counts below include what was there already */
@@ -288,7 +288,7 @@ typedef struct xcsr_sweep_result {
 } xcsr_sweep_result;
 
 int xcsr_follow(xcsr_save *s);
-int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out);
+int xcsr_sweep(xcsr_save *s, uint32_t final, xcsr_sweep_result *out);
 /* ---- physmap.c: a guest without a p2m of its own ------------------------------------------------
  * Asks Xen of which gfns it has pages and marks those of which the stream says something else: what came, and what went.
  * From *from on, which it moves, until all were looked at or for_us have passed; not within a batch. In a pass over all

@@ -38,7 +38,7 @@ class Sweep:
         stack.callback(self.save.logdirty_disable)
         self._send_all(hv, stack.enter_context(sinks.opened("null")))
         self.save.logdirty_clean(False)
-        if self.sweep(True).marked:
+        if self.sweep(final=False).marked:
             raise AssertionError("the sweep found changes where there are none")
         self.words = self.ffi.new("uint64_t[]", pages * BYTES // 8)
         self.others = self.ffi.new("uint64_t[]", CACHES // 8)
@@ -53,9 +53,9 @@ class Sweep:
             pass
         sink.close()
 
-    def sweep(self, whole: bool) -> Any:
-        """A sweep as after a live pass (``whole``), or as after the guest was suspended."""
-        return self.save.sweep(whole)
+    def sweep(self, final: bool) -> Any:
+        """A sweep as after a live pass, or as after the guest was suspended (``final``)."""
+        return self.save.sweep(final)
 
     def read(self) -> None:
         """Reads once the memory that a whole sweep looks at."""
@@ -71,7 +71,7 @@ class Sweep:
 
             return measured
 
-        actions = (self.read, lambda: self.sweep(True), lambda: self.sweep(False))
+        actions = (self.read, lambda: self.sweep(final=False), lambda: self.sweep(final=True))
         return in_turn(repeats, *map(cold, actions))
 
 

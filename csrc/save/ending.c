@@ -96,7 +96,7 @@ static int mark(struct step *t)
     xcsr_end_result *out = t->out;
     out->marked = out->dirty + logdirty_merge(t->s);
     int64_t began = xcsr_now_us();
-    int rc = t->s->follow.sent ? follow_sweep(t->s, false, &out->sweep) : 0;
+    int rc = t->s->follow.sent ? follow_sweep(t->s, true, &out->sweep) : 0;
     out->sweep_us = (uint64_t)(xcsr_now_us() - began);
     out->marked += out->sweep.marked;
     out->fetch_us = (uint64_t)xcsr_now_us() - out->began_us;

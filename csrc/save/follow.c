@@ -309,11 +309,11 @@ static void look_at_leaf(struct sweep *w, uint64_t leaf)
     }
 }
 
-static void sweep_leaves(struct sweep *w, bool whole)
+static void sweep_leaves(struct sweep *w, bool final)
 {
     const xcsr_p2m *p = w->s->p2m;
     const uint8_t *next = p->fresh, *end = p->fresh + p->nr_leaves;
-    for (uint64_t leaf = 0; whole && leaf < p->nr_leaves; leaf++)
+    for (uint64_t leaf = 0; !final && leaf < p->nr_leaves; leaf++)
         if (!p->fresh[leaf])
             look_at_leaf(w, leaf);
     while ((next = memchr(next, 1, (size_t)(end - next)))) /* sweep_leaf clears it: each is found once */
@@ -332,17 +332,17 @@ static int mark_table(void *sweep, uint64_t pfn)
     return 0;
 }
 
-int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
+int follow_sweep(xcsr_save *s, bool final, xcsr_sweep_result *out)
 {
     struct sweep w = {.s = s, .out = out};
     memset(out, 0, sizeof *out);
     if (!s->follow.sent)
         return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
     find_written(s);
-    sweep_leaves(&w, whole);
+    sweep_leaves(&w, final);
     if (w.rc)
         return no_memory(s);
-    int rc = former_in_use(s, !whole, &w.frames_moved);
+    int rc = former_in_use(s, final, &w.frames_moved);
     if (rc)
         return rc;
     if (w.frames_moved)
@@ -353,8 +353,8 @@ int follow_sweep(xcsr_save *s, bool whole, xcsr_sweep_result *out)
     return 0;
 }
 
-int xcsr_sweep(xcsr_save *s, uint32_t whole, xcsr_sweep_result *out)
+int xcsr_sweep(xcsr_save *s, uint32_t final, xcsr_sweep_result *out)
 {
     XCSR_ENTER(s->h);
-    return follow_sweep(s, whole, out);
+    return follow_sweep(s, final, out);
 }

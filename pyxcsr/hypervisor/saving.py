@@ -142,9 +142,9 @@ class Save(Child):
     def follow(self) -> None:
         self._call(self._backend._lib.xcsr_follow)
 
-    def sweep(self, whole: bool) -> SweepResult:
+    def sweep(self, final: bool) -> SweepResult:
         out = self._backend._ffi.new("xcsr_sweep_result *")
-        self._call(self._backend._lib.xcsr_sweep, whole, out)
+        self._call(self._backend._lib.xcsr_sweep, final, out)
         return _sweep_result(out)
 
     @property

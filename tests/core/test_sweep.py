@@ -58,7 +58,7 @@ class Swept:
     def look(self) -> Any:
         """What is found where the bitmap, fetched now, says that the p2m was written."""
         self.save.logdirty_clean(False)
-        return self.save.sweep(False)
+        return self.save.sweep(final=True)
 
 
 @pytest.fixture
@@ -167,5 +167,5 @@ def test_like_a_list_of_what_was_sent(hv: StubBackend, order: int) -> None:
             if turn % 5 == 4:
                 swept.save.mark_all()
             swept.pass_()
-            whole = swept.save.sweep(True)
+            whole = swept.save.sweep(final=False)
             assert whole.appeared + whole.vanished + whole.moved == 0

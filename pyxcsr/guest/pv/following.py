@@ -76,7 +76,7 @@ class P2mFollowing:
     def sweep(self, final: bool) -> int:
         """While the guest runs the whole p2m is compared; once it is suspended, only pages that were written."""
         began = time.monotonic()
-        found = self._save.sweep(not final)
+        found = self._save.sweep(final)
         self._report.seconds_sweeping += time.monotonic() - began
         self._note(found)
         return found.marked

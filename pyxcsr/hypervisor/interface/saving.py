@@ -48,10 +48,11 @@ class SaveHandle(Protocol):
     def follow(self) -> None:
         """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
 
-    def sweep(self, whole: bool) -> SweepResult:
+    def sweep(self, final: bool) -> SweepResult:
         """Marks what must be sent again because the p2m says something else than what was sent.
 
-        ``whole``: looks at all of the p2m, not only where the dirty bitmap says that the guest wrote it.
+        ``final``: the guest is suspended. Then only those pages of the p2m are looked at which the dirty bitmap names;
+        and a frame that no pfn has, and that the guest has kept, is not about to get one.
 
         Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`.
         """
