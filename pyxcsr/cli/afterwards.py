@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Optional
 
 from pyxcsr.control.lock import holder
-from pyxcsr.errors import DomainNotFound, XcsrError
-from pyxcsr.hypervisor.backend import Backend
+from pyxcsr.errors import XcsrError
 from pyxcsr.hypervisor.open import open_hypervisor
+from pyxcsr.transfer.steering import GONE, condition_of
 
 SETTLES = 10.0
 """Seconds for a guest to run again, from the moment in which its save has ended."""
 
 BETWEEN = 0.1
 
-RUNNING, GONE = "running", "gone"
+RUNNING = "running"
 
 _SAID = {
     RUNNING: "the guest runs on",
@@ -65,8 +65,8 @@ def look(told: dict[str, Any], run_dir: Optional[str], seconds: float = SETTLES)
         return Seen(told.get("guest_is"), "the save does not say, and nobody else can see it", held)
     try:
         with open_hypervisor("xen") as hv:
-            _lasts(lambda: _condition(hv, told["domid"]) not in (RUNNING, GONE), until)
-            return Seen(_condition(hv, told["domid"]), "", held)
+            _lasts(lambda: condition_of(hv, told["domid"]) not in (RUNNING, GONE), until)
+            return Seen(condition_of(hv, told["domid"]), "", held)
     except XcsrError as problem:
         return Seen(None, str(problem), held)
 
@@ -78,13 +78,6 @@ def _is_held(told: dict[str, Any], run_dir: Optional[str]) -> bool:
     except OSError:  # the folder has gone: then nobody has it
         return False
     return has is not None and has.pid == told["pid"]
-
-
-def _condition(hv: Backend, domid: int) -> str:
-    try:
-        return hv.domain_info(domid).condition
-    except DomainNotFound:
-        return GONE
 
 
 def _lasts(true: Callable[[], bool], until: float) -> bool:

@@ -9,28 +9,21 @@ which would harm a PV guest that runs; so this is not the default.
 
 from __future__ import annotations
 
-from pyxcsr.errors import DeviceModelError, SuspendError
-from pyxcsr.plain import TYPE_CHECKING, Protocol
+from pyxcsr.errors import SuspendError
+from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.suspend.going_on import Resumable, let_go_on
+from pyxcsr.suspend.going_on import goes_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyxcsr.hypervisor.interface import DomainInfo
-
-
-class Seen(Resumable, Protocol):
-    """The part of a Hypervisor that is needed here."""
-
-    def domain_info(self, domid: int, /) -> DomainInfo:
-        """The domain's state. Raises DomainNotFound."""
+    from pyxcsr.suspend.going_on import Resumable
 
 
 class Resuming(Suspend):
     """Suspends by ``suspend``, and resumes the guest, and its QEMU, without libxl. ``tell``: a line for libxl's log."""
 
-    def __init__(self, hv: Seen, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
+    def __init__(self, hv: Resumable, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
 
     def __call__(self) -> None:
@@ -41,12 +34,9 @@ class Resuming(Suspend):
 
         That its QEMU stands still is told: the guest must not be called suspended then.
         """
-        problem = ""
-        try:
-            let_go_on(self._hv, self._domid)
-        except DeviceModelError as error:
-            problem = f", but its devices may stand still: {error}"
-        if self._hv.domain_info(self._domid).suspended:
+        runs, problem = goes_on(self._hv, self._domid)
+        if not runs:
             text = f"Xen was asked to let domain {self._domid} go on, but it is still suspended"
             raise SuspendError(text, domid=self._domid)
-        self._tell(f"domain {self._domid}: the save has failed, and the guest goes on (PYXCSR_RESUME){problem}")
+        but = "" if problem is None else f", but its devices may stand still: {problem}"
+        self._tell(f"domain {self._domid}: the save has failed, and the guest goes on (PYXCSR_RESUME){but}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pyxcsr.errors import DeviceModelError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing import Optional
 
-    from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.devicemodel.qemu import Qemu
+    from pyxcsr.hypervisor.interface import DomainInfo
 
 ATTEMPTS = 2
 
@@ -20,8 +21,22 @@ class Resumable(Protocol):
     def backend(self) -> str:
         """What it is linked with."""
 
+    def domain_info(self, domid: int, /) -> DomainInfo:
+        """The domain's state. Raises DomainNotFound."""
+
     def domain_resume(self, domid: int, /) -> None:
         """Lets a suspended domain go on."""
+
+
+def goes_on(hv: Resumable, domid: int) -> tuple[bool, Optional[DeviceModelError]]:
+    """Does :func:`let_go_on`, and looks at what has come of it: whether Xen calls the domain suspended no more, and why
+    its devices stand still, if they do. Raises HypervisorError."""
+    problem = None
+    try:
+        let_go_on(hv, domid)
+    except DeviceModelError as error:
+        problem = error
+    return not hv.domain_info(domid).suspended, problem
 
 
 def let_go_on(hv: Resumable, domid: int) -> None:
@@ -29,7 +44,7 @@ def let_go_on(hv: Resumable, domid: int) -> None:
 
     Raises HypervisorError; DeviceModelError if its QEMU does not go on: the domain itself runs then.
     """
-    qemu = _qemu(hv, domid)
+    qemu = qemu_of(hv, domid)
     try:
         if qemu is not None:  # first, as libxl does it: the guest waits for its devices
             devices_go_on(qemu)
@@ -48,12 +63,8 @@ def devices_go_on(qemu: Qemu) -> None:
                 raise
 
 
-def device_model(hv: Resumable, domid: int) -> Optional[DeviceModel]:
-    """The domain's device model, to be spoken to by us; None: it has none, as far as can be seen from here."""
-    return _qemu(hv, domid)
-
-
-def _qemu(hv: Resumable, domid: int) -> Optional[Qemu]:
+def qemu_of(hv: Resumable, domid: int) -> Optional[Qemu]:
+    """The domain's QEMU, to be spoken to by us; None: it has none, as far as can be seen from here."""
     if hv.backend != "xen":  # a guest of the stub has the id of a real one
         return None
     from pyxcsr.devicemodel.qemu import Qemu, has_qemu

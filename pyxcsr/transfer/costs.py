@@ -19,6 +19,7 @@ short one.
 from __future__ import annotations
 
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.stream.format import BATCH_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +50,6 @@ ROUNDS = 4
 FADING = 0.6
 """How much a pass weighs beside the one after it: the output, and the machine, become slower and faster."""
 
-BATCH = 1024
-"""Pages that are mapped and written together (XCSR_BATCH in csrc)."""
-
 KEPT = 16
 """Passes. What older ones weigh is next to nothing."""
 
@@ -76,7 +74,7 @@ class Costs:
         """A pass over dirty pages."""
         self._passes = [*self._passes, (pages, runs, seconds)][-KEPT:]
         self._fit = self._fitted([1.0] * len(self._passes))
-        single = [x[0] <= BATCH for x in self._passes]
+        single = [x[0] <= BATCH_PAGES for x in self._passes]
         self._few = self._fitted([1.0 if x else TRUST for x in single]) if any(single) else None
 
     def fixed(self, pages: float) -> float:
@@ -89,7 +87,7 @@ class Costs:
         return fit[1] + fit[2] * self._share_of_runs(pages)
 
     def _fit_of(self, pages: float) -> list[float]:
-        return self._fit if self._few is None or pages > BATCH else self._few
+        return self._fit if self._few is None or pages > BATCH_PAGES else self._few
 
     def _share_of_runs(self, pages: float) -> float:
         """How many runs there are for each of so many pages: as in the last pass, if pages lie by chance.

@@ -11,7 +11,7 @@ from pyxcsr.devicemodel.noted import NEEDS_ANOTHER, Noted, end_left
 from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.plain import Protocol
-from pyxcsr.suspend.going_on import device_model, let_go_on
+from pyxcsr.suspend.going_on import goes_on, qemu_of
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
@@ -115,7 +115,7 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
 
 def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:
     """If this fails the rest is done all the same: the guest is slower than it could be, and right."""
-    model = device_model(hv, domid)
+    model = qemu_of(hv, domid)
     if model is None:
         return
     try:
@@ -132,11 +132,9 @@ def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:
 
 
 def _let_go_on(hv: Recoverable, domid: int, done: Recovery) -> None:
-    try:
-        let_go_on(hv, domid)
-    except DeviceModelError as problem:
+    done.resumed, problem = goes_on(hv, domid)
+    if problem is not None:
         done.left.append(f"its devices may stand still: {problem}")
-    done.resumed = not hv.domain_info(domid).suspended
     if not done.resumed:
         done.left.append("Xen was asked to let it go on, but it is still suspended")
 

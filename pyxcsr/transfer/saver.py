@@ -122,6 +122,7 @@ class Saver:
                 self._control.begin(self._steering(), self._hv.backend, fd)
                 self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)
+            self._outlook.room = self._sink.room
             release_by(stack, self._throttling.release, self._report.warnings)
             bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
             bandwidth.apply(info.suspended)
@@ -482,7 +483,6 @@ class Saver:
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset
         done.seconds_held, self._left = self._sink.seconds_held - held, 0
         if phase == "pass":
-            self._outlook.room = self._sink.room
             self._outlook.passed(done, busy, unmapping, self._sink.seconds_waited - waited)
             done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)

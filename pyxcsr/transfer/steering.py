@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from pyxcsr.transfer.pause import Pause
 
 
+GONE = "gone"
+
+
+def condition_of(hv: Hypervisor, domid: int) -> str:
+    """What a guest is now, in a word: DomainInfo.condition, or :data:`GONE`. Raises XcsrError if Xen does not say."""
+    try:
+        return hv.domain_info(domid).condition
+    except DomainNotFound:
+        return GONE
+
+
 class Steering:
     """What there is to be seen and changed. ``now``, ``is_complete``, ``change``: the saver's own."""
 
@@ -80,9 +91,7 @@ class Steering:
     def guest_is(self) -> Optional[str]:
         """What Xen says."""
         try:
-            return self._hv.domain_info(self.report.domid).condition
-        except DomainNotFound:
-            return "gone"
+            return condition_of(self._hv, self.report.domid)
         except XcsrError:  # it is for people's eyes only
             return None
 

@@ -15,6 +15,7 @@ from test_helper_stub import problems_of
 import pyxcsr
 from pyxcsr.helper import resuming
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.suspend import going_on
 
 HVM = "hvm:mem=4M,writes=20,devmodel=5,compact=yes"
 RUNS = {"running": True, "shutdown_reason": None, "logdirty": False, "devmodel_logdirty": False}
@@ -183,7 +184,7 @@ def test_a_guest_that_stays_suspended_is_not_said_to_go_on(hv: StubBackend, monk
     said: list[str] = []
     suspend = resuming.Resuming(hv, domid, lambda: None, said.append)
     with monkeypatch.context() as patch, pytest.raises(pyxcsr.SuspendError, match="it is still suspended"):
-        patch.setattr(resuming, "let_go_on", lambda *_: None)
+        patch.setattr(going_on, "let_go_on", lambda *_: None)
         suspend.resume()
     assert said == []
     suspend.resume()

@@ -180,24 +180,26 @@ def test_a_slow_output(clock: Clock) -> None:
     assert outlook.pause(10_000) == pytest.approx(10_000 * 5e-6, rel=0.05), "it has become faster"
 
 
-def test_an_output_has_room_for_no_more_than_it_holds(clock: Clock) -> None:
-    """It takes a page in 4 us, and so 1250 while the guest suspends; but a pipe holds 256 and no more than those."""
+def with_a_pipe(clock: Clock, pages: int, seconds: float, waited: float) -> Outlook:
+    """Three passes into a pipe that holds 256 pages."""
     outlook = Outlook(1, clock)
     outlook.room = 256 * 4096
     outlook.passed(a_pass(0, 100_000, 0.4), 0.4, 0.0, 0.2)
-    like_passes(outlook, clock, 3, 3000, 0.012, busy=0.012, waited=0.006)
+    like_passes(outlook, clock, 3, pages, seconds, busy=seconds, waited=waited)
     outlook.rehearsed(0.0, at_once=True)
+    return outlook
+
+
+def test_an_output_has_room_for_no_more_than_it_holds(clock: Clock) -> None:
+    """It takes a page in 4 us, and so 1250 while the guest suspends; but a pipe holds 256 and no more than those."""
+    outlook = with_a_pipe(clock, 3000, 0.012, waited=0.006)
     assert outlook.pause(1000) == pytest.approx((1000 - 256) * 4e-6, rel=0.05)
     assert outlook.pause(250) == pytest.approx(250 * 2e-6, rel=0.1, abs=2 * FIXED)
 
 
 def test_a_little_waiting_is_waited_again(clock: Clock) -> None:
     """The output is about as fast as we are: for 1 of 10 us it was waited, which the last pass does as well."""
-    outlook = Outlook(1, clock)
-    outlook.room = 256 * 4096
-    outlook.passed(a_pass(0, 100_000, 0.4), 0.4, 0.0, 0.2)
-    like_passes(outlook, clock, 3, 10_000, 0.1, busy=0.1, waited=0.01)
-    outlook.rehearsed(0.0, at_once=True)
+    outlook = with_a_pipe(clock, 10_000, 0.1, waited=0.01)
     assert outlook.pause(10_000) == pytest.approx(0.1 * (1 - 256 / 10_000), rel=0.03)
     like_passes(outlook, clock, 1, 10_000, 0.09, busy=0.09)
     assert outlook.pause(10_000) == pytest.approx(0.09, rel=0.03), "not any more"

@@ -11,7 +11,7 @@ from support.judge import judge_pages, judge_rules, save_to
 import pyxcsr
 from pyxcsr.cli.recover import told
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer import recovery
+from pyxcsr.suspend import going_on
 from pyxcsr.transfer.savers import Saver, Savers
 
 SHUTDOWN = "/local/domain/{}/control/shutdown"
@@ -81,7 +81,7 @@ def test_a_hypervisor_without_shadow_paging(hv: StubBackend) -> None:
 def test_a_guest_that_stays_suspended_is_not_called_resumed(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
     hv.stub.guest(domid).shut_down(2)
-    monkeypatch.setattr(recovery, "let_go_on", lambda *_: None)
+    monkeypatch.setattr(going_on, "let_go_on", lambda *_: None)
     done = pyxcsr.recover(hv, domid)
     assert done.suspended and not done.resumed and "still suspended" in done.left[0]
     assert "was resumed" not in told(done)

@@ -29,7 +29,7 @@ def domid(hv: StubBackend) -> int:
 @pytest.fixture
 def qemu(hv: StubBackend, domid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQemu]:
     """The guest's, which recover finds as it finds one of Xen's guests."""
-    monkeypatch.setattr(recovery, "device_model", lambda hv, domid: Qemu(domid, str(tmp_path / "qmp")))
+    monkeypatch.setattr(recovery, "qemu_of", lambda hv, domid: Qemu(domid, str(tmp_path / "qmp")))
     with qemu_of(hv.stub.guest(domid), tmp_path / "qmp") as qemu:
         yield qemu
 
@@ -91,7 +91,7 @@ def test_one_that_does_not_answer(
     killed(hv, domid, tmp_path, monkeypatch)
     hv.stub.guest(domid).shut_down(2)
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, "device_model", lambda hv, domid: Qemu(domid, str(tmp_path / "qmp"), 0.1))
+        patch.setattr(recovery, "qemu_of", lambda hv, domid: Qemu(domid, str(tmp_path / "qmp"), 0.1))
         qemu.greets = False
         done = pyxcsr.recover(hv, domid)
     assert done.resumed and done.device_model is None and "may go on telling Xen which pages" in done.left[0]
@@ -117,7 +117,7 @@ def test_qemu_6_2_of_which_it_is_not_known_what_it_does(
 ) -> None:
     """It is told nothing. The guest can still be saved in a way that does not need it to be told."""
     model = Qemu(domid, str(tmp_path / "qmp"))
-    monkeypatch.setattr(recovery, "device_model", lambda hv, domid: model)
+    monkeypatch.setattr(recovery, "qemu_of", lambda hv, domid: model)
     with qemu_of(hv.stub.guest(domid), tmp_path / "qmp", version=ENDS_OVER_BOTH) as qemu:
         Noted(hv, domid, model, print).put(ASKED)
         done = pyxcsr.recover(hv, domid)
