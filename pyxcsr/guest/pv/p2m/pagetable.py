@@ -15,7 +15,7 @@ from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pyxcsr.guest.pv.geometry import Geometry, Level
     from pyxcsr.hypervisor.interface import Hypervisor
@@ -28,7 +28,7 @@ PER_TABLE = 512
 """Entries in a page table: 8 bytes each, whatever the guest's width."""
 
 AT_ONCE = 16
-"""How many of the last level's tables are copied at a time."""
+"""How many tables are copied at a time."""
 
 RESERVE_PAGES = 2
 """How many different pages of empty entries a guest may share (Linux: one for missing memory, one for identity)."""
@@ -71,6 +71,13 @@ def _of_length(numbers: array[int], nr: int) -> array[int]:
     return whole
 
 
+def _in_one(parts: Iterable[array[int]]) -> array[int]:
+    whole = array("Q")
+    for some in parts:
+        whole += some
+    return whole
+
+
 class Walk:
     """Walks to a p2m list, once or again and again. ``limit``: how many pfns the guest may have, whatever it claims.
 
@@ -90,22 +97,19 @@ class Walk:
         """Walks all levels. Raises P2mError naming level, index, vaddr and mfn."""
         end = check_range(self._geometry, vaddr, nr_pfns)
         self.read = array("Q")
-        tables: Sequence[int] = [self._top(cr3)]
+        tables = array("Q", [self._top(cr3)])
         for level in self._geometry.levels:
-            first, last = vaddr >> level.shift, end >> level.shift
-            base = first - first % PER_TABLE  # the absolute index of the first table's first entry
-            if level.number == 1:
-                return Leaves(nr_pfns, self._last_frames(tables, level, first, last - first + 1))
-            entries = self._read(tables, level, first - base, last - base + 1)
+            first, nr = vaddr >> level.shift, (end >> level.shift) - (vaddr >> level.shift) + 1
+            parts: Iterable[array[int]] = self._read_a_few(tables, level, first % PER_TABLE, nr)
             if level.number == 2:
-                entries, nr_pfns = self._trim(entries, vaddr, nr_pfns)
+                entries, nr_pfns = self._trim(_in_one(parts), vaddr, nr_pfns)
                 end = check_range(self._geometry, vaddr, nr_pfns)
-            tables = self._frames_as_before(entries, level, first)
-        raise AssertionError("the last level is level 1")
+                nr, parts = len(entries), [entries]
+            tables = self._frames_as_before(parts, level, first, nr)
+        return Leaves(nr_pfns, tables)
 
-    def _last_frames(self, tables: Sequence[int], level: Level, first: int, nr: int) -> array[int]:
-        """What ``_frames_as_before`` does for the others. Of a large guest these tables have megabytes, so that there
-        are never more than a few of them at a time beside what is kept."""
+    def _frames_as_before(self, parts: Iterable[array[int]], level: Level, first: int, nr: int) -> array[int]:
+        """The frames that ``nr`` entries name, which come in parts; as far as they are those of the last walk, its."""
         known = self._known.get(level.number)
         if known is None or known[0] != first:
             known = (first, array("Q"), array("Q"))
@@ -113,7 +117,7 @@ class Walk:
         is_new = len(entries) != nr
         if is_new:
             entries, mfns = _of_length(entries, nr), _of_length(mfns, nr)
-        for some in self._read_a_few(tables, level, first % PER_TABLE, nr):
+        for some in parts:
             end = at + len(some)
             if known[1][at:end] != some:
                 if not is_new:  # what there was stays as it is: others hold it
@@ -125,19 +129,12 @@ class Walk:
         return mfns
 
     def _read_a_few(self, tables: Sequence[int], level: Level, begin: int, nr: int) -> Iterator[array[int]]:
-        """``nr`` entries from the ``begin``-th on of these tables, in a row."""
+        """``nr`` entries from the ``begin``-th on of these tables, in a row. The last level may have megabytes,
+        so there are never more than a few of them at a time beside what is kept."""
         for index in range(0, len(tables), AT_ONCE):
             base = index * PER_TABLE
             end = min(begin + nr - base, AT_ONCE * PER_TABLE)
             yield self._read(tables[index : index + AT_ONCE], level, max(begin - base, 0), end)
-
-    def _frames_as_before(self, entries: array[int], level: Level, first: int) -> array[int]:
-        known = self._known.get(level.number)
-        if known and known[0] == first and known[1] == entries:
-            return known[2]
-        mfns = self._frames(entries, level, first)
-        self._known[level.number] = (first, entries, mfns)
-        return mfns
 
     def _top(self, cr3: int) -> int:
         mfn = self._geometry.frame_of_cr3(cr3)
