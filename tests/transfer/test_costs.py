@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from pyxcsr.transfer.costs import BATCH, DIRTY_PAGE, FIXED, KEPT, Costs
+from pyxcsr.stream.format import BATCH_PAGES
+from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, KEPT, Costs
 
 ALL = 1 << 16
 """Pages of the guest."""
@@ -66,11 +67,11 @@ def test_a_pass_of_a_single_batch_has_nothing_to_do_while_it_waits() -> None:
     costs = Costs()
     costs.whole(ALL, ALL * 2e-6)
     for _ in range(3):
-        costs.add(5 * BATCH, 5 * BATCH, 5 * BATCH * 2.5e-6)
+        costs.add(5 * BATCH_PAGES, 5 * BATCH_PAGES, 5 * BATCH_PAGES * 2.5e-6)
     assert predicted(costs, 500) < 500 * 3.5e-6, "nothing else is known yet"
-    costs.add(BATCH // 2, BATCH // 2, BATCH // 2 * 5e-6)
+    costs.add(BATCH_PAGES // 2, BATCH_PAGES // 2, BATCH_PAGES // 2 * 5e-6)
     assert predicted(costs, 200) == pytest.approx(200 * 5e-6, rel=0.15)
-    assert predicted(costs, 6 * BATCH) == pytest.approx(6 * BATCH * 3e-6, rel=0.2)
+    assert predicted(costs, 6 * BATCH_PAGES) == pytest.approx(6 * BATCH_PAGES * 3e-6, rel=0.2)
 
 
 def test_an_output_that_becomes_slower() -> None:
