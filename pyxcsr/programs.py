@@ -77,8 +77,10 @@ class Fed:
         return bool(poll.poll(0))
 
     def end(self) -> None:
-        """Ends the program and what it has started, if that still runs; then all of them are gone."""
-        self.close()
+        """Ends the program and what it has started, if that still runs; then all of them are gone.
+
+        Only then does its input end: the end of what it is given must not look to it like the end of all.
+        """
         if self.process.poll() is None:
             family = [self.process.pid, *descendants(self.process.pid)]
             send(family, signal.SIGTERM)
@@ -87,6 +89,7 @@ class Fed:
             except subprocess.TimeoutExpired:
                 send(family, signal.SIGKILL)
                 self.process.wait()
+        self.close()
 
     def kill(self) -> None:
         """Ends the program before its input ends, so that it does not finish what it writes."""

@@ -25,6 +25,7 @@ class Receiver(Fed):
 
     def __init__(self, command: str, timeout: float, cancel: Callable[[], bool]) -> None:
         self._command, self._timeout, self._cancel = command, timeout, cancel
+        self._deadline = 0.0  # set once it has been given everything
         out = subprocess.DEVNULL if sys.stderr is None else 2  # ours is for the report
         try:
             super().__init__(["/bin/sh", "-c", command], stdout=out)
@@ -33,28 +34,49 @@ class Receiver(Fed):
 
     @contextmanager
     def stream(self) -> Iterator[int]:
-        """A descriptor for the stream. Leaving waits for the program to have it. Raises OutputError if it has not."""
+        """A descriptor for the stream. Leaving waits for the program to have it. Raises OutputError if it has not.
+
+        Whatever is raised, the program has ended by then: the guest goes on here next, and a program that had all of
+        the stream could still let a copy of it run. One that ends well while it is being ended has the stream.
+        """
         try:
-            yield self.fd
+            with self._stops_early():
+                yield self.fd
+            self._read_to_the_end()
+            self.close()
+            self._ended_well()
+        except BaseException:
+            has_all = self.fd < 0
+            self.end()
+            if not has_all or self.process.returncode:
+                raise
+
+    @contextmanager
+    def _stops_early(self) -> Iterator[None]:
+        try:
+            yield
         except OutputError as error:
             if error.facts.get("errno") not in (errno.EPIPE, errno.ECONNRESET):
                 raise
             raise self._failed("stopped reading before the end of the stream") from error
-        deadline = time.monotonic() + self._timeout
+
+    def _read_to_the_end(self) -> None:
+        self._deadline = time.monotonic() + self._timeout
         while self.unread():
             if self.process.poll() is not None or self.nobody_reads():
                 raise self._failed(f"left {self.unread()} bytes of the stream unread")
-            self._wait(deadline, "has not read all of the stream")
-        self.close()
+            self._wait("has not read all of the stream")
+
+    def _ended_well(self) -> None:
         while self.process.poll() is None:
-            self._wait(deadline, "has not ended")
+            self._wait("has not ended")
         if self.process.returncode:
             raise self._failed("does not have the stream")
 
-    def _wait(self, deadline: float, what: str) -> None:
+    def _wait(self, what: str) -> None:
         if self._cancel():
             raise Cancelled("cancelled while the receiver was waited for")
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= self._deadline:
             raise self._failed(f"{what} {self._timeout:g} seconds after it was complete (--receiver-timeout)")
         time.sleep(POLL)
 

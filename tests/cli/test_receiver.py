@@ -15,7 +15,9 @@ from support.judge import judge_rules
 
 import pyxcsr
 from cli.programs import GUEST, SAVE, run
-from pyxcsr.cli import main
+from pyxcsr import programs
+from pyxcsr.cli import main, receiver
+from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.hypervisor.open import StubBackend
 
 
@@ -149,6 +151,53 @@ def test_the_guest_goes_on_before_its_receiver_is_waited_for(tmp_path: Path) -> 
     """--then resume: what takes the stream may take its time."""
     done = run(GUEST, "--json", "--receiver", "cat > /dev/null; sleep 5", command=SAVE)
     assert done.returncode == 0 and json.loads(done.stdout)["seconds_paused"] < 4
+
+
+@pytest.mark.parametrize("then", ["pause", "destroy"])
+@pytest.mark.parametrize("ended", ["by its time", "by a signal"])
+@pytest.mark.parametrize("compress", [(), ("--compress", "zstd")])
+def test_no_copy_begins_once_the_guest_goes_on(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, ended: str, compress: tuple[str, ...]
+) -> None:
+    """It has all of the stream and is slow: it is ended first, and if that is not heeded, by force."""
+    runs: list[int] = []
+    resume = StubBackend.domain_resume
+
+    def goes_on(self: StubBackend, domid: int) -> None:
+        runs.append(len(alive(tmp_path)))
+        resume(self, domid)
+
+    monkeypatch.setattr(StubBackend, "domain_resume", goes_on)
+    monkeypatch.setattr(programs, "GRACE", 0.2)
+    command = f"trap '' TERM; echo $$ > {tmp_path}/pid; cat > /dev/null; touch {tmp_path}/has; sleep 60"
+    words = [*compress, "--receiver-timeout", "0.5" if ended == "by its time" else "60", "--then", then]
+    if ended == "by a signal":
+        monkeypatch.setattr(receiver, "POLL", 0.05)
+        monkeypatch.setattr(CancelBySignal, "__call__", lambda self: (tmp_path / "has").exists())
+    assert save(*words, "--receiver", command) == 1
+    assert runs == [0], "the receiver had ended when the guest went on"
+
+
+def alive(folder: Path) -> list[Path]:
+    return [x for x in [Path("/proc") / (folder / "pid").read_text().strip()] if x.exists()]
+
+
+def test_a_receiver_that_ends_well_at_the_last_moment_has_the_guest(ends: list[str], tmp_path: Path) -> None:
+    """Its status decides, also when its time is over: it may have let a copy run."""
+    command = f"trap '' TERM; cat > {tmp_path}/s; sleep 1; exit 0"
+    assert save("--receiver-timeout", "0.3", "--receiver", command) == 0
+    assert ends == ["gone"]
+    judge_rules(tmp_path / "s", xen=False)
+
+
+def test_the_end_of_a_stream_that_was_not_read_in_time_is_not_given(ends: list[str], tmp_path: Path) -> None:
+    """One that reads on while it is being ended does not find the stream's end."""
+    plain = tmp_path / "plain"
+    assert save("--no-live", "--receiver", f"cat > {plain}") == 0
+    most = plain.stat().st_size - 60000
+    command = f"trap '' TERM; head -c {most} > {tmp_path}/s; sleep 1; cat >> {tmp_path}/s; touch {tmp_path}/end"
+    assert save("--no-live", "--receiver-timeout", "0.3", "--receiver", command) == 1
+    assert ends == ["gone", "runs"] and not (tmp_path / "end").exists()
 
 
 def test_the_api_leaves_the_decision_to_its_caller(hv: StubBackend) -> None:
