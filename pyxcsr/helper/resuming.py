@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 
 class Resuming(Suspend):
-    """Suspends by ``suspend``, and resumes the guest, and its QEMU, without libxl. ``tell``: a line for libxl's log."""
+    """Suspends by ``suspend``, and resumes the guest, and its QEMU, without libxl. ``tell``: a line for libxl's log.
+
+    Only a guest that was to be suspended here: another toolstack may have suspended it in the midst of this save, and
+    have its copy running by the time that this save fails.
+    """
 
     def __init__(self, hv: Resumable, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
+        self._ours = False
 
     def __call__(self) -> None:
+        self._ours = True  # an attempt may have succeeded although it failed here
         self._suspend()
 
     def resume(self) -> None:
@@ -34,6 +40,9 @@ class Resuming(Suspend):
 
         That its QEMU stands still is told: the guest must not be called suspended then.
         """
+        if not self._ours:
+            self._tell(f"domain {self._domid}: it has been suspended by somebody else, and is left to them")
+            return
         runs, problem = goes_on(self._hv, self._domid)
         if not runs:
             text = f"Xen was asked to let domain {self._domid} go on, but it is still suspended"

@@ -183,9 +183,26 @@ def test_a_guest_that_stays_suspended_is_not_said_to_go_on(hv: StubBackend, monk
     hv.stub.guest(domid).shut_down(2)
     said: list[str] = []
     suspend = resuming.Resuming(hv, domid, lambda: None, said.append)
+    suspend()
     with monkeypatch.context() as patch, pytest.raises(pyxcsr.SuspendError, match="it is still suspended"):
         patch.setattr(going_on, "let_go_on", lambda *_: None)
         suspend.resume()
     assert said == []
     suspend.resume()
     assert len(said) == 1 and NOTE in said[0] and hv.stub.guest(domid).running
+
+
+def test_a_guest_that_somebody_else_has_suspended_is_left_to_them(hv: StubBackend, tmp_path: Path) -> None:
+    """By a migration of another toolstack's, say: its copy may run by the time that this save fails."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    said: list[str] = []
+    suspend = resuming.Resuming(hv, domid, lambda: pytest.fail("it is not asked any more"), said.append)
+
+    def others() -> bool:
+        hv.stub.guest(domid).shut_down(2)
+        return True
+
+    with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.Cancelled):
+        pyxcsr.save(hv, domid, out, suspend=suspend, cancel=others)
+    assert hv.domain_info(domid).suspended
+    assert len(said) == 1 and "is left to them" in said[0]
