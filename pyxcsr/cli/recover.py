@@ -1,7 +1,8 @@
 """Undoes what a killed save has left in a domain: the tracking of its writes, a request to suspend, a suspended guest,
 a lowered cap.
 
-If the stream was complete and the guest runs elsewhere by now, use --no-resume, or destroy the domain.
+If the stream was complete and the guest runs elsewhere by now, use --no-resume, or destroy the domain. A guest that xl
+has given away in a migration (NAME--migratedaway) is resumed only with --resume.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--resume",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="let the guest go on if it is suspended (default)",
+        default=None,
+        help="let the guest go on if it is suspended (default, but for a guest that xl has given away: "
+        "NAME--migratedaway)",
     )
     add("--json", action="store_true", help="print what was found and done, or the error, as JSON")
     add_run_dir(add)

@@ -88,7 +88,8 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     except UnicodeDecodeError as error:
         raise _wrong(path, data[: error.start].count(b"\n") + 1, "this is not UTF-8") from None
     lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
-    everybody, guests = Given(), {}
+    everybody = Given()
+    guests: dict[str, Given] = {}
     sections, places = _sections(path, lines)
     control = sections.pop(CONTROL, {})
     for word in control:
@@ -98,7 +99,7 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     for section, words in sections.items():
         given = everybody
         if section != ALL:
-            given = guests[_guest(path, section, places[section, ""])] = Given()
+            given = _new_guest(guests, path, section, places[section, ""])
         for word, value in words.items():
             _add(given, path, places[section, word], word, value)
     settings = SettingsFile(path, everybody, guests, control)
@@ -113,6 +114,15 @@ def _guest(path: str, section: str, line: int) -> str:
         raise _wrong(path, line, f"there is no section [{section}]: write [{ALL}], [{CONTROL}], or [{ONE}NAME] with "
                      "a guest's name")
     return name
+
+
+def _new_guest(guests: dict[str, Given], path: str, section: str, line: int) -> Given:
+    """The same name with other blanks before it is the same guest's, and must not put away what stood there first."""
+    name = _guest(path, section, line)
+    if name in guests:
+        raise _wrong(path, line, f"the section of the guest {name!r} stands twice")
+    guests[name] = Given()
+    return guests[name]
 
 
 def _add(given: Given, path: str, line: int, word: str, value: str) -> None:

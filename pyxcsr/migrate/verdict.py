@@ -78,7 +78,8 @@ def locate(
     )  # fmt: skip
     runs_here = old is not None and old.name == guest.name and old.condition == "running"
     runs_there = new is not None and new.condition == "running"
-    if runs_here and (new is not None or _started(there, guest.name)):
+    goes_on = old is not None and old.condition == "running"  # also one that xl has given away
+    if (runs_here and new is not None) or (goes_on and (runs_there or _started(there, guest.name))):
         return Place(BOTH, "there is a copy of it at each end, and two must not run: look at both, and destroy one")
     if runs_here:
         note = f"; the other end could not be asked ({why})" if there is None else _remnant(there, guest.name)
@@ -113,7 +114,7 @@ def _unclear(old: Optional[Domain], new: Optional[Domain], there: Optional[Facts
         away = "the other end does not have it" if new is None else f"at the other end it is {new.condition}"
     advice = "look at both ends with `xl list`; let at most one copy go on"
     if old is not None and old.condition == "suspended":
-        advice += f" (here: `pyxcsr recover {old.domid}`, if no other runs)"
+        advice += f" (here: `pyxcsr recover --resume {old.domid}`, if no other runs)"
     return f"{at_home}; {away}: {advice}"
 
 

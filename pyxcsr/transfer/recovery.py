@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
@@ -15,6 +16,9 @@ from pyxcsr.suspend.going_on import goes_on, qemu_of
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
+
+AWAY = b"--migratedaway"
+"""How the name of a guest ends that xl has given away to the other end of a migration."""
 
 
 class Recoverable(Capped, Protocol):
@@ -64,14 +68,17 @@ class Recovery:
         return asdict(self)
 
 
-def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optional[Savers] = None) -> Recovery:
+def recover(
+    hv: Recoverable, domid: int, *, resume: Optional[bool] = None, savers: Optional[Savers] = None
+) -> Recovery:
     """Undoes what a killed saver has left of its work in a domain, and says what there was.
 
     The request to suspend is withdrawn if the guest has not taken it, log-dirty mode is switched off, and the guest's
     QEMU stops telling Xen which pages it writes, if the save is known to have had it do so. The cap of a guest that was
     throttled becomes what it was, unless somebody else has set it since, and a suspended guest is resumed, and its QEMU
     with it, unless ``resume`` is False. Give ``resume=False`` if the stream was complete and the guest has been
-    restored elsewhere: it must not run twice. A paused domain stays paused, because Xen does not say who paused it.
+    restored elsewhere: it must not run twice. By its name (NAME--migratedaway) a guest is known that xl has given away:
+    that one is resumed only with ``resume=True``. A paused domain stays paused, because Xen does not say who paused it.
 
     A save that is at work on the domain would be harmed: one by libxenguest does not notice that log-dirty mode has
     ended, and its image would lack pages. So a process of this host that saves the domain is looked for first
@@ -81,7 +88,8 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optiona
     Raises DomainNotFound, DomainDying, BeingSaved, HypervisorError, UsageError; OSError if /proc cannot be read.
     """
     check_domain(hv, domid)
-    check_flag("resume", resume)
+    if resume is not None:
+        check_flag("resume", resume)
     what = f"domain {domid} cannot be recovered"
     with ExitStack() as stack:
         with untouched_so_far():
@@ -94,7 +102,7 @@ def recover(hv: Recoverable, domid: int, *, resume: bool = True, savers: Optiona
         return _recovered(hv, domid, resume)
 
 
-def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
+def _recovered(hv: Recoverable, domid: int, resume: Optional[bool]) -> Recovery:
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
@@ -102,15 +110,31 @@ def _recovered(hv: Recoverable, domid: int, resume: bool) -> Recovery:
     _unthrottle(hv, domid, done)
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
-    if info.suspended and resume:
-        _let_go_on(hv, domid, done)
-    elif info.suspended:
-        done.left.append("it stays suspended, as asked")
+    if info.suspended:
+        why_not = _why_not(hv, domid, resume)
+        if why_not:
+            done.left.append(why_not)
+        else:
+            _let_go_on(hv, domid, done)
     elif info.shutdown:
         done.left.append(f"it has shut down ({info.shutdown_name}): nothing can make it go on")
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done
+
+
+def _why_not(hv: Recoverable, domid: int, resume: Optional[bool]) -> str:
+    """Why a suspended guest is not resumed, in words; "": it is. By its name it may have a copy that runs."""
+    if resume is not None:
+        return "" if resume else "it stays suspended, as asked"
+    asked = "make sure that it runs nowhere else, and then say so by --resume (resume=True)"
+    try:
+        name = hv.xenstore_read(f"/local/domain/{domid}/name") or b""
+    except HypervisorError as problem:
+        return f"it stays suspended: its name, by which xl gives a guest away, cannot be read ({problem}); {asked}"
+    if not name.endswith(AWAY):
+        return ""
+    return f"it stays suspended: by its name ({os.fsdecode(name)}) xl has given it away, and its copy may run; {asked}"
 
 
 def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:

@@ -55,6 +55,7 @@ def test_little_is_enough(text: bytes) -> None:
         (b"[guests]\nmax_downtime = 1\n", 2, "no unit"),
         (b"[guests]\nmax_downtime = 1s\nmax_down = 1s\n", 3, "there is no setting 'max_down'"),
         (b"[guests]\nmax_downtime = 1s\n\nmax-downtime = 2s\n", 4, "'max_downtime' stands twice"),
+        (b"[guest a]\nthrottle = yes\n[guest  a]\n", 3, "the section of the guest 'a' stands twice"),
         (b"[guests]\n[guest a]\n[guests]\n", 3, r"\[guests\] stands twice"),
         (b"[guest a]\ntimeout = 1s\n[guest]\n", 3, r"no section \[guest\]"),
         (b"[guest ]\n", 1, "no section"),

@@ -272,7 +272,7 @@ def test_an_end_that_dies_with_the_guest(ends: Ends) -> None:
     done = ends.migrate(play="dies-at-the-end")
     assert done.returncode == 5
     assert "here it is suspended, as 'pulse--migratedaway'; the other end does not have it: look at both" in done.stderr
-    assert "pyxcsr recover 5" in done.stderr
+    assert "pyxcsr recover --resume 5" in done.stderr
 
 
 def test_the_other_end_cannot_be_asked_afterwards(ends: Ends) -> None:

@@ -53,6 +53,22 @@ def test_a_guest_that_runs_elsewhere_stays_suspended(hv: StubBackend) -> None:
     assert done.suspended and not done.resumed and "stays suspended" in told(done)
 
 
+@pytest.mark.parametrize("cannot_be_read", [False, True])
+def test_a_guest_that_xl_has_given_away_is_resumed_only_if_that_is_said(hv: StubBackend, cannot_be_read: bool) -> None:
+    domid = tracked(hv)
+    hv.stub.store_write(f"/local/domain/{domid}/name", "guest--migratedaway" if not cannot_be_read else "guest")
+    pyxcsr.XenstoreSuspend(hv, domid)()
+    if cannot_be_read:
+        hv.stub.fail("xs_read", 3, errno.EIO)  # the first two are of the request to suspend and the cap
+    done = pyxcsr.recover(hv, domid)
+    hv.stub.clear_failures()
+    state = hv.stub.guest(domid).state()
+    assert not state.running and not state.logdirty and done.suspended and not done.resumed
+    assert "--resume" in done.left[-1] and ("cannot be read" in done.left[-1]) is cannot_be_read
+    assert "was resumed" not in told(done)
+    assert pyxcsr.recover(hv, domid, resume=True).resumed and hv.stub.guest(domid).state().running
+
+
 def test_a_request_that_nobody_waits_for_is_withdrawn(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", suspend="ignore"))
     hv.stub.store_write(SHUTDOWN.format(domid), "suspend")
