@@ -52,9 +52,9 @@ def packed(numbers: Iterable[int]) -> bytes:
     return packed.tobytes()
 
 
-def types_of(entries: Buffer) -> bytes:
-    """The type of each entry of PAGE_DATA, one byte each; the entries as they stand in the stream."""
-    return bytes(entries[7::8]).translate(_TOP_TO_TYPE)
+def types_of(entries: Buffer, at: int = 0) -> bytes:
+    """The type of each entry of PAGE_DATA, one byte each; the entries as they stand in the stream, from ``at`` on."""
+    return bytes(entries)[at + 7 :: 8].translate(_TOP_TO_TYPE)  # a view would be cut ten times as slowly
 
 
 def nr_with_data(types: bytes) -> int:

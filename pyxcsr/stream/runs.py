@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
     from pyxcsr.plain_array import array
 
+_TURN = 1 << 16
+"""How many numbers there are of the two lowest bytes."""
+
+_turns: list[bytes] = []
 _KEPT = 16
 _digits: dict[int, tuple[int, int]] = {}
 """By a count of numbers: the long numbers with the digits 1, 1, 1 ... and 0, 1, 2 ..., some few of them."""
@@ -61,6 +65,31 @@ def row(first: int, step: int, count: int) -> array[int]:
     """
     ones, ascending = _long(count)
     return words((first * ones + step * ascending).to_bytes(8 * count, "little"))
+
+
+def row_in_bytes(first: int, count: int) -> bytearray | None:
+    """``row`` with a step of 1, as it stands in a stream; None where more than the two lowest bytes would change in it.
+
+    The two lowest are copied, and the others set for all numbers at once: a tenth of the time of ``row``.
+    """
+    high, low = divmod(first, _TURN)
+    if low + count > _TURN:
+        return None
+    numbers = bytearray(_turn()[8 * low : 8 * (low + count)])
+    for at, digit in enumerate(high.to_bytes(6, "little"), 2):
+        if digit:
+            numbers[at::8] = bytes((digit,)) * count
+    return numbers
+
+
+def _turn() -> bytes:
+    """The numbers of two bytes, in 64 bits each: half a MiB, made when it is first needed."""
+    if not _turns:
+        numbers = bytearray(8 * _TURN)
+        numbers[0::8] = bytes(range(256)) * 256
+        numbers[1::8] = b"".join(bytes((digit,)) * 256 for digit in range(256))
+        _turns.append(bytes(numbers))
+    return _turns[0]
 
 
 def _long(count: int) -> tuple[int, int]:

@@ -35,6 +35,7 @@ class Source:
         _check(file)
         self.offset = 0
         self._ahead = b""
+        self._known_end: int | None = None
         self._scratch: bytearray | None = None
         self._file = io.FileIO(file, closefd=False) if isinstance(file, int) else file
 
@@ -43,6 +44,10 @@ class Source:
 
         A descriptor in non-blocking mode, as libvirt, ssh and asyncio hand down, is waited for like any other.
         """
+        if wanted <= READ_STEP:
+            whole = self._step(wanted)
+            self.offset += len(whole)
+            return memoryview(whole).toreadonly()
         pieces: list[bytearray] = []
         left = wanted
         while left:
@@ -53,8 +58,7 @@ class Source:
             if len(piece) < step:
                 break
         self.offset += wanted - left
-        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return memoryview(whole).toreadonly()
+        return memoryview(b"".join(pieces))
 
     def peek(self, wanted: int) -> bytes:
         """The next ``wanted`` bytes, or fewer where the input ends; they stay to be read. For some few bytes."""
@@ -76,13 +80,22 @@ class Source:
         return self.offset - start
 
     def _seek_over(self, wanted: int) -> int:
-        """Moves on in an input that can seek, by ``wanted`` bytes or up to its end as it is now; by how many."""
-        end = _end_of(self._file) if wanted else None
-        if end is None:
+        """Moves on in an input that can seek, by ``wanted`` bytes or up to its end as it is now; by how many.
+
+        Where the end is, is asked again only where that seems to be passed: a file may have grown. Had it been cut off
+        instead, then what is read next would not be there.
+        """
+        if wanted and self._known_end is None:
+            self._known_end = _end_of(self._file)
+        if not wanted or self._known_end is None:
             return 0
-        there = max(min(wanted, end - self._file.tell()), 0)
-        self._file.seek(there, io.SEEK_CUR)
-        return there
+        at = self._file.seek(wanted, io.SEEK_CUR)
+        if at <= self._known_end:
+            return wanted
+        self._known_end = _end_of(self._file)
+        beyond = wanted if self._known_end is None else min(max(at - self._known_end, 0), wanted)
+        self._file.seek(-beyond, io.SEEK_CUR)
+        return wanted - beyond
 
     def _read_over(self, wanted: int) -> int:
         """Reads some of ``wanted`` bytes and forgets them; how many, 0 where the input ends."""
@@ -117,7 +130,7 @@ class Source:
         poll.register(fd, select.POLLIN)
         poll.poll()
 
-    def _readinto(self, view: memoryview) -> int:
+    def _readinto(self, view: memoryview | bytearray) -> int:
         """At least one byte, or 0 at the input's end, however long it takes."""
         while True:
             try:
@@ -135,6 +148,11 @@ class Source:
             filled = min(wanted, len(self._ahead))
             buffer[:filled] = self._ahead[:filled]
             self._ahead = self._ahead[filled:]
+        elif wanted:
+            filled = self._readinto(buffer)
+            if filled in (0, wanted):
+                del buffer[filled:]
+                return buffer
         with memoryview(buffer) as view:
             while filled < wanted:
                 got = self._readinto(view[filled:])

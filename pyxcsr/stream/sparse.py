@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
@@ -11,7 +10,9 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.records import nr_with_data, types_of
 from pyxcsr.stream.source import Source
 
-_TABLES = re.compile(b"[" + re.escape(bytes(kind for kind in PageType if kind.level)) + b"]")
+_LEVELS = {int(kind): kind.level for kind in PageType}
+_IS_TABLE = bytes(_LEVELS.get(kind, 0) > 0 for kind in range(256))
+_NOTHING = memoryview(b"")
 
 
 class Table(NamedTuple):
@@ -44,12 +45,14 @@ class CutOff(Exception):
 
 def tables_among(types: bytes) -> Iterator[Table]:
     """The page tables among entries of these types, in order."""
+    marks = types.translate(_IS_TABLE)
     page = after = 0
-    for found in _TABLES.finditer(types):
-        at = found.start()
+    at = marks.find(1)
+    while at >= 0:
         page += nr_with_data(types[after:at])
         after = at
         yield Table(at, page)
+        at = marks.find(1, at + 1)
 
 
 def take(source: Source, length: int) -> Sparse:
@@ -61,9 +64,9 @@ def take(source: Source, length: int) -> Sparse:
     count = fmt.PAGE_DATA_HEADER.unpack(start)[0] if length >= fixed else 0
     if length < fixed + 8 * count:
         return taking.all_of(start, length, whole)
-    entries = taking.read(8 * count)
-    start = memoryview(b"".join((start, entries))).toreadonly()
-    types = types_of(entries)
+    joined = b"".join((start, taking.read(8 * count)))
+    start = memoryview(joined)
+    types = types_of(joined, fixed)
     nr_pages = nr_with_data(types)
     if length != len(start) + nr_pages * PAGE_SIZE:
         return taking.all_of(start, length, whole)
@@ -77,6 +80,14 @@ def take(source: Source, length: int) -> Sparse:
     return Sparse(start, tables, nr_pages * PAGE_SIZE, taking.read(whole - length))
 
 
+def apart(body: memoryview) -> tuple[memoryview, dict[int, memoryview]]:
+    """A body with its pages, as long as its entries say: what ``take`` has of it, up to the pages and page tables."""
+    end = fmt.PAGE_DATA_HEADER.size + 8 * fmt.PAGE_DATA_HEADER.unpack_from(body)[0]
+    start, pages = body[:end], body[end:]
+    types = types_of(start, fmt.PAGE_DATA_HEADER.size)
+    return start, {page: pages[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] for _, page in tables_among(types)}
+
+
 class _Taking:
     """Reads that count what they have of one body."""
 
@@ -84,6 +95,8 @@ class _Taking:
         self._source, self._began = source, source.offset
 
     def read(self, wanted: int) -> memoryview:
+        if not wanted:
+            return _NOTHING
         got = self._source.read(wanted)
         self._check(len(got), wanted)
         return got

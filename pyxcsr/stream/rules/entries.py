@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 
 from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
-from pyxcsr.stream.runs import any_has, masked, row_of
+from pyxcsr.stream.runs import any_has, masked, row_in_bytes, row_of
 
 _KNOWN = bytes(PageType)
 _UNKNOWN = bytes(set(range(256)) - set(_KNOWN))
 HVM_TYPES = bytes([PageType.NOTAB, PageType.BROKEN, PageType.XALLOC, PageType.XTAB])
 """Page types of an HVM guest."""
+
+
+_TOPS = bytes(kind << 4 for kind in range(16))
+"""What the highest byte of an entry is that has no reserved bits set."""
 
 
 def types_allowed(levels: int | None) -> bytes:
@@ -24,6 +28,19 @@ def pfns_of(entries: array[int]) -> Sequence[int]:
     """The pfns of entries, of which there is one at least: a range if they are in a row, as they mostly are."""
     pfns = masked(entries, fmt.ENTRY_PFN_MASK)
     return row_of(pfns) or pfns
+
+
+def ordinary_row(entries: bytes) -> range | None:
+    """The pfns of entries, of which there is one at least, if they are in a row and no reserved bits are set.
+
+    None says that they have to be looked at more closely: they may be like that all the same.
+    """
+    first, tops = int.from_bytes(entries[:7], "little"), entries[7::8]
+    wanted = row_in_bytes(first, len(tops)) if first <= fmt.ENTRY_PFN_MASK else None
+    if wanted is None or tops.translate(None, _TOPS):
+        return None
+    wanted[7::8] = tops
+    return range(first, first + len(tops)) if wanted == entries else None
 
 
 def problems(entries: array[int], pfns: Sequence[int], types: bytes, kinds: bytes) -> Iterator[tuple[str, str]]:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
+from collections.abc import Sequence
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.records import P2mFrames, PageData, PvInfo, nr_with_data, packed, types_of
+from pyxcsr.stream.records import P2mFrames, PvInfo, nr_with_data, types_of, words
 from pyxcsr.stream.rules.bodies import Reference
 from pyxcsr.stream.rules.complaints import Complaints
-from pyxcsr.stream.rules.entries import HVM_TYPES, pfns_of, problems, types_allowed
+from pyxcsr.stream.rules.entries import HVM_TYPES, ordinary_row, pfns_of, problems, types_allowed
 from pyxcsr.stream.rules.pfnmap import HAS_DATA, SENT, PfnMap
 from pyxcsr.stream.rules.tables import TableTargets
 from pyxcsr.stream.rules.words import describe_state, range_name, table_name
 from pyxcsr.stream.sparse import tables_among
 
-if TYPE_CHECKING:
-    from pyxcsr.stream.records import Buffer
-
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 
-_STATE_TO_TYPE = bytes(state & ~SENT & 0xFF for state in range(256))
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
+_NO_TABLES = bytes(state for state in range(256) if state & ~SENT not in _LEVELS)
 _POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
 _TOPS = {
@@ -62,7 +58,7 @@ class MemoryRules:
         self._lost = False
         self._repeated = False
         self._offset = 0
-        self._content: Callable[[int], Buffer] = _of_record(b"")
+        self._contents: dict[int, memoryview] = {}
         self._kinds = types_allowed(None) if pv else HVM_TYPES
 
     @property
@@ -116,30 +112,38 @@ class MemoryRules:
 
     # PAGE_DATA
 
-    def page_data(self, record: PageData, tables: Optional[dict[int, memoryview]] = None) -> None:
-        """One record of pages. ``tables``: of one without its pages the page tables, by which page they are."""
-        self._offset = record.offset or 0
-        if not len(record.entries):
+    def page_data(self, offset: int, start: memoryview, tables: dict[int, memoryview]) -> None:
+        """One record of pages: its body up to these, and of them the page tables, by which page they are."""
+        self._offset = offset
+        count, reserved = fmt.PAGE_DATA_HEADER.unpack_from(start)
+        if not count:
             self._complain("length", "there must be at least one entry")
-        if record.reserved:
-            self._complain("reserved", f"a reserved field is 0x{record.reserved:x}, not zero")
-        self.entries += len(record.entries)
-        self._content = _of_record(record.pages) if tables is None else tables.__getitem__
+        if reserved:
+            self._complain("reserved", f"a reserved field is 0x{reserved:x}, not zero")
+        self.entries += count
+        self._contents = tables
         page = 0
-        for at in range(0, len(record.entries), _SLICE):
-            page += self._slice(record.entries[at : at + _SLICE], page)
+        for at in range(fmt.PAGE_DATA_HEADER.size, len(start), 8 * _SLICE):
+            page += self._slice(bytes(start[at : at + 8 * _SLICE]), page)
         self.pages += page
 
-    def _slice(self, entries: array[int], page: int) -> int:
+    def _slice(self, entries: bytes, page: int) -> int:
         """Some entries, the first page of which is the record's page ``page``; how many pages they have."""
-        types = types_of(packed(entries))
+        types = types_of(entries)
+        pfns: Sequence[int] | None = ordinary_row(entries)
+        if pfns is None or types.translate(None, self._kinds):
+            pfns = self._look_closely(words(entries), types)
+        if not self._comparing and not self._lost:
+            self._note(pfns, types, page)
+        return nr_with_data(types)
+
+    def _look_closely(self, entries: array[int], types: bytes) -> Sequence[int]:
+        """The pfns of entries in which something may be wrong."""
         pfns = pfns_of(entries)
         for problem in problems(entries, pfns, types, self._kinds):
             self._complain(*problem)
             self._repeated |= problem[0] == "duplicate-pfn"
-        if not self._comparing and not self._lost:
-            self._note(pfns, types, page)
-        return nr_with_data(types)
+        return pfns
 
     def _note(self, pfns: Sequence[int], types: bytes, page: int) -> None:
         bound = self._bound
@@ -171,14 +175,16 @@ class MemoryRules:
         """Whether any of them may be a page table by now: the map tells, unless a record has named a pfn twice."""
         if self._repeated or not isinstance(pfns, range):
             return True
-        return next(tables_among(self._map.run(pfns[0], len(pfns)).translate(_STATE_TO_TYPE)), None) is not None
+        if pfns[0] > self._map.highest:
+            return False  # none of them was sent before
+        return bool(self._map.run(pfns[0], len(pfns)).translate(None, _NO_TABLES))
 
     def _note_tables(self, pfns: Sequence[int], types: bytes, page: int) -> None:
         top = 4 if self._info is None else self._info.levels
         for table in tables_among(types):
             pfn = pfns[table.entry]
             if pfn < self._bound:
-                content = self._content(page + table.page)
+                content = self._contents[page + table.page]
                 targets = TableTargets(content, _LEVELS[types[table.entry]], top, self._offset)
                 self._check_table(pfn, targets)
                 self._tables[pfn] = targets
@@ -273,9 +279,3 @@ class MemoryRules:
 
     def _complain(self, rule: str, text: str, record: RecordType = RecordType.PAGE_DATA) -> None:
         self._complaints.add(rule, text, offset=self._offset, record=record.name)
-
-
-def _of_record(pages: Buffer) -> Callable[[int], Buffer]:
-    """What gives a page of a record by its number."""
-    view = memoryview(pages)
-    return lambda page: view[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]

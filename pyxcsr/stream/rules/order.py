@@ -28,6 +28,7 @@ FORBIDDEN = {
     int(_T.CHECKPOINT_DIRTY_PFN_LIST): "belongs to COLO's back channel, not to a stream",
 }
 
+_LAST_DEFINED = max(RecordType)
 _BEFORE_TAIL = MEMORY | STATIC | {_T.STATIC_DATA_END}
 _AFTER_STATIC = MEMORY | TAIL
 _NEEDED = (_T.PAGE_DATA, _T.X86_TSC_INFO)
@@ -88,7 +89,7 @@ class OrderRules:
                 "unknown-record",
                 "no optional record is defined; Xen's verifier refuses them, receivers skip them",
             )
-        if code > max(RecordType):
+        if code > _LAST_DEFINED:
             return (
                 "unknown-record",
                 "no such record type is defined, and it is mandatory: receivers refuse it",

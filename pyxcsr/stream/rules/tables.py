@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Iterator
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyxcsr.frames import PAGE_SHIFT
-from pyxcsr.stream.records import words
-from pyxcsr.stream.runs import masked, row
+from pyxcsr.stream.records import packed, words
 
 if TYPE_CHECKING:
     from pyxcsr.stream.records import Buffer
@@ -35,6 +35,14 @@ _NEXT = (1 << _PFN_BITS) + 1
 
 _FRAME_AND_PRESENT = FRAME_MASK | PRESENT
 
+# A whole table as one long number, the entries its digits: a mask for all of them, and the digits 1, 1 ... and 0, 1 ...
+_ALL_FRAMES_AND_PRESENT, _ONES, _ASCENDING = (
+    int.from_bytes(packed(digits), "little")
+    for digits in ([_FRAME_AND_PRESENT] * ENTRIES, [1] * ENTRIES, range(0, ENTRIES * _PAGE, _PAGE))
+)
+_FIRST_ENTRY = struct.Struct("<Q")
+_LAST_AT = _PAGE - _FIRST_ENTRY.size
+
 
 class Run(NamedTuple):
     """``length`` neighbouring slots that refer to neighbouring pfns."""
@@ -57,12 +65,12 @@ class TableTargets:
         self.level = level
         self.offset = offset
         self.superpages: tuple[int, ...] = ()
-        entries = words(page)
-        first = _first_of_whole(entries) if level == 1 else None
+        first = _first_of_whole(page) if level == 1 else None
         if first is not None:
             self.end = first + ENTRIES
             self._packed = array("Q", [_packed(0, first, ENTRIES)])
             return
+        entries = words(page)
         present = [
             (slot, entries[slot]) for slot in _guest_slots(level, top_level) if entries[slot] & PRESENT
         ]
@@ -74,9 +82,7 @@ class TableTargets:
 
     def runs(self) -> Iterator[Run]:
         """The references, slots ascending."""
-        for packed in self._packed:
-            slot = packed >> _PFN_BITS & _SLOT_MASK
-            yield Run(slot, packed & _PFN_MASK, (packed >> (_PFN_BITS + _SLOT_BITS)) + 1)
+        return map(_run, self._packed)
 
     def singles(self) -> list[int]:
         """The pfns that single slots refer to."""
@@ -84,10 +90,8 @@ class TableTargets:
 
     def longer_runs(self) -> list[Run]:
         """The references that are not in ``singles``."""
-        return [run for run in self.runs() if run.length > 1] if self._has_longer() else []
-
-    def _has_longer(self) -> bool:
-        return bool(self._packed) and max(self._packed) >= _FIRST_LONGER
+        longer = [packed for packed in self._packed if packed >= _FIRST_LONGER]
+        return [_run(packed) for packed in longer]
 
 
 def _guest_slots(level: int, top_level: int) -> list[int]:
@@ -104,16 +108,21 @@ _PAE_TOP_SLOTS = list(range(PAE_TOP_ENTRIES))
 _L4_SLOTS = [slot for slot in range(ENTRIES) if slot not in XEN_L4_SLOTS]
 
 
-def _first_of_whole(entries: array[int]) -> int | None:
+def _first_of_whole(page: Buffer) -> int | None:
     """The first pfn if all entries are present and refer to pfns that follow one another; else None."""
-    first = entries[0]
-    last = entries[-1]
+    (first,) = _FIRST_ENTRY.unpack_from(page)
+    (last,) = _FIRST_ENTRY.unpack_from(page, _LAST_AT)
     if not first & last & PRESENT or (last & FRAME_MASK) - (first & FRAME_MASK) != (ENTRIES - 1) * _PAGE:
         return None
     first &= _FRAME_AND_PRESENT  # the other flags may differ, as a rule the accessed and dirty bits do
-    if masked(entries, _FRAME_AND_PRESENT) != row(first, _PAGE, ENTRIES):
+    if int.from_bytes(page, "little") & _ALL_FRAMES_AND_PRESENT != first * _ONES + _ASCENDING:
         return None
-    return first >> PAGE_SHIFT
+    return int(first >> PAGE_SHIFT)
+
+
+def _run(packed: int) -> Run:
+    slot = packed >> _PFN_BITS & _SLOT_MASK
+    return Run(slot, packed & _PFN_MASK, (packed >> (_PFN_BITS + _SLOT_BITS)) + 1)
 
 
 def _packed(slot: int, pfn: int, length: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Optional
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
+from pyxcsr.stream import sparse
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.reader import DOMAIN_HEADER_NAME, IMAGE_HEADER_NAME, RawRecord, StreamReader
@@ -199,7 +200,7 @@ class Verifier:
     def _check(self, raw: RawRecord) -> None:
         self._records += 1
         self._since += 1
-        if any(raw.padding):
+        if raw.padding and any(raw.padding):
             self._complaints.add(
                 "padding",
                 f"padding is {bytes(raw.padding).hex()}, not zero",
@@ -208,13 +209,16 @@ class Verifier:
             )
         if not self._order.check(raw):
             return
+        if raw.tables is not None:
+            self._memory.page_data(raw.offset, raw.body, raw.tables)
+            return
         try:
             record = raw.decode()
         except StreamError as error:
             self._add_error("length", error)
             return
         if isinstance(record, rec.PageData):
-            self._memory.page_data(record, raw.tables)
+            self._memory.page_data(raw.offset, *sparse.apart(raw.body))
         else:
             self._check_body(record)
 

@@ -241,6 +241,18 @@ def test_the_last_version_of_a_table_counts() -> None:
         assert [complaint.rule for complaint in report.complaints] == wanted
 
 
+@pytest.mark.parametrize("first", [23, 22])
+def test_the_highest_page_of_all_may_have_been_a_table(first: int) -> None:
+    """It is sent again, alone or in a row that begins below it, and is a table no more."""
+    table = rec.PageData.build([(23, PageType.L1TAB, build.table({0: build.pte(build.HOLE)}))])
+    for later, wanted in (([build.pages_of(range(first, 24))], []), ([], ["table-target"])):
+        records = build.pv64()
+        insert_before(records, rec.TscInfo, table)
+        for record in later:
+            insert_before(records, rec.TscInfo, record)
+        assert [x.rule for x in check(build.assemble(records)).complaints] == wanted
+
+
 def test_a_table_after_a_hole_in_its_record() -> None:
     """The contents in a record are those of the entries that have any: a hole takes no place among them."""
     records = build.pv64()
