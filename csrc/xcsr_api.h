@@ -456,8 +456,11 @@ int xcsr_restore_give_back(xcsr_restore *r, uint64_t *given);
  * before any of them is put in. */
 int xcsr_restore_foretell(xcsr_restore *r, const uint64_t *entries, uint64_t nr);
 /* Takes the memory of pfns of which the last word will be that they have none, so that there is room for those that come:
- * the domain may be at its limit, and its guest never owned both. *given: as above. */
+ * the domain may be at its limit, and its guest never owned both. Not of those that a page table names that will not come.
+ * *given: as above. */
 int xcsr_restore_make_room(xcsr_restore *r, uint64_t *given);
+/* A checkpoint is whole, and its tables are not checked: as xcsr_restore_give_back, but not what a page table names. */
+int xcsr_restore_give_unnamed(xcsr_restore *r, uint64_t *given);
 /* A vcpu's vcpu_guest_context, of the restore's width, from pfns to frames, in place, and online. XCSR_E_CONTEXT: context is half done. */
 int xcsr_restore_context(xcsr_restore *r, uint32_t vcpu, void *context, size_t len);
 int xcsr_restore_pin(xcsr_restore *r, uint64_t *pinned);

@@ -72,8 +72,8 @@ CORE_FILES: list[set[str]] = [
     {"measure/meter"},
     {"restore/session"},
     {"restore/complaint", "restore/facts", "restore/walk"},
-    {"restore/populate"},
-    {"restore/localise", "restore/row"},
+    {"restore/populate", "restore/tables"},
+    {"restore/checkpoint", "restore/localise", "restore/row"},
     {"restore/pages"},
     {"restore/complete", "restore/context", "restore/lifetime"},
 ]

@@ -1,62 +1,28 @@
 /* What comes after the last page: are the tables whole, pinning them, the guest's own p2m. */
 #include "restore/complaint.h"
+#include "restore/tables.h"
 #include "restore/walk.h"
 
 #include <sys/mman.h>
 
-static bool is_table(const xcsr_restore *r, uint64_t pfn)
+static void check_target(xcsr_restore *r, uint64_t table, uint32_t level, uint32_t index, uint64_t target, uint64_t *missing)
 {
-    uint8_t flags = r->flags[pfn];
-    return (flags & FLAG_DATA) && (flags & FLAG_TYPE & 7);
-}
-
-static void *map_pfns(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int prot)
-{
-    for (uint32_t i = 0; i < nr; i++)
-        r->frames[i] = restore_frame(r, pfns[i]);
-    void *at = xenforeignmemory_map(r->h->fmem, r->domid, prot, nr, r->frames, NULL);
-    if (!at)
-        xcsr_fail_call(r->h, errno, "xenforeignmemory_map", "cannot map %u frames of domain %u", nr, r->domid);
-    return at;
-}
-
-/* The pfn of a frame that we gave the domain. */
-static uint64_t pfn_of(const xcsr_restore *r, uint64_t mfn)
-{
-    uint64_t pfn = mfn < r->h->nr_mfns ? xcsr_load(&r->h->m2p[mfn]) : XCSR_INVALID;
-    return pfn < r->nr_pfns && restore_has_memory(r, pfn) && restore_frame(r, pfn) == mfn ? pfn : XCSR_INVALID;
-}
-
-static void check_table(xcsr_restore *r, uint64_t pfn, const uint64_t *table, uint64_t *missing)
-{
-    uint32_t level = r->flags[pfn] & FLAG_TYPE & 7;
-    for (uint32_t i = 0; i < PTE_PER_TABLE; i++) {
-        if (!(table[i] & PTE_PRESENT) || pt_is_xens(r->geometry, level, i))
-            continue;
-        uint64_t target = pfn_of(r, pte_frame(table[i]));
-        if (target != XCSR_INVALID && r->flags[target] & FLAG_DATA)
-            continue;
-        if (!(*missing)++)
-            restore_stream_error(r, pfn, target, level, i, "refers to memory that the stream does not contain:");
-    }
+    if (target != XCSR_INVALID && r->flags[target] & FLAG_DATA)
+        return;
+    if (!(*missing)++)
+        restore_stream_error(r, table, target, level, index, "refers to memory that the stream does not contain:");
 }
 
 static int check_tables(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *missing)
 {
-    char *at = map_pfns(r, pfns, nr, PROT_READ);
-    if (!at)
-        return -r->h->error.err;
-    for (uint32_t i = 0; i < nr; i++)
-        check_table(r, pfns[i], (const uint64_t *)(const void *)(at + (size_t)i * XCSR_PAGE), missing);
-    xenforeignmemory_unmap(r->h->fmem, at, nr);
-    return 0;
+    return tables_targets(r, pfns, nr, check_target, missing);
 }
 
 int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing)
 {
     XCSR_ENTER(r->h);
     *missing = 0;
-    int rc = walk_batches(r, is_table, check_tables, missing);
+    int rc = walk_batches(r, tables_wanted, check_tables, missing);
     return !rc && *missing ? -ENOENT : rc; /* the first one stands in the error record */
 }
 
@@ -105,7 +71,7 @@ int xcsr_restore_write_p2m(xcsr_restore *r, const uint64_t *leaf_pfns, uint64_t 
         return xcsr_fail_call(r->h, EINVAL, "xcsr_restore_write_p2m", "domain %u has no p2m of its own to write", r->domid);
     for (uint64_t done = 0; done < nr_leaves;) {
         uint32_t nr = nr_leaves - done < XCSR_BATCH ? (uint32_t)(nr_leaves - done) : XCSR_BATCH;
-        char *at = map_pfns(r, leaf_pfns + done, nr, PROT_READ | PROT_WRITE);
+        char *at = tables_map(r, leaf_pfns + done, nr, PROT_READ | PROT_WRITE);
         if (!at)
             return -r->h->error.err;
         for (uint32_t i = 0; i < nr; i++)

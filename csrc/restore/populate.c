@@ -45,43 +45,6 @@ int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64
     return 0;
 }
 
-/* -- taken back ahead of what comes */
-
-int xcsr_restore_foretell(xcsr_restore *r, const uint64_t *entries, uint64_t nr)
-{
-    XCSR_ENTER(r->h);
-    for (uint64_t i = 0; i < nr; i++) {
-        uint64_t pfn = entries[i] & ENTRY_PFN;
-        uint32_t type = (uint32_t)(entries[i] >> TYPE_SHIFT);
-        if (pfn >= r->nr_pfns || !restore_has_memory(r, pfn))
-            continue;
-        if (type == TYPE_XTAB || type == TYPE_BROKEN)
-            r->flags[pfn] |= FLAG_GOING;
-        else
-            r->flags[pfn] &= (uint8_t)~FLAG_GOING;
-    }
-    return 0;
-}
-
-static bool is_going(const xcsr_restore *r, uint64_t pfn)
-{
-    return r->flags[pfn] & FLAG_GOING;
-}
-
-static int give_going(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)
-{
-    for (uint32_t i = 0; i < nr; i++)
-        r->flags[pfns[i]] &= (uint8_t)~FLAG_GOING;
-    return restore_take_back(r, pfns, nr, given);
-}
-
-int xcsr_restore_make_room(xcsr_restore *r, uint64_t *given)
-{
-    XCSR_ENTER(r->h);
-    *given = 0;
-    return walk_batches(r, is_going, give_going, given);
-}
-
 /* -- by frame: Xen says which it gave */
 
 static int give_frames(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)

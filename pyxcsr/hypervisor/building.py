@@ -128,6 +128,9 @@ class Restore(Child):
     def give_back(self) -> int:
         return self._number(self._backend._lib.xcsr_restore_give_back, "uint64_t *")
 
+    def give_unnamed(self) -> int:
+        return self._number(self._backend._lib.xcsr_restore_give_unnamed, "uint64_t *")
+
     def make_room(self, pages: Iterable[Sequence[int]]) -> int:
         for entries in pages:
             data = self._backend._ffi.from_buffer("uint64_t[]", entries)

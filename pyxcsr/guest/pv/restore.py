@@ -163,7 +163,7 @@ class PvRestoreOps:
         return self._limit(self._geometry)
 
     def checkpoint_complete(self) -> None:
-        self._guest.give_back()
+        self._guest.give_unnamed()
 
     def begin_checkpoint(self, pages: Iterable[Sequence[int]]) -> None:
         self._guest.make_room(pages)

@@ -56,8 +56,12 @@ class RestoreHandle(Protocol):
         Only once :meth:`check_tables` has passed: nothing refers to them then.
         """
 
+    def give_unnamed(self) -> int:
+        """The same of a PV guest at a checkpoint, when its page tables are not checked: what one names is kept."""
+
     def make_room(self, pages: Iterable[Sequence[int]]) -> int:
-        """Takes the memory of pfns that will be gone by the last word on them; returns how many pages.
+        """Takes the memory of pfns that will be gone by the last word on them; returns how many pages. What a page
+        table names is kept, unless that table is one of those that will be put in.
 
         ``pages``: the entries that will be put in, those of each PAGE_DATA record of a checkpoint, as arrays of 64-bit
         words.
