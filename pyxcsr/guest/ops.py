@@ -54,11 +54,18 @@ class Following(Protocol):
 
     The saver calls ``tracked`` once; ``begin_pass`` before each pass, and while the guest runs ``look`` in it; and each
     time that a dirty bitmap has been fetched ``fetched`` and then ``sweep``. The last time, when the guest is
-    suspended, these two are called with ``final``.
+    suspended, these two are called with ``final``. ``watch`` is called whenever the saver waits while the guest runs.
     """
 
     restless: Optional[str]
     """None; or, once the guest changes more often than the limits allow, why it cannot be followed while it runs."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether ``watch`` has seen something since the last sweep that SaveHandle.end does not see to."""
+
+    def watch(self) -> None:
+        """Notes what can be seen now only. Neither looks nor writes: a page may be half-written."""
 
     def ended(self, found: SweepResult) -> None:
         """The last look and the last sweep were made by SaveHandle.end, which ``found`` that."""

@@ -82,8 +82,9 @@ class Ending:
         return self._save.end_reached >= SENT
 
     def dirty(self) -> int:
-        """How many pfns the last bitmap named."""
-        return self._save.ending.dirty
+        """How many pfns are marked for the last pass so far: those that the last bitmap named, at least."""
+        now = self._save.ending
+        return max(now.dirty, now.marked)
 
     def note(self) -> None:
         """Tells who follows the guest what was found."""

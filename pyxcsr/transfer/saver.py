@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 END = frame(End())
 
-REST = 0.02
+REST = 0.005
 """Seconds between two looks for wishes while the next pass is put off."""
 
 
@@ -220,7 +220,7 @@ class Saver:
     def _end_at_once(self) -> int:
         """The last pass, the guest's state and END in one call, if that was prepared. Returns how far it has come."""
         ending = self._ending
-        if ending is None or not ending.ready:
+        if ending is None or not ending.ready or (self._following is not None and self._following.moving):
             return NOTHING
         self._poll()
         return ending.run(self._sink, self._again_at_end, lambda: self._check_iteration(True), self._check_lasts)
@@ -404,7 +404,9 @@ class Saver:
     def _mark_more(self, dirty: int, final: bool) -> int:
         if self._following is None:
             return dirty + self._save.merge_deferred()
+        had = self._save.nr_pfns
         self._following.fetched(final)
+        dirty += self._save.nr_pfns - had  # new ones are all marked, whatever the bitmap says
         return dirty + self._save.merge_deferred() + self._following.sweep(final)
 
     def _stop_restless(self, why: str) -> None:
@@ -513,6 +515,7 @@ class Saver:
         self._sink.write(data, self._poll)
 
     def _poll(self) -> None:
+        self._watch()
         self._control.serve()
         if self._control.cancelled:
             text = f"the save of domain {self._domid} was cancelled by somebody else: `pyxcsr cancel`"
@@ -524,7 +527,13 @@ class Saver:
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
 
+    def _watch(self) -> None:
+        """Whatever the save waits for: what a guest that runs does meanwhile, and Xen tells of now only, is noted."""
+        if self._following is not None and not self._pause.begun:
+            self._following.watch()
+
     def _wants_to_cancel(self) -> bool:
+        self._watch()
         cancel = self._options.cancel
         return self._control.asks_to_cancel() or (cancel is not None and cancel())
 

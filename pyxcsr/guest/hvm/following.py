@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXCHANGES_SHOWN = (4, 22)
 """The first Xen whose dirty bitmap has a gfn that gets a page."""
 
+WATCH = 0.002
+"""Seconds between two requests for the number of pages while the saver waits for something else."""
+
 REST = 4
 """Within a pass, looks rest this many times as long as one takes: at most a fifth of the time goes into them."""
 
@@ -40,7 +43,7 @@ class PhysmapFollowing:
         self._hv, self._domid, self._save, self._poll = hv, domid, save, poll
         self._report, self._warnings = report.physmap, report.warnings
         self._moves = Moves(self._pages())
-        self._rest_until = 0.0
+        self._rest_until = self._watch_at = 0.0
 
     def _pages(self) -> int:
         return self._save.watch_pages()
@@ -51,6 +54,16 @@ class PhysmapFollowing:
 
     def begin_pass(self) -> None:
         """Nothing: there is no limit for a pass."""
+
+    @property
+    def moving(self) -> bool:
+        return self.settled is None
+
+    def watch(self) -> None:
+        now = time.monotonic()
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH
+            self._moves.note(self._pages())
 
     def look(self) -> None:
         self._moves.note(self._pages())

@@ -31,6 +31,7 @@ class P2mFollowing:
         self._began = time.monotonic()
         self._at_pass = 0
         self.restless: Optional[str] = None
+        self.moving = False
         save.follow()
 
     def tracked(self) -> None:
@@ -38,6 +39,9 @@ class P2mFollowing:
 
     def begin_pass(self) -> None:
         self._at_pass = self._count()
+
+    def watch(self) -> None:
+        """Nothing: a p2m's pages tell later, too, that they were written."""
 
     def look(self) -> None:
         if self.restless:
