@@ -1,4 +1,7 @@
-"""Contexts without contextlib, which takes a third as long to load as Python itself: see ``plain``."""
+"""Contexts without contextlib, which takes a third as long to load as Python itself: see ``plain``.
+
+And what must be done to the end even if somebody presses Ctrl-C once more meanwhile: ``insist``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-__all__ = ["ExitStack", "contextmanager", "suppress"]
+__all__ = ["ExitStack", "contextmanager", "insist", "suppress"]
+
+
+def insist(work: Callable[[], object]) -> None:
+    """Does ``work``. If that is interrupted, as by Ctrl-C, does it once more and raises the interruption then.
+
+    For what must not be left half-done when a guest would stay suspended, or slow. An Exception is no interruption.
+    ``work`` may have been done in part, or wholly, when it is called again.
+    """
+    try:
+        work()
+    except Exception:
+        raise
+    except BaseException as interruption:
+        try:
+            work()
+        except Exception as problem:
+            raise interruption from problem
+        raise
 
 
 class _ExitStack:

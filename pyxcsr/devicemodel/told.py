@@ -36,8 +36,8 @@ class Told:
         """Raises DeviceModelError. Then it will not be told to stop: if it has begun all the same, the guest is slower
         than it could be, and that is better than a guest without its devices."""
         tell(self._model, self._noted, True, self._left())
+        self.begun, self._lost = True, None  # first: should this be interrupted now, it has to be told to stop
         self._noted.put(BEGUN)
-        self.begun, self._lost = True, None
 
     def _left(self) -> Optional[str]:
         """What is noted of an earlier save that was killed, or got no answer. Only where something is, or where that
@@ -77,6 +77,12 @@ class Told:
         except DeviceModelError as error:
             if error.op not in BEFORE and not self._stands_still():
                 self._lost = error
+            raise
+        except BaseException:  # Ctrl-C, for example: it may have heard
+            text = f"domain {self._noted.domid}: it was interrupted while QEMU was told to stop"
+            self._lost = DeviceModelError(text, domid=self._noted.domid, op="interrupted")
+            if self._stands_still():
+                self._lost = None
             raise
         self.begun = False
         self._noted.put(None)

@@ -7,6 +7,7 @@ import time
 from pyxcsr.arguments import check_domain, check_seconds
 from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
 from pyxcsr.plain import TYPE_CHECKING, Protocol
+from pyxcsr.plain_contexts import insist
 from pyxcsr.suspend.base import Suspend
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class XenstoreSuspend(Suspend):
         if isinstance(error, (DomainDying, SuspendError)):
             return  # shut down or gone: there is no guest that could see the request
         try:
-            self._leave_running()
+            insist(self._leave_running)
         except Exception as second:
             if error.__context__ is None:
                 error.__context__ = second

@@ -10,7 +10,7 @@ import time
 
 from pyxcsr.errors import DomainDying, SuspendError
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.plain_contexts import contextmanager
+from pyxcsr.plain_contexts import contextmanager, insist
 from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
@@ -90,15 +90,21 @@ class Pause:
         """If the body fails, resumes the guest, provided that it ran ``before`` and that ``suspend`` can resume it.
 
         It stays suspended if the stream ``is_complete`` by then: whoever reads it may have the guest running already.
-        The body's error is the one that is raised; what goes wrong here is added to it as a note.
+        The body's error is the one that is raised; what goes wrong here is added to it as a note. Somebody who presses
+        Ctrl-C here once more is heard when the guest goes on.
         """
         try:
             yield
         except BaseException as error:
-            if is_complete():
-                note(error, f"the stream is complete, and domain {self._domid} stays suspended")
-            elif not before.suspended:
-                self._end(error)
+            failed = error
+
+            def leave() -> None:
+                if is_complete():
+                    note(failed, f"the stream is complete, and domain {self._domid} stays suspended")
+                elif not before.suspended:
+                    self._end(failed)
+
+            insist(leave)
             raise
 
     def _end(self, error: BaseException) -> None:

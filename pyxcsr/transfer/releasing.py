@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.plain_contexts import contextmanager
+from pyxcsr.plain_contexts import contextmanager, insist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ def release_by(stack: ExitStack, release: Callable[[], None], warnings: list[str
 
     def at_exit(kind: object, error: Optional[BaseException], trace: object) -> None:
         try:
-            release()
+            insist(release)
         except Exception as problem:
             if error is not None:
                 note(error, f"besides: {problem}")
@@ -39,28 +39,47 @@ def ended_by(ends: Sequence[Callable[[], None]], warnings: list[str]) -> Iterato
     """Whatever becomes of the body, calls each of ``ends``, in their order, and those that fail a second time.
 
     For what must not be left on, such as log-dirty mode: a guest whose writes are tracked for ever is slow for ever.
-    What cannot be ended all the same is a note at the body's error, or a warning if there is none.
+    What cannot be ended all the same is a note at the body's error, or a warning if there is none. An interruption
+    (Ctrl-C) is raised when all has been ended.
     """
+    problems: list[str] = []
     try:
         yield
     except BaseException as error:
-        for problem in _ended(ends):
-            note(error, f"besides: {problem}")
+        try:
+            _end_all(ends, problems)
+        finally:
+            for problem in problems:
+                note(error, f"besides: {problem}")
         raise
-    warnings += _ended(ends)
+    try:
+        _end_all(ends, problems)
+    finally:
+        warnings += problems
 
 
-def _ended(ends: Sequence[Callable[[], None]]) -> list[str]:
-    """What could not be ended, in words."""
-    return [problem for end in ends for problem in _tried_twice(end)]
+def _end_all(ends: Sequence[Callable[[], None]], problems: list[str]) -> None:
+    """``problems``: gets what could not be ended, in words."""
+    if not ends:
+        return
+    try:
+        _end_one(ends[0], problems)
+    finally:
+        _end_all(ends[1:], problems)
 
 
-def _tried_twice(end: Callable[[], None]) -> list[str]:
+def _end_one(end: Callable[[], None], problems: list[str]) -> None:
     try:
         end()
     except Exception:
-        try:
-            end()
-        except Exception as problem:
-            return [str(problem)]
-    return []
+        _end_again(end, problems)
+    except BaseException:
+        _end_again(end, problems)
+        raise
+
+
+def _end_again(end: Callable[[], None], problems: list[str]) -> None:
+    try:
+        end()
+    except Exception as problem:
+        problems.append(str(problem))

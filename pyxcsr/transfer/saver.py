@@ -192,6 +192,7 @@ class Saver:
         self._write(self._ops.start_of_checkpoint())
         with self._logdirty():
             if self._options.live:
+                self._logdirty_on()
                 self._precopy()
             if not self._pause.begun:
                 self._rehearse()
@@ -307,9 +308,9 @@ class Saver:
     def _finish(self) -> None:
         """A program that the stream goes through has to end well, unless that is somebody else's affair."""
         if self._through is not None and self._through.whole:
-            self._bandwidth, written = None, Written(self._sink.offset, self._sink.seconds_held)
-            self._sink.close()  # it has the pipe open as well: the program would not see its end
-            self._sink = written  # type: ignore[assignment]  # nothing will be written any more
+            sink, self._bandwidth = self._sink, None
+            self._sink = Written(sink.offset, sink.seconds_held)  # type: ignore[assignment]  # nothing will be written
+            sink.close()  # it has the pipe open as well: the program would not see its end
             self._through.finish(self._poll)
 
     def _paused(self, seconds: float) -> None:
@@ -336,7 +337,7 @@ class Saver:
 
     @contextmanager
     def _logdirty(self) -> Iterator[None]:
-        """Log-dirty mode around a live save. If it cannot be ended after the stream is complete, that is a warning.
+        """Ends log-dirty mode after a live save. If that cannot be done after the stream is complete, it is a warning.
 
         It has ended before ``complete`` is called: whoever is told then may end this process.
         """
@@ -344,7 +345,6 @@ class Saver:
             yield
             return
         with ended_by((self._save.logdirty_disable, self._switch_device_model_off), self._report.warnings):
-            self._logdirty_on()
             yield
 
     def _logdirty_on(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pyxcsr.arguments import check_domain, check_number
 from pyxcsr.errors import NotSupported, UsageError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
+from pyxcsr.plain_contexts import insist
 from pyxcsr.transfer.cap import Capped, CapRecord, put_back, read_record, write_record
 from pyxcsr.transfer.releasing import note
 
@@ -124,13 +125,17 @@ class Throttle:
 
         Raises HypervisorError if that cannot be done; the record stays then, for `pyxcsr recover`.
         """
-        if self._record is None or not self._changed:
+        record = self._record
+        if record is None or not self._changed:
             return
+        insist(lambda: self._put_back(record))
+        self._changed, self.taken, self._record = False, 0.0, None
+
+    def _put_back(self, record: CapRecord) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                self.left = put_back(self._hv, self._domid, self._record)
-                break
+                self.left = put_back(self._hv, self._domid, record)
+                return
             except Exception:
                 if attempt + 1 == ATTEMPTS:
                     raise
-        self._changed, self.taken, self._record = False, 0.0, None

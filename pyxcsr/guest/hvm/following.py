@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXCHANGES_SHOWN = (4, 22)
 """The first Xen whose dirty bitmap has a gfn that gets a page."""
 
-WATCH = 0.002
+WATCH = 0.004
 """Seconds between two requests for the number of pages while the saver waits for something else."""
 
 REST = 4
@@ -42,10 +42,11 @@ class PhysmapFollowing:
     ) -> None:
         self._hv, self._domid, self._save, self._poll = hv, domid, save, poll
         self._report, self._warnings = report.physmap, report.warnings
+        self._rest_until = self._asked = 0.0
         self._moves = Moves(self._pages())
-        self._rest_until = self._watch_at = 0.0
 
     def _pages(self) -> int:
+        self._asked = time.monotonic()
         return self._save.watch_pages()
 
     def tracked(self) -> None:
@@ -60,9 +61,7 @@ class PhysmapFollowing:
         return self.settled is None
 
     def watch(self) -> None:
-        now = time.monotonic()
-        if now >= self._watch_at:
-            self._watch_at = now + WATCH
+        if time.monotonic() >= self._asked + WATCH:
             self._moves.note(self._pages())
 
     def look(self) -> None:
