@@ -117,9 +117,9 @@ class Saver:
                 ops = self._new_ops(info)
                 ops.check()
                 self._pause.check(info)
-                self._throttling.check()
                 fd, self._through = output_descriptor(out), through(out)
                 self._control.begin(self._steering(), self._hv.backend, fd)
+                self._throttling.check()  # may give time back: not before it is known that nobody else has taken it
                 self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)
             self._outlook.room = self._sink.room

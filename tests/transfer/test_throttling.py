@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,31 @@ def test_it_cannot_be_put_back(
     judge(hv, domid, tmp_path / "s")
     pyxcsr.recover(hv, domid)
     as_it_was(hv, domid, 120)
+
+
+@pytest.mark.parametrize("throttle", [False, True])
+def test_a_save_that_is_refused_gives_no_time_back(
+    hv: StubBackend, domid: int, tmp_path: Path, throttle: bool
+) -> None:
+    """Another one is under way, and has taken it."""
+    seen: list[tuple[int, Any]] = []
+
+    def now() -> tuple[int, Any]:
+        share = hv.domain_share(domid)
+        assert share is not None
+        return share.cap, read_record(hv, domid)
+
+    def progress(told: Progress) -> None:
+        if told.phase != "pass" or seen:
+            return
+        with Throttle(hv, domid) as taken:
+            taken.tighten()
+            seen.append(now())
+            other = stack.enter_context(pyxcsr.open_hypervisor("stub"))
+            with open(os.devnull, "wb") as out, pytest.raises(pyxcsr.errors.BeingSaved):
+                pyxcsr.save(other, domid, out, control=pyxcsr.Control(str(tmp_path)), throttle=throttle)
+            seen.append(now())
+
+    with ExitStack() as stack, open(os.devnull, "wb") as out:
+        pyxcsr.save(hv, domid, out, control=pyxcsr.Control(str(tmp_path)), progress=progress)
+    assert len(seen) == 2 and seen[0] == seen[1] and seen[0][1] is not None
