@@ -297,7 +297,7 @@ class Saver:
     def _suspend_guest(self) -> None:
         if self._options.live:
             if self._through is not None:
-                self._report.seconds_settling = self._through.settle(self._poll)
+                self._report.seconds_settling = self._through.settle(self._poll_settling)
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
@@ -381,6 +381,7 @@ class Saver:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._is_over():
             time.sleep(min(left, REST))
+            self._watch()
             self._poll_live()
 
     def _is_over(self) -> bool:
@@ -492,8 +493,13 @@ class Saver:
 
     def _batches(self, suspended: bool, poll: Callable[[], None]) -> BatchResult:
         """If a page of a suspended guest cannot be sent because the p2m has changed, that is the error raised."""
+
+        def again() -> None:  # the output stalls
+            self._watch()
+            poll()
+
         try:
-            return self._save.batches(self._sink, poll)
+            return self._save.batches(self._sink, again)
         except (PageError, PageTableError):
             if suspended:
                 self._write(self._ops.check_iteration())
@@ -515,7 +521,6 @@ class Saver:
         self._sink.write(data, self._poll)
 
     def _poll(self) -> None:
-        self._watch()
         self._control.serve()
         if self._control.cancelled:
             text = f"the save of domain {self._domid} was cancelled by somebody else: `pyxcsr cancel`"
@@ -527,8 +532,12 @@ class Saver:
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
 
+    def _poll_settling(self) -> None:
+        self._watch()
+        self._poll()
+
     def _watch(self) -> None:
-        """Whatever the save waits for: what a guest that runs does meanwhile, and Xen tells of now only, is noted."""
+        """The save waits for something: what a guest that runs does meanwhile, and Xen tells of now only, is noted."""
         if self._following is not None and not self._pause.begun:
             self._following.watch()
 
