@@ -365,8 +365,17 @@ typedef struct xcsr_end_result {
 int xcsr_prepare_end(xcsr_save *s, const xcsr_end_plan *plan);
 /* While the guest runs: of xcsr_end, as prepared, what sends and changes nothing, so that the caller learns how long it
  * takes. with_bitmap: the bitmap is read, too, and stays in Xen; the marks of the pass before are gone afterwards. It returns
- * XCSR_AGAIN where xcsr_end does when the pass is over. -errno: of what failed. It is prepared as before in any case. */
-int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap);
+ * XCSR_AGAIN where xcsr_end does when the pass is over. -errno: of what failed. It is prepared as before in any case.
+ * In the pass's place as many pages as *trial asks for, but no more than XCSR_TRIAL, are mapped and read, or written to a
+ * pipe that is made for it; it says then of how many that is true, and how long that took. */
+#define XCSR_TRIAL 64
+typedef struct xcsr_trial {
+    uint32_t nr_pages; /* 0: none */
+    uint32_t to_pipe;
+    uint64_t us;     /* of what a pass does with them */
+    uint64_t all_us; /* with what is done for the trial only */
+} xcsr_trial;
+int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap, xcsr_trial *trial);
 int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *out);
 
 /* ---- measure/meter.c: what a guest writes, without saving it -------------------------------------

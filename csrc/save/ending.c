@@ -10,6 +10,7 @@
 #include "save/logdirty.h"
 #include "save/pass.h"
 #include "save/pv_state.h"
+#include "save/trial.h"
 #include "io/sink.h"
 #include "xen/domain.h"
 #include "xen/hvm.h"
@@ -24,7 +25,8 @@ struct step {
     xcsr_sink *sink;
     uint32_t for_us;
     xcsr_end_result *out;
-    bool with_bitmap; /* of the rehearsal */
+    bool with_bitmap; /* of the rehearsal, as is this: */
+    xcsr_trial *trial;
 };
 
 /* -- is all as it was? */
@@ -213,6 +215,11 @@ static int rehearse_look(struct step *t)
     return rc < 0 ? rc : 0;
 }
 
+static int rehearse_pages(struct step *t)
+{
+    return trial_pages(t->s, t->trial);
+}
+
 static int rehearse_state(struct step *t)
 {
     struct ending *e = &t->s->ending;
@@ -228,8 +235,8 @@ static int rehearsed(struct step *t)
 }
 
 typedef int one_step(struct step *t);
-static one_step *const rehearsal[] = {rehearse_asking, rehearse_fetch,  rehearse_look, let_look,
-                                      rehearse_state,  rehearse_asking, rehearsed};
+static one_step *const rehearsal[] = {rehearse_asking, rehearse_fetch, rehearse_look,   rehearse_pages,
+                                      let_look,        rehearse_state, rehearse_asking, rehearsed};
 static one_step *const steps[] = {ask_suspended, fetch, look, mark, begin_pages, send_pages, end_pages, let_look, send_state, flush, complete};
 
 static bool is_writing_state(const struct ending *e)
@@ -291,10 +298,10 @@ static int run(struct step *t, one_step *const *which)
     return rc;
 }
 
-int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap)
+int xcsr_rehearse_end(xcsr_save *s, uint32_t with_bitmap, xcsr_trial *trial)
 {
     XCSR_ENTER(s->h);
-    struct step t = {.s = s, .with_bitmap = with_bitmap};
+    struct step t = {.s = s, .with_bitmap = with_bitmap, .trial = trial};
     int rc = run(&t, rehearsal);
     if (rc == XCSR_AGAIN)
         return rc;
@@ -306,7 +313,7 @@ int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *ou
 {
     XCSR_ENTER(s->h);
     struct ending *e = &s->ending;
-    struct step t = {s, sink, for_us, out, false};
+    struct step t = {.s = s, .sink = sink, .for_us = for_us, .out = out};
     int rc = run(&t, steps);
     if (rc == STOP) {
         e->plan = NULL;

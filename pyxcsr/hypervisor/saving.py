@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyxcsr.errors import OutputError, UsageError
 from pyxcsr.hypervisor.core import WAIT_MS, Child
 from pyxcsr.hypervisor.faults import E_OUTPUT
-from pyxcsr.hypervisor.interface import BatchResult, LookResult, SweepResult
+from pyxcsr.hypervisor.interface import BatchResult, LookResult, SweepResult, Trial
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Save(Child):
         self._result = backend._ffi.new("xcsr_batch_result *")
         self._plan: Optional[Plan] = None
         self._end_result: Any = None
+        self._trial: Any = None
 
     def without_ordinary(self) -> None:
         """From now on each pfn of a batch is looked at by itself, also where all is as usual."""
@@ -198,18 +199,21 @@ class Save(Child):
         made = Plan(self._backend, plan)
         self._call(self._backend._lib.xcsr_prepare_end, made.cdata)
         self._plan, self._end_result = made, self._backend._ffi.new("xcsr_end_result *")
+        self._trial = self._backend._ffi.new("xcsr_trial *")
         lib = self._backend._lib
         # so that the guest does not wait for that, and the rehearsal is not longer by it
         for name in ("xcsr_rehearse_end", "xcsr_end", "XCSR_AGAIN", "xcsr_logdirty_disable"):
             getattr(lib, name)
 
-    def rehearse_end(self, again: Again, with_bitmap: bool) -> None:
-        lib = self._backend._lib
-        rc = lib.xcsr_rehearse_end(self._live(), with_bitmap)
+    def rehearse_end(self, again: Again, with_bitmap: bool, pages: int, to_pipe: bool) -> Trial:
+        lib, trial = self._backend._lib, self._trial
+        trial.nr_pages, trial.to_pipe, trial.us = pages, to_pipe, 0
+        rc = lib.xcsr_rehearse_end(self._live(), with_bitmap, trial)
         while rc == lib.XCSR_AGAIN:
             again()
-            rc = lib.xcsr_rehearse_end(self._live(), with_bitmap)
+            rc = lib.xcsr_rehearse_end(self._live(), with_bitmap, trial)
         self._backend._check(rc, **self._facts)
+        return Trial(int(trial.nr_pages), trial.us / 1e6, trial.all_us / 1e6)
 
     def end(self, sink: SinkHandle, again: Again) -> int:
         lib, out, to = self._backend._lib, self._end_result, self._sink(sink)

@@ -11,6 +11,9 @@ A pass of more than one batch has the next batch's pages mapped while it waits f
 than in a pass of a single batch, which has nothing to map meanwhile. So for a pass of a single batch the larger ones
 count as little as what was assumed, once there was one of a single batch.
 
+A handful of pages costs more still: each of the first ones does, in any pass, as long as what they need is in no cache.
+So a trial of as many pages as are expected (csrc/save/trial.c) tells by how much more than by these numbers it is.
+
 What is wanted is the cost of a pass over a guest that stands still. One that runs takes processors, caches and locks
 from the saver at times, never the other way round. So a pass that took longer than the others say weighs less than a
 short one.
@@ -28,15 +31,17 @@ if TYPE_CHECKING:
     Pass = tuple[int, int, float]
     """Pages, runs of them, seconds."""
 
-FIXED = 0.00004
-"""Seconds for a pass that sends hardly anything, until passes have told more: what it needs is in no cache any more.
-The few pages that a guest writes to suspend itself are in it."""
+FIXED = 0.00002
+"""Seconds for a pass that sends hardly anything, until passes have told more: what it needs is in no cache any more."""
 
 FIXED_MAY_BE_OFF = 0.0001
 """By how many seconds that is wrong on some machines."""
 
 DIRTY_PAGE = 0.000007
 """Seconds for a page that is a run of its own, until then. In a pass over all of memory pages cost less."""
+
+HANDFUL = 64
+"""Pages of the largest trial: XCSR_TRIAL of C."""
 
 TRUST = 0.1
 """How much these assumptions weigh beside one pass, and a pass of another kind."""
@@ -57,13 +62,14 @@ KEPT = 16
 class Costs:
     """What the passes of one save have cost so far."""
 
-    __slots__ = ("_dense", "_few", "_fit", "_passes")
+    __slots__ = ("_dense", "_few", "_fit", "_handful", "_passes")
 
     def __init__(self) -> None:
         self._passes: list[Pass] = []
         self._dense = 0.0  # for a page in the pass over all of memory
         self._fit = [FIXED, 0.0, DIRTY_PAGE]
         self._few: Optional[list[float]] = None  # the same, of passes of a single batch
+        self._handful = 1.0  # by how much more a handful of pages cost than that
 
     def whole(self, pages: int, seconds: float) -> None:
         """The pass over all of memory."""
@@ -73,21 +79,31 @@ class Costs:
     def add(self, pages: int, runs: int, seconds: float) -> None:
         """A pass over dirty pages."""
         self._passes = [*self._passes, (pages, runs, seconds)][-KEPT:]
-        self._fit = self._fitted([1.0] * len(self._passes))
+        self._fit = self._fitted(self._passes, [1.0] * len(self._passes))
         single = [x[0] <= BATCH_PAGES for x in self._passes]
-        self._few = self._fitted([1.0 if x else TRUST for x in single]) if any(single) else None
+        self._few = self._fitted(self._passes, [1.0 if x else TRUST for x in single]) if any(single) else None
+        self._handful = 1.0
+
+    def tried(self, pages: int, seconds: float) -> None:
+        """A trial of a handful of pages, none beside another: what the pass to come costs if it has no more."""
+        expected = _seconds(self._fit_of(pages), (pages, pages, seconds))
+        if expected > 0:
+            self._handful = seconds / expected
 
     def fixed(self, pages: float) -> float:
         """Seconds for a pass over so many pages, without those for each page."""
-        return self._fit_of(pages)[0]
+        return self._fit_of(pages)[0] * self._factor(pages)
 
     def page(self, pages: float) -> float:
         """Seconds for each page of so many dirty ones, without the fixed part."""
         fit = self._fit_of(pages)
-        return fit[1] + fit[2] * self._share_of_runs(pages)
+        return (fit[1] + fit[2] * self._share_of_runs(pages)) * self._factor(pages)
 
     def _fit_of(self, pages: float) -> list[float]:
         return self._fit if self._few is None or pages > BATCH_PAGES else self._few
+
+    def _factor(self, pages: float) -> float:
+        return self._handful if pages <= HANDFUL else 1.0
 
     def _share_of_runs(self, pages: float) -> float:
         """How many runs there are for each of so many pages: as in the last pass, if pages lie by chance.
@@ -105,19 +121,19 @@ class Costs:
     def _assumed(self) -> list[float]:
         return [FIXED, self._dense, max(DIRTY_PAGE - self._dense, 0.0)]
 
-    def _fitted(self, trust: Sequence[float]) -> list[float]:
+    def _fitted(self, passes: Sequence[Pass], trust: Sequence[float]) -> list[float]:
         """``trust``: how much each pass weighs, besides what it weighs by its time."""
         found, weights = [0.0, 0.0, 0.0], list(trust)
         for _ in range(ROUNDS):
-            found = self._fitted_with(weights)
-            longer = [done[2] > _seconds(found, done) for done in self._passes]
+            found = self._fitted_with(passes, weights)
+            longer = [done[2] > _seconds(found, done) for done in passes]
             weights = [2 * x * (LONGER if late else 1 - LONGER) for x, late in zip(trust, longer)]
         return found
 
-    def _fitted_with(self, weights: Sequence[float]) -> list[float]:
+    def _fitted_with(self, passes: Sequence[Pass], weights: Sequence[float]) -> list[float]:
         """The three numbers; one that would be below zero is taken to be zero."""
         which, scales, found = [0, 1, 2], self._scales(), [0.0, 0.0, 0.0]
-        equations, right = self._equations(weights)
+        equations, right = self._equations(passes, weights)
         while which:
             values = _solve([[equations[i][j] for j in which] for i in which], [right[i] for i in which])
             found = [0.0, 0.0, 0.0]
@@ -132,13 +148,13 @@ class Costs:
         page = max(self._dense, DIRTY_PAGE)
         return FIXED_MAY_BE_OFF, page, page
 
-    def _equations(self, weights: Sequence[float]) -> tuple[list[list[float]], list[float]]:
+    def _equations(self, passes: Sequence[Pass], weights: Sequence[float]) -> tuple[list[list[float]], list[float]]:
         """The normal equations: what was assumed, and each pass."""
         assumed, scales = self._assumed(), self._scales()
         right = [TRUST * x / scale**2 for x, scale in zip(assumed, scales)]
         equations = [[TRUST / scale**2 if i == j else 0.0 for j in range(3)] for i, scale in enumerate(scales)]
         newer = 1.0
-        for done, weight in zip(reversed(self._passes), reversed(weights)):
+        for done, weight in zip(reversed(passes), reversed(weights)):
             expected = _seconds(assumed, done)
             terms = [x / expected for x in (1, done[0], done[1])]
             for i in range(3):

@@ -96,6 +96,14 @@ class Deciding:
         """The last pass of a live save has been made: puts into the report whether the target was reached."""
         self._target.tell(self._report)
 
+    def look(self) -> None:
+        """How many pages are dirty by now, for what is predicted last; only where Xen's own count of them will do."""
+        if self._can_look and self._outlook.has_fetched:
+            try:
+                self._outlook.looked(self._count())
+            except HypervisorError:  # then the rate tells it; the last bitmap asks the same, and says what is wrong
+                self._can_look = False
+
     def _look(self) -> Optional[int]:
         try:
             dirty = self._count()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
     from pyxcsr.guest.ops import Following, SaveOps
-    from pyxcsr.hypervisor.interface import SaveHandle, SinkHandle
+    from pyxcsr.hypervisor.interface import SaveHandle, SinkHandle, Trial
 
 
 class Ending:
@@ -40,17 +40,16 @@ class Ending:
         except HypervisorError:  # the single steps ask the same, and what they are refused is the error to raise
             self.ready = False
 
-    def rehearse(self, again: Callable[[], None], with_bitmap: bool) -> bool:
-        """What :meth:`run` does, but for what it sends, while the guest runs. False: nothing can be learnt from it.
+    def rehearse(self, again: Callable[[], None], with_bitmap: bool, pages: int, to_pipe: bool) -> Optional[Trial]:
+        """What :meth:`run` does, but for what it sends, while the guest runs. None: nothing can be learnt from it.
 
-        ``again``: called where the pass would be over; ``with_bitmap``: the dirty bitmap is read, too.
+        ``again``: called where the pass would be over; ``with_bitmap``: the dirty bitmap is read, too; ``pages``: how
+        many are tried in the pass's place, some dozens at most; ``to_pipe``: by writing them to one.
         """
         try:
-            if self.ready:
-                self._save.rehearse_end(again, with_bitmap)
-            return self.ready
+            return self._save.rehearse_end(again, with_bitmap, pages, to_pipe) if self.ready else None
         except HypervisorError:  # the end asks the same, and tells what it is refused
-            return False
+            return None
 
     def run(self, sink: SinkHandle, again: Callable[[], None], check_iteration: Callable[[], None],
             check_lasts: Callable[[], None]) -> int:  # fmt: skip

@@ -11,7 +11,7 @@ import time
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.transfer.costs import Costs
+from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.recent import Recent
 
 if TYPE_CHECKING:
@@ -34,8 +34,19 @@ delayed one does not delay the next one."""
 SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
 
+LATELY = 2 * SUSPENDING
+"""Seconds of which its rate tells what it dirties in that time. It writes to some pages again and again: so it dirties
+more for each second of a short time than of a long one."""
+
 BOUND = 0.2
 """The part of a pass for which it has waited for the output, from which on the output tells how long pages take."""
+
+OWN = 3
+"""Pages that a guest writes to suspend itself, at least: its start_info, or its driver's; the ring to xenstore; a
+stack."""
+
+SHORT = 0.001
+"""Seconds for a dirty bitmap, up to which it is read in a rehearsal although it was fetched before."""
 
 ABSORBED = 1024
 """Pages of a pass that an output takes at once, perhaps, however slow it is. Of the passes sent last, so many pages are
@@ -54,8 +65,9 @@ class Outlook:
         """How many bytes the output holds before its reader has taken them, as a pipe does; None: not known."""
         self._fetches: list[float] = []
         self._steps: list[float] = []  # what passes took besides their batches
+        self._write: Optional[float] = None  # seconds for a few bytes
         self._rest = STATE + STATE_VCPU * nr_vcpus
-        self._at_once = True
+        self._at_once, self._has_bitmap = True, False  # what is in self._rest
         self._costs, self._sending, self._rates = Costs(), Costs(), Recent(WINDOW)  # paused; while the guest runs
         self._output = 0.0  # seconds in which a slow output takes a page
         self._waits = Recent(ABSORBED)  # seconds of waiting for the output, by pages
@@ -67,6 +79,7 @@ class Outlook:
         self.slowed = 0.0
         """The share of its processor time that the guest lacks now, and gets back before it is suspended."""
         self.dirty_rate: Optional[float] = None
+        self._lately: Optional[float] = None  # the same, in the time before that
         self.bandwidth: Optional[float] = None
 
     # -- what is measured
@@ -108,6 +121,11 @@ class Outlook:
         """Whether it is known how long a dirty bitmap takes."""
         return bool(self._fetches)
 
+    @property
+    def reads_bitmap(self) -> bool:
+        """Whether a rehearsal is to read the dirty bitmap, too: the few that were fetched may have been delayed."""
+        return not self._fetches or (len(self._fetches) < FETCHES and min(self._fetches) <= SHORT)
+
     def fetched(self, dirty: int, began: float, took: float) -> None:
         """The dirty bitmap, asked for at ``began`` by this clock, took so long, and with it ``dirty`` pfns are marked.
         """
@@ -122,17 +140,35 @@ class Outlook:
         self._counted, self._counted_at = dirty, self._clock()
         self._rate(dirty, self._counted_at)
 
-    def rehearsed(self, took: float, *, at_once: bool) -> None:
-        """What the end does besides the bitmap and the pages took so long while the guest ran.
+    def rehearsed(self, took: float, *, at_once: bool, with_bitmap: bool = False) -> None:
+        """What the end does besides the pages took so long while the guest ran.
 
-        ``at_once``: it will be one call, and this is that call's time, with the bitmap if none was fetched before; else
-        the guest's state alone.
+        ``at_once``: it will be one call, and this is that call's time; else the guest's state alone. ``with_bitmap``:
+        the dirty bitmap was read as well.
         """
-        self._rest, self._at_once = took, at_once
+        self._rest, self._at_once, self._has_bitmap = took, at_once, with_bitmap
+
+    def pages_to_try(self, nr_pfns: int) -> int:
+        """How many pages the last pass will have. 0: more than a handful, of which a trial tells nothing, or hardly
+        any, as of an idle guest."""
+        pages = self.dirty_now(nr_pfns) + self._while_suspending()
+        return round(pages) if OWN + 1 <= pages <= HANDFUL else 0
+
+    def tried(self, pages: int, seconds: float) -> None:
+        """So many pages, none beside another, were mapped and read in that time, as a pass does that sends them."""
+        if pages > 0:
+            self._costs.tried(pages, seconds + (self._write or 0.0))
+
+    def wrote(self, seconds: float) -> None:
+        """A few bytes were written to the output in that time. What counts is the first time in a save: whoever reads
+        it has slept for a while then, as while the guest suspends."""
+        if self._write is None:
+            self._write = seconds
 
     def _rate(self, dirty: int, at: float) -> None:
         if at > self._since:
             self.dirty_rate = self._rates.mean(at - self._since, dirty)
+            self._lately = self._rates.mean(at - self._since, dirty, LATELY)
 
     # -- what is made of it
 
@@ -153,10 +189,11 @@ class Outlook:
 
     def _fixed(self, pages: float) -> float:
         steps = 0.0 if self._at_once else min(self._steps, default=0.0)
-        return min(self._fetches, default=FETCH) + self._costs.fixed(pages) + self._rest + steps
+        fetch = 0.0 if self._has_bitmap else min(self._fetches, default=FETCH)
+        return fetch + self._costs.fixed(pages) + self._rest + steps
 
     def _while_suspending(self) -> float:
-        return (self.dirty_rate or 0.0) / (1.0 - self.slowed) * SUSPENDING
+        return OWN + (self._lately or 0.0) / (1.0 - self.slowed) * SUSPENDING
 
     def _expected(self) -> float:
         counted, at = (0, self._since) if self._counted is None else (self._counted, self._counted_at)

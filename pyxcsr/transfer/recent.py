@@ -27,11 +27,13 @@ class Recent:
         while sum(x for x, _ in self._kept[1:]) >= self._enough:
             del self._kept[0]
 
-    def mean(self, units: float = 0.0, amount: float = 0.0) -> Optional[float]:
-        """The amount for each unit, with one more measurement that is not over yet; None if nothing was measured."""
+    def mean(self, units: float = 0.0, amount: float = 0.0, enough: Optional[float] = None) -> Optional[float]:
+        """The amount for each unit, with one more measurement that is not over yet; None if nothing was measured.
+        ``enough``: so many units, and not as many as are kept."""
+        enough = self._enough if enough is None else enough
         for more, its in reversed(self._kept):
-            if units >= self._enough:
+            if units >= enough:
                 break
-            share = min(1.0, (self._enough - units) / more) if more > 0 else 1.0
+            share = min(1.0, (enough - units) / more) if more > 0 else 1.0
             units, amount = units + share * more, amount + share * its
         return amount / units if units > 0 else None

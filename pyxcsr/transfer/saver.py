@@ -287,17 +287,23 @@ class Saver:
     def _rehearse_end(self) -> None:
         """Learns how long the suspended guest will wait for what is not its pages."""
         assert self._ending is not None
-        with_bitmap = not self._outlook.has_fetched
+        outlook = self._outlook
+        with_bitmap, to_pipe = outlook.reads_bitmap, outlook.room is not None
+        pages = outlook.pages_to_try(self._ops.nr_pfns)
         time.sleep(WAIT)
         began = time.monotonic()
         self._poll()
-        if self._ending.rehearse(self._poll, with_bitmap):
-            self._outlook.rehearsed(time.monotonic() - began + self._telling.took, at_once=True)
+        trial = self._ending.rehearse(self._poll, with_bitmap, pages, to_pipe)
+        if trial is not None:
+            took = time.monotonic() - began - trial.whole
+            outlook.rehearsed(took + self._telling.took, at_once=True, with_bitmap=with_bitmap)
+            outlook.tried(trial.pages, trial.seconds)
 
     def _suspend_guest(self) -> None:
         if self._options.live:
             if self._through is not None:
                 self._report.seconds_settling = self._through.settle(self._poll_settling)
+            self._deciding.look()
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
@@ -518,7 +524,10 @@ class Saver:
             self._put(frame(record))
 
     def _put(self, data: bytes) -> None:
+        began = time.monotonic()
         self._sink.write(data, self._poll)
+        if len(data) <= PAGE_SIZE:
+            self._outlook.wrote(time.monotonic() - began)
 
     def _poll(self) -> None:
         self._control.serve()

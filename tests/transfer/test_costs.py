@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pyxcsr.stream.format import BATCH_PAGES
-from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, KEPT, Costs
+from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, HANDFUL, KEPT, Costs
 
 ALL = 1 << 16
 """Pages of the guest."""
@@ -101,3 +101,18 @@ def test_pages_in_a_row_are_few_runs() -> None:
     for _ in range(5):
         costs.add(1000, 4, 1e-4 + 1e-3)
     assert predicted(costs, 1000) == pytest.approx(1.1e-3, rel=0.1)
+
+
+def test_a_handful_of_pages_costs_what_a_trial_says() -> None:
+    """And the larger passes what they have cost: the trial tells nothing of these."""
+    costs = seen([2000, 700, 300], 5e-5, 5e-6, 0.0)
+    before = {pages: predicted(costs, pages) for pages in (8, HANDFUL, HANDFUL + 1, 1000)}
+    costs.tried(16, 2.5e-4)
+    assert predicted(costs, 16) == pytest.approx(2.5e-4, rel=0.01) and predicted(costs, 16) > 1.5 * before[8]
+    assert before[8] < predicted(costs, 8) < 2.5e-4 < predicted(costs, 20) < 2.5e-4 * 20 / 16
+    assert predicted(costs, HANDFUL) > 1.5 * before[HANDFUL]
+    assert [predicted(costs, x) for x in (HANDFUL + 1, 1000)] == [before[x] for x in (HANDFUL + 1, 1000)]
+    costs.tried(16, 1e-4)
+    assert predicted(costs, 16) == pytest.approx(1e-4, rel=0.01), "the last one counts"
+    costs.add(300, 300, seconds(300, 5e-5, 5e-6, 0.0))
+    assert predicted(costs, 8) == pytest.approx(before[8], rel=0.1), "it was made before this pass"

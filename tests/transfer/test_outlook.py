@@ -6,9 +6,20 @@ import pytest
 
 import pyxcsr
 from pyxcsr.report import PassReport
-from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED
+from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, HANDFUL
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
-from pyxcsr.transfer.outlook import FETCH, FETCHES, STATE, STATE_VCPU, SUSPENDING, WINDOW, Outlook
+from pyxcsr.transfer.outlook import (
+    FETCH,
+    FETCHES,
+    LATELY,
+    OWN,
+    SHORT,
+    STATE,
+    STATE_VCPU,
+    SUSPENDING,
+    WINDOW,
+    Outlook,
+)
 from pyxcsr.transfer.recent import Recent
 
 
@@ -43,7 +54,7 @@ def test_before_anything_is_known(clock: Clock) -> None:
     outlook = Outlook(2, clock)
     assert outlook.pause(0) is None and outlook.dirty_rate is None and outlook.bandwidth is None
     outlook.passed(a_pass(0, 10_000, 1.0), 1.0, 0.0, 0.0)
-    assert outlook.pause(0) == pytest.approx(FETCH + FIXED + STATE + 2 * STATE_VCPU)
+    assert outlook.pause(0) == pytest.approx(FETCH + FIXED + OWN * 1e-4 + STATE + 2 * STATE_VCPU)
 
 
 def test_the_pause(clock: Clock) -> None:
@@ -58,7 +69,7 @@ def test_the_pause(clock: Clock) -> None:
     outlook.fetched(40_000, began, 0.004)
     assert outlook.dirty_rate == pytest.approx(20_000) and outlook.has_fetched
     outlook.rehearsed(0.003, at_once=True)
-    fixed = 0.004 + FIXED + 0.003 + 20_000 * SUSPENDING * 2e-5
+    fixed = 0.004 + FIXED + 0.003 + (20_000 * SUSPENDING + OWN) * 2e-5
     assert outlook.pause_seconds == pytest.approx(fixed)
     assert outlook.pause(1000) == pytest.approx(fixed + 0.02)
 
@@ -104,7 +115,7 @@ def test_what_delayed_one_bitmap_does_not_delay_the_next(clock: Clock) -> None:
     outlook.rehearsed(0.0, at_once=True)
     for seconds in [0.02] * (FETCHES - 1) + [0.01]:
         outlook.fetched(0, clock.now, seconds)
-    assert outlook.pause_seconds == pytest.approx(0.01 + FIXED)
+    assert outlook.pause_seconds == pytest.approx(0.01 + FIXED)  # pages cost nothing as yet: no pass was made
 
 
 def test_runs_are_those_of_the_pass_that_is_made_with_them(clock: Clock) -> None:
@@ -135,12 +146,78 @@ def test_a_guest_that_writes_in_bursts(clock: Clock) -> None:
     assert outlook.dirty_rate == pytest.approx((50 + 20) / WINDOW), "what was looked at counts once"
 
 
+def test_what_a_guest_dirties_while_it_suspends(clock: Clock) -> None:
+    """As much as in the last moments: a short time has more new pages for each second than the long one before."""
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    outlook.passed(a_pass(0, 100_000, 1.0), 1.0, 0.0, 0.0)
+    clock.now += 1.0
+    outlook.fetched(1000, clock.now, 0.0)
+    outlook.passed(a_pass(1, 1000, 0.005), 0.005, 0.0, 0.0)
+    before, steady = outlook.pause(0), outlook.page_seconds
+    clock.now += LATELY
+    outlook.looked(40)
+    assert outlook.dirty_rate == pytest.approx((40 + 1000 * (WINDOW - LATELY)) / WINDOW)
+    after = outlook.pause(0)
+    assert before is not None and after is not None and steady is not None
+    assert after - before == pytest.approx((40 / LATELY - 1000) * SUSPENDING * steady, rel=0.05)
+
+
+def test_which_rehearsals_read_the_bitmap(clock: Clock) -> None:
+    """Not those of a guest so large that this takes long, once it is known how long; it would stand still for it."""
+    few, long = Outlook(1, clock), Outlook(1, clock)
+    assert few.reads_bitmap
+    for count in range(1, FETCHES + 1):
+        few.fetched(10, clock.now, SHORT)
+        assert few.reads_bitmap == (count < FETCHES)
+    long.fetched(10, clock.now, 1.1 * SHORT)
+    assert not long.reads_bitmap
+
+
+def test_a_bitmap_that_was_rehearsed_counts_once(clock: Clock) -> None:
+    pauses = []
+    for with_bitmap in False, True:
+        outlook = Outlook(1, clock)
+        outlook.fetched(0, clock.now, 0.02)
+        outlook.rehearsed(0.003, at_once=True, with_bitmap=with_bitmap)
+        pauses.append(outlook.pause_seconds)
+    assert pauses == [pytest.approx(0.023 + FIXED), pytest.approx(0.003 + FIXED)]
+
+
+def test_a_trial_tells_what_a_handful_costs(clock: Clock) -> None:
+    """With what the first write took: its reader had slept then, as it will have when the guest has suspended."""
+    outlook = Outlook(1, clock)
+    outlook.wrote(3e-5)
+    outlook.wrote(1e-5)
+    outlook.passed(a_pass(0, 100_000, 0.4), 0.4, 0.0, 0.0)
+    like_passes(outlook, clock, 2, 1000, 0.005, busy=0.005)
+    outlook.rehearsed(0.0, at_once=True)
+    before = outlook.pause(1000)
+    outlook.tried(20, 4e-4)
+    assert outlook.pause(20 - OWN) == pytest.approx(4.3e-4, rel=0.01)
+    assert outlook.pause(1000) == before
+    outlook.tried(0, 0.0)
+    assert outlook.pause(20 - OWN) == pytest.approx(4.3e-4, rel=0.01), "none of the pages was there"
+
+
+def test_how_many_pages_are_tried(clock: Clock) -> None:
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    outlook.fetched(0, clock.now, 0.0)
+    tried = []
+    for dirty in 0, 1, 20, HANDFUL - OWN, HANDFUL - OWN + 1, 5000:
+        outlook.looked(dirty)
+        tried.append(outlook.pages_to_try(10_000))
+    assert tried == [0, 1 + OWN, 20 + OWN, HANDFUL, 0, 0]
+
+
 def test_the_mean_of_what_was_measured_last() -> None:
     recent = Recent(10)
     assert recent.mean() is None and recent.mean(2, 6) == 3
     recent.add(4, 4)
     recent.add(0, 8)
     assert recent.mean() == 3 and recent.mean(8, 0) == 1
+    assert recent.mean(enough=0) is None and recent.mean(enough=2) == 5 and recent.mean(2, 0, enough=2) == 0
     recent.add(10, 30)
     assert recent.mean() == 3 and recent.mean(5, 0) == 1.5 and recent.mean(10, 0) == 0
 

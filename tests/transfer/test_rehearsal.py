@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,6 +32,39 @@ OF_PAGES = {"xc_get_pfn_type_batch", "xenforeignmemory_map", "xenforeignmemory_u
 OF_BITMAP = {"xc_logdirty_control"}
 ONLY_IF_FETCHED = {"xc_shadow_control"}
 """Asked to learn whether log-dirty mode has lasted."""
+
+
+@contextmanager
+def pipe_to_nowhere() -> Iterator[Any]:
+    """Whose reader throws away what comes."""
+    reads, writes = os.pipe()
+
+    def drain() -> None:
+        while os.read(reads, 1 << 20):
+            pass
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        with open(writes, "wb", buffering=0) as out:
+            yield out
+    finally:
+        reader.join()
+        os.close(reads)
+
+
+def writing(one: Any, pfns: list[int]) -> Any:
+    """Three passes; then the guest writes these, and is suspended."""
+
+    def policy(stats: PrecopyStats) -> Decision:
+        if stats.iteration < 3 or stats.dirty_count is not None:
+            return Decision.CONTINUE
+        for pfn in pfns:
+            one.write_page(pfn, b"once more")
+        assert stats.dirty_now is not None
+        return Decision.STOP_AND_COPY
+
+    return policy
 
 
 def passes(count: int) -> Any:
@@ -66,19 +102,21 @@ class Scene:
             self._now[name] += 1
 
         suspend = options.pop("suspend", lambda: self.hv.stub.guest(self.domid).shut_down(2))
-        with open(os.devnull, "wb") as out, self.hv.stub.hook(called):
+        to_pipe = options.pop("to_pipe", False)
+        with pipe_to_nowhere() if to_pipe else open(os.devnull, "wb") as out, self.hv.stub.hook(called):
             return save(self.hv, self.domid, out, suspend=suspend, map_ahead=False, **options)
 
 
-@pytest.mark.parametrize("nr_passes", [1, 2])
+@pytest.mark.parametrize("nr_passes", [1, 2, outlook.FETCHES + 1])
 @pytest.mark.parametrize("name", GUESTS)
 def test_the_rehearsal_makes_the_calls_that_the_end_makes(
     name: str, nr_passes: int, hv: StubBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for those of pages, and of the bitmap if it is known from an earlier one how long it takes."""
+    """But for those of pages, and of the bitmap if it is known from earlier ones how long it takes."""
     scene = Scene(hv, GUESTS[name], monkeypatch)
+    monkeypatch.setattr(outlook.Outlook, "pages_to_try", lambda one, nr_pfns: 0)
     scene.save(policy=passes(nr_passes))
-    known = ONLY_IF_FETCHED | (OF_BITMAP if nr_passes > 1 else set())
+    known = ONLY_IF_FETCHED | (OF_BITMAP if nr_passes > outlook.FETCHES else set())
     assert scene.real.keys() >= OF_BITMAP and scene.real["xc_domain_getinfolist"] >= 2
     assert scene.rehearsed == Counter({x: n for x, n in scene.real.items() if x not in OF_PAGES | known})
 
@@ -113,14 +151,72 @@ def test_the_pages_of_the_pause(
     one = hv.stub.guest(scene.domid)
     pfns = data_pages(one, written)[:written] if written else []
 
-    def policy(stats: PrecopyStats) -> Decision:
-        if stats.iteration < 3 or stats.dirty_count is not None:
-            return Decision.CONTINUE
-        for pfn in pfns:
-            one.write_page(pfn, b"once more")
-        assert stats.dirty_now is not None
-        return Decision.STOP_AND_COPY
-
-    report = scene.save(policy=policy)
+    report = scene.save(policy=writing(one, pfns))
     now = report.passes[-1].dirty
     assert report.predicted_pause == pytest.approx(now, abs=4) and now >= written
+
+
+class Trials:
+    """What trials of pages have told, of guests that do nothing while they are saved."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pages: list[int] = []
+        self.seconds: list[float] = []
+        monkeypatch.setattr(outlook.Outlook, "_rate", lambda one, dirty, at: setattr(one, "dirty_rate", 0.0))
+        monkeypatch.setattr(outlook.Outlook, "tried", self._tried)
+
+    def _tried(self, pages: int, seconds: float) -> None:
+        self.pages.append(pages)
+        self.seconds.append(seconds)
+
+
+@pytest.mark.parametrize("to_pipe", [False, True])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_handful_of_pages_is_tried(
+    guest: str, to_pipe: bool, hv: StubBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the rehearsal, by the calls of a pass; nothing is left of it."""
+    trials, scene = Trials(monkeypatch), Scene(hv, GUESTS[guest], monkeypatch)
+    one, files = hv.stub.guest(scene.domid), len(os.listdir("/proc/self/fd"))
+    report = scene.save(policy=writing(one, data_pages(one, 20)[:20]), to_pipe=to_pipe)
+    assert [scene.rehearsed[x] for x in sorted(OF_PAGES)] == [1, 1, 1]
+    assert len(trials.pages) == 1 and 20 <= trials.pages[0] <= report.passes[-1].dirty + outlook.OWN
+    assert 0 < trials.seconds[0] < 1 and len(os.listdir("/proc/self/fd")) == files
+    assert hv.stub.usage()["mapped_pages"] == 0
+
+
+@pytest.mark.parametrize("written", [0, 200])
+def test_where_no_page_is_tried(written: int, hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an idle guest there is hardly a page to send; of a busy one a handful tells nothing."""
+    trials, scene = Trials(monkeypatch), Scene(hv, GUESTS["PV"], monkeypatch)
+    one = hv.stub.guest(scene.domid)
+    scene.save(policy=writing(one, data_pages(one, written)[:written] if written else []))
+    assert trials.pages == [0] and not OF_PAGES & scene.rehearsed.keys()
+
+
+@pytest.mark.parametrize("hvm", [False, True])
+def test_no_hole_is_tried(hvm: bool, hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = pyxcsr.StubGuest.pvh if hvm else pyxcsr.StubGuest.pv64
+    trials = Trials(monkeypatch)
+    scene = Scene(hv, make(mem="16M", seed=5, writer="none", holes=0.5), monkeypatch)
+    one = hv.stub.guest(scene.domid)
+    report = scene.save(policy=writing(one, data_pages(one, 40)[:40]))
+    assert len(trials.pages) == 1 and 40 <= trials.pages[0] <= report.passes[-1].dirty + outlook.OWN
+
+
+@pytest.mark.parametrize("call", sorted(OF_PAGES - {"xenforeignmemory_unmap"}))
+def test_a_trial_that_fails_changes_nothing(call: str, hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials, scene = Trials(monkeypatch), Scene(hv, GUESTS["PV"], monkeypatch)
+    rehearse, one = ending.Ending.rehearse, hv.stub.guest(scene.domid)
+
+    def failing(which: Any, *args: Any) -> Any:
+        hv.stub.fail(call, 1)
+        done = rehearse(which, *args)
+        hv.stub.clear_failures()
+        assert done is None
+        return done
+
+    monkeypatch.setattr(ending.Ending, "rehearse", failing)
+    report = scene.save(policy=writing(one, data_pages(one, 20)[:20]))
+    assert trials.pages == [] and report.passes[-1].pages >= 20 and scene.real["xenforeignmemory_map"] > 0
+    assert hv.stub.usage()["mapped_pages"] == 0

@@ -16,6 +16,7 @@ from pyxcsr.hypervisor.interface.results import (
     PodInfo,
     Share,
     SweepResult,
+    Trial,
     TscInfo,
 )
 from pyxcsr.plain import TYPE_CHECKING
@@ -68,6 +69,7 @@ __all__ = [
     "SourceHandle",
     "Streams",
     "SweepResult",
+    "Trial",
     "TscInfo",
     "Xenstore",
 ]

@@ -119,6 +119,15 @@ class BatchResult(NamedTuple):
     unmapping: float
 
 
+class Trial(NamedTuple):
+    """In a rehearsal of the end so many pages were mapped and read, which took so long; ``whole``: with all that was
+    done for it, which is in the rehearsal's time."""
+
+    pages: int
+    seconds: float
+    whole: float
+
+
 class SweepResult(NamedTuple):
     """What one :meth:`SaveHandle.sweep` found, in pfns: see xcsr_sweep_result in csrc/xcsr_api.h.
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pyxcsr.hypervisor.interface.ending import EndPlan, EndResult
     from pyxcsr.hypervisor.interface.pv import P2mHandle
-    from pyxcsr.hypervisor.interface.results import BatchResult, LookResult, SweepResult
+    from pyxcsr.hypervisor.interface.results import BatchResult, LookResult, SweepResult, Trial
     from pyxcsr.hypervisor.interface.streams import Again, SinkHandle
 
 
@@ -98,10 +98,12 @@ class SaveHandle(Protocol):
     def prepare_end(self, plan: EndPlan) -> None:
         """While the guest runs: what :meth:`end` needs, as it was learnt last."""
 
-    def rehearse_end(self, again: Again, with_bitmap: bool) -> None:
+    def rehearse_end(self, again: Again, with_bitmap: bool, pages: int, to_pipe: bool) -> Trial:
         """While the guest runs: of :meth:`end`, as prepared, what sends and changes nothing, so that its time is known.
 
         ``with_bitmap``: reads the dirty bitmap, too; what is marked for sending is not known any more afterwards.
+        ``pages``: in the pass's place so many pages, or some dozens if that is less, are mapped and read, or, with
+        ``to_pipe``, written to a pipe that is made for it.
         ``again`` is called as by :meth:`end` when the pass is over. Raises what the calls raise; nothing is lost then.
         """
 
