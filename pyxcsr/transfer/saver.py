@@ -28,7 +28,7 @@ from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack, contextmanager
 from pyxcsr.policy import Decision, map_ahead_here
 from pyxcsr.report import PassReport, Progress, SaveReport
-from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, frame, image_header
+from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, frame, framed, image_header
 from pyxcsr.suspend.base import as_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
@@ -521,7 +521,8 @@ class Saver:
 
     def _write(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._put(frame(record))
+            for piece in framed(record):
+                self._put(piece)
 
     def _put(self, data: bytes) -> None:
         began = time.monotonic()

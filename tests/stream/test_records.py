@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -175,3 +177,22 @@ def test_headers() -> None:
     header = rec.DomainHeader(2, 4, 20)
     assert rec.DomainHeader.decode(header.encode()) == header
     assert not header.is_pv
+
+
+@pytest.mark.parametrize("nr", [0, 1, 2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("kind", [list, partial(array, "Q")])
+def test_p2m_frames_are_the_same_in_pieces(nr: int, kind: Any) -> None:
+    record = rec.P2mFrames(0, 512 * nr, kind(range(7, 7 + nr)))
+    pieces = list(rec.framed(record))
+    assert b"".join(pieces) == rec.frame(record) and max(map(len, pieces)) <= 16384
+
+
+def test_other_records_are_one_piece() -> None:
+    for record in (rec.End(), rec.PvInfo(8, 4), rec.VcpuMsrs(3, b"123")):
+        assert list(rec.framed(record)) == [rec.frame(record)]
+
+
+def test_p2m_frames_that_no_receiver_takes_are_refused() -> None:
+    record = rec.P2mFrames(0, 1, range(fmt.RECORD_LENGTH_MAX // 8))
+    with pytest.raises(NotSupported, match="P2M_FRAMES record of 134217736 bytes"):
+        next(iter(rec.framed(record)))
