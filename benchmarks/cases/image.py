@@ -2,7 +2,8 @@
 
 The large stream is a sparse file: of its pages nothing is read. The one that is dumped is a whole guest's. Both dumps
 and copies are processes of their own, which are timed by the wall clock until the file is on the disk, and in memory by
-their processor time.
+their processor time. Each finds the disk idle: what the one before has left to be written, and the blocks of its file
+to be given back, are waited for outside of its time.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def _into(path: Path, command: list[str], on_disk: bool) -> Action:
         return seconds
 
     def action() -> float:
+        os.sync()  # the stream itself was not on the disk yet, nor is the file gone that a run before has removed
         try:
             return timed(run) if on_disk else run()
         finally:
