@@ -129,7 +129,7 @@ def test_migrate_command_between_two_machines(lab: Lab, tmp_path: Path) -> None:
 
 
 @each_release
-@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+@pytest.mark.parametrize("guest", ["pulse", "pvh", "hvm"])
 def test_control(lab: Lab, guest: str, tmp_path: Path) -> None:
     """`xl migrate` and `xl save` seen and steered from outside: watch, tune, cancel; a second save; what dies."""
     lab.prove("control.sh", guest, tmp_path=tmp_path, live_pv=guest == "pulse", pvh=guest == "pvh", seconds=2400)

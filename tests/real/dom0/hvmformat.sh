@@ -39,6 +39,18 @@ mkdir -p /tmp/s
 step "SIGTERM in the middle: it ends" ended TERM
 step "  nothing is left" nothing_in /tmp/s
 step "  the guest goes on, memory clean" goes_on
+node=/local/domain/$(domid)/pyxcsr/device-model # what QEMU was told: pyxcsr/devicemodel/noted.py
+untold() { [ -z "$(xenstore-read "$node")" ]; }
+step "SIGKILL in the middle: it ends" ended KILL
+[ "$g" != hvm ] || step "  what its QEMU was told is noted" xenstore-read "$node"
+step "  pyxcsr recover" pyxcsr recover "$g"; cat /tmp/step
+step "  nothing is noted any more" untold
+step "  the guest goes on, memory clean" goes_on
+rm -f /tmp/s/*
+step "SIGKILL in the middle again" ended KILL
+step "  without recover: the next live save is complete" pyxcsr save --format xl --live --force "$g" $f
+step "  nothing is noted any more" untold
+step "  the guest goes on, memory clean" goes_on
 step "and it can be saved by xl afterwards" xl save "$g" /tmp/g.xl
 forget
 step "  and restored" sh -c 'xl restore /tmp/g.xl'
