@@ -67,6 +67,7 @@ CORE_FILES: list[set[str]] = [
     {"save/follow", "save/holes", "save/logdirty", "save/ordinary", "save/physmap", "save/tables"},
     {"save/batch"},
     {"save/pass"},
+    {"save/trial"},
     {"save/ending"},
     {"save/lifetime"},
     {"measure/meter"},
