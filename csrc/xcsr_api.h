@@ -251,7 +251,7 @@ int xcsr_mark_data(xcsr_save *s, uint64_t *marked);
 int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out);
 /* Adds to the bitmap the pfns whose last entry in the stream had no data but that have a frame now; without a p2m, those
  * that may have got a page since the bitmap before. Called once each time that the bitmap was fetched: holes are looked
- * at where it names the p2m's own pages. */
+ * at where it names the p2m's own pages. Where the p2m is not followed, -ERANGE as xcsr_p2m_check_leaves, of those pages. */
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged);
 uint64_t xcsr_count_dirty(const xcsr_save *s);
 uint64_t xcsr_count_runs(const xcsr_save *s); /* of marked pfns in a row */

@@ -64,6 +64,7 @@ CORE_FILES: list[set[str]] = [
     {"save/mapper"},
     {"save/session"},
     {"save/dirty", "save/former"},
+    {"save/leaves"},
     {"save/follow", "save/holes", "save/logdirty", "save/ordinary", "save/physmap", "save/tables"},
     {"save/batch"},
     {"save/pass"},

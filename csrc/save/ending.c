@@ -96,9 +96,13 @@ static int look(struct step *t)
 static int mark(struct step *t)
 {
     xcsr_end_result *out = t->out;
-    out->marked = out->dirty + logdirty_merge(t->s);
+    uint64_t merged;
+    int rc = logdirty_merge(t->s, &merged);
+    if (rc)
+        return rc;
+    out->marked = out->dirty + merged;
     int64_t began = xcsr_now_us();
-    int rc = t->s->follow.sent ? follow_sweep(t->s, true, &out->sweep) : 0;
+    rc = t->s->follow.sent ? follow_sweep(t->s, true, &out->sweep) : 0;
     out->sweep_us = (uint64_t)(xcsr_now_us() - began);
     out->marked += out->sweep.marked;
     out->fetch_us = (uint64_t)xcsr_now_us() - out->began_us;

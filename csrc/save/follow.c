@@ -12,6 +12,7 @@
 #include "save/follow.h"
 #include "save/dirty.h"
 #include "save/former.h"
+#include "save/leaves.h"
 #include "xen/page_types.h"
 
 #include <stdlib.h>
@@ -200,13 +201,6 @@ static void mark(struct sweep *w, uint64_t pfn)
     w->out->marked += dirty_add(w->s, pfn);
 }
 
-static void find_written(xcsr_save *s)
-{
-    for (uint64_t i = 0; i < s->p2m->nr_leaves; i++)
-        if (dirty_has_frame(s, s->p2m->leaf_mfns[i]))
-            s->p2m->fresh[i] = 1;
-}
-
 /* Has the frame that a pfn was sent with become another pfn's? Then tables may mean that one. If it is none's, former.c
  * finds out whether the guest has kept it. */
 static void look_after_frame(struct sweep *w, uint64_t pfn, uint32_t was)
@@ -338,11 +332,13 @@ int follow_sweep(xcsr_save *s, bool final, xcsr_sweep_result *out)
     memset(out, 0, sizeof *out);
     if (!s->follow.sent)
         return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
-    find_written(s);
+    int rc = leaves_written(s);
+    if (rc)
+        return rc;
     sweep_leaves(&w, final);
     if (w.rc)
         return no_memory(s);
-    int rc = former_in_use(s, final, &w.frames_moved);
+    rc = former_in_use(s, final, &w.frames_moved);
     if (rc)
         return rc;
     if (w.frames_moved)

@@ -1,6 +1,7 @@
 /* Log-dirty mode, and the bitmap: from Xen, all ones, or what was deferred. */
 #include "save/logdirty.h"
 #include "save/dirty.h"
+#include "save/leaves.h"
 #include "xen/tracking.h"
 
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried)
@@ -197,18 +198,31 @@ int xcsr_written(xcsr_save *s, uint64_t nr, const uint64_t *mfns, uint32_t *out)
     return rc;
 }
 
-uint64_t logdirty_merge(xcsr_save *s)
+/* Where the p2m is followed, the sweep sees to its pages. */
+static int check_leaves(xcsr_save *s)
 {
-    uint64_t merged = merge_holes(s); /* first: by the bitmap as Xen gave it */
-    merged += merge_set(s, &s->deferred);
-    merged += merge_set(s, &s->untracked); /* from this bitmap on Xen tracks them */
+    if (!s->p2m || s->follow.sent)
+        return 0;
+    int rc = leaves_written(s);
+    memset(s->p2m->fresh, 0, s->p2m->nr_leaves);
+    return rc;
+}
+
+int logdirty_merge(xcsr_save *s, uint64_t *merged)
+{
+    *merged = 0;
+    int rc = check_leaves(s); /* these two first: by the bitmap as Xen gave it */
+    if (rc)
+        return rc;
+    *merged += merge_holes(s);
+    *merged += merge_set(s, &s->deferred);
+    *merged += merge_set(s, &s->untracked); /* from this bitmap on Xen tracks them */
     sparse_clear(&s->untracked);
-    return merged;
+    return 0;
 }
 
 int xcsr_merge_deferred(xcsr_save *s, uint64_t *merged)
 {
     XCSR_ENTER(s->h);
-    *merged = logdirty_merge(s);
-    return 0;
+    return logdirty_merge(s, merged);
 }

@@ -11,6 +11,6 @@ int logdirty_stop(xcsr_save *s); /* if this save switched it on */
 int logdirty_fetch(xcsr_save *s, bool final, uint64_t *dirty);
 int logdirty_peek(xcsr_save *s, uint64_t *dirty); /* the bits stay in Xen; all marks are gone afterwards */
 bool logdirty_has_written(const xcsr_save *s, uint64_t nr, const uint64_t *mfns); /* the m2p is mapped */
-uint64_t logdirty_merge(xcsr_save *s);
+int logdirty_merge(xcsr_save *s, uint64_t *merged);
 
 #endif

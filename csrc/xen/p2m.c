@@ -163,21 +163,50 @@ static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
                      (unsigned long long)i, (unsigned long long)e->pfn, level);
 }
 
+struct asked { /* leaves whose types are asked in one call */
+    uint32_t nr;
+    uint64_t leaves[XCSR_BATCH];
+    xen_pfn_t types[XCSR_BATCH];
+};
+
+static int ask(xcsr_p2m *p, struct asked *a)
+{
+    for (uint32_t i = 0; i < a->nr; i++)
+        a->types[i] = p->leaf_mfns[a->leaves[i]];
+    int rc = a->nr ? page_types(p->h, p->domid, a->nr, a->types) : 0;
+    for (uint32_t i = 0; !rc && i < a->nr; i++)
+        if (table_level((uint32_t)a->types[i]))
+            rc = leaf_is_table(p, a->leaves[i], table_level((uint32_t)a->types[i]));
+    a->nr = 0;
+    return rc;
+}
+
+static int add(xcsr_p2m *p, struct asked *a, uint64_t leaf)
+{
+    a->leaves[a->nr++] = leaf;
+    return a->nr < XCSR_BATCH ? 0 : ask(p, a);
+}
+
 int xcsr_p2m_check_leaves(xcsr_p2m *p)
 {
     XCSR_ENTER(p->h);
-    xen_pfn_t types[XCSR_BATCH];
-    for (uint64_t done = 0; done < p->nr_leaves; done += XCSR_BATCH) {
-        uint32_t nr = p->nr_leaves - done < XCSR_BATCH ? (uint32_t)(p->nr_leaves - done) : XCSR_BATCH;
-        memcpy(types, p->leaf_mfns + done, nr * sizeof *types);
-        int rc = page_types(p->h, p->domid, nr, types);
-        for (uint32_t i = 0; !rc && i < nr; i++)
-            if (table_level((uint32_t)types[i]))
-                rc = leaf_is_table(p, done + i, table_level((uint32_t)types[i]));
-        if (rc)
-            return rc;
-    }
-    return 0;
+    struct asked a;
+    a.nr = 0;
+    int rc = 0;
+    for (uint64_t i = 0; !rc && i < p->nr_leaves; i++)
+        rc = add(p, &a, i);
+    return rc ? rc : ask(p, &a);
+}
+
+int p2m_check_fresh(xcsr_p2m *p)
+{
+    struct asked a;
+    a.nr = 0;
+    int rc = 0;
+    const uint8_t *next = p->fresh, *end = p->fresh + p->nr_leaves;
+    for (; !rc && (next = memchr(next, 1, (size_t)(end - next))); next++)
+        rc = add(p, &a, (uint64_t)(next - p->fresh));
+    return rc ? rc : ask(p, &a);
 }
 
 uint64_t xcsr_p2m_entry(const xcsr_p2m *p, uint64_t pfn)

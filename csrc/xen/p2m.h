@@ -5,5 +5,6 @@
 #include "xen/handle.h"
 
 bool p2m_leaves_stay(const xcsr_p2m *p); /* see xcsr_p2m_leaves_stay */
+int p2m_check_fresh(xcsr_p2m *p);        /* see xcsr_p2m_check_leaves: the same for those that are fresh */
 
 #endif

@@ -31,6 +31,7 @@ class RefusedChanges:
     def __init__(self, hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callable[[], None]) -> None:
         self._hv, self._info, self._shared, self._cancel = hv, info, shared, cancel
         self._mapped: Optional[MappedP2m] = None
+        self._begun = False
 
     def setup(self) -> None:
         """Maps the p2m."""
@@ -67,8 +68,15 @@ class RefusedChanges:
         return self._shared.words(self.generation, self._shared.head())[:1], ()
 
     def check(self) -> Iterator[Record]:
-        """Raises P2mChanged if its structure has changed."""
+        """Raises P2mChanged if its structure has changed.
+
+        At first also P2mError if one of its pages has become a page table before writes were tracked, or the guest was
+        suspended; what becomes one later, bitmaps tell.
+        """
         check_same(self._shared, self.generation)
+        if not self._begun:
+            self.handle.check_leaves()
+            self._begun = True
         return iter(())
 
     def end_of_pages(self) -> Iterator[Record]:

@@ -36,6 +36,7 @@ class P2mFollowing:
 
     def tracked(self) -> None:
         self._changes.note_written(lambda mfns: True)
+        self._changes.handle.check_leaves()
 
     def begin_pass(self) -> None:
         self._at_pass = self._count()

@@ -43,7 +43,10 @@ class SaveHandle(Protocol):
 
     def merge_deferred(self) -> int:
         """Marks the deferred pfns that have a frame now, and without a p2m those that may have got a page since the
-        last bitmap; returns how many that adds."""
+        last bitmap; returns how many that adds.
+
+        Raises P2mError, where the p2m is not followed, if a page of it that the bitmap names is a page table by now.
+        """
 
     def follow(self) -> None:
         """Remembers from now on what is sent of each pfn, for :meth:`sweep`. Before the first batch."""
@@ -54,7 +57,8 @@ class SaveHandle(Protocol):
         ``final``: the guest is suspended. Then only those pages of the p2m are looked at which the dirty bitmap names;
         and a frame that no pfn has, and that the guest has kept, is not about to get one.
 
-        Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`.
+        Once after each :meth:`logdirty_clean` and :meth:`merge_deferred`. Raises P2mError if a page of the p2m that was
+        written is a page table by now.
         """
 
     @property
