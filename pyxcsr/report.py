@@ -29,7 +29,8 @@ class Progress:
     named them. Of a live save, and None until it has been measured: ``dirty_rate``: pfns that the guest dirties in
     a second; ``bandwidth``: bytes written in a second; ``predicted_pause``: for how many seconds the guest would
     be paused if it were suspended now, or, once it is, what was expected then. ``throttled``: the share of its
-    processor time that the guest lacks now, because this save has taken it, between 0 and 1.
+    processor time that the guest lacks now, because this save has taken it, between 0 and 1. ``pages_left``: of a save,
+    how many pages this pass has still to send, at most, since the guest has no more; None between passes.
     """
 
     phase: Phase
@@ -45,11 +46,12 @@ class Progress:
     bandwidth: Optional[float] = None
     predicted_pause: Optional[float] = None
     throttled: float = 0.0
+    pages_left: Optional[int] = None
 
     @property
     def remaining(self) -> int:
-        """Pfns that this pass has still to look at."""
-        return max(self.pages_total - self.pages_done, 0)
+        """Pages that this pass has still to send, at most: ``pages_left``, or pfns that it has to look at."""
+        return max(self.pages_total - self.pages_done, 0) if self.pages_left is None else self.pages_left
 
 
 if TYPE_CHECKING:

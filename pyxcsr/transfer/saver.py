@@ -470,7 +470,7 @@ class Saver:
         done = PassReport(self._nr_passes, suspended, dirty, began=self._telling.seconds())
         began, offset, held = time.monotonic(), self._sink.offset, self._sink.seconds_held
         waited, looked_at, busy, unmapping = self._sink.seconds_waited, 0, 0.0, 0.0
-        self._left, poll = dirty, self._poll if suspended else self._poll_live
+        self._left, poll = self._left_of(done, 0), self._poll if suspended else self._poll_live
         self._where = (phase, done, 0)
         if self._following:
             self._following.begin_pass()
@@ -483,7 +483,7 @@ class Saver:
             _add(done, batch)
             self._report.mapped_ahead += batch.nr_ahead
             looked_at, busy, unmapping = looked_at + batch.nr_pfns, busy + batch.busy, unmapping + batch.unmapping
-            self._left = max(dirty - looked_at, 0)
+            self._left = self._left_of(done, looked_at)
             self._tell(phase, done, looked_at, often=True)
             more = not batch.done
             if self._following and not suspended:
@@ -496,6 +496,10 @@ class Saver:
             done.predicted_pause = self._predicted_pause()
         self._tell(phase, done, looked_at)
         return done
+
+    def _left_of(self, done: PassReport, looked_at: int) -> int:
+        """Pages that a pass has still to send, at most. An HVM guest has many gfns that have none."""
+        return max(min(done.dirty - looked_at, self._info.tot_pages - done.pages), 0)
 
     def _batches(self, suspended: bool, poll: Callable[[], None]) -> BatchResult:
         """If a page of a suspended guest cannot be sent because the p2m has changed, that is the error raised."""
@@ -577,6 +581,7 @@ class Saver:
         return Progress(
             phase, iteration, looked_at, dirty, self._sink.offset, dirty, seconds, p2m.follows, p2m.resent,
             outlook.dirty_rate, outlook.bandwidth, predicted, self._throttling.taken,
+            self._left_of(done, looked_at) if done else None,
         )  # fmt: skip
 
     def _predicted_pause(self) -> Optional[float]:

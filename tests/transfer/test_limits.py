@@ -347,6 +347,17 @@ def test_progress_has_the_figures(hv: StubBackend, tmp_path: Path) -> None:
     assert [x.began for x in report.passes] == sorted(x.began for x in report.passes)
 
 
+def test_what_is_left_to_send_is_no_more_than_the_guest_has(hv: StubBackend, tmp_path: Path) -> None:
+    """A PVH guest's gfns go far beyond its memory, and most of them are holes."""
+    domid, seen = hv.stub.create(pyxcsr.StubGuest.pvh(mem="16M")), list[Progress]()
+    has = hv.domain_info(domid).tot_pages
+    report = save_to(hv, domid, tmp_path / "s", bandwidth="20M", progress=seen.append)
+    first = [x for x in seen if x.phase == "pass" and x.iteration == 0]
+    assert report.nr_pfns > 100 * has and len(first) > 2
+    assert has / 2 < first[0].remaining < has
+    assert all(x.remaining >= y.remaining for x, y in zip(first, first[1:])) and first[-1].remaining == 0
+
+
 def test_a_saver_is_made_of_options(hv: StubBackend, tmp_path: Path) -> None:
     from pyxcsr.options import SaveOptions
 
