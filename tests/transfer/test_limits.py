@@ -66,7 +66,7 @@ def test_libxc_by_name_is_what_it_was(tmp_path: Path) -> None:
         passes.append([(x.dirty, x.pages, x.bytes) for x in report.passes])
         assert len(report.passes) == 6 and report.target_dirty == 50
     assert calls[0] == calls[1] and passes[0] == passes[1]
-    assert calls[0]["xc_logdirty_control"] == 5, "a bitmap for each pass but the first, and no look"
+    assert calls[0]["xc_logdirty_control"] == 6, "a bitmap for each pass but the first; one count, for the prediction"
 
 
 def test_numbers_for_libxc(hv: StubBackend, tmp_path: Path) -> None:
