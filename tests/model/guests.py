@@ -33,6 +33,9 @@ CLEAN, TYPES, MAP, UNMAP, SUSPEND, NUMBER = (
     "xs_write",
     "xc_domain_getinfolist",
 )
+LAST = 4
+"""The last call of CLEAN while the guest runs, with SHORT_PASSES: it counts dirty pages, for the prediction."""
+
 SHORT_PASSES = SimplePolicy(max_iterations=4, target_dirty=0)
 
 
@@ -131,11 +134,11 @@ def moves_after_both_were_sent(hv: StubBackend, path: Path) -> list[str]:
 def before_the_last_batch(pv: PvGuest, act: Callable[[], object]) -> Callable[[str, int], None]:
     """Acts in the first pass, when ``table`` has been sent and ``pfn`` has still to be."""
     calls = [""]
-    # Xen was asked for types of the p2m's pages first, so that the fourth time is for the third batch
+    # Xen was asked for types of the p2m's pages twice, so that the fifth time is for the third batch
     assert pv.table < 3000 and pv.pfn > 3 * 1024
 
     def third_batch(name: str, count: int) -> None:
-        if name == UNMAP and calls.count(TYPES) == 4 and calls[-1] == MAP:
+        if name == UNMAP and calls.count(TYPES) == 5 and calls[-1] == MAP:
             act()
         calls.append(name)
 
@@ -181,7 +184,7 @@ def keeps_a_frame_that_no_pfn_has(hv: StubBackend, path: Path, bitmap: int = 2, 
 
 
 def does_so_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
-    return keeps_a_frame_that_no_pfn_has(hv, path, 3, SUSPEND)
+    return keeps_a_frame_that_no_pfn_has(hv, path, LAST, SUSPEND)
 
 
 def is_ballooned_out(hv: StubBackend, path: Path) -> list[str]:
@@ -214,7 +217,7 @@ def replaces_one_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
     """Without a word: else the save would be refused."""
     pv, script = PvGuest(hv), Script()
     pv.guest.set_honest(False)
-    script.on(SUSPEND, 3, 1, lambda: pv.guest.replace_leaf(1))
+    script.on(SUSPEND, LAST, 1, lambda: pv.guest.replace_leaf(1))
     return pv.saved(script, path, tables_stay=False)
 
 
@@ -228,7 +231,7 @@ def replaces_one_without_a_word(hv: StubBackend, path: Path) -> list[str]:
 def suspends_within_a_change(hv: StubBackend, path: Path) -> list[str]:
     """Its p2m is in no order that could be relied on, so that the save has to be refused."""
     pv, script = PvGuest(hv), Script()
-    script.on(SUSPEND, 3, 1, lambda: pv.guest.bump_generation(1))
+    script.on(SUSPEND, LAST, 1, lambda: pv.guest.bump_generation(1))
     try:
         found = pv.saved(script, path)
     except P2mError:
@@ -286,7 +289,7 @@ def shrinks_for_a_while(hv: StubBackend, path: Path) -> list[str]:
     pv, script = EndingGuest(hv), Script()
     pv.guest.balloon_in(pv.last)
     script.on(CLEAN, 1, 1, lambda: pv.ends(pv.end))
-    script.on(SUSPEND, 3, 1, lambda: pv.ends(pv.last + 1))
+    script.on(SUSPEND, LAST, 1, lambda: pv.ends(pv.last + 1))
     return pv.saved(script, path, tables_stay=False)
 
 
@@ -387,9 +390,9 @@ def goes_and_is_back_twice(hv: StubBackend, path: Path) -> list[str]:
 
 
 def is_given_back_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
-    """After the last time that the number was asked for in a pass."""
+    """After the last time that the number was asked for while it ran, so only the last bitmap's call comes later."""
     pvh, script = PvhGuest(hv), Script()
-    script.on(SUSPEND, 3, 1, lambda: pvh.guest.balloon_out([pvh.gfn]))
+    script.on(CLEAN, LAST + 1, 1, lambda: pvh.guest.balloon_out([pvh.gfn]))
     return pvh.saved(script, path)
 
 

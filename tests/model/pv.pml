@@ -501,7 +501,8 @@ inline sweep_one(p)
 
 #define differs_from_mark(p) (mark[p] != (mapped_entry(p) == NONE -> 1 : mapped_entry(p) + 2))
 
-/* code: csrc/save/follow.c xcsr_sweep find_written sweep_leaf look_at_leaf sweep_leaves */
+/* code: csrc/save/leaves.c leaves_written */
+/* code: csrc/save/follow.c xcsr_sweep sweep_leaf look_at_leaf sweep_leaves */
 /* Of a page that was written all entries are looked at; of another one, while the guest runs, those that differ. */
 inline sweep_pages()
 {

@@ -127,7 +127,7 @@ def test_a_page_that_cannot_be_mapped_while_the_guest_runs_is_sent_later(hv: Stu
     def fail_the_next_map(name: str, count: int) -> None:
         nonlocal batches
         batches += name == "xc_get_pfn_type_batch"
-        if name == "xc_get_pfn_type_batch" and batches == 2:  # the first is of the pages of the p2m
+        if name == "xc_get_pfn_type_batch" and batches == 3:  # two are of the p2m's pages
             hv.stub.fail("xenforeignmemory_map", 1, errno.EINVAL, page=77)
 
     with hv.stub.hook(fail_the_next_map):

@@ -380,7 +380,7 @@ def test_a_deferred_page_is_sent_before_the_pause(hv: StubBackend, tmp_path: Pat
     def fail_one_frame(name: str, count: int) -> None:
         nonlocal batches
         batches += name == "xc_get_pfn_type_batch"
-        if name == "xc_get_pfn_type_batch" and batches == 2:  # the first is of the pages of the p2m
+        if name == "xc_get_pfn_type_batch" and batches == 3:  # two are of the p2m's pages
             hv.stub.fail("xenforeignmemory_map", 1, errno.EINVAL, page=77)
 
     with hv.stub.hook(fail_one_frame):
