@@ -12,7 +12,7 @@ than in a pass of a single batch, which has nothing to map meanwhile. So for a p
 count as little as what was assumed, once there was one of a single batch.
 
 A handful of pages costs more still: each of the first ones does, in any pass, as long as what they need is in no cache.
-So a trial of as many pages as are expected (csrc/save/trial.c) tells by how much more than by these numbers it is.
+So a trial of as many pages as are expected (csrc/save/trial.c) tells how much more they cost than these numbers say.
 
 What is wanted is the cost of a pass over a guest that stands still. One that runs takes processors, caches and locks
 from the saver at times, never the other way round. So a pass that took longer than the others say weighs less than a
@@ -79,9 +79,9 @@ class Costs:
     def add(self, pages: int, runs: int, seconds: float) -> None:
         """A pass over dirty pages."""
         self._passes = [*self._passes, (pages, runs, seconds)][-KEPT:]
-        self._fit = self._fitted(self._passes, [1.0] * len(self._passes))
+        self._fit = self._fitted([1.0] * len(self._passes))
         single = [x[0] <= BATCH_PAGES for x in self._passes]
-        self._few = self._fitted(self._passes, [1.0 if x else TRUST for x in single]) if any(single) else None
+        self._few = self._fitted([1.0 if x else TRUST for x in single]) if any(single) else None
         self._handful = 1.0
 
     def tried(self, pages: int, seconds: float) -> None:
@@ -121,19 +121,19 @@ class Costs:
     def _assumed(self) -> list[float]:
         return [FIXED, self._dense, max(DIRTY_PAGE - self._dense, 0.0)]
 
-    def _fitted(self, passes: Sequence[Pass], trust: Sequence[float]) -> list[float]:
+    def _fitted(self, trust: Sequence[float]) -> list[float]:
         """``trust``: how much each pass weighs, besides what it weighs by its time."""
         found, weights = [0.0, 0.0, 0.0], list(trust)
         for _ in range(ROUNDS):
-            found = self._fitted_with(passes, weights)
-            longer = [done[2] > _seconds(found, done) for done in passes]
+            found = self._fitted_with(weights)
+            longer = [done[2] > _seconds(found, done) for done in self._passes]
             weights = [2 * x * (LONGER if late else 1 - LONGER) for x, late in zip(trust, longer)]
         return found
 
-    def _fitted_with(self, passes: Sequence[Pass], weights: Sequence[float]) -> list[float]:
+    def _fitted_with(self, weights: Sequence[float]) -> list[float]:
         """The three numbers; one that would be below zero is taken to be zero."""
         which, scales, found = [0, 1, 2], self._scales(), [0.0, 0.0, 0.0]
-        equations, right = self._equations(passes, weights)
+        equations, right = self._equations(weights)
         while which:
             values = _solve([[equations[i][j] for j in which] for i in which], [right[i] for i in which])
             found = [0.0, 0.0, 0.0]
@@ -148,13 +148,13 @@ class Costs:
         page = max(self._dense, DIRTY_PAGE)
         return FIXED_MAY_BE_OFF, page, page
 
-    def _equations(self, passes: Sequence[Pass], weights: Sequence[float]) -> tuple[list[list[float]], list[float]]:
+    def _equations(self, weights: Sequence[float]) -> tuple[list[list[float]], list[float]]:
         """The normal equations: what was assumed, and each pass."""
         assumed, scales = self._assumed(), self._scales()
         right = [TRUST * x / scale**2 for x, scale in zip(assumed, scales)]
         equations = [[TRUST / scale**2 if i == j else 0.0 for j in range(3)] for i, scale in enumerate(scales)]
         newer = 1.0
-        for done, weight in zip(reversed(passes), reversed(weights)):
+        for done, weight in zip(reversed(self._passes), reversed(weights)):
             expected = _seconds(assumed, done)
             terms = [x / expected for x in (1, done[0], done[1])]
             for i in range(3):

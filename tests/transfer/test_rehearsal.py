@@ -17,7 +17,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.report import SaveReport
 from pyxcsr.transfer import ending, outlook
-from pyxcsr.transfer.costs import Costs
+from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.save import save
 
 GUESTS: dict[str, pyxcsr.StubGuest] = {
@@ -220,3 +220,7 @@ def test_a_trial_that_fails_changes_nothing(call: str, hv: StubBackend, monkeypa
     report = scene.save(policy=writing(one, data_pages(one, 20)[:20]))
     assert trials.pages == [] and report.passes[-1].pages >= 20 and scene.real["xenforeignmemory_map"] > 0
     assert hv.stub.usage()["mapped_pages"] == 0
+
+
+def test_both_sides_mean_the_same_handful(hv: StubBackend) -> None:
+    assert hv._lib.XCSR_TRIAL == HANDFUL
