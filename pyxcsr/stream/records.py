@@ -17,7 +17,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import DomainType, RecordType, record_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import ClassVar, Union
 
     from typing_extensions import Self
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pyxcsr.plain_array import array
 
     Buffer = Union[bytes, bytearray, memoryview]
+
+_PIECE = 2048
+"""Words of a long body that are written together."""
 
 _TOP_TO_TYPE = bytes(top >> 4 for top in range(256))
 _BITS_WITH_DATA = frozenset(int(kind) for kind in PageType if kind.has_data)
@@ -249,7 +252,18 @@ class P2mFrames(Record):
     frames: Sequence[int]
 
     def encode(self) -> bytes:
-        return fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn) + packed(self.frames)
+        return b"".join(self.pieces())
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return fmt.P2M_FRAMES_HEADER.size + 8 * len(self.frames)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body in pieces of some KiB."""
+        yield fmt.P2M_FRAMES_HEADER.pack(self.start_pfn, self.end_pfn)
+        for at in range(0, len(self.frames), _PIECE):
+            yield packed(self.frames[at : at + _PIECE])
 
     @classmethod
     def decode(cls, body: Buffer, offset: int = 0) -> Self:
@@ -614,15 +628,8 @@ def framed(record: Record) -> Iterable[bytes]:
     if not isinstance(record, P2mFrames):
         yield frame(record)
         return
-    nr = len(record.frames)
-    yield _head(record, fmt.P2M_FRAMES_HEADER.size + 8 * nr)
-    yield fmt.P2M_FRAMES_HEADER.pack(record.start_pfn, record.end_pfn)
-    for at in range(0, nr, _PIECE):
-        yield packed(record.frames[at : at + _PIECE])
-
-
-_PIECE = 2048
-"""How many words are written at once."""
+    yield _head(record, record.length)
+    yield from record.pieces()
 
 
 def _head(record: Record, length: int) -> bytes:
