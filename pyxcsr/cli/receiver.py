@@ -25,7 +25,6 @@ class Receiver(Fed):
 
     def __init__(self, command: str, timeout: float, cancel: Callable[[], bool]) -> None:
         self._command, self._timeout, self._cancel = command, timeout, cancel
-        self._deadline = 0.0  # set once it has been given everything
         out = subprocess.DEVNULL if sys.stderr is None else 2  # ours is for the report
         try:
             super().__init__(["/bin/sh", "-c", command], stdout=out)
@@ -42,9 +41,10 @@ class Receiver(Fed):
         try:
             with self._stops_early():
                 yield self.fd
-            self._read_to_the_end()
+            deadline = time.monotonic() + self._timeout
+            self._read_to_the_end(deadline)
             self.close()
-            self._ended_well()
+            self._ended_well(deadline)
         except BaseException:
             has_all = self.fd < 0
             self.end()
@@ -60,23 +60,22 @@ class Receiver(Fed):
                 raise
             raise self._failed("stopped reading before the end of the stream") from error
 
-    def _read_to_the_end(self) -> None:
-        self._deadline = time.monotonic() + self._timeout
+    def _read_to_the_end(self, deadline: float) -> None:
         while self.unread():
             if self.process.poll() is not None or self.nobody_reads():
                 raise self._failed(f"left {self.unread()} bytes of the stream unread")
-            self._wait("has not read all of the stream")
+            self._wait(deadline, "has not read all of the stream")
 
-    def _ended_well(self) -> None:
+    def _ended_well(self, deadline: float) -> None:
         while self.process.poll() is None:
-            self._wait("has not ended")
+            self._wait(deadline, "has not ended")
         if self.process.returncode:
             raise self._failed("does not have the stream")
 
-    def _wait(self, what: str) -> None:
+    def _wait(self, deadline: float, what: str) -> None:
         if self._cancel():
             raise Cancelled("cancelled while the receiver was waited for")
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= deadline:
             raise self._failed(f"{what} {self._timeout:g} seconds after it was complete (--receiver-timeout)")
         time.sleep(POLL)
 
