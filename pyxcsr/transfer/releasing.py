@@ -71,15 +71,10 @@ def _end_all(ends: Sequence[Callable[[], None]], problems: list[str]) -> None:
 def _end_one(end: Callable[[], None], problems: list[str]) -> None:
     try:
         end()
-    except Exception:
-        _end_again(end, problems)
-    except BaseException:
-        _end_again(end, problems)
-        raise
-
-
-def _end_again(end: Callable[[], None], problems: list[str]) -> None:
-    try:
-        end()
-    except Exception as problem:
-        problems.append(str(problem))
+    except BaseException as error:
+        try:
+            end()
+        except Exception as problem:
+            problems.append(str(problem))
+        if not isinstance(error, Exception):  # Ctrl-C, for example
+            raise
