@@ -71,20 +71,21 @@ static int give_going(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64
     return restore_take_back(r, pfns, nr, given);
 }
 
-static int let_go(xcsr_restore *r, uint64_t *given)
+/* going: how many are marked. */
+static int let_go(xcsr_restore *r, uint64_t going, uint64_t *given)
 {
-    uint64_t going = 0, kept = 0;
-    int rc = walk_batches(r, is_going, count_going, &going);
-    if (!rc && going && !r->translated)
-        rc = walk_batches(r, tables_wanted, keep_named, &kept);
+    uint64_t kept = 0;
+    int rc = going && !r->translated ? walk_batches(r, tables_wanted, keep_named, &kept) : 0;
     return rc || !going ? rc : walk_batches(r, is_going, give_going, given);
 }
 
 int xcsr_restore_make_room(xcsr_restore *r, uint64_t *given)
 {
     XCSR_ENTER(r->h);
+    uint64_t going = 0;
     *given = 0;
-    return let_go(r, given);
+    int rc = walk_batches(r, is_going, count_going, &going);
+    return rc ? rc : let_go(r, going, given);
 }
 
 int xcsr_restore_give_unnamed(xcsr_restore *r, uint64_t *given)
@@ -93,5 +94,5 @@ int xcsr_restore_give_unnamed(xcsr_restore *r, uint64_t *given)
     uint64_t gone = 0;
     *given = 0;
     int rc = walk_batches(r, restore_is_gone, mark_gone, &gone);
-    return rc || !gone ? rc : let_go(r, given);
+    return rc ? rc : let_go(r, gone, given);
 }
