@@ -302,7 +302,7 @@ class Saver:
     def _suspend_guest(self) -> None:
         if self._options.live:
             if self._through is not None:
-                self._report.seconds_settling = self._through.settle(self._poll_settling)
+                self._report.seconds_settling = self._through.settle(self._watching(self._poll))
             self._deciding.look()
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
@@ -503,13 +503,8 @@ class Saver:
 
     def _batches(self, suspended: bool, poll: Callable[[], None]) -> BatchResult:
         """If a page of a suspended guest cannot be sent because the p2m has changed, that is the error raised."""
-
-        def again() -> None:  # the output stalls
-            self._watch()
-            poll()
-
         try:
-            return self._save.batches(self._sink, again)
+            return self._save.batches(self._sink, self._watching(poll))
         except (PageError, PageTableError):
             if suspended:
                 self._write(self._ops.check_iteration())
@@ -546,9 +541,14 @@ class Saver:
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
 
-    def _poll_settling(self) -> None:
-        self._watch()
-        self._poll()
+    def _watching(self, poll: Callable[[], None]) -> Callable[[], None]:
+        """What is called again and again where the save waits: for an output that stalls, or for a compressor."""
+
+        def again() -> None:
+            self._watch()
+            poll()
+
+        return again
 
     def _watch(self) -> None:
         """The save waits for something: what a guest that runs does meanwhile, and Xen tells of now only, is noted."""
