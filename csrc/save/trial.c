@@ -1,5 +1,5 @@
-/* A small pass that sends nothing, while the guest runs: what a pass costs that has a handful of pages is told neither by the
- * large ones, in which all is warm after the first of them, nor by the one over all of memory. Pages are taken from all over
+/* A small pass that sends nothing, while the guest runs. What a pass with a handful of pages costs cannot be told from the
+ * large ones, in which all is warm after the first pages, nor from the one over all of memory. Pages are taken from all over
  * the memory, since it is long ago that anybody has touched most of these, and since few dirty pages are neighbours.
  * Each is looked up, asked for, mapped and read as a pass does it. Nothing is marked, noted or judged. */
 #include "save/trial.h"

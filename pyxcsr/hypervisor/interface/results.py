@@ -120,8 +120,10 @@ class BatchResult(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """In a rehearsal of the end so many pages were mapped and read, which took so long; ``whole``: with all that was
-    done for it, which is in the rehearsal's time."""
+    """In a rehearsal of the end ``pages`` pages were mapped and read in ``seconds``.
+
+    ``whole``: seconds for all that was done for that; they are part of the rehearsal's time.
+    """
 
     pages: int
     seconds: float
