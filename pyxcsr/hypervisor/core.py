@@ -8,6 +8,7 @@ its own backend.
 from __future__ import annotations
 
 import errno
+import sys
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor import faults
@@ -49,7 +50,8 @@ class Core:
         return f"<{type(self).__name__} {self.backend!r}, {'closed' if self._handle is None else 'open'}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
+        # when Python ends nothing can be imported any more; the kernel closes what a process has left open
+        if getattr(self, "_handle", None) is not None and not sys.is_finalizing():
             import warnings
 
             warnings.warn("a hypervisor was left open", ResourceWarning, source=self, stacklevel=2)

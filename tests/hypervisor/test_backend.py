@@ -363,3 +363,12 @@ def test_how_many_frames_are_different(hv: StubBackend, seed: int) -> None:
     for frames in (some, sorted(some), sorted(set(some)), sorted(set(some), reverse=True), some * 3):
         assert hv.nr_distinct(frames) == len(set(frames))
     assert hv.nr_distinct(range(100)) == 100
+
+
+def test_left_open_when_python_ends() -> None:
+    """Then there is nothing to say, and nothing can be imported any more; before, it is told."""
+    program = "import pyxcsr; hv = pyxcsr.open_hypervisor('stub')"
+    for rest, expected in (("", ""), ("; hv = None", "ResourceWarning: a hypervisor was left open")):
+        words = [sys.executable, "-W", "always", "-c", program + rest]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stderr
+        assert (expected in said) if expected else said == ""
