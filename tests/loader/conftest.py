@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from loader import build
 
 HERE = Path(__file__).resolve().parent
 Driver = Callable[..., dict[str, Any]]
+
+LONGEST = 60.0
+"""Seconds that a driver may take; it needs one."""
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +43,25 @@ def driver() -> Driver:
 
     def call(*words: object) -> dict[str, Any]:
         path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(
-            [sys.executable, "-m", "loader.driver", *map(str, words)],
+        with subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", "loader.driver", *map(str, words)],
             env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        answer: dict[str, Any] = json.loads(done.stdout)
+        ) as process:
+            out, said = waited_for(process)
+        assert process.returncode == 0, said[-3000:]
+        answer: dict[str, Any] = json.loads(out)
         return answer
 
     return call
+
+
+def waited_for(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process writes. One that hangs says where all its threads are, and ends."""
+    try:
+        return process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.communicate(timeout=LONGEST)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from support.by_calls import go_by_calls
 from support.judge import judge_rules
 from support.pages import data_pages
 
@@ -28,8 +29,7 @@ from pyxcsr.transfer.save import save
 
 @pytest.fixture(autouse=True)
 def goes_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest of the stub acts at each call. So that two saves of one can be compared, none is made by the clock."""
-    monkeypatch.setattr("pyxcsr.guest.hvm.following.WATCH", 1e9)
+    go_by_calls(monkeypatch)
 
 
 WAYS = ("at once", "step by step")

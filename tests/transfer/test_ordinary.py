@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from support.by_calls import go_by_calls
 from support.judge import judge_rules
 
 import pyxcsr
@@ -20,6 +21,12 @@ from pyxcsr.switches import ORDINARY, ROWS, VARIABLE
 from pyxcsr.transfer.save import save
 
 PAGE = 4096
+
+
+@pytest.fixture(autouse=True)
+def goes_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_by_calls(monkeypatch)
+
 
 GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "PV": ("pv64", {"mem": "16M"}),
