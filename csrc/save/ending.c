@@ -293,6 +293,10 @@ static int run(struct step *t, one_step *const *which)
     int rc = 0;
     if (!e->plan)
         return refuse(t->s, "xcsr_end", "it was not prepared");
+    if (e->steps != which) { /* a rehearsal that its caller has given up half-way has done nothing of the end */
+        e->steps = which;
+        e->step = 0;
+    }
     while (!rc) {
         xcsr_fresh(t->s->h);
         rc = which[e->step](t);

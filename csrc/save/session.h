@@ -53,6 +53,7 @@ struct holes { /* holes.c */
 
 struct ending { /* ending.c */
     const xcsr_end_plan *plan; /* the caller's; NULL: not prepared, or over */
+    const void *steps; /* whose the next one is: the end's, or a rehearsal's */
     uint32_t step;
     char *room; /* for the guest's state */
     struct iovec iov[3];

@@ -43,12 +43,24 @@ class Ending:
     def rehearse(self, again: Callable[[], None], with_bitmap: bool, pages: int, to_pipe: bool) -> Optional[Trial]:
         """What :meth:`run` does, but for what it sends, while the guest runs. None: nothing can be learnt from it.
 
-        ``again``: called where the pass would be over; ``with_bitmap``: the dirty bitmap is read, too; ``pages``: how
-        many are tried in the pass's place, some dozens at most; ``to_pipe``: by writing them to one.
+        ``again``: called where the pass would be over, and what it raises is raised; ``with_bitmap``: the dirty bitmap
+        is read, too; ``pages``: how many are tried in the pass's place, some dozens at most; ``to_pipe``: by writing
+        them to one.
         """
+        raised: list[HypervisorError] = []
+
+        def look() -> None:
+            try:
+                again()
+            except HypervisorError as error:
+                raised.append(error)
+                raise
+
         try:
-            return self._save.rehearse_end(again, with_bitmap, pages, to_pipe) if self.ready else None
+            return self._save.rehearse_end(look, with_bitmap, pages, to_pipe) if self.ready else None
         except HypervisorError:  # the end asks the same, and tells what it is refused
+            if raised:
+                raise
             return None
 
     def run(self, sink: SinkHandle, again: Callable[[], None], check_iteration: Callable[[], None],

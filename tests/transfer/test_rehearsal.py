@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.judge import judge_rules
 from support.pages import data_pages
 
 import pyxcsr
@@ -135,6 +138,64 @@ def test_a_rehearsal_that_fails_changes_nothing(hv: StubBackend, monkeypatch: py
     monkeypatch.setattr(ending.Ending, "rehearse", failing)
     assert scene.save(policy=passes(2)).seconds_paused > 0
     assert scene.real["xc_domain_hvm_getcontext"] == 2
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_rehearsal_that_is_given_up_is_no_part_of_the_end(
+    name: str, hv: StubBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All that the guest has dirtied goes out in the last pass."""
+    given_up = []
+
+    def half_way(one: Any, *args: Any) -> None:
+        def give_up() -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            one._save.rehearse_end(give_up, *args[1:])
+        given_up.append(one)
+
+    monkeypatch.setattr(ending.Ending, "rehearse", half_way)
+    domid = hv.stub.create(GUESTS[name])
+    guest = hv.stub.guest(domid)
+
+    def suspend() -> None:
+        for pfn in data_pages(guest, 60):
+            guest.write_page(pfn, pfn.to_bytes(8, "little"))
+        guest.shut_down(2)
+
+    with open(tmp_path / "s", "wb") as out:
+        report = save(hv, domid, out, policy=passes(2), suspend=suspend)
+    assert given_up and report.passes[-1].pages >= 60
+    judge_rules(tmp_path / "s")
+    pfns = guest.pfns_with_memory()
+    with pyxcsr.MemoryImage(tmp_path / "s") as image:
+        assert [image.page(x) for x in pfns] == guest.expected_pages(pfns)
+
+
+def test_what_stops_a_save_in_its_rehearsal(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is no refusal of Xen's that the rehearsal has met."""
+    rehearses = []
+    rehearse = ending.Ending.rehearse
+
+    def noted(one: Any, *args: Any) -> Any:
+        rehearses.append(one)
+        try:
+            return rehearse(one, *args)
+        finally:
+            rehearses.clear()
+
+    def cancel() -> bool:
+        if rehearses:
+            raise pyxcsr.HypervisorError("who looks after this save has lost Xen", op="cancel", errno=errno.EIO)
+        return False
+
+    monkeypatch.setattr(ending.Ending, "rehearse", noted)
+    domid = hv.stub.create(GUESTS["PVH"])
+    with open(os.devnull, "wb") as out, pytest.raises(pyxcsr.HypervisorError, match="has lost Xen"):
+        save(hv, domid, out, policy=passes(2), cancel=cancel)
+    state = hv.stub.guest(domid).state()
+    assert not hv.domain_info(domid).shutdown and not state.logdirty
 
 
 @pytest.mark.parametrize("guest", ["PV", "PVH"])
