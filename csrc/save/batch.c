@@ -96,6 +96,9 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     uint32_t type = (uint32_t)b->types[k];
     if (!s->p2m)
         sparse_remove(&s->counted, b->pfns[i]);
+    /* The m2p is that of the whole machine: a pfn may name the frame that another domain has for the same pfn. */
+    if (s->p2m && type == TYPE_XTAB)
+        return defer_or_fail(s, b, i, ERANGE, "Xen says that this frame is not the guest's");
     if (type == TYPE_XTAB || type == TYPE_BROKEN) {
         bool hole = !s->p2m; /* the p2m is Xen's own: there is no page there, and nothing is deferred */
         b->result.nr_holes += hole;

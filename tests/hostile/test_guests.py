@@ -86,3 +86,26 @@ def test_undoing_works(hv: StubBackend, tmp_path: Path) -> None:
         inside.guest.shared_info("p2m_cr3") >> 12))) != before
     inside.behave()
     assert (inside.guest.read_shared_info(), inside.guest.read_page(inside.slots()[4][0])) == before
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+@pytest.mark.parametrize("kind", ["pv64", "pv32"])
+def test_another_domains_frame_of_the_same_pfn(hv: StubBackend, tmp_path: Path, kind: str, live: bool) -> None:
+    """The m2p gives the frame to this pfn, and no page table names the one that the guest had there before."""
+    described = pyxcsr.StubGuest.parse(f"{kind}:mem=5M,writes=0,pt_updates=0,seed=5")
+    domid = hv.stub.create(described)
+    g = Inside(hv, domid, hv.stub.create(described))
+    pfn = g.data()
+    g.p2m(pfn, g.other.mfn(pfn))
+    for _ in range(4):
+        try:
+            save_to(hv, domid, tmp_path / "s", live=live)
+        except pyxcsr.PageTableError as error:
+            assert error.pfn is not None and error.index is not None
+            g.word(error.pfn, error.index, 0)
+        except pyxcsr.PageError as error:
+            assert (error.pfn, error.mfn) == (pfn, g.other.mfn(pfn)) and "not the guest's" in str(error)
+            return
+        else:
+            break
+    pytest.fail("a frame of another domain's was taken for a hole")

@@ -1,7 +1,7 @@
 """Saves that go by the calls that they make, and not by the clock.
 
-A guest of the stub acts at each call of Xen's. So two saves of one can be compared only if they make the same calls, and
-they do only if none of these depends on how long anything took: a machine that is busy takes longer.
+A guest of the stub acts at each call of Xen's. So two saves of one can be compared only if they make the same calls,
+and they do only if none of these depends on how long anything took: a machine that is busy takes longer.
 """
 
 from __future__ import annotations
