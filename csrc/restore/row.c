@@ -81,7 +81,11 @@ static uint64_t reach(const xcsr_restore *r, uint64_t needed)
 static uint64_t room(xcsr_restore *r)
 {
     xcsr_domain now;
-    return domain_ask(r->h, r->domid, &now) || now.tot_pages > now.max_pages ? 0 : now.max_pages - now.tot_pages;
+    if (domain_ask(r->h, r->domid, &now)) {
+        xcsr_fresh(r->h); /* nothing is given ahead then; that is no error, and none of a later step's */
+        return 0;
+    }
+    return now.tot_pages > now.max_pages ? 0 : now.max_pages - now.tot_pages;
 }
 
 static void go_on(xcsr_restore *r, uint64_t from)

@@ -473,3 +473,32 @@ def test_a_domain_that_runs_is_refused(hv: StubBackend) -> None:
 
 def test_end_is_the_end(hv: StubBackend, stream: Stream) -> None:
     assert stream[1][-1].code == END
+
+
+@pytest.mark.parametrize("mib", [2, 9, 11])
+def test_a_question_that_is_refused_and_does_not_matter_is_no_reason(
+    mib: int, hv: StubBackend, tmp_path: Path
+) -> None:
+    """How many pages the domain may still have is asked in the midst of a row; then the stream ends."""
+    with open(tmp_path / "s", "wb") as out:
+        pyxcsr.save(hv, hv.stub.create(pyxcsr.StubGuest.pvh(mem="32M")), out)
+    os.truncate(tmp_path / "s", mib << 20)
+    calls = 0
+
+    def counted(name: str, _count: int) -> None:
+        nonlocal calls
+        calls += name == "xc_domain_getinfolist"
+
+    def restored() -> None:
+        target = hv.stub.create_empty(max_mem="33M", kind="pvh")
+        with open(tmp_path / "s", "rb") as cut, pytest.raises(pyxcsr.StreamTruncated):
+            pyxcsr.restore(hv, target, cut)
+        hv.stub.destroy(target)
+
+    with hv.stub.hook(counted):
+        restored()
+    assert calls >= 2, "there is a row"
+    for nth in range(2, calls + 1):  # the first is restore's own, before all else
+        hv.stub.fail("xc_domain_getinfolist", nth, errno.EBUSY)
+        restored()
+        hv.stub.clear_failures()
