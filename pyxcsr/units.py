@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
+LONGEST = 100
+"""Characters of a number. Python makes none of some thousand digits; no size or time has a hundred."""
+
 
 def _split(text: str) -> tuple[str, str]:
     """The number and the unit that a text begins and ends with; the number is "" if it is none. (re would take longer
@@ -19,7 +22,7 @@ def _split(text: str) -> tuple[str, str]:
     end = next((i for i, x in enumerate(text) if x not in "0123456789."), len(text))
     number = text[:end]
     whole, dot, rest = number.partition(".")
-    if not whole or "." in rest or (dot and not rest):
+    if not whole or "." in rest or (dot and not rest) or len(number) > LONGEST:
         number = ""
     return number, text[end:].lstrip(" \t\n\r\f\v")
 

@@ -207,7 +207,7 @@ def _keep(fd: int, partial: Path, path: Path, force: bool, checksum: bool) -> No
             else:
                 _name(partial, path)
     except FileExistsError as error:
-        raise UsageError(f"{path} has come into being meanwhile; --force replaces it") from error
+        raise _failed(path, "has come into being meanwhile; --force replaces it", error) from error
     except OSError as error:
         raise _failed(path, "the stream could not be given its name", error) from error
     try:

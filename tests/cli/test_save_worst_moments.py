@@ -75,7 +75,7 @@ def test_without_hard_links_a_file_that_came_into_being_is_kept(
 ) -> None:
     monkeypatch.setattr(os, "link", no_links)
     path = tmp_path / "image"
-    with pytest.raises(pyxcsr.UsageError, match="meanwhile"), output.stream_output(os.fspath(path), False) as fd:
+    with pytest.raises(pyxcsr.OutputError, match="meanwhile"), output.stream_output(os.fspath(path), False) as fd:
         os.write(fd, b"ours")
         path.write_bytes(b"theirs")
     assert path.read_bytes() == b"theirs" and list(tmp_path.iterdir()) == [path]

@@ -192,7 +192,7 @@ def test_what_is_no_reader(given: Any) -> None:
         pyxcsr.verify(given)
 
 
-@pytest.mark.parametrize("size", [1.5, None, True, [], "much"])
+@pytest.mark.parametrize("size", [1.5, None, True, [], "much", "9" * 5000, f"0.{'9' * 5000}G"])
 def test_a_size(hv: StubBackend, size: Any) -> None:
     for make in (lambda: pyxcsr.StubGuest.pv64(mem=size), lambda: hv.stub.create_empty(size)):
         with pytest.raises(pyxcsr.UsageError, match="is not a size"):
