@@ -121,7 +121,7 @@ def _heard(
     poll = select.poll()
     for fd in heard:
         poll.register(fd, select.POLLIN)
-    left = len(heard)
+    left = set(heard)
     while left and time.monotonic() < until and all(len(x) <= LARGEST for x in heard.values()):
         if time.monotonic() >= slow_at:
             slow_at = until
@@ -131,6 +131,8 @@ def _heard(
             heard[fd] += data
             if not data:
                 poll.unregister(fd)
-                left -= 1
+                left.discard(fd)
+        if asked.stdout.fileno() not in left and asked.poll() is not None:
+            break  # what ssh has left behind, such as the master of its connections, may keep its stderr open for ever
     out, err = heard.values()
     return bytes(out), bytes(err)

@@ -127,6 +127,8 @@ class _Run:
         guest go on when the link is cut; so it is stopped first, and it is looked whether it has. Should the answer
         come in that very moment, xl gives up with the guest suspended here: it runs nowhere then, but never twice."""
         self._xl.send_signal(signal.SIGSTOP)
+        if self._xl.returncode is not None:  # it has ended by itself meanwhile
+            return
         os.waitid(os.P_PID, self._xl.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self._hear_all()
         if self.transcript.received:

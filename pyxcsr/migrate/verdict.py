@@ -87,7 +87,8 @@ def locate(
     if runs_there and new is not None and (old is None or _given_away(old, guest)):
         left = "" if old is None else f"; a copy of it is left here ({plain(old.name)}, {old.condition}): destroy it"
         return Place(THERE, f"it runs there (id {new.domid}){left}", new.domid, old is not None)
-    return Place(UNKNOWN if there is None or runs_there else NOWHERE, _unclear(old, new, there, why))
+    anew = None if local or old is not None else here.named(guest.name)
+    return Place(UNKNOWN if there is None or runs_there else NOWHERE, _unclear(old, new, there, why, anew))
 
 
 def _given_away(old: Domain, guest: Domain) -> bool:
@@ -106,8 +107,13 @@ def _remnant(there: Facts, name: str) -> str:
     return "" if copy is None else f"; a half-built copy is left at the other end (id {copy.domid}): destroy it"
 
 
-def _unclear(old: Optional[Domain], new: Optional[Domain], there: Optional[Facts], why: str) -> str:
+def _unclear(
+    old: Optional[Domain], new: Optional[Domain], there: Optional[Facts], why: str, anew: Optional[Domain]
+) -> str:
+    """``anew``: another domain of that name which is here now, as after a reboot."""
     at_home = "it is gone here" if old is None else f"here it is {old.condition}, as {plain(old.name)!r}"
+    if anew is not None:
+        at_home += f", but one of its name was started anew (id {anew.domid})"
     if there is None:
         away = f"the other end could not be asked ({why})"
     else:

@@ -75,9 +75,14 @@ class Compressor:
     def finish(self, poll: Poll) -> None:
         """Ends the program's input and waits for its end. Raises OutputError if it has failed, and what poll raises."""
         self._program.close()
-        while self._program.process.poll() is None:
-            poll()
-            time.sleep(POLL)
+        try:
+            while self._program.process.poll() is None:
+                poll()
+                time.sleep(POLL)
+        except BaseException:  # the guest goes on next, and by then nobody may be about to make the stream whole
+            self._program.kill()
+            self.finished = self._program.process.returncode == 0  # it was whole by now: then the guest stays suspended
+            raise
         if self._program.process.returncode:
             raise self.failed("has not compressed all of the stream")
         end = _position(self._out)

@@ -97,7 +97,7 @@ def recover(
             if info.dying:
                 raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
             looks = savers_of(hv, domid) if savers is None else savers
-            refuse_beside(looks.now(), domid, what)
+            refuse_beside([*looks.now(), *looks.carriers()], domid, what)
             stack.enter_context(looks.shut_out(what))
         return _recovered(hv, domid, resume)
 

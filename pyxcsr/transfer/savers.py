@@ -29,6 +29,10 @@ SAVES = "save"
 COMMANDS = (SAVES, "migrate")
 """The latter has xl's helper save the guest, which uses log-dirty mode and is seen itself."""
 
+XL = "xl"
+CARRIES = ("save", "migrate", "remus")
+"""Commands of xl's that have a helper save the domain."""
+
 COMM = 15
 """Characters of a name that the kernel keeps."""
 
@@ -68,6 +72,21 @@ class Savers:
         savers = [x for x in found if x is not None]
         own = self._holds_lock()
         return savers if own is None or own.pid in (x.pid for x in savers) else [*savers, own]
+
+    def carriers(self) -> list[Saver]:
+        """xl at work for a save or a migration of the domain, as far as its arguments tell. It has the suspended guest
+        in hand for longer than its helper lives, and gives it away or destroys it in the end.
+
+        Such a one is none of :meth:`now`'s: it must not be told to end. Raises OSError if /proc cannot be read.
+        """
+        pids = [int(x) for x in os.listdir(self._proc) if x.isdigit()]
+        return [Saver(x, XL, None) for x in pids if self._is_carrier(self._words(x))]
+
+    def _is_carrier(self, words: list[str]) -> bool:
+        if not words or os.path.basename(words[0]) != XL or not self._called & set(words[1:]):
+            return False
+        command = next((x for x in words[1:] if not x.startswith("-")), "")
+        return len(command) > 1 and any(x.startswith(command) for x in CARRIES)  # xl takes "mig" for migrate
 
     def _holds_lock(self) -> Optional[Saver]:
         """Who saves the domain through this package; that may be another thread of this process."""
@@ -181,6 +200,9 @@ class NoSavers(Savers):
     """For a hypervisor whose guests live in this process: nobody else can save them."""
 
     def now(self) -> list[Saver]:
+        return []
+
+    def carriers(self) -> list[Saver]:
         return []
 
     @contextmanager

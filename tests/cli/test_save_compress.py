@@ -197,3 +197,25 @@ def test_it_is_not_waited_for_for_ever(
     with (tmp_path / "s").open("wb") as out:
         report = pyxcsr.save(hv, domid, out, compress="zstd", max_iterations=1)
     assert 0.2 <= report.seconds_settling < 4.0
+
+
+class SlowToGoOn(pyxcsr.XenstoreSuspend):
+    """As where QEMU takes its time to go on."""
+
+    def resume(self) -> bool:
+        time.sleep(0.6)
+        return super().resume()
+
+
+def test_one_that_works_off_its_rest_does_not_finish_after_a_cancel(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest goes on: nobody who reads the output may have a whole stream then."""
+    rest, ended = tmp_path / "rest", tmp_path / "ended"
+    monkeypatch.setenv("PATH", fake(tmp_path, f"cat > {rest}; touch {ended}; sleep 0.3; exec cat {rest}"))
+    domid = hv.stub.create(StubGuest.parse("pv64:mem=4M"))
+    with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.Cancelled):
+        pyxcsr.save(hv, domid, out, compress="zstd", suspend=SlowToGoOn(hv, domid), cancel=ended.exists)
+    assert not hv.domain_info(domid).shutdown
+    time.sleep(0.6)
+    assert (tmp_path / "s").read_bytes() == b""

@@ -17,6 +17,7 @@ import pytest
 
 from migrate.lab import DOM0, Ends
 from pyxcsr.cli import sending
+from pyxcsr.errors import ProbeError
 from pyxcsr.migrate import probe, route, verdict
 
 LAB = ("PYXCSR_BACKEND", "PYXCSR_CONFIG", "PYXCSR_RUN_DIR")
@@ -361,6 +362,17 @@ def test_a_dead_end_is_waited_for_with_a_word_and_not_for_ever(monkeypatch: pyte
         "dead has been asked for its domains and does not answer yet: it has 1 s",
         "dead has been asked for its domains and does not answer yet: it has 0 s",
     ]
+
+
+def test_what_ssh_leaves_behind_is_not_waited_for() -> None:
+    """The master of its connections may keep its stderr for as long as it lives."""
+    words = ["sh", "-c", '(sleep 60 >/dev/null </dev/null) & shift; exec sh -c "$*"', "sh", "host"]
+    began = time.monotonic()
+    try:
+        probe.domains_of(route.Route("lingers", words), 40.0)
+    except ProbeError as error:  # where there is no xl
+        assert "no answer" not in str(error)
+    assert time.monotonic() - began < 20
 
 
 def test_how_long_an_answer_is_waited_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 
@@ -168,6 +169,16 @@ def test_one_who_goes_on_talking_is_not_waited_for() -> None:
         xl.kill()
 
 
+def test_one_that_ends_just_when_it_is_hung_up() -> None:
+    """Where the guest is then has to be asked, as after any end of xl's."""
+    with subprocess.Popen(["true"], stdout=subprocess.PIPE) as xl:
+        os.waitid(os.P_PID, xl.pid, os.WEXITED | os.WNOWAIT)
+        run = running._Run(xl, lambda text: None)
+        run.transcript.begun, run._since = True, 0.0
+        run.cancel()
+        assert run.cancelled == "" and xl.returncode == 0
+
+
 def test_figures() -> None:
     figures = told("pyxcsr-relay: carried 100 50 1.000 0.500 0.250").transcript.figures
     assert figures is not None and str(figures) == "100 50 1.000 0.500 0.250" and set_pace(figures) == "zstd"
@@ -216,6 +227,7 @@ GUEST = Domain("g", 5, 128, 1, RUNS)
         ([("g--migratedaway", 5, RUNS)], [], "nowhere", "here it is running, as 'g--migratedaway'"),
         ([("g--migratedaway", 5, SUSPENDED)], None, "unknown", "let at most one copy go on"),
         ([], None, "unknown", "it is gone here; the other end could not be asked (why)"),
+        ([("g", 9, RUNS)], [], "nowhere", "it is gone here, but one of its name was started anew (id 9)"),
         ([], [("g", 3, PAUSED)], "nowhere", "at the other end it is paused"),
         (None, [("g", 3, RUNS)], "unknown", "it is not known where it runs: why"),
     ],

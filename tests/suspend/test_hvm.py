@@ -6,13 +6,14 @@ from typing import Optional
 
 import pytest
 
-from pyxcsr.errors import Cancelled, DeviceModelError, SuspendTimeout
+from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, SuspendError, SuspendTimeout
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend, has_device_model
 
 DOMID = 5
 CONTROL = f"/local/domain/{DOMID}/control/shutdown"
 IOREQ_SERVER_PFN = 32
+SHUTDOWN_REBOOT = 1
 
 
 class Xen:
@@ -138,6 +139,18 @@ def test_xen_does_not_suspend_it_in_time() -> None:
     assert not suspend.resume()
     xen.suspended = True  # it does so later
     assert suspend.resume(), "an attempt may have succeeded although it failed here"
+
+
+@pytest.mark.parametrize(("dying", "error"), [(False, SuspendError), (True, DomainDying)])
+def test_one_that_has_shut_down_is_not_waited_for(dying: bool, error: type[Exception]) -> None:
+    """Xen takes the call for done, and suspends nothing."""
+    xen = Xen()
+    xen.obeys = False
+    info = DomainInfo(DOMID, True, False, dying, SHUTDOWN_REBOOT, 1, 1, 0, 1, 0)
+    xen.domain_info = lambda domid: info  # type: ignore[method-assign]
+    with pytest.raises(error, match="being destroyed" if dying else "reboot") as caught:
+        ByXen(xen, DOMID, timeout=60)()
+    assert not isinstance(caught.value, SuspendTimeout)
 
 
 def test_a_guest_that_somebody_else_has_suspended_is_not_resumed() -> None:

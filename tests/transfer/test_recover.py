@@ -121,6 +121,25 @@ class OneSaver(Savers):
         return [Saver(4711, "libxl-save-helper", True)]
 
 
+class OneCarrier(Savers):
+    """As if xl had the guest in hand, and its helper had ended."""
+
+    def now(self) -> list[Saver]:
+        return []
+
+    def carriers(self) -> list[Saver]:
+        return [Saver(4712, "xl", None)]
+
+
+def test_not_while_xl_may_give_the_guest_away(hv: StubBackend) -> None:
+    """It would run here, and a moment later at the other end, too."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+    pyxcsr.XenstoreSuspend(hv, domid)()
+    with pytest.raises(pyxcsr.BeingSaved, match="xl .process 4712"):
+        pyxcsr.recover(hv, domid, savers=OneCarrier(domid))
+    assert hv.domain_info(domid).suspended
+
+
 def test_not_beside_a_save(hv: StubBackend) -> None:
     """Its log-dirty mode would end, and Xen would tell it that nothing is dirty any more."""
     domid = tracked(hv)

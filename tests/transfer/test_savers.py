@@ -204,3 +204,24 @@ def test_another_process_with_its_number_is_left_alone() -> None:
         assert Savers(30009).end(Saver(child.pid, "libxl-save-helper", True)) is False
         assert child.poll() is None
         child.terminate()
+
+
+@pytest.mark.parametrize(
+    ("words", "carries"),
+    [
+        (("/usr/sbin/xl", "migrate", "db1", "host2"), True),
+        (("xl", "-v", "mig", "--debug", "7", "host2"), True),
+        (("/usr/lib/xen-4.17/bin/xl", "save", "-c", "db1", "/var/db1"), True),
+        (("xl", "remus", "7", "host2"), True),
+        (("xl", "migrate", "db2", "host2"), False),
+        (("xl", "migrate-receive"), False),
+        (("xl", "list", "db1"), False),
+        (("xl", "s", "db1"), False),
+        (("less", "migrate", "db1"), False),
+    ],
+)
+def test_an_xl_that_has_the_guest_in_hand(tmp_path: Path, words: tuple[str, ...], carries: bool) -> None:
+    """It is told of apart: a measurement tells those that save to end."""
+    process(tmp_path, 50, *words)
+    savers = Savers(7, "db1", str(tmp_path))
+    assert savers.carriers() == ([Saver(50, "xl", None)] if carries else []) and savers.now() == []
