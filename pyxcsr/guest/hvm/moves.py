@@ -1,7 +1,8 @@
 """What the number of a guest's pages, asked now and then, tells of pages that went and came back unseen.
 
 A look at the physmap finds the gfns that have got a page, or lost theirs. It does not find a gfn that lost its page and
-got another one between two looks. Such a page takes a decrease of the number and then an increase, in this order.
+got another one between two looks. Such a page takes a decrease of the number and an increase, in either order: a page
+that the guest has given back counts until nobody maps it any more, as this save may do, or the guest's device model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Moves:
         "_down",
         "_down_before",
         "_first",
+        "_hidden_up",
         "_once",
         "_quiet",
         "_unsettled",
@@ -54,6 +56,7 @@ class Moves:
         self._quiet = self._was_quiet = True  # no change since the last bitmap; between the last two
         self._up = self._down = False  # the number went there since the last look began
         self._up_before = self._down_before = False  # during a look: since the look before it began
+        self._hidden_up = False  # the number went up, and a look found no page that had come
 
     @property
     def both_ways(self) -> bool:
@@ -78,6 +81,7 @@ class Moves:
             self._unsettled |= self._down or self._down_before
         else:
             self.shrank = self._down = True
+            self._unsettled |= self._up or self._up_before or self._hidden_up
 
     def look_begins(self) -> None:
         self._up_before, self._down_before = self._up, self._down
@@ -86,7 +90,9 @@ class Moves:
     def look_ends(self, pages: int, appeared: int, vanished: int) -> None:
         """``appeared``, ``vanished``: what the look found. If the number did not tell of it, it hides other things."""
         self.note(pages)
-        self._unsettled |= bool(appeared) and not (self._up or self._up_before)
+        up = self._up or self._up_before
+        self._unsettled |= bool(appeared) and not up
+        self._hidden_up |= up and not appeared
         self._unsettled |= bool(vanished) and not (self._down or self._down_before)
         self._up_before = self._down_before = False
 
@@ -99,7 +105,7 @@ class Moves:
     def all_again(self) -> bool:
         """Whether all pages must be sent after the bitmap just fetched. Asked once for each, after the look."""
         if self._whole and self._was_quiet and self._quiet:
-            self._unsettled = False
+            self._unsettled = self._hidden_up = False
         self._whole = self._unsettled or self._once
         self._once = self._once and not self._quiet
         return self._whole
