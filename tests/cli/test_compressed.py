@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from support.same import check_same
 
 from cli.programs import GUEST, SAVE, run
 from pyxcsr.errors import InputError, UsageError
@@ -47,7 +48,7 @@ def test_commands_read_through_it(image: Path, tmp_path: Path, program: str) -> 
         assert done.returncode == 0, done.stderr
     assert run("convert", "--to", "libxl", packed, tmp_path / "libxl").returncode == 0
     assert run("convert", tmp_path / "libxl", tmp_path / "again").returncode == 0
-    assert (tmp_path / "again").read_bytes() == image.read_bytes()
+    check_same((tmp_path / "again").read_bytes(), image.read_bytes())
 
 
 @pytest.mark.parametrize("words", READERS)

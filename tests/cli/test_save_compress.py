@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.same import check_same
 
 import pyxcsr
 from cli.programs import GUEST, SAVE, environment, run
@@ -136,8 +137,9 @@ def test_the_keyword(hv: StubBackend, tmp_path: Path) -> None:
         report = pyxcsr.save(
             hv, domid, out, compress="zstd", complete=lambda _: at_complete.append((tmp_path / "s").read_bytes())
         )
-    assert at_complete == [(tmp_path / "s").read_bytes()], "the stream is complete when complete is called"
-    assert report.bytes_compressed == len(at_complete[0]) and report.compress == "zstd"
+    (told,) = at_complete
+    check_same(told, (tmp_path / "s").read_bytes(), "the stream when complete is called, and afterwards,")
+    assert report.bytes_compressed == len(told) and report.compress == "zstd"
     assert hv.domain_info(domid).suspended
     assert run("verify", "--quiet", tmp_path / "s").returncode == 0
 

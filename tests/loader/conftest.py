@@ -22,6 +22,9 @@ Driver = Callable[..., dict[str, Any]]
 LONGEST = 60.0
 """Seconds that a driver may take; it needs one."""
 
+STACKS = 10.0
+"""Seconds in which one that hangs says where."""
+
 
 @pytest.fixture(scope="session")
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -64,4 +67,8 @@ def waited_for(process: subprocess.Popen[str]) -> tuple[str, str]:
         return process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
-        return process.communicate(timeout=LONGEST)
+        try:
+            return process.communicate(timeout=STACKS)
+        except subprocess.TimeoutExpired:
+            process.kill()  # one that is stopped has not even seen the signal
+            raise

@@ -22,11 +22,30 @@ ENDLESS_US = 10**9
 TICK = 1e-5
 """Seconds by which this process's clock has gone on whenever somebody looks at it."""
 
+TRIED = 16
+"""Pages that a rehearsal of the end is to try. How many it would by itself goes by rates, and so by the clock."""
+
 
 def tell_the_time_by_looks() -> None:
     """What Python measures is the same each time, however busy the machine is."""
     looks = count(1)
     time.monotonic = lambda: TICK * next(looks)
+
+
+def try_pages() -> list[int]:
+    """How many pages each rehearsal of the end has tried, from now on."""
+    from pyxcsr.transfer.outlook import Outlook
+
+    told: list[int] = []
+    tried = Outlook.tried
+
+    def noted(one: Outlook, pages: int, seconds: float) -> None:
+        told.append(pages)
+        tried(one, pages, seconds)
+
+    Outlook.pages_to_try = lambda *_: TRIED  # type: ignore[method-assign]
+    Outlook.tried = noted  # type: ignore[method-assign]
+    return told
 
 
 def take_module(folder: Path, library: Path) -> None:
@@ -68,6 +87,7 @@ def save(folder: str, minor: str, text: str, how: str, out: str) -> dict[str, An
     # one thread, and nothing that goes by the time: the same calls each time. No lock: the domain's number is that of
     # every other driver's, which may be at work beside this one
     saving.BATCHES_US = ENDLESS_US
+    tried = try_pages()
     control = pyxcsr.Control("none")
     words.update(live=how == "live", policy="libxc", map_ahead=False, control=control)
     with open(out, "wb") as stream:
@@ -79,7 +99,7 @@ def save(folder: str, minor: str, text: str, how: str, out: str) -> dict[str, An
     stub.stub.destroy(domid)
     leaks = stub.stub.leaks()
     stub.close()
-    return {"loaded": loaded, "pages": report.pages, "domains": listed, "leaks": leaks, "calls": calls}
+    return {"loaded": loaded, "pages": report.pages, "tried": tried, "domains": listed, "leaks": leaks, "calls": calls}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.same import check_same
 
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.hypervisor.stub.panel import StubError
@@ -192,7 +193,7 @@ def test_contiguous_frames_are_one_mapping(probe: Probe) -> None:
     lines = Path("/proc/self/maps").read_text().splitlines()
     assert 1 <= sum("stub-machine" in line and spans(line, start) for line in lines) <= 2
     expected = b"".join(guest.read_page(pfn) for pfn in range(512))
-    assert bytes(probe.ffi.buffer(address, 512 * PAGE_SIZE)) == expected
+    check_same(bytes(probe.ffi.buffer(address, 512 * PAGE_SIZE)), expected)
     probe.unmap(address, 512)
 
 

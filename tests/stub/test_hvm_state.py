@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from support.same import check_same
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.stub.domain import StubDomain
@@ -340,7 +341,7 @@ def test_a_restored_kernel_runs_on(probe: Probe, values: dict[str, Any]) -> None
     alone = {*rings(old), new.state().kernel_pfn}
     if not values.get("balloon"):
         same = [x for x in new.pfns_with_memory() if x not in alone]
-        assert old.expected_pages(same) == new.expected_pages(same), "both go on in the same way"
+        check_same(old.expected_pages(same), new.expected_pages(same), "the guests, which both go on,")
 
 
 def test_it_can_be_rebuilt_again(probe: Probe) -> None:

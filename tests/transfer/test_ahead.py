@@ -14,6 +14,7 @@ from typing import Any, Optional
 import pytest
 from support.judge import judge, save_to
 from support.ordinary import ordinary_pages
+from support.same import check_same
 
 import pyxcsr
 from pyxcsr.hypervisor import saving
@@ -66,7 +67,7 @@ def test_the_same_bytes(hv: StubBackend, tmp_path: Path, options: dict[str, Any]
     with no_thread_left():
         plain = save_to(hv, domid, tmp_path / "plain", live=False, map_ahead=False, verify=True)
         ahead = save_to(hv, domid, tmp_path / "ahead", live=False, map_ahead=True, verify=True)
-    assert (tmp_path / "plain").read_bytes() == (tmp_path / "ahead").read_bytes()
+    check_same((tmp_path / "plain").read_bytes(), (tmp_path / "ahead").read_bytes())
     assert plain.mapped_ahead == 0 and not ahead.warnings
     with open(tmp_path / "plain", "rb") as stream:
         full = sum(isinstance(x, PageData) for x in StreamReader(stream)) - 2

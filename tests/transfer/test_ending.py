@@ -13,6 +13,7 @@ import pytest
 from support.by_calls import go_by_calls
 from support.judge import judge_rules
 from support.pages import data_pages
+from support.same import check_same
 
 import pyxcsr
 from pyxcsr.frames import PageType
@@ -170,7 +171,7 @@ def test_the_same_stream(name: str, changes: str, tmp_path: Path, monkeypatch: p
     expected = [] if name.endswith("a tree") and changes == "follow" else [results.COMPLETE]
     assert (at_once.reached, steps.reached) == (expected, [])
     assert (at_once.bitmaps, steps.bitmaps) == ([(1, 0), (2, 1)],) * 2
-    assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
+    check_same(stream_of(tmp_path / "at once"), stream_of(tmp_path / "step by step"))
     judge_rules(tmp_path / "at once", xen=True)
 
 
@@ -182,7 +183,7 @@ def test_nothing_dirty(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     found = both(tmp_path, monkeypatch, act)
     assert found[0] == found[2] and found[1].reached == [results.COMPLETE]
-    assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
+    check_same(stream_of(tmp_path / "at once"), stream_of(tmp_path / "step by step"))
 
 
 def test_a_slow_output_is_waited_for_and_others_are_served_meanwhile(
@@ -227,7 +228,7 @@ def test_a_slow_output_is_waited_for_and_others_are_served_meanwhile(
 
     size, at_once, other, _ = both(tmp_path, monkeypatch, act)
     assert size == other and at_once.reached == [results.COMPLETE]
-    assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
+    check_same(stream_of(tmp_path / "at once"), stream_of(tmp_path / "step by step"))
 
 
 # -- the same errors, and the guest goes on
@@ -402,7 +403,7 @@ def test_it_goes_on_from_there(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert not isinstance(report, Exception), report
     assert at_once.reached == [reached]
     assert report == other
-    assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
+    check_same(stream_of(tmp_path / "at once"), stream_of(tmp_path / "step by step"))
     judge_rules(tmp_path / "at once", xen=True)
 
 
@@ -417,7 +418,7 @@ def test_too_little_room_for_the_state(name: str, tmp_path: Path, monkeypatch: p
 
     report, at_once, other, _ = both(tmp_path, monkeypatch, act)
     assert report == other and at_once.reached == [results.SENT]
-    assert stream_of(tmp_path / "at once") == stream_of(tmp_path / "step by step")
+    check_same(stream_of(tmp_path / "at once"), stream_of(tmp_path / "step by step"))
 
 
 def test_a_wrong_plan_is_refused(hv: StubBackend) -> None:
