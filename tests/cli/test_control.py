@@ -15,6 +15,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ import pyxcsr
 from cli.programs import COMMAND, SAVE, environment, run
 from pyxcsr import StubGuest
 from pyxcsr.cli import dirty_rate, figures, main, recover
+from pyxcsr.control.names import folder_name
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer import recovery
+from pyxcsr.transfer import recovery, savers
 
 GUEST = "pv64:mem=8M,writes=60,seed=5"
 SLOW = ("--bandwidth", "1M")
@@ -291,6 +293,14 @@ class OnXen:
         pass
 
 
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without other processes: those of other tests save a domain of the same number."""
+    (tmp_path / "proc").mkdir()
+    monkeypatch.setattr(savers, "Savers", partial(savers.Savers, proc=str(tmp_path / "proc")))
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("command", ["recover", "dirty-rate"])
 @pytest.mark.parametrize("how", ["option", "variable", "file"])
 def test_a_save_elsewhere_is_not_harmed(
@@ -314,6 +324,7 @@ def test_a_save_elsewhere_is_not_harmed(
         assert hv.stub.calls().get("xc_logdirty_control") == before
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_save_begins_while_a_guest_is_recovered(
     hv: StubBackend, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +344,7 @@ def test_no_save_begins_while_a_guest_is_recovered(
     assert len(refused) == 1 and os.listdir(run_dir) == [], "the lock is gone"
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("place", ["of another kind", "open to all", "none"])
 def test_a_guest_is_recovered_where_there_can_be_no_lock(
     hv: StubBackend, run_dir: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -349,15 +361,18 @@ def test_a_guest_is_recovered_where_there_can_be_no_lock(
     assert main.main(["recover", "--run-dir", where, str(domid)]) == 0 and hv.stub.guest(domid).running
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_settings_file_that_is_wrong_does_not_keep_a_guest_from_being_recovered(
-    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hv: StubBackend, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     domid = hv.stub.create(StubGuest.pv64(mem="4M"))
     hv.stub.guest(domid).shut_down(2)
     monkeypatch.setattr(recover, "opened", lambda *_: OnXen(hv))
     (tmp_path / "conf").write_text("[control]\nrundir = /run\n")
     monkeypatch.setenv("PYXCSR_CONFIG", str(tmp_path / "conf"))
+    monkeypatch.setattr(folder_name, "__defaults__", (str(run_dir),))  # in place of /run/pyxcsr, which all tests share
     assert main.main(["recover", str(domid)]) == 0 and hv.stub.guest(domid).running
+    assert os.listdir(run_dir) == []
     assert "no setting 'rundir'" in capsys.readouterr().err
 
 

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
@@ -24,6 +26,9 @@ SCRIPT = ("/usr/bin/python3", "/usr/local/bin/pyxcsr-save-helper")
 SAVE_7 = ("--save-domain", "12", "-1", "7")
 RESTORE = ("--restore-domain", "12", "-1", "7", "3", "0", "2", "0", "136", "0")
 LIVE, PLAIN = ("1", "136", "0"), ("0", "136", "0")
+
+NOBODYS, NOR_ITS = ((x << 22) + os.getpid() for x in (1, 2))
+"""Of no domain, and of no other process in which these tests run."""
 
 
 def process(proc: Path, pid: int, *words: str, comm: str = "", state: str = "S") -> None:
@@ -104,14 +109,18 @@ def test_whether_it_may_have_called_xen(tmp_path: Path, target: Optional[str], e
     assert Savers(7, proc=str(tmp_path)).may_have_begun(Saver(50, "", None)) is expected
 
 
-def started(*words: str) -> subprocess.Popen[bytes]:
-    """A process that calls itself a save helper, and waits."""
-    program = "import time; time.sleep(600)"
-    child = subprocess.Popen(["/usr/lib/libxl-save-helper", "-c", program, *words], executable=sys.executable)
-    until = time.monotonic() + 60
-    while b"time.sleep" not in Path(f"/proc/{child.pid}/cmdline").read_bytes() and time.monotonic() < until:
-        time.sleep(0.01)
-    return child
+@contextmanager
+def started(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that calls itself a save helper, and waits; no longer than the body, if that fails, too."""
+    command = ["/usr/lib/libxl-save-helper", "-c", "import time; time.sleep(600)", *words]
+    with subprocess.Popen(command, executable=sys.executable) as child:
+        try:
+            until = time.monotonic() + 60
+            while b"time.sleep" not in Path(f"/proc/{child.pid}/cmdline").read_bytes() and time.monotonic() < until:
+                time.sleep(0.01)
+            yield child
+        finally:
+            child.kill()
 
 
 def no_such_call(pid: int) -> int:
@@ -125,9 +134,9 @@ def test_a_real_process_is_found_and_ended(monkeypatch: pytest.MonkeyPatch, kern
         monkeypatch.setattr(os, "pidfd_open", no_such_call)
     elif kernel == "python for that":
         monkeypatch.delattr(os, "pidfd_open")
-    words = ("--save-domain", "12", "-1", "30007", *LIVE)
+    words = ("--save-domain", "12", "-1", str(NOBODYS), *LIVE)
     with started(*words) as child:
-        savers = Savers(30007)
+        savers = Savers(NOBODYS)
         (found,) = savers.now()
         assert found == Saver(child.pid, "libxl-save-helper", True) and str(child.pid) in str(found)
         assert not savers.may_have_begun(found)
@@ -200,10 +209,9 @@ def test_a_lock_that_does_not_tell_whose_it_is(tmp_path: Path, monkeypatch: pyte
 
 
 def test_another_process_with_its_number_is_left_alone() -> None:
-    with started("--save-domain", "12", "-1", "30008", *LIVE) as child:
-        assert Savers(30009).end(Saver(child.pid, "libxl-save-helper", True)) is False
+    with started("--save-domain", "12", "-1", str(NOBODYS), *LIVE) as child:
+        assert Savers(NOR_ITS).end(Saver(child.pid, "libxl-save-helper", True)) is False
         assert child.poll() is None
-        child.terminate()
 
 
 @pytest.mark.parametrize(

@@ -228,10 +228,11 @@ def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: 
         nonlocal child
         if now.phase == "pass" and not status:
             hv.stub.clear_calls()
-            child = os.fork() == 0
+            pid = os.fork()
+            child = pid == 0
             if child:
                 raise Boom
-            status.append(os.waitstatus_to_exitcode(os.wait()[1]))
+            status.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     try:
         save_to(hv, domid, tmp_path / "s", progress=progress)
