@@ -130,7 +130,8 @@ def test_a_disk_that_does_not_answer(hv: StubBackend, tmp_path: Path, monkeypatc
     judge(hv, domid, tmp_path / "s")
     assert path.read_bytes() == b"" and missing > 5
     answers.set()
-    wait_for(lambda: len(os.listdir("/proc/self/fd")) == before)  # the thread has closed what it had in hand
+    wait_for(path.read_bytes)
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)  # the thread has closed what it had in hand
     assert kinds(path.read_bytes()) == ["begin"], "what waited is given up"
 
 
@@ -245,4 +246,4 @@ def test_it_is_closed(tmp_path: Path) -> None:
     file = EventsFile(str(tmp_path / "e"))
     file.close()
     file.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

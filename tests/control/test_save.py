@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from support.judge import judge, looks_complete
 import pyxcsr
 from control.scene import GUEST, Beside, save, sock, the_save, wait_for
 from pyxcsr.control.client import RunningSave, running_save
+from pyxcsr.control.connection import Connection
 from pyxcsr.control.control import Control
 from pyxcsr.control.folder import Folder
 from pyxcsr.control.lock import GuestLock
@@ -157,8 +157,11 @@ def test_a_save_that_is_not_live_is_cancelled_in_its_pause(hv: StubBackend, tmp_
     assert ends[0]["result"] == "cancelled" and runs(hv, domid)
 
 
-def test_nothing_is_done_for_others_in_the_pause(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
-    """Of its first second. What has come up is told afterwards."""
+def test_nothing_is_done_for_others_in_the_pause(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its first second, which is a minute here. What has come up is told afterwards."""
+    monkeypatch.setattr("pyxcsr.control.control.QUIET", 60.0)
     domid = hv.stub.create(GUEST)
     calls: list[tuple[str, bool]] = []
     control = Control(str(run_dir), tmp_path.joinpath("events").as_posix())
@@ -180,7 +183,7 @@ def test_nothing_is_done_for_others_in_the_pause(hv: StubBackend, tmp_path: Path
         report = save(hv, domid, tmp_path / "s", None, control=control)
     finally:
         control_type.begin = original  # type: ignore[method-assign]
-    assert report.warnings == [] and report.seconds_paused < 1
+    assert report.warnings == [] and report.seconds_paused < 60
     assert ("serve", False) in calls and ("write", False) in calls
     in_the_pause = [what for what, paused in calls if paused]
     assert in_the_pause.count("serve") == 0 and set(in_the_pause) <= {"write"}
@@ -221,15 +224,25 @@ def test_too_late(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
 
 
 def beside_the_end(hv: StubBackend, domid: int, tmp_path: Path, run_dir: Path, beside: Beside) -> None:
-    """A save; what is done beside it begins when the stream is complete, while the save is busy with something else."""
+    """A save; what is done beside it begins when the stream is complete, while the save is busy with something else.
+
+    That lasts until something has been asked.
+    """
+    asked, ask = threading.Event(), Connection.ask
+
+    def noted(one: Connection, *words: Any) -> None:
+        ask(one, *words)
+        asked.set()
 
     def complete(_report: pyxcsr.SaveReport) -> None:
         beside.__enter__()
-        time.sleep(1)
+        asked.wait(20)
 
-    with open(tmp_path / "s", "wb") as out:
+    with open(tmp_path / "s", "wb") as out, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Connection, "ask", noted)
         pyxcsr.save(hv, domid, out, control=Control(str(run_dir)), complete=complete)
     beside.__exit__()
+    assert asked.is_set()
 
 
 @pytest.mark.parametrize("ask", [lambda one: one.tune(timeout="9h"), lambda one: one.status()])

@@ -296,4 +296,4 @@ def test_descriptors_do_not_leak(tmp_path: Path) -> None:
     for _ in range(8):
         with open_input(str(path)) as fd, pytest.raises(NotAStream):
             list(StreamReader(fd))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
