@@ -42,7 +42,9 @@ class ThroughLibxl(DeviceModel):
         return instance_at(socket_path(self._domid))
 
     def version(self) -> Optional[Version]:
-        """That is not libxl's to say: QEMU is asked."""
+        """That is not libxl's to say: QEMU is asked, if there is one that listens."""
+        if self.instance() is None:
+            return None
         from pyxcsr.devicemodel.qemu import Qemu
 
         return Qemu(self._domid, seconds=ASKED_FOR).version()

@@ -149,11 +149,12 @@ class SaveOps(Protocol):
         Called once in a live save, before the first page. ``save`` stays open longer than what is returned is used.
         """
 
-    def switch_device_model(self, on: bool) -> None:
+    def switch_device_model(self, on: bool, alone: bool = True) -> None:
         """Has the guest's device model, if it has one, tell Xen of the pages that it writes, or stop doing so.
 
         Called with False even if True has failed, and once more if False fails. What the device model can be told then
-        is decided here (:mod:`pyxcsr.devicemodel.told`). Raises DeviceModelError.
+        is decided here (:mod:`pyxcsr.devicemodel.told`). ``alone``: nobody else can have had it stop since it began, as
+        another save of the guest would have had; that takes less time than to make sure. Raises DeviceModelError.
         """
 
     def static_data(self) -> Iterator[Record]:

@@ -13,6 +13,9 @@ the save, without an error, of fewer dirty pages than there are, and what it wri
 * leaves log-dirty mode, and the device model's, to a save that it finds. They are that save's business; but if that
   fails at once nobody would end log-dirty mode, so it is ended then. The device model must not be told to stop a second
   time (:mod:`pyxcsr.devicemodel.told`), and whether that save has done it nobody can ask; so that is a warning.
+
+A save, or `recover`, that came and went between two looks has not been seen. So the device model is always told to stop
+as one that may have been told already.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ class Tracking:
         self._off: Callable[[], object] = meter.end
         self._left = self._model_left = False  # to a save
         self._unknown = False  # whether the device model has stopped
+        self._has_model, self._taken_away = type(model) is not DeviceModel, False  # somebody has ended log-dirty mode
         self.asked_at = self.took = 0.0
         """When Xen was asked for the last bitmap, and how many seconds that took, without looking for saves."""
         self._on = False
@@ -110,7 +114,7 @@ class Tracking:
         except HypervisorError as error:
             if error.errno != errno.ENODATA:
                 raise
-            self.ended_by = str(error)
+            self.ended_by, self._taken_away = str(error), True
             raise Ended from error
         came = self._users()
         if came:
@@ -132,7 +136,7 @@ class Tracking:
         """The device model tells no more of what it writes, unless a save needs that."""
         if not self._model.begun or (self._on and self._leave_to(self._users())):
             return
-        self._model.end()
+        self._model.end_beside_others(seen=self._taken_away and self._has_model)
         came = self._users()
         if came:  # it may have been told already to tell, for the save
             try:

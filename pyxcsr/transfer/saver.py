@@ -361,7 +361,8 @@ class Saver:
             self._following.tracked()
 
     def _switch_device_model_off(self) -> None:
-        self._ops.switch_device_model(False)
+        # a save that is complete has had log-dirty mode for itself until its last bitmap
+        self._ops.switch_device_model(False, alone=self._is_complete())
 
     def _precopy(self) -> None:
         """The live passes: until the policy says that the rest may be copied while the guest is suspended."""

@@ -204,7 +204,7 @@ IN_PYTHON: dict[str, tuple[Any, str, Any]] = {
     "HVM_NO_UNSETTLED": (Moves, "_unsettled", _never()),
     "HVM_NO_SECOND_TIME": (Moves, "all_again", _once_only),
     "HVM_NO_COUNT_AT_BITMAP": (Moves, "bitmap_fetched", _fetched_unasked),
-    "HVM_NO_MODEL_TOLD": (HvmSaveOps, "switch_device_model", lambda self, on: None),
+    "HVM_NO_MODEL_TOLD": (HvmSaveOps, "switch_device_model", lambda self, on, alone=True: None),
 }
 """Rule: where it is, its name there, what is to be in its place."""
 

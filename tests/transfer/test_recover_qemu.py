@@ -37,7 +37,7 @@ def qemu(hv: StubBackend, domid: int, tmp_path: Path, monkeypatch: pytest.Monkey
 def killed(hv: StubBackend, domid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A save that comes to an end in which it does nothing to QEMU and to its note any more."""
     with monkeypatch.context() as patch, pytest.raises(pyxcsr.Cancelled):
-        patch.setattr(Told, "end", lambda self: None)
+        patch.setattr(Told, "end_beside_others", lambda self: None)
         model = Qemu(domid, str(tmp_path / "qmp"))
         tracked = hv.stub.guest(domid)
         save_hvm(hv, domid, tmp_path / "s", device_model=model, cancel=lambda: tracked.state().devmodel_logdirty)

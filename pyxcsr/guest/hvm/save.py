@@ -68,11 +68,13 @@ class HvmSaveOps:
         self._following = PhysmapFollowing(self._hv, self._domid, save, self._poll, self._report)
         return self._following
 
-    def switch_device_model(self, on: bool) -> None:
+    def switch_device_model(self, on: bool, alone: bool = True) -> None:
         if on:
             self._device_model.begin()
-        else:
+        elif alone:
             self._device_model.end()
+        else:
+            self._device_model.end_beside_others()
 
     def _stands_still(self) -> bool:
         return self._hv.domain_info(self._domid).suspended

@@ -99,7 +99,7 @@ class PvSaveOps:
             return None
         return P2mFollowing(self._p2m, save, write, self._options.p2m_limits, self._report)
 
-    def switch_device_model(self, on: bool) -> None:
+    def switch_device_model(self, on: bool, alone: bool = True) -> None:
         """Nothing: what a PV guest's backends write goes through grants, which Xen's log-dirty mode sees."""
 
     def static_data(self) -> Iterator[Record]:
