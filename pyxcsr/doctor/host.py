@@ -29,6 +29,7 @@ class Host:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.opened = False
+        """It was opened, and answers."""
         self.caps: Optional[bool] = None
         self.release: Optional[tuple[int, int]] = None
 
@@ -52,6 +53,7 @@ def look(backend: BackendName) -> Host:
     except XcsrError as error:
         if host.opened:
             host.add("hypervisor", str(error), "see the message")
+            host.opened = False  # what needs it will not work
         else:
             host.add("libraries", "the hypervisor cannot be opened", str(error))
     return host

@@ -13,8 +13,10 @@ from migrate.lab import Ends
 
 from pyxcsr.doctor import host
 from pyxcsr.doctor.found import Ability, Diagnosis, Finding
-from pyxcsr.doctor.judge import abilities
+from pyxcsr.doctor.judge import abilities, between
+from pyxcsr.errors import VersionMismatch
 from pyxcsr.hypervisor import loading
+from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.migrate.facts import Facts
 
 
@@ -116,6 +118,28 @@ def test_a_host_without_xen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         "pyxcsr": "ok", "Xen": "bad", "devices": "bad", "libraries": "bad"
     }  # fmt: skip
     assert not Diagnosis(found.findings, abilities(found, Facts("here"))).healthy
+
+
+@pytest.mark.parametrize("call", ["domains", "xenstore_read"])
+def test_a_hypervisor_that_refuses_its_calls(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """It can be opened, but is of another release, or xenstored does not answer: then nothing works that needs it."""
+
+    def fails(self: StubBackend, *args: object) -> None:
+        raise VersionMismatch("xc_domain_getinfo: Permission denied", op="xc_domain_getinfolist", errno=13)
+
+    here = Facts("here")
+    here.info["virt_caps"] = "pv hvm hap shadow"
+    assert [x.works for x in abilities(host.look("stub"), here) if "guests" in x.name] == [True] * 4
+    monkeypatch.setattr(StubBackend, call, fails)
+    found = host.look("stub")
+    (finding,) = [x for x in found.findings if x.verdict == "bad"]
+    assert (finding.name, finding.text) == ("hypervisor", "xc_domain_getinfo: Permission denied")
+    judged = abilities(found, here)
+    assert not any(x.works for x in judged) and not Diagnosis(found.findings, judged).healthy
+    assert [x.name for x in judged if "see above" in x.why] == [
+        "save and restore PV guests", "save and restore PVH and HVM guests"
+    ]  # fmt: skip
+    assert "the hypervisor here cannot be used" in between(found, here, Facts("there")).why
 
 
 def refuse(backend: str) -> None:
