@@ -126,9 +126,10 @@ class Savers:
         try:
             fd = os.pidfd_open(saver.pid)
         except (OSError, AttributeError) as error:
-            if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+            if isinstance(error, OSError) and error.errno == errno.ESRCH:
                 return False
-            # a kernel before 5.3, or a Python made for one: there a process has only its number
+            # a kernel before 5.3, or a Python made for one, or it is refused (by a filter of system calls, for want of
+            # descriptors or memory): that says nothing of the process, which has only its number then
             return self._told(saver, lambda: os.kill(saver.pid, signal.SIGTERM))
         try:  # what has this number now keeps it while fd is open
             return self._told(saver, lambda: signal.pidfd_send_signal(fd, signal.SIGTERM))
