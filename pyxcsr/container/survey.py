@@ -51,6 +51,7 @@ class _ContainerSurveyor:
         self._fold, self._take = fold, take
         self._facts = Container(kind.value)
         self._survey: Optional[Survey] = None
+        self._whole = 0  # checkpoints, with libxl's part of each
         self._problems: list[str] = []
 
     def run(self) -> Survey:
@@ -59,7 +60,7 @@ class _ContainerSurveyor:
         except StreamError as error:
             if isinstance(error, NotAStream) and error.offset == 0:
                 raise
-            if isinstance(error, StreamTruncated) and self._survey is not None and self._survey.checkpoints:
+            if isinstance(error, StreamTruncated) and self._survey is not None and self._whole:
                 self._survey.cut_off = "it ends within libxl's records of its last checkpoint, which is not whole"
             else:
                 self._problems.append(f"offset 0x{error.offset:x}: {error}")
@@ -169,14 +170,14 @@ class _ContainerSurveyor:
         )
         surveyor = Surveyor(stream, self._show, self._fold, self._take)
         sums = surveyor.sums
-        if self._survey is None:
+        first = self._survey is None
+        if first:
             self._survey = sums
             self._facts.libxc_offset = start
         else:
             self._problems.append(f"offset 0x{start:x}: a second libxc stream")
-        while surveyor.follow():
-            if not self._read_checkpoint():
-                break
+        while surveyor.follow() and self._read_checkpoint():
+            self._whole += first
         return stream.ended
 
     def _read_checkpoint(self) -> bool:

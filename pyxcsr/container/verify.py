@@ -44,6 +44,7 @@ class _ContainerVerifier:
         self._complaints = complaints
         self._facts = Container(kind.value)
         self._report: Optional[VerifyReport] = None
+        self._whole = 0  # checkpoints, with libxl's part of each
         self._order = rules.OrderRules(complaints)
         self._unchecked: list[str] = []
 
@@ -51,7 +52,7 @@ class _ContainerVerifier:
         try:
             self._read()
         except StreamTruncated as error:
-            note = self._report is not None and self._report.checkpoints > 0  # whose sender has died
+            note = self._whole > 0  # whose sender has died
             self._complaints.add("truncated", str(error), offset=error.offset, record=error.record, note=note)
         except NotAStream as error:
             if error.offset == 0:
@@ -68,6 +69,7 @@ class _ContainerVerifier:
             notes=self._complaints.notes,
             unchecked=[*report.unchecked, *self._unchecked],
             container=self._facts,
+            checkpoints=self._whole,
         )
 
     def _read(self) -> None:
@@ -147,9 +149,9 @@ class _ContainerVerifier:
         if first:
             self._facts.libxc_offset = stream.start
         try:
-            while again:
-                self._report = verifier.report() if first else self._report
-                again = self._read_checkpoint() and verifier.follow()
+            while again and self._read_checkpoint():
+                self._whole += first
+                again = verifier.follow()
         finally:
             if first:
                 self._report = verifier.report()

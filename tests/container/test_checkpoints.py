@@ -118,19 +118,24 @@ def test_cut_anywhere(hvm: bool, wrapped: bool) -> None:
     """A sender may die at any byte: the checkpoints that are whole by then can be had, and no other."""
     data = remus(2, hvm=hvm, wrapped=wrapped)
     first = len(remus(1, hvm=hvm, wrapped=wrapped))
+    headers = 40 + (len(c.LIBXL_HEADER + c.record(c.LIBXC)) if wrapped else 0)
     rng = random.Random(1)
-    for at in sorted({first, first + 1, len(data) - 1, *(rng.randrange(first, len(data)) for _ in range(30))}):
+    ends = {end - back for end in (first, len(data)) for back in range(1, 140, 3)}  # all of libxl's records, and more
+    for at in sorted({headers, first, first + 1, *ends, *(rng.randrange(headers, len(data)) for _ in range(30))}):
         cut = data[:at]
-        assert count(io.BytesIO(cut)) == 1
-        assert taken(cut, 1) == plain(1, hvm)
+        whole = count(io.BytesIO(cut))
+        assert whole == (at >= first)
+        if whole:
+            assert taken(cut, 1) == plain(1, hvm)
         with pytest.raises(StreamError):
-            taken(cut, 2)
+            taken(cut, 1 + whole)
         sums = survey_input(io.BytesIO(cut), lambda line: None)
-        assert sums.problems == [] and sums.cut_off and not sums.complete
-        assert sums.checkpoints in (1, 2)  # of libxc's; in a container the last one may lack libxl's part
+        assert (sums.problems == []) == bool(sums.cut_off) == (whole == 1) and not sums.complete, at
+        assert sums.checkpoints in (whole, 1 + whole)  # of libxc's; in a container the last one may lack libxl's part
         report = verify_input(io.BytesIO(cut), checkpointed=True)
-        assert report.ok and report.notes and report.checkpoints in (1, 2), (at, report.complaints)
-        assert report.memory_checked or at != first
+        assert report.ok == (whole == 1) and report.checkpoints == whole, (at, report.complaints)
+        assert bool(report.notes) == report.ok
+        assert report.memory_checked == (at == first)
 
 
 @pytest.mark.parametrize(("hvm", "wrapped"), KINDS)
