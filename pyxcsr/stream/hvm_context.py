@@ -8,7 +8,7 @@ hvm/save.h and arch-x86/hvm/save.h in their releases from 3.4 on, and what Xen's
 from __future__ import annotations
 
 import struct
-from itertools import chain, islice
+from itertools import chain
 
 from pyxcsr.errors import StreamError
 from pyxcsr.frames import PAGE_SHIFT
@@ -36,7 +36,7 @@ ENTRIES_MAX = 1 << 16
 """Save records that are looked at; a guest of 4096 vcpus has fewer. A made-up context could have 16 million."""
 
 PROBLEMS_MAX = 1000
-"""Problems that are told; the first is enough to refuse a context."""
+"""Problems that are told, of what is wrong and of what is unknown; the first that is wrong refuses a context."""
 
 _XSAVE_HEAD = struct.Struct("<QQQ")  # xfeature_mask (ignored), xcr0, xcr0_accum
 _XSAVE_MIN = _XSAVE_HEAD.size + 576
@@ -142,11 +142,26 @@ class HvmContextFacts:
 
 
 def look(context: Buffer) -> tuple[HvmContextFacts, list[Problem]]:
-    """What is in a context, as far as it can be followed, and everything that is wrong with it. Raises nothing."""
+    """What is in a context, as far as it can be followed, and everything that is wrong with it. Raises nothing.
+
+    What is wrong stands ahead of what is only unknown.
+    """
     entries, problems = _walk(context)
     facts = HvmContextFacts(context, entries)
-    problems += islice(chain(_of_each(context, entries), _of_all(entries)), PROBLEMS_MAX)
-    return facts, problems
+    return facts, problems + _bounded(chain(_of_each(context, entries), _of_all(entries)))
+
+
+def _bounded(found: Iterator[Problem]) -> list[Problem]:
+    """So many of each kind that no number of unknown things hides one that is wrong."""
+    wrong: list[Problem] = []
+    unknown: list[Problem] = []
+    for problem in found:
+        kept = unknown if problem.unknown else wrong
+        if len(kept) < PROBLEMS_MAX:
+            kept.append(problem)
+        elif kept is wrong:
+            break
+    return wrong + unknown
 
 
 def check(context: Buffer, *, offset: int, nr_vcpus: Optional[int] = None) -> HvmContextFacts:

@@ -118,6 +118,17 @@ def test_what_a_newer_xen_may_write_is_left_to_xen(part: bytes) -> None:
     ctx.check(context(part), offset=0)
 
 
+@pytest.mark.parametrize("nr_unknown", [0, 3, 1000, 5000])
+def test_no_number_of_unknown_things_hides_what_is_wrong(nr_unknown: int) -> None:
+    unknown = b"".join(hvm.record(99, instance, b"") for instance in range(nr_unknown))
+    twice = context(unknown, hvm.record(hvm.PIC, 0, bytes(8)) * 2)
+    problems = ctx.look(twice)[1]
+    assert "PIC of instance 0 comes twice" in problems[0].text
+    assert [problem.unknown for problem in problems] == [False] + [True] * min(nr_unknown, ctx.PROBLEMS_MAX)
+    with pytest.raises(StreamError, match="comes twice"):
+        ctx.check(twice, offset=0)
+
+
 def test_random_contexts_never_end_in_another_error() -> None:
     rng = random.Random(1)
     for _ in range(3000):

@@ -11,7 +11,7 @@ from pyxcsr.stream.origin import Origin
 from pyxcsr.stream.rules.complaints import Complaints
 
 PAGES_MAX = 1 << 14
-"""Pages that are looked up; a guest of 4096 vcpus names fewer."""
+"""Pages that are looked up besides the needed ones, of which there are few; a guest of 4096 vcpus names fewer."""
 
 
 class PageReference(NamedTuple):
@@ -77,7 +77,7 @@ class HvmRules:
             self._refer(PageReference(offset, RecordType.HVM_CONTEXT, page.what, page.pfn, False))
 
     def _refer(self, page: PageReference) -> None:
-        if len(self._pages) < PAGES_MAX:
+        if page.needed or len(self._pages) < PAGES_MAX:
             self._pages.append(page)
 
     def finish(self, end: int, why_missing: Optional[Callable[[int], Optional[str]]]) -> None:
