@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, Callable
 
 from pyxcsr.frames import PageType
+from pyxcsr.stream import format as fmt
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 
@@ -40,12 +41,23 @@ def type_name(kind: int) -> str:
 
 def vendor(policy: rec.CpuidPolicy) -> str | None:
     """The CPU vendor's name from leaf 0, None if there is none that can be printed."""
-    for leaf in policy.leaves:
-        if leaf.leaf == 0:
-            text = b"".join(part.to_bytes(4, "little") for part in (leaf.ebx, leaf.edx, leaf.ecx))
+    size = fmt.CPUID_LEAF.size
+    for leaf, _, _, ebx, ecx, edx in fmt.CPUID_LEAF.iter_unpack(policy.blob[: nr_leaves(policy) * size]):
+        if leaf == 0:
+            text = b"".join(part.to_bytes(4, "little") for part in (ebx, edx, ecx))
             name = text.decode("latin-1").strip("\0 ")
             return name if name.isascii() and name.isprintable() and name else None
     return None
+
+
+def nr_leaves(policy: rec.CpuidPolicy) -> int:
+    """How many whole leaves there are."""
+    return len(policy.blob) // fmt.CPUID_LEAF.size
+
+
+def first_msrs(blob: rec.Buffer, most: int) -> list[rec.MsrEntry]:
+    """The first ``most`` entries of an MSR policy, or of a vcpu's MSRs: a hostile record can hold eight million."""
+    return rec.MsrPolicy(blob[: most * fmt.MSR_POLICY_ENTRY.size]).msrs
 
 
 def describe(record: rec.Record) -> str:
@@ -66,7 +78,7 @@ def _describe_xsave(record: rec.VcpuXsave) -> str:
 
 
 def _describe_msrs(record: rec.VcpuMsrs) -> str:
-    return f"vcpu {record.vcpu_id}: " + ", ".join(f"{msr_name(msr.msr)} 0x{msr.value:x}" for msr in record.msrs)
+    return f"vcpu {record.vcpu_id}: {_list_msrs(record)}"
 
 
 def _describe_frames(record: rec.P2mFrames) -> str:
@@ -79,11 +91,13 @@ def _describe_tsc(record: rec.TscInfo) -> str:
 
 def _describe_policy(record: rec.CpuidPolicy) -> str:
     maker = vendor(record)
-    return f"{len(record.leaves)} leaves" + (f", {maker}" if maker else "")
+    return f"{nr_leaves(record)} leaves" + (f", {maker}" if maker else "")
 
 
-def _describe_msr_policy(record: rec.MsrPolicy) -> str:
-    return ", ".join(f"{msr_name(msr.msr)} 0x{msr.value:x}" for msr in record.msrs)
+def _list_msrs(record: rec.MsrPolicy | rec.VcpuMsrs) -> str:
+    more = len(record.blob) // fmt.MSR_POLICY_ENTRY.size - _MSRS_SHOWN
+    shown = [f"{msr_name(msr.msr)} 0x{msr.value:x}" for msr in first_msrs(record.blob, _MSRS_SHOWN)]
+    return ", ".join(shown + ([f"and {more} more"] if more > 0 else []))
 
 
 def _describe_hvm_context(record: rec.HvmContext) -> str:
@@ -106,6 +120,7 @@ def _describe_params(record: rec.HvmParams) -> str:
 
 
 _KINDS_SHOWN = 40
+_MSRS_SHOWN = 64
 _PARAMS_SHOWN = 64
 _VCPUS_SHOWN = 1024
 
@@ -130,7 +145,7 @@ _DESCRIPTIONS: dict[type[rec.Record], Callable[[Any], str]] = {
     rec.VcpuMsrs: _describe_msrs,
     rec.TscInfo: _describe_tsc,
     rec.CpuidPolicy: _describe_policy,
-    rec.MsrPolicy: _describe_msr_policy,
+    rec.MsrPolicy: _list_msrs,
     rec.HvmContext: _describe_hvm_context,
     rec.HvmParams: _describe_params,
     rec.Unknown: lambda record: f"{len(record.blob)} bytes",

@@ -11,7 +11,7 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.after_end import AfterEnd
-from pyxcsr.stream.describe import describe, msr_name, type_name, vendor
+from pyxcsr.stream.describe import describe, first_msrs, msr_name, nr_leaves, type_name, vendor
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
 from pyxcsr.stream.wrapping import Container
@@ -55,10 +55,11 @@ class Survey:
 
     ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
-    instance and length of each save record; ``hvm_params``: name -> value. ``problems`` are
-    bodies that could not be understood, and what ended the reading early. ``after_end`` (of survey_input only) says
-    what follows the stream in its input, if anything does; it is no problem of the stream's. ``checkpoints``: how many
-    CHECKPOINT records there are (Remus); ``cut_off``: how a stream with such ends, if without END.
+    instance and length of each save record; ``hvm_params``: name -> value; ``msr_policy``: the same of its first MSRs.
+    ``problems`` are bodies that could not be understood, and what ended the reading early. ``after_end`` (of
+    survey_input only) says what follows the stream in its input, if anything does; it is no problem of the stream's.
+    ``checkpoints``: how many CHECKPOINT records there are (Remus); ``cut_off``: how a stream with such ends, if
+    without END.
     """
 
     version: int
@@ -234,10 +235,10 @@ class Surveyor:
         if isinstance(record, rec.P2mFrames):
             sums.nr_pfns = max(sums.nr_pfns, record.end_pfn + 1)
         elif isinstance(record, rec.CpuidPolicy):
-            sums.cpuid_leaves = len(record.leaves)
+            sums.cpuid_leaves = nr_leaves(record)
             sums.cpuid_vendor = vendor(record)
         elif isinstance(record, rec.MsrPolicy):
-            sums.msr_policy = {msr_name(msr.msr): msr.value for msr in record.msrs}
+            sums.msr_policy = {msr_name(msr.msr): msr.value for msr in first_msrs(record.blob, _MSRS_KEPT)}
         elif isinstance(record, rec.HvmParams):
             sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params[:_PARAMS_KEPT])
         elif isinstance(record, rec.HvmContext):
@@ -262,6 +263,7 @@ class Surveyor:
 _PASSES_KEPT = 1000
 _SAVE_RECORDS_KEPT = 4096
 _PROBLEMS_KEPT = 10
+_MSRS_KEPT = 1024
 _PARAMS_KEPT = 1000
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""

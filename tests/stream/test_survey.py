@@ -48,6 +48,19 @@ def test_sums_of_an_hvm_guest() -> None:
     assert (sums.guest, sums.nr_pfns, sums.entries, sums.pages, sums.vcpus) == ("HVM", 8, 8, 7, {})
 
 
+def test_of_a_long_policy_the_first_entries_are_kept() -> None:
+    records = build.pv64()
+    build.swap(records, rec.MsrPolicy, lambda _: rec.MsrPolicy(_msrs(2000)))
+    build.swap(records, rec.CpuidPolicy, lambda _: rec.CpuidPolicy(fmt.CPUID_LEAF.pack(1, 0, 0, 0, 0, 0) * 5000))
+    _, sums = look(build.assemble(records))
+    assert list(sums.msr_policy.values()) == list(range(1024))
+    assert (sums.cpuid_leaves, sums.cpuid_vendor, sums.problems) == (5000, None, [])
+
+
+def _msrs(count: int) -> bytes:
+    return b"".join(fmt.MSR_POLICY_ENTRY.pack(0x1000 + value, 0, value) for value in range(count))
+
+
 def test_converted_from_legacy() -> None:
     data = rec.image_header(2) + rec.domain_header(DomainType.HVM, 0, 1) + rec.frame(rec.End())
     assert "legacy" in look(data)[1].xen
@@ -143,12 +156,21 @@ def test_what_is_no_stream_is_raised() -> None:
         (rec.VcpuXsave(3, b"\7" + bytes(15)), "vcpu 3, 16 bytes, xcr0 0x7"),
         (rec.VcpuXsave(3, b"\7"), "vcpu 3, 1 bytes"),
         (rec.VcpuMsrs(1, fmt.VCPU_MSR_ENTRY.pack(0xC000_0103, 0, 9)), "vcpu 1: TSC_AUX 0x9"),
+        (rec.MsrPolicy(fmt.MSR_POLICY_ENTRY.pack(0xCE, 0, 7) + b"\1"), "PLATFORM_INFO 0x7"),
+        (
+            rec.MsrPolicy(b"".join(fmt.MSR_POLICY_ENTRY.pack(index, 0, 1) for index in range(66))),
+            ", ".join(f"{msr_name(index)} 0x1" for index in range(64)) + ", and 2 more",
+        ),
         (rec.TscInfo(1, 2, 3, 4), "mode 1, 2 kHz, 3 ns, incarnation 4"),
         (
             rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x756E6547, 0x6C65746E, 0x49656E69)),
             "1 leaves, GenuineIntel",
         ),
         (rec.CpuidPolicy(fmt.CPUID_LEAF.pack(0, 0, 13, 0x1B, 0x1B, 0x1B)), "1 leaves"),
+        (
+            rec.CpuidPolicy(fmt.CPUID_LEAF.pack(1, *[0] * 5) + fmt.CPUID_LEAF.pack(0, 0, 1, *[0x41414141] * 3) + b"\1"),
+            "2 leaves, AAAAAAAAAAAA",
+        ),
         (rec.HvmParams([(1, 0xFE), (77, 3)]), "STORE_PFN 0xfe, parameter 77 0x3"),
         (
             rec.HvmContext(hvm.context(nr_vcpus=3)),

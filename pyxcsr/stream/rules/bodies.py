@@ -160,7 +160,7 @@ class BodyRules:
         if self._check_vcpu(record):
             size = fmt.VCPU_MSR_ENTRY.size
             if self._check_size(not len(record.blob) % size, len(record.blob), f"a multiple of {size}"):
-                self._check_reserved(*(msr.reserved for msr in record.msrs))
+                self._check_msr_entries(record.blob)
 
     def _collect(self, record: rec.VcpuBasic, layout: VcpuLayout) -> None:
         """Notes the frames that a context refers to."""
@@ -232,7 +232,13 @@ class BodyRules:
 
     def _check_msrs(self, record: rec.MsrPolicy) -> None:
         if self._check_multiple(record.blob, fmt.MSR_POLICY_ENTRY.size):
-            self._check_reserved(*(msr.flags for msr in record.msrs))
+            self._check_msr_entries(record.blob)
+
+    def _check_msr_entries(self, blob: rec.Buffer) -> None:
+        """The middle field of each is reserved, in a policy and in a vcpu's. One by one: there can be millions."""
+        for _, reserved, _ in fmt.MSR_POLICY_ENTRY.iter_unpack(blob):
+            if reserved:
+                self._check_reserved(reserved)
 
     def _check_multiple(self, blob: rec.Buffer, size: int) -> bool:
         ok = bool(len(blob)) and not len(blob) % size
