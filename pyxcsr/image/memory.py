@@ -244,7 +244,7 @@ class MemoryImage:
         """The way of a virtual address through the page tables, by a vcpu's cr3, or from the table at ``top``.
 
         ``levels``: 2, 3 (PAE), 4 or 5, if not as the vcpu has them. Raises PageTableError (level, index, pfn) where it
-        is not mapped, PageError where a table is missing, UsageError for a vcpu that there is not.
+        is not mapped or not canonical, PageError where a table is missing, UsageError for a vcpu that there is not.
         """
         if top is None or levels is None:
             known = self.registers(vcpu)

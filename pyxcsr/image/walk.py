@@ -39,13 +39,16 @@ def walk(read: Read, vaddr: int, top: int, levels: int) -> Walk:
     """Follows ``vaddr`` from the table at the address ``top``.
 
     ``levels``: 4 or 5 for 64 bits, 3 for PAE, 2 for 32 bits, 0 without paging. Raises PageTableError (level, index,
-    pfn) at an entry that is not present, and what ``read`` raises for a table that is not there.
+    pfn) at an entry that is not present, and at the first one for an address that is not canonical, which no processor
+    translates; and what ``read`` raises for a table that is not there.
     """
     if levels == 0:
         return Walk(vaddr, 1 << PAGE_SHIFT, ())
     size, bits = (4, 10) if levels == 2 else (8, 9)
     if levels < 4:
         vaddr &= 0xFFFF_FFFF
+    else:
+        _check_canonical(vaddr, top, levels)
     steps: list[Step] = []
     table = top
     for level in range(levels, 0, -1):
@@ -59,6 +62,15 @@ def walk(read: Read, vaddr: int, top: int, levels: int) -> Walk:
             return Walk(_frame(entry, shift, size) + (vaddr & (1 << shift) - 1), 1 << shift, tuple(steps))
         table = entry & _ADDRESS
     raise AssertionError("the last level has returned")
+
+
+def _check_canonical(vaddr: int, top: int, levels: int) -> None:
+    bits = PAGE_SHIFT + 9 * levels
+    if vaddr >> (bits - 1) in (0, (1 << 65 - bits) - 1):
+        return
+    text = f"virtual address {vaddr:#x} is not canonical: with {levels} levels, bits {bits - 1} to 63 must be the same"
+    slot = vaddr >> (bits - 9) & 511
+    raise PageTableError(text, level=levels, index=slot, pfn=top >> PAGE_SHIFT)
 
 
 def _is_superpage(entry: int, level: int, levels: int) -> bool:

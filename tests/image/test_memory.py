@@ -145,8 +145,8 @@ def test_the_kernels_own_addresses(hv: StubBackend, tmp_path: Path) -> None:
 def test_tables_that_are_none(hv: StubBackend, tmp_path: Path) -> None:
     """The stub's HVM guests have random numbers for page tables: a walk ends, and says where."""
     with MemoryImage(save_guest(hv, "pvh", tmp_path / "stream").path) as image:
-        for at in range(0, 1 << 48, 1 << 43):
-            with pytest.raises((PageError, PageTableError), match="0x"):
+        for at in (*range(0, 1 << 47, 1 << 43), *range((1 << 64) - (1 << 47), 1 << 64, 1 << 43)):
+            with pytest.raises((PageError, PageTableError), match="pfn 0x"):
                 image.translate(at)
 
 
@@ -200,6 +200,22 @@ def test_walks_end_at_what_is_absent_and_cannot_loop() -> None:
     assert (caught.value.level, caught.value.index, caught.value.pfn) == (2, 0, 3)
     read = memory({1: {0: 1 << 12 | 1}})  # a table that names itself
     assert walk(read, 0, 1 << 12, 4).paddr == 1 << 12 and read.reads == 4
+
+
+@pytest.mark.parametrize(("levels", "half"), [(4, 1 << 47), (5, 1 << 56)])
+def test_addresses_that_are_not_canonical(levels: int, half: int) -> None:
+    """As a processor does, whose fault it would be: the bits above those that name slots are not left out."""
+    table = {slot: 1 << 12 | 1 for slot in range(512)}  # it names itself in all its slots: whatever is walked is mapped
+    end = 1 << 64
+    for vaddr in (0, half - 1, end - half, end - 1):
+        assert walk(memory({1: table}), vaddr, 1 << 12, levels).paddr == 1 << 12 | vaddr & 4095
+    wrong = (half, 2 * half - 1, end - half - 1, 1 << 63, (end - half) ^ 1 << 60, end, 2 * end - 1, -1, -half)
+    for vaddr in wrong:
+        read = memory({1: table})
+        with pytest.raises(PageTableError, match=f"{vaddr:#x} is not canonical") as caught:
+            walk(read, vaddr, 1 << 12, levels)
+        assert (caught.value.level, caught.value.index, caught.value.pfn) == (levels, vaddr * 256 // half & 511, 1)
+        assert read.reads == 0
 
 
 def test_modes_of_hvm_vcpus() -> None:
