@@ -189,7 +189,8 @@ def _record(a: MemoryImage, b: MemoryImage, code: int, vcpu: int) -> Iterator[st
         if code == RecordType.HVM_CONTEXT:
             yield from list(_save_records(a, b)) or [name]  # it may be what stands between them, or behind END
             return
-        yield name + (_registers(a, b, vcpu) if code == RecordType.X86_PV_VCPU_BASIC else "")
+        named = code == RecordType.X86_PV_VCPU_BASIC and a.contents.pv  # an HVM guest has its registers elsewhere
+        yield name + (_registers(a, b, vcpu) if named else "")
 
 
 def _registers(a: MemoryImage, b: MemoryImage, vcpu: int) -> str:
@@ -204,11 +205,12 @@ def _registers(a: MemoryImage, b: MemoryImage, vcpu: int) -> str:
 def _save_records(a: MemoryImage, b: MemoryImage) -> Iterator[str]:
     """Xen's save records of HVM guests that differ."""
     ours, theirs = _by_name(a), _by_name(b)
+    vcpus = set() if a.contents.pv else {*a.vcpus()} & {*b.vcpus()}  # a record's instance may be no vcpu's
     for key in sorted({*ours, *theirs}):
         if ours.get(key) == theirs.get(key):
             continue
         name = f"HVM_CONTEXT: {hvm_context.type_name(key[0])} of instance {key[1]}"
-        cpu = key[0] == hvm_context.CPU and key in ours and key in theirs
+        cpu = key[0] == hvm_context.CPU and key[1] in vcpus
         yield name + (_registers(a, b, key[1]) if cpu else "")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.programs import run
-from support import streams
+from support import hvm, streams
 
 from image.guests import options_of
 from pyxcsr import MemoryImage, PageType, StubGuest, restore, save
@@ -135,6 +135,36 @@ def test_registers_are_named(tmp_path: Path) -> None:
     records[at] = rec.VcpuBasic(0, bytes(blob))
     (tmp_path / "b").write_bytes(streams.assemble(records))
     assert compared(path, tmp_path / "b").records == ["vcpu 0: X86_PV_VCPU_BASIC (rip)"]
+
+
+@pytest.mark.parametrize(("instance", "named"), [(0, " (rip)"), (8191, " (rip)"), (8192, ""), (9000, ""), (65535, "")])
+def test_registers_of_no_vcpu_just_differ(tmp_path: Path, instance: int, named: str) -> None:
+    """A save record can have an instance that no vcpu has: it differs like any other."""
+    others = hvm.record(hvm.CPU, 1, bytes(1032))
+    for name, rip in (("a", 0), ("b", 1)):
+        cpu = hvm.record(hvm.CPU, instance, bytes(640) + rip.to_bytes(8, "little") + bytes(384))
+        records = streams.hvm()
+        records[streams.find(records, rec.HvmContext)[0]] = rec.HvmContext(hvm.header() + others + cpu + hvm.END)
+        (tmp_path / name).write_bytes(streams.assemble(records, DomainType.HVM))
+    assert compared(tmp_path / "a", tmp_path / "b").records == [f"HVM_CONTEXT: CPU of instance {instance}{named}"]
+    assert run("compare", tmp_path / "a", tmp_path / "b").returncode == 1
+
+
+@pytest.mark.parametrize("vcpu", [0, 5])
+def test_registers_in_a_stream_of_the_other_kind_just_differ(tmp_path: Path, vcpu: int) -> None:
+    """A PV guest's in the stream of an HVM guest, and the other way."""
+
+    def differing(kind: DomainType, records: list[rec.Record], *last: rec.Record) -> list[str]:
+        for name, record in zip("ab", last):
+            (tmp_path / name).write_bytes(streams.assemble([*records[:-1], record, records[-1]], kind))
+        return compared(tmp_path / "a", tmp_path / "b").records
+
+    two = [bytes([x]) * 5168 for x in range(2)]
+    basic = [rec.VcpuBasic(vcpu, x) for x in two]
+    assert differing(DomainType.HVM, streams.hvm(), *basic) == [f"vcpu {vcpu}: X86_PV_VCPU_BASIC"]
+    cpus = [rec.HvmContext(hvm.header() + hvm.record(hvm.CPU, vcpu, x[:1032]) + hvm.END) for x in two]
+    pv = [x for x in streams.pv64() if not isinstance(x, rec.VcpuBasic)]
+    assert differing(DomainType.PV, pv, *cpus) == [f"HVM_CONTEXT: CPU of instance {vcpu}"]
 
 
 def test_trouble_is_2(tmp_path: Path) -> None:
