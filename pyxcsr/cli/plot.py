@@ -68,9 +68,11 @@ def _report(name: str) -> dict[str, Any]:
 
 def _check_rest(report: dict[str, Any], shown: str) -> None:
     """What need not be there must be numbers where it is."""
-    ranges = report.get("ranges", [])
+    ranges, passes = report.get("ranges", []), report.get("passes") or []
+    if passes and not _rows(passes, PASS):  # beside windows: it would be taken for a save's
+        raise UsageError(f"{shown} is no report of pyxcsr's: passes cannot be what it says")
     wrong = [x for x in NUMBERS if x in report and not _is_number(report[x])]
-    predicted = [report.get("predicted_pause"), *(x.get("predicted_pause") for x in report.get("passes") or ())]
+    predicted = [report.get("predicted_pause"), *(x.get("predicted_pause") for x in passes)]
     if not all(x is None or _is_number(x) for x in predicted):
         wrong.append("predicted_pause")
     if not isinstance(ranges, list) or not all(map(_is_number, ranges)):

@@ -88,6 +88,10 @@ def one_pass(**other: Any) -> dict[str, Any]:
         (json.dumps({"passes": [one_pass()], "bytes": "many"}), "bytes cannot be"),
         (json.dumps({"passes": [one_pass()], "ranges": [1, None]}), "ranges cannot be"),
         (json.dumps({"passes": [one_pass(predicted_pause="1s")]}), "predicted_pause cannot be"),
+        *(
+            (json.dumps({"windows": [{"seconds": 1.0, "pages": 1, "most": 1}], "passes": x}), "passes cannot be")
+            for x in (5, True, ["a"], "ab", {"a": 1}, [one_pass(), {}], [one_pass(seconds=None)])
+        ),
         ('{"pyxcsr": 1, "event": "begin"}\n{"pyxcsr": 1, "event": "end"}\n', "neither"),
     ],
 )
