@@ -94,7 +94,8 @@ def _rows(found: object, names: tuple[str, ...]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+    """A number of up to 64 bits, as all of them are: sums of such can be drawn."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1 << 64
 
 
 def _write(report: dict[str, Any], picture: Path, draw: Any) -> None:

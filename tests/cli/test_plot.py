@@ -86,6 +86,8 @@ def one_pass(**other: Any) -> dict[str, Any]:
         (json.dumps({"passes": [one_pass(pages=float("inf"))]}), "neither"),
         (json.dumps({"windows": [{"seconds": 1.0}]}), "neither"),
         (json.dumps({"passes": [one_pass()], "bytes": "many"}), "bytes cannot be"),
+        (json.dumps({"passes": [one_pass()], "bytes": 10**400}), "bytes cannot be"),
+        (json.dumps({"passes": [one_pass(seconds=1e308)] * 2}), "neither"),
         (json.dumps({"passes": [one_pass()], "ranges": [1, None]}), "ranges cannot be"),
         (json.dumps({"passes": [one_pass(predicted_pause="1s")]}), "predicted_pause cannot be"),
         *(
