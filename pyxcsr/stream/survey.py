@@ -244,8 +244,12 @@ class Surveyor:
         elif isinstance(record, rec.HvmContext):
             self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
-            kinds = sums.vcpus.setdefault(record.vcpu_id, {})
-            kinds[_VCPU_KINDS[type(record)]] = len(record.blob)
+            self._sum_vcpu(record)
+
+    def _sum_vcpu(self, record: rec.VcpuBasic | rec.VcpuExtended | rec.VcpuXsave | rec.VcpuMsrs) -> None:
+        vcpus = self._sums.vcpus
+        if record.vcpu_id in vcpus or len(vcpus) < _VCPUS_KEPT:
+            vcpus.setdefault(record.vcpu_id, {})[_VCPU_KINDS[type(record)]] = len(record.blob)
 
     def _sum_context(self, record: rec.HvmContext) -> None:
         facts, problems = hvm_context.look(record.blob)
@@ -265,6 +269,7 @@ _SAVE_RECORDS_KEPT = 4096
 _PROBLEMS_KEPT = 10
 _MSRS_KEPT = 1024
 _PARAMS_KEPT = 1000
+_VCPUS_KEPT = 8192  # as many as a guest can have
 _SLICE = 1 << 14
 """Entries looked at together: a hostile record can hold 16 million."""
 

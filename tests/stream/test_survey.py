@@ -57,6 +57,14 @@ def test_of_a_long_policy_the_first_entries_are_kept() -> None:
     assert (sums.cpuid_leaves, sums.cpuid_vendor, sums.problems) == (5000, None, [])
 
 
+def test_no_more_vcpus_are_kept_than_a_guest_can_have() -> None:
+    kinds = (rec.VcpuBasic, rec.VcpuXsave)
+    records = [kind(vcpu, b"x") for kind in kinds for vcpu in range(9000)]
+    _, sums = look(build.assemble([*build.pv64()[:-1], *records, rec.End()]))
+    assert list(sums.vcpus) == list(range(8192)) and sums.complete
+    assert sums.vcpus[8191] == {"BASIC": 1, "XSAVE": 1}
+
+
 def _msrs(count: int) -> bytes:
     return b"".join(fmt.MSR_POLICY_ENTRY.pack(0x1000 + value, 0, value) for value in range(count))
 
