@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
-LONGEST = 100
-"""Characters of a number. Python makes none of some thousand digits; no size or time has a hundred."""
+LONGEST = 4000
+"""Characters of a number: Python makes none of more than 4300 digits."""
 
 
 def _split(text: str) -> tuple[str, str]:
