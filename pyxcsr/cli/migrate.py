@@ -222,7 +222,7 @@ def _judged(
     there, why = verdict.settled(lambda seconds: domains_of(way, seconds, slow), domain.name)
     here, why_here = (there, why) if way.local else verdict.look(lambda seconds: domains_of(HOME, seconds, slow))
     place = verdict.locate(domain, way.local, here, there, why_here or why, others)
-    # on one machine a guest that has rebooted meanwhile has another id and its name, as its copy would have
+    # on one machine a guest that has rebooted meanwhile has a new id and its old name, just as its copy would
     moved = not ended.status or (not place.left and (ended.transcript.received or not way.local))
     if place.where == verdict.THERE and moved:
         show_migration.report(args, domain, way.host, place, ended)

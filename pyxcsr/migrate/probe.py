@@ -126,13 +126,15 @@ def _heard(
         if time.monotonic() >= slow_at:
             slow_at = until
             is_slow()
-        for fd, _ in poll.poll(100):
+        ready = poll.poll(100)
+        for fd, _ in ready:
             data = os.read(fd, 1 << 16)
             heard[fd] += data
             if not data:
                 poll.unregister(fd)
                 left.discard(fd)
-        if asked.stdout.fileno() not in left and asked.poll() is not None:
-            break  # what ssh has left behind, such as the master of its connections, may keep its stderr open for ever
+        # what ssh has left behind, such as the master of its connections, may keep its stderr open for ever
+        if not ready and asked.stdout.fileno() not in left and asked.poll() is not None:
+            break
     out, err = heard.values()
     return bytes(out), bytes(err)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from pyxcsr.errors import Cancelled, DomainDying, SuspendError, SuspendTimeout
+from pyxcsr.errors import Cancelled, SuspendTimeout
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.going_on import devices_go_on
-from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend
+from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend, is_suspended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class ByXen(Suspend):
         self._ours = True  # an attempt may have succeeded although it failed here
         self._hv.domain_shutdown(self._domid, SHUTDOWN_SUSPEND)
         until = time.monotonic() + self._timeout
-        while not self._is_suspended():
+        while not is_suspended(self._info()):
             if time.monotonic() >= until:
                 raise SuspendTimeout(
                     f"Xen has not suspended domain {self._domid} within {self._timeout:.0f} s. That cannot be taken "
@@ -83,16 +83,6 @@ class ByXen(Suspend):
         self._hv.domain_resume(self._domid)
         self._ours = False
         return True
-
-    def _is_suspended(self) -> bool:
-        """Raises DomainDying, and SuspendError for a domain that has shut down: Xen does not suspend such a one."""
-        info = self._info()
-        if info.dying:
-            raise DomainDying(f"domain {self._domid} is being destroyed", domid=self._domid)
-        if info.shutdown and not info.suspended:
-            text = f"domain {self._domid} has shut down, not suspended: {info.shutdown_name}"
-            raise SuspendError(text, domid=self._domid, reason=info.shutdown_reason)
-        return info.suspended
 
     def _info(self) -> DomainInfo:
         return self._hv.domain_info(self._domid)

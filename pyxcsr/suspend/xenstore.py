@@ -59,6 +59,18 @@ def _path(domid: int) -> str:
     return f"/local/domain/{domid}/control/shutdown"
 
 
+def is_suspended(info: DomainInfo) -> bool:
+    """Whether a domain that is to suspend has done so. Raises DomainDying, and SuspendError if it has shut down for
+    another reason: such a one will not suspend any more."""
+    domid = info.domid
+    if info.dying:
+        raise DomainDying(f"domain {domid} is being destroyed", domid=domid)
+    if info.shutdown and not info.suspended:
+        text = f"domain {domid} has shut down, not suspended: {info.shutdown_name}"
+        raise SuspendError(text, domid=domid, reason=info.shutdown_reason)
+    return info.suspended
+
+
 class XenstoreSuspend(Suspend):
     """Suspends a domain, and returns once it is suspended. ``resume()`` undoes that.
 
@@ -239,18 +251,7 @@ class XenstoreSuspend(Suspend):
                 error.__context__ = second
 
     def _is_suspended(self) -> bool:
-        """Whether the domain is suspended. Raises if it is dying, or shut down for another reason."""
-        info = self._info()
-        if info.dying:
-            raise DomainDying(f"domain {self._domid} is being destroyed", domid=self._domid)
-        if not info.shutdown:
-            return False
-        if not info.suspended:
-            raise SuspendError(
-                f"domain {self._domid} has shut down, not suspended: {info.shutdown_name}",
-                domid=self._domid, reason=info.shutdown_reason,
-            )
-        return True
+        return is_suspended(self._info())
 
     def _info(self) -> DomainInfo:
         try:

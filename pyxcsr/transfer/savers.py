@@ -68,7 +68,7 @@ class Savers:
 
     def now(self) -> list[Saver]:
         """Those that are there now. Raises OSError if /proc, or the folder with the locks, cannot be read."""
-        found = [self._saver(int(x)) for x in os.listdir(self._proc) if x.isdigit() and int(x) != os.getpid()]
+        found = [self._saver(x) for x in self._pids() if x != os.getpid()]
         savers = [x for x in found if x is not None]
         own = self._holds_lock()
         return savers if own is None or own.pid in (x.pid for x in savers) else [*savers, own]
@@ -79,8 +79,10 @@ class Savers:
 
         Such a one is none of :meth:`now`'s: it must not be told to end. Raises OSError if /proc cannot be read.
         """
-        pids = [int(x) for x in os.listdir(self._proc) if x.isdigit()]
-        return [Saver(x, XL, None) for x in pids if self._is_carrier(self._words(x))]
+        return [Saver(x, XL, None) for x in self._pids() if self._is_carrier(self._words(x))]
+
+    def _pids(self) -> list[int]:
+        return [int(x) for x in os.listdir(self._proc) if x.isdigit()]
 
     def _is_carrier(self, words: list[str]) -> bool:
         if not words or os.path.basename(words[0]) != XL or not self._called & set(words[1:]):

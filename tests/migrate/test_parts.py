@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import time
 
 import pytest
 
+from pyxcsr.cli import migrate, status
 from pyxcsr.cli.show_migration import in_words, set_pace
+from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.errors import ProbeError, UsageError
 from pyxcsr.migrate import running, verdict
 from pyxcsr.migrate.facts import Domain, Facts, read_facts
@@ -239,6 +242,19 @@ def test_where_it_runs(
         GUEST, False, None if here is None else ends("here", *here), None if there is None else ends("x", *there), "why"
     )
     assert place.where == where and said in place.text
+
+
+@pytest.mark.parametrize(("received", "found"), [(False, migrate.LOOK_AT_BOTH), (True, status.DONE)])
+def test_a_guest_that_has_rebooted_on_one_machine_is_not_its_copy(
+    monkeypatch: pytest.MonkeyPatch, received: bool, found: int
+) -> None:
+    """xl has failed, and had not heard that the other end has the guest."""
+    after = ends("here", ("g", 9, RUNS))
+    monkeypatch.setattr(verdict, "settled", lambda ask, name: (after, ""))
+    args = argparse.Namespace(quiet=True, json=False, progress=False)
+    ended = told("xl: migrating")
+    ended.transcript.received = received
+    assert migrate._judged(args, route("localhost", None), GUEST, {0, 5}, ended, CancelBySignal()) == found
 
 
 def test_where_it_runs_on_one_machine() -> None:
