@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
 
 from devicemodel.strict_qemu import NEW, RELEASES, Store, Strict, listening, noted, ours, told
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.devicemodel.noted import ASKED, BEGUN, ENDS_OVER_BOTH, end_left
 from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.devicemodel.through_libxl import ThroughLibxl
+from pyxcsr.devicemodel.told import Told
 from pyxcsr.errors import DeviceModelError
 
 Deed = Callable[[Store, Path], None]
@@ -37,6 +41,23 @@ class Nameless(Qemu):
         return None
 
 
+def nameless(path: Path) -> Qemu:
+    return Nameless(7, str(path), 5.0)
+
+
+@contextmanager
+def begun(
+    folder: Path, version: tuple[int, int], model: Callable[[Path], DeviceModel] = ours, *, noting: bool = True
+) -> Iterator[tuple[Store, Path, Strict, Told]]:
+    """A xenstore, the socket of a QEMU of that release, that QEMU, and one who has had it begin."""
+    store, path = Store(), folder / "qmp"
+    store.broken = not noting
+    with listening(path, version) as qemu:
+        mine = told(store, model(path))
+        mine.begin()
+        yield store, path, qemu, mine
+
+
 def is_well(qemu: Strict, tracking: bool = False) -> bool:
     return not qemu.dead and qemu.fake.tracking is tracking
 
@@ -45,10 +66,7 @@ def is_well(qemu: Strict, tracking: bool = False) -> bool:
 @pytest.mark.parametrize("deed", [saves, recovers, does_nothing])
 @pytest.mark.parametrize("version", RELEASES)
 def test_whatever_others_did(tmp_path: Path, version: tuple[int, int], deed: Deed, seen: bool) -> None:
-    store, path = Store(), tmp_path / "qmp"
-    with listening(path, version) as qemu:
-        mine = told(store, ours(path))
-        mine.begin()
+    with begun(tmp_path, version) as (store, path, qemu, mine):
         deed(store, path)
         mine.end_beside_others(seen)
         assert is_well(qemu) and noted(store, ours(path)).found() is None
@@ -60,10 +78,7 @@ def test_whatever_others_did(tmp_path: Path, version: tuple[int, int], deed: Dee
 @pytest.mark.parametrize("version", [x for x in RELEASES if x != ENDS_OVER_BOTH])
 def test_beside_xens_own_helper(tmp_path: Path, version: tuple[int, int]) -> None:
     """It writes no notes: ours still says that it has begun. QEMU 6.2 has ended when that helper had it begin."""
-    store, path = Store(), tmp_path / "qmp"
-    with listening(path, version) as qemu:
-        mine = told(store, ours(path))
-        mine.begin()
+    with begun(tmp_path, version) as (store, path, qemu, mine):
         ours(path).track(True)
         ours(path).track(False)
         assert noted(store, ours(path)).found() == BEGUN
@@ -85,10 +100,7 @@ def test_what_has_not_begun_is_not_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", [ASKED, "unreadable"])
 def test_qemu_6_2_of_which_it_is_not_known(tmp_path: Path, what: str) -> None:
     """Another save was killed before QEMU had answered, or the note cannot be read."""
-    store, path = Store(), tmp_path / "qmp"
-    with listening(path, ENDS_OVER_BOTH) as qemu:
-        mine = told(store, ours(path))
-        mine.begin()
+    with begun(tmp_path, ENDS_OVER_BOTH) as (store, path, qemu, mine):
         noted(store, ours(path)).put(ASKED if what == ASKED else BEGUN)
         store.unreadable = what != ASKED
         for _ in range(2):
@@ -104,11 +116,8 @@ def test_qemu_6_2_of_which_it_is_not_known(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("broken", [False, True], ids=["nameless", "6.2 without a note"])
 @pytest.mark.parametrize("seen", [False, True])
 def test_without_a_sign_it_is_told_only_if_nobody_was_seen(tmp_path: Path, broken: bool, seen: bool) -> None:
-    store, path = Store(), tmp_path / "qmp"
-    store.broken = broken
-    with listening(path, ENDS_OVER_BOTH if broken else NEW) as qemu:
-        mine = told(store, ours(path) if broken else Nameless(7, str(path), 5.0))
-        mine.begin()
+    release, model = (ENDS_OVER_BOTH, ours) if broken else (NEW, nameless)
+    with begun(tmp_path, release, model, noting=not broken) as (_, _, qemu, mine):
         if seen:
             for _ in range(2):
                 with pytest.raises(DeviceModelError, match="somebody else has ended log-dirty mode"):
@@ -121,10 +130,7 @@ def test_without_a_sign_it_is_told_only_if_nobody_was_seen(tmp_path: Path, broke
 
 
 def test_a_nameless_one_that_has_been_stopped(tmp_path: Path) -> None:
-    store, path = Store(), tmp_path / "qmp"
-    with listening(path, NEW) as qemu:
-        mine = told(store, Nameless(7, str(path), 5.0))
-        mine.begin()
+    with begun(tmp_path, NEW, nameless) as (store, path, qemu, mine):
         saves(store, path)
         mine.end_beside_others()
         assert is_well(qemu)
