@@ -47,9 +47,10 @@ def restore(
     somebody who has to read there what others have written; False fails over to the checkpoint before.
     ``silence``: seconds, or text as "2s": a stream of which nothing comes for so long is taken to have ended.
 
-    On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it.
+    On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it,
+    unless the error is ``untouched``, as for a domain that runs or has memory (UsageError).
     Raises XcsrError: NotAStream, StreamTruncated, StreamError (offset, record, pfn), IncompleteStream, VerifyMismatch,
-    NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, HypervisorError.
+    NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, UsageError, HypervisorError.
     """
     rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
     options = RestoreOptions(

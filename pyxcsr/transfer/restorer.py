@@ -95,6 +95,12 @@ class Restorer:
             raise UsageError(
                 f"domain {info.domid} runs; a stream is restored into a new, paused domain", domid=info.domid
             )
+        if info.tot_pages:  # Xen would put other pages in the place of those that a guest without a p2m of its own has
+            raise UsageError(
+                f"domain {info.domid} has {info.tot_pages} pages of memory already; a stream is restored into a new "
+                "domain, which has none",
+                domid=info.domid,
+            )
         return info
 
     def _find_ops(self, info: DomainInfo) -> RestoreOps:

@@ -471,6 +471,32 @@ def test_a_domain_that_runs_is_refused(hv: StubBackend) -> None:
         restore(hv, domid, nothing)
 
 
+@pytest.mark.parametrize("guest", [pyxcsr.StubGuest.pv64, pyxcsr.StubGuest.pvh, pyxcsr.StubGuest.hvm])
+def test_a_domain_that_has_memory_is_refused(
+    hv: StubBackend, tmp_path: Path, guest: Callable[..., pyxcsr.StubGuest]
+) -> None:
+    """A paused guest, by a wrong number. Xen gives memory at gfns that have some already, and the guest is lost."""
+    save_to(hv, hv.stub.create(guest(mem=MEM, seed=1)), tmp_path / "s", live=False)
+    (tmp_path / "s").write_bytes(put_together(*_without_policy(tmp_path / "s")))
+    domid = hv.stub.create(guest(mem=MEM, seed=2))
+    hv.domain_pause(domid)
+    inside = hv.stub.guest(domid)
+    pfns = inside.pfns_with_memory()
+    before = [inside.read_page(x) for x in pfns], hv.domain_info(domid)
+    with open(tmp_path / "s", "rb", buffering=0) as file:
+        with pytest.raises(pyxcsr.UsageError, match=f"domain {domid} has {len(pfns)} pages of memory") as caught:
+            restore(hv, domid, file)
+        assert file.tell() == 0
+    assert caught.value.untouched and caught.value.domid == domid
+    assert inside.pfns_with_memory() == pfns
+    assert ([inside.read_page(x) for x in pfns], hv.domain_info(domid)) == before
+
+
+def _without_policy(path: Path) -> Stream:
+    head, pieces = take_apart(path)
+    return head, without(pieces, CPUID, MSR)
+
+
 def test_end_is_the_end(hv: StubBackend, stream: Stream) -> None:
     assert stream[1][-1].code == END
 
