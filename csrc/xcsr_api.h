@@ -351,8 +351,7 @@ enum xcsr_end_reached {
 typedef struct xcsr_end_result {
     uint32_t reached; /* enum xcsr_end_reached */
     uint32_t in_pass; /* 1: of an error, it came while pages were sent */
-    uint64_t dirty;             /* pfns that the last bitmap named */
-    uint64_t marked;            /* pfns that the pass has to send */
+    uint64_t marked;  /* pfns that the pass has to send, all or so far; 0: not counted yet */
     xcsr_sweep_result sweep;
     xcsr_batch_result batches;
     uint64_t complete_at; /* the stream's length when it is complete; 0: not known yet */

@@ -81,7 +81,7 @@ static int look_at_physmap(struct step *t)
 static int fetch(struct step *t)
 {
     int64_t began = xcsr_now_us();
-    int rc = logdirty_fetch(t->s, true, &t->out->dirty);
+    int rc = logdirty_fetch(t->s, true);
     t->out->began_us = (uint64_t)began;
     if (!rc)
         t->out->reached = XCSR_END_FETCHED;
@@ -100,11 +100,9 @@ static int mark(struct step *t)
     int rc = logdirty_merge(t->s, &merged);
     if (rc)
         return rc;
-    out->marked = out->dirty + merged;
     int64_t began = xcsr_now_us();
-    rc = t->s->follow.sent ? follow_sweep(t->s, true, &out->sweep) : 0;
+    rc = t->s->follow.sent ? follow_sweep(t->s, true, true, &out->sweep) : 0; /* they stay: see look_at_p2m */
     out->sweep_us = (uint64_t)(xcsr_now_us() - began);
-    out->marked += out->sweep.marked;
     out->fetch_us = (uint64_t)xcsr_now_us() - out->began_us;
     return rc;
 }
@@ -121,21 +119,33 @@ static int begin_pages(struct step *t)
     return 0;
 }
 
+/* The guest does not wait for that unless somebody has to know before the pass is over: the bitmap may be large, and the pass
+ * goes through it all the same. */
+static void count_marked(struct step *t)
+{
+    if (!t->out->marked)
+        t->out->marked = xcsr_count_dirty(t->s);
+}
+
 static int send_pages(struct step *t)
 {
     xcsr_end_result *out = t->out;
     xcsr_batch_result some = {.done = 1};
-    int rc = out->marked ? pass_batches(t->s, t->sink, t->for_us, &some) : 0;
-    if (rc)
-        return rc;
-    pass_add(&out->batches, &some);
-    return out->batches.done ? 0 : XCSR_AGAIN;
+    int rc = pass_batches(t->s, t->sink, t->for_us, &some);
+    if (!rc) {
+        pass_add(&out->batches, &some);
+        rc = out->batches.done ? 0 : XCSR_AGAIN;
+    }
+    if (rc == XCSR_AGAIN)
+        count_marked(t);
+    return rc;
 }
 
 static int end_pages(struct step *t)
 {
     const xcsr_end_plan *p = t->s->ending.plan;
     t->out->reached = XCSR_END_SENT;
+    t->out->marked = t->out->batches.nr_pfns;
     t->out->in_pass = 0;
     t->out->pass_us = (uint64_t)xcsr_now_us() - t->out->pass_us;
     t->out->held_us = xcsr_sink_held_us(t->sink) - t->out->held_us;
@@ -325,6 +335,8 @@ int xcsr_end(xcsr_save *s, xcsr_sink *sink, uint32_t for_us, xcsr_end_result *ou
     int rc = run(&t, steps);
     if (rc == STOP) {
         e->plan = NULL;
+        if (out->reached == XCSR_END_FETCHED)
+            count_marked(&t);
         return 0;
     }
     if (rc != XCSR_AGAIN && is_writing_state(e))

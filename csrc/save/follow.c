@@ -326,13 +326,13 @@ static int mark_table(void *sweep, uint64_t pfn)
     return 0;
 }
 
-int follow_sweep(xcsr_save *s, bool final, xcsr_sweep_result *out)
+int follow_sweep(xcsr_save *s, bool final, bool stay, xcsr_sweep_result *out)
 {
     struct sweep w = {.s = s, .out = out};
     memset(out, 0, sizeof *out);
     if (!s->follow.sent)
         return xcsr_fail_call(s->h, EINVAL, "xcsr_sweep", "nothing is followed");
-    int rc = leaves_written(s);
+    int rc = leaves_written(s, stay);
     if (rc)
         return rc;
     sweep_leaves(&w, final);
@@ -352,5 +352,5 @@ int follow_sweep(xcsr_save *s, bool final, xcsr_sweep_result *out)
 int xcsr_sweep(xcsr_save *s, uint32_t final, xcsr_sweep_result *out)
 {
     XCSR_ENTER(s->h);
-    return follow_sweep(s, final, out);
+    return follow_sweep(s, final, false, out);
 }

@@ -7,6 +7,7 @@
 int follow_note(xcsr_save *s, const struct batch *b); /* b was just built: notes what it says of its pfns. -ENOMEM */
 int follow_grow(xcsr_save *s, uint64_t nr_pfns);      /* -ENOMEM: as it was */
 void follow_free(struct follow *f);
-int follow_sweep(xcsr_save *s, bool final, xcsr_sweep_result *out); /* see xcsr_sweep */
+/* See xcsr_sweep; stay: see leaves_written. */
+int follow_sweep(xcsr_save *s, bool final, bool stay, xcsr_sweep_result *out);
 
 #endif

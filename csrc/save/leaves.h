@@ -5,7 +5,8 @@
 #include "save/session.h"
 
 /* Makes each page of the p2m fresh that the bitmap names, and asks Xen about all fresh ones: -ERANGE if one is a page table
- * by now, and -errno as page_types. The bitmap has just been fetched. */
-int leaves_written(xcsr_save *s);
+ * by now, and -errno as page_types. The bitmap has just been fetched. stay: since then p2m_leaves_stay was true, and the guest
+ * is suspended. */
+int leaves_written(xcsr_save *s, bool stay);
 
 #endif

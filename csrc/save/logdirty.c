@@ -43,7 +43,7 @@ int xcsr_logdirty_disable(xcsr_save *s)
     return logdirty_stop(s);
 }
 
-int logdirty_fetch(xcsr_save *s, bool final, uint64_t *dirty)
+int logdirty_fetch(xcsr_save *s, bool final)
 {
     int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
     if (rc)
@@ -51,14 +51,16 @@ int logdirty_fetch(xcsr_save *s, bool final, uint64_t *dirty)
     s->count_is_stale = false;
     s->cursor = 0; /* no pass has come past any of these */
     s->all_marked = false;
-    *dirty = xcsr_count_dirty(s);
     return 0;
 }
 
 int xcsr_logdirty_clean(xcsr_save *s, uint32_t final, uint64_t *dirty)
 {
     XCSR_ENTER(s->h);
-    return logdirty_fetch(s, final, dirty);
+    int rc = logdirty_fetch(s, final);
+    if (!rc)
+        *dirty = xcsr_count_dirty(s);
+    return rc;
 }
 
 int logdirty_peek(xcsr_save *s, uint64_t *dirty)
@@ -203,7 +205,7 @@ static int check_leaves(xcsr_save *s)
 {
     if (!s->p2m || s->follow.sent)
         return 0;
-    int rc = leaves_written(s);
+    int rc = leaves_written(s, false);
     memset(s->p2m->fresh, 0, s->p2m->nr_leaves);
     return rc;
 }

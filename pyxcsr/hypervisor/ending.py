@@ -42,7 +42,6 @@ def end_result(out: Any, sweep: SweepResult, batches: BatchResult) -> EndResult:
     """What C says of the end."""
     return EndResult(
         out.reached,
-        out.dirty,
         out.marked,
         sweep,
         batches,

@@ -94,8 +94,7 @@ class Ending:
 
     def dirty(self) -> int:
         """How many pfns are marked for the last pass so far: those that the last bitmap named, at least."""
-        now = self._save.ending
-        return max(now.dirty, now.marked)
+        return self._save.ending.marked
 
     def note(self) -> None:
         """Tells who follows the guest what was found."""

@@ -39,14 +39,13 @@ class EndPlan(NamedTuple):
 class EndResult(NamedTuple):
     """How far the end has come, and what it did. Less than COMPLETE: the caller goes on from there.
 
-    ``dirty``: pfns that the last bitmap named; ``marked``: those that the pass has to send; ``complete_at``: the
-    stream's length once it is complete, 0 if that is not known yet; ``began``: when the bitmap was asked for, by
-    time.monotonic(). All below is in seconds: ``fetching`` until all was marked, of it ``sweeping``; the ``passing``,
-    of it ``held`` for the bandwidth's sake.
+    ``marked``: pfns that the pass has to send, so far if less than SENT is reached, 0 while nobody has counted them;
+    ``complete_at``: the stream's length once it is complete, 0 if that is not known yet; ``began``: when the bitmap was
+    asked for, by time.monotonic(). All below is in seconds: ``fetching`` until all was marked, of it ``sweeping``; the
+    ``passing``, of it ``held`` for the bandwidth's sake.
     """
 
     reached: int
-    dirty: int
     marked: int
     sweep: SweepResult
     batches: BatchResult
