@@ -39,11 +39,13 @@ TARGET static uint64_t WAY(count)(const uint64_t *words, uint64_t nr_words)
 /* A word of nothing but ones: no pfn waits for the one before. */
 TARGET static inline void WAY(emit_all)(uint64_t first_pfn, uint64_t *out)
 {
-    WAY(lanes) at, *p = (WAY(lanes) *)out;
+    WAY(lanes) at = {0}, *p = (WAY(lanes) *)out;
+    const WAY(lanes) step = at + LANES;
     for (uint32_t i = 0; i < LANES; i++)
         at[i] = first_pfn + i;
-    for (uint32_t i = 0; i < 64 / LANES; i++)
-        p[i] = at + (uint64_t)i * LANES;
+#pragma GCC unroll 32
+    for (uint32_t i = 0; i < 64 / LANES; i++, at += step)
+        p[i] = at;
 }
 
 /* The pfns of a word's set bits, and how many they are. Anything may be written in the rest of 64
@@ -69,6 +71,7 @@ TARGET static inline uint32_t WAY(emit)(uint64_t word, uint64_t first_pfn, uint6
 TARGET static inline uint64_t WAY(dirty_words)(const uint64_t *words)
 {
     uint64_t which = 0;
+#pragma GCC unroll 16
     for (unsigned int k = 0; k < 16; k++)
         which |= (uint64_t)(words[k] != 0) << k;
     return which;
