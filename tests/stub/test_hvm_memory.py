@@ -72,9 +72,9 @@ def test_maps_are_of_gfns(probe: Probe) -> None:
 
 
 def test_a_mapped_page_that_leaves_stays_as_it_is(probe: Probe) -> None:
-    """As on Xen its frame is nobody's, and goes to nobody, until it is unmapped."""
+    """As on Xen its frame goes to nobody until it is unmapped."""
     probe.stub.reset(frames=1 << 13)
-    guest = probe.hvm("pvh", mem="2M")
+    guest = probe.hvm("pvh", mem="2M", max_mem="4M")
     free, old = probe.stub.free_frames, guest.read_page(9)
     address, _ = probe.map(guest.domid, [9])
     guest.balloon_out(9)
@@ -82,6 +82,52 @@ def test_a_mapped_page_that_leaves_stays_as_it_is(probe: Probe) -> None:
     guest.balloon_in(9)
     assert probe.stub.free_frames == free - 1
     assert bytes(probe.ffi.buffer(address, PAGE_SIZE)) == old != guest.read_page(9)
+    probe.unmap(address, 1)
+    assert probe.stub.free_frames == free
+
+
+@pytest.mark.parametrize("window", [False, True])
+def test_a_mapped_page_that_leaves_counts_until_it_is_unmapped(probe: Probe, window: bool) -> None:
+    """As on Xen: the physmap is without it at once, and it is the guest's until the last mapping of it ends."""
+    probe.stub.reset(frames=1 << 13, window=window)
+    guest = probe.hvm("pvh", mem="2M", max_mem="4M")
+    pages, mfn = probe.info(guest.domid).tot_pages, guest.mfn(9)
+    first, _ = probe.map(guest.domid, [8, 9])
+    second, _ = probe.map(guest.domid, [9])
+    guest.balloon_out([9, 10])
+    assert probe.types(guest.domid, [9, 10]) == [XTAB, XTAB] and 9 not in guest.pfns_with_memory()
+    assert probe.map(guest.domid, [9], per_page=False)[0] == probe.ffi.NULL and probe.errno == errno.EINVAL
+    assert probe.info(guest.domid).tot_pages == guest.state().tot_pages == pages - 1
+    guest.balloon_in(9)
+    assert probe.info(guest.domid).tot_pages == pages
+    probe.unmap(first, 2)
+    assert probe.info(guest.domid).tot_pages == pages and probe.stub.frame(mfn)[0] == guest.domid
+    probe.unmap(second, 1)
+    assert probe.info(guest.domid).tot_pages == pages - 1 and probe.stub.frame(mfn)[0] != guest.domid
+
+
+def test_what_a_toolstack_takes_counts_so_too(probe: Probe) -> None:
+    """A domain at its limit has no room for another page until the mapping ends."""
+    guest = probe.hvm("pvh", mem="2M")
+    pages = probe.info(guest.domid).tot_pages
+    probe.stub.guest(guest.domid).poke_domain("max_pages", pages)
+    address, _ = probe.map(guest.domid, [9])
+    assert probe.decrease(guest.domid, [9]) == 0
+    assert probe.info(guest.domid).tot_pages == pages
+    assert probe.populate(guest.domid, [9])[0] == -1
+    with pytest.raises(StubError, match="as many pages as it may"):
+        guest.balloon_in(9)
+    probe.unmap(address, 1)
+    assert probe.populate(guest.domid, [9])[0] == 0
+
+
+def test_a_guest_ends_with_a_page_that_left_while_it_was_mapped(probe: Probe) -> None:
+    probe.stub.reset(frames=1 << 13)
+    free = probe.stub.free_frames
+    guest = probe.hvm("pvh", mem="2M")
+    address, _ = probe.map(guest.domid, [9])
+    guest.balloon_out(9)
+    probe.stub.destroy(guest.domid)
     probe.unmap(address, 1)
     assert probe.stub.free_frames == free
 

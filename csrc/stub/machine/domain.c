@@ -40,6 +40,11 @@ bool st_domain_running(const struct st_domain *d)
     return d->built && !d->dying && !d->shutdown && !d->pause_count;
 }
 
+uint64_t st_domain_pages(const struct st_domain *d)
+{
+    return d->nr_mem + (d->hv ? d->hv->pod_cached + d->hv->lingering : 0);
+}
+
 static void *sparse(uint64_t nr_bytes)
 {
     void *at = mmap(NULL, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

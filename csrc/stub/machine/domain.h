@@ -83,6 +83,8 @@ struct st_domain *st_domain_find(uint32_t domid);
 /* The domain a call is about, or NULL with *error = -ESRCH (-EINVAL for domain 0). */
 struct st_domain *st_domain_get(uint32_t domid, int *error);
 bool st_domain_running(const struct st_domain *d);
+/* The frames that it owns, at a pfn or not: Xen's tot_pages. */
+uint64_t st_domain_pages(const struct st_domain *d);
 /* A domain with room for so many pfns, in no list yet; NULL if there is no memory. */
 struct st_domain *st_domain_alloc(uint64_t pfns);
 /* What was allocated but is in no list. */

@@ -37,7 +37,7 @@ static void fill_info(const struct st_domain *d, xc_domaininfo_t *info)
     memset(info, 0, sizeof(*info));
     info->domain = (domid_t)d->id;
     info->flags = info_flags(d);
-    info->tot_pages = d->nr_mem + (d->hv ? d->hv->pod_cached : 0) + (uint64_t)d->tot_pages_bias;
+    info->tot_pages = st_domain_pages(d) + (uint64_t)d->tot_pages_bias;
     info->max_pages = d->max_pages;
     info->shared_info_frame = d->shared_info_mfn;
     info->cpu_time = d->ticks * 1000000;

@@ -236,7 +236,7 @@ static void drop_frames(const struct mapping *m)
     for (size_t i = 0; m->counted && i < m->pages; i++) {
         const struct st_frame *frame = m->counted[i] == ST_NONE ? NULL : &st.frames[m->counted[i]];
 
-        if (frame && (frame->owner == m->domid || frame->kind == ST_LINGERS))
+        if (frame && frame->owner == m->domid)
             st_frame_unmapped(m->counted[i]);
     }
 }

@@ -2,6 +2,7 @@
 #include "stub/machine/domain.h"
 #include "stub/machine/foreign.h"
 #include "stub/machine/frames.h"
+#include "stub/machine/hvm/hvm.h"
 #include "stub/machine/m2p.h"
 #include "stub/machine/rng.h"
 #include "stub/machine/types.h"
@@ -116,12 +117,13 @@ static void set_free(uint64_t mfn)
 void st_frame_free(uint64_t mfn)
 {
     const struct st_frame *frame = &st.frames[mfn];
-    const struct st_domain *d = st_domain_find(frame->owner);
+    struct st_domain *d = st_domain_find(frame->owner);
 
     if (d && d->hv && !d->dying && frame->foreign) {
-        st.frames[mfn] = (struct st_frame){ .owner = DOMID_INVALID, .kind = ST_LINGERS, .pfn = ST_NONE,
+        st.frames[mfn] = (struct st_frame){ .owner = frame->owner, .kind = ST_LINGERS, .pfn = ST_NONE,
                                             .foreign = frame->foreign };
         st_m2p_set(mfn, ST_NONE);
+        d->hv->lingering++;
         return;
     }
     set_free(mfn);
@@ -131,8 +133,10 @@ void st_frame_unmapped(uint64_t mfn)
 {
     struct st_frame *frame = &st.frames[mfn];
 
-    if (frame->foreign && !--frame->foreign && frame->kind == ST_LINGERS)
-        set_free(mfn);
+    if (!frame->foreign || --frame->foreign || frame->kind != ST_LINGERS)
+        return;
+    st_domain_find(frame->owner)->hv->lingering--;
+    set_free(mfn);
 }
 
 /*

@@ -76,7 +76,10 @@ int st_frame_alloc_below(uint64_t limit, uint16_t owner, enum st_kind kind, uint
 int st_extent_alloc(unsigned order, uint64_t *mfn);
 int st_frame_take(uint64_t mfn);
 void st_frame_claim(uint16_t owner, enum st_kind kind, uint64_t pfn, uint64_t mfn);
-/* It stays as it is, nobody's, for as long as a mapping of it is counted (ST_LINGERS). */
+/*
+ * As on Xen an HVM guest's stays the guest's, and counts as that, for as long as a mapping of it is counted: at no gfn,
+ * and as it is (ST_LINGERS).
+ */
 void st_frame_free(uint64_t mfn);
 /* A mapping of it less. */
 void st_frame_unmapped(uint64_t mfn);

@@ -20,17 +20,11 @@ static void fill_garbage(uint64_t mfn)
         page[i] = ST_GARBAGE + (uint32_t)mfn;
 }
 
-/* All the frames that it owns, at a pfn or not. */
-static uint64_t owned(const struct st_domain *d)
-{
-    return d->nr_mem + (d->hv ? d->hv->pod_cached : 0);
-}
-
 static int check_room(struct st_domain *d, uint64_t pfn, uint64_t count)
 {
     int rc;
 
-    if (d->dying || count > d->max_pages || owned(d) > d->max_pages - count)
+    if (d->dying || count > d->max_pages || st_domain_pages(d) > d->max_pages - count)
         return st_error(ENOMEM, "domain %u may have no more than %lu pages", d->id, (unsigned long)d->max_pages);
     if (pfn > ST_NONE - count)
         return st_error(EINVAL, "there is no pfn %#lx", (unsigned long)pfn);
@@ -155,7 +149,7 @@ int xc_domain_populate_physmap_exact(xc_interface *xch, uint32_t domid, unsigned
     return (int)st_end(ST_FN_xc_domain_populate_physmap_exact, xch, rc);
 }
 
-/* Of HVM any gfn that has a page or could have: what is mapped stays until it is not. */
+/* Of HVM any gfn that has a page or could have: a page that is mapped counts until it is not. */
 static int take_gfn(struct st_domain *d, uint64_t gfn)
 {
     int rc;

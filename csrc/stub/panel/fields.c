@@ -158,7 +158,7 @@ static int set_domain_field(struct st_domain *d, const char *field, uint64_t val
     if (strcmp(field, "max_pages") == 0)
         d->max_pages = value;
     else if (strcmp(field, "tot_pages") == 0)
-        d->tot_pages_bias = (int64_t)(value - d->nr_mem);
+        d->tot_pages_bias = (int64_t)(value - st_domain_pages(d));
     else if (strcmp(field, "dying") == 0)
         d->dying = value != 0;
     else if (strcmp(field, "hvm") == 0)

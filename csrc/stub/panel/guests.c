@@ -211,7 +211,7 @@ static uint64_t count_dirty(const struct st_domain *d)
 static void fill_state(const struct st_domain *d, stub_domain_state *s)
 {
     *s = (stub_domain_state){
-        .nr_pfns = d->nr_pfns, .tot_pages = d->nr_mem, .max_pages = d->max_pages,
+        .nr_pfns = d->nr_pfns, .tot_pages = st_domain_pages(d), .max_pages = d->max_pages,
         .ticks = d->ticks, .writes = d->kernel->writes, .pt_updates = d->kernel->pt_updates, .dirty = count_dirty(d),
         .start_info_pfn = d->kernel->start_info_pfn, .store_pfn = d->kernel->store_pfn,
         .console_pfn = d->kernel->console_pfn, .kernel_pfn = d->kernel->page_pfn,
@@ -228,7 +228,6 @@ static void fill_state(const struct st_domain *d, stub_domain_state *s)
 static void add_hvm(const struct st_domain *d, stub_domain_state *s)
 {
     s->hvm = true;
-    s->tot_pages += d->hv->pod_cached;
     s->device_model = d->hv->device_model;
     s->devmodel_logdirty = d->hv->dm_logdirty;
     s->devmodel_stopped = d->kernel->dm_stopped;

@@ -38,7 +38,7 @@ int st_hvm_balloon_in(struct st_domain *d, uint64_t gfn, uint64_t mfn)
         return rc;
     if (d->truth[gfn] || st_hvm_is_pod(d, gfn))
         return st_error(EINVAL, "gfn %#lx has memory already", (unsigned long)gfn);
-    if (d->nr_mem + d->hv->pod_cached >= d->max_pages)
+    if (st_domain_pages(d) >= d->max_pages)
         return st_error(ENOMEM, "guest %u owns as many pages as it may (%lu)", d->id, (unsigned long)d->max_pages);
     rc = mfn == ST_NONE ? st_add_memory(d, gfn) : st_add_frame(d, gfn, mfn);
     rc = rc ? rc : st_hvm_added(d, gfn);

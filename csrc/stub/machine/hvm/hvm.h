@@ -32,6 +32,7 @@ struct st_hvm {
     uint64_t pod_entries;
     uint64_t *pod_cache, pod_cached, pod_room;  /* frames that are the domain's and at no gfn */
     uint64_t pod_reclaimed;             /* where the search for zero pages goes on */
+    uint64_t lingering;                 /* frames that left while they were mapped, and are mapped still */
 
     uint64_t *fresh, nr_fresh, fresh_room; /* gfns that came since the bitmap was cleaned */
 };

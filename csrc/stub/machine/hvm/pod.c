@@ -62,7 +62,7 @@ int st_pod_set_cache(struct st_domain *d, uint64_t pages)
         st_frame_free(d->hv->pod_cache[--d->hv->pod_cached]);
     while (d->hv->pod_cached < pages) {
         uint64_t mfn;
-        int rc = d->nr_mem + d->hv->pod_cached >= d->max_pages ? -ENOMEM : 0;
+        int rc = st_domain_pages(d) >= d->max_pages ? -ENOMEM : 0;
 
         rc = rc ? rc : st_frame_alloc((uint16_t)d->id, ST_DATA, ST_NONE, &mfn);
         if (rc)
@@ -140,18 +140,20 @@ static int pod_target(uint32_t domid, const uint64_t *target, uint64_t *tot, uin
 {
     int rc = 0;
     struct st_domain *d = st_domain_get(domid, &rc);
+    uint64_t populated;
 
     if (!d)
         return rc;
     if (!d->hv || d->dying)
         return -EINVAL;
-    if (target && d->hv->pod_entries && *target >= d->nr_mem) {
-        uint64_t pages = *target - d->nr_mem;
+    populated = st_domain_pages(d) - d->hv->pod_cached;
+    if (target && d->hv->pod_entries && *target >= populated) {
+        uint64_t pages = *target - populated;
 
         rc = st_pod_set_cache(d, pages < d->hv->pod_entries ? pages : d->hv->pod_entries);
     }
     if (tot)
-        *tot = d->nr_mem + d->hv->pod_cached;
+        *tot = st_domain_pages(d);
     if (cached)
         *cached = d->hv->pod_cached;
     if (entries)
