@@ -43,8 +43,12 @@ int xcsr_logdirty_disable(xcsr_save *s)
     return logdirty_stop(s);
 }
 
+/* A page that an HVM guest has given back counts for as long as it is mapped here, and its number of pages is asked for the
+ * last time after the last bitmap: by then the worker has to have unmapped what was sent while the guest ran. */
 int logdirty_fetch(xcsr_save *s, bool final)
 {
+    if (final)
+        mapper_settle(&s->mapper);
     int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
     if (rc)
         return rc;

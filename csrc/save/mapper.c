@@ -68,6 +68,11 @@ void mapper_unmap_spent(struct mapper *m)
     mapping_drop(m->h, &m->spent);
 }
 
+void mapper_settle(struct mapper *m)
+{
+    ahead_settle(m->ahead);
+}
+
 int mapper_ahead(struct mapper *m, enum xcsr_ahead how)
 {
     m->pace.how = how;

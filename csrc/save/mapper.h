@@ -37,6 +37,7 @@ bool mapper_looks_ahead(struct mapper *m);
 void mapper_begin(struct mapper *m, struct pages *p, uint32_t nr_besides);
 int mapper_take(struct mapper *m, struct pages *p); /* waits for that mapping; fails as mapper_map does */
 void mapper_unmap_spent(struct mapper *m);          /* harmless where nothing was left to the worker */
+void mapper_settle(struct mapper *m);               /* waits until the worker has unmapped what it was told to */
 
 /* p was written from. next_is_begun: the worker has the next batch to map first, and unmaps this one afterwards. */
 void mapper_retire(struct mapper *m, struct pages *p, bool next_is_begun);

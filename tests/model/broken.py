@@ -129,6 +129,13 @@ IN_C: dict[str, list[Change]] = {
             "    int rc = kept ? physmap_untracked(s, gfn) : 0;\n",
         )
     ],
+    "HVM_NO_SETTLED": [
+        (
+            "save/logdirty.c",
+            "    if (final)\n        mapper_settle",
+            '    if (final && !broken("HVM_NO_SETTLED"))\n        mapper_settle',
+        )
+    ],
     "HVM_NO_NEW_IN_BATCH": [
         ("save/batch.c", "bool is_new = !s->p2m &&", 'bool is_new = !broken("HVM_NO_NEW_IN_BATCH") && !s->p2m &&')
     ],
@@ -186,6 +193,23 @@ def _once_only(self: Any) -> bool:
     return _all_again(self)
 
 
+_note, _look_ends = Moves.note, Moves.look_ends
+
+
+def _down_then_up_only(self: Any, pages: int) -> None:
+    unsettled, falls = self._unsettled, pages < self.pages
+    _note(self, pages)
+    if falls:
+        self._unsettled = unsettled
+
+
+def _any_page_explains_all(self: Any, pages: int, appeared: int, vanished: int) -> None:
+    self.note(pages)
+    hidden = self._hidden_up or ((self._up or self._up_before) and not appeared)
+    _look_ends(self, pages, appeared, vanished)
+    self._hidden_up = hidden
+
+
 def _never() -> property:
     """A note of Moves that is never taken."""
     return property(lambda self: False, lambda self, value: None)
@@ -202,6 +226,8 @@ IN_PYTHON: dict[str, tuple[Any, str, Any]] = {
     "HVM_NO_LOOKS": (PhysmapFollowing, "_compare", lambda self: 0),
     "HVM_NO_FIRST": (Moves, "_once", _never()),
     "HVM_NO_UNSETTLED": (Moves, "_unsettled", _never()),
+    "HVM_NO_HIDDEN_UP": (Moves, "note", _down_then_up_only),
+    "HVM_NO_OWED": (Moves, "look_ends", _any_page_explains_all),
     "HVM_NO_SECOND_TIME": (Moves, "all_again", _once_only),
     "HVM_NO_COUNT_AT_BITMAP": (Moves, "bitmap_fetched", _fetched_unasked),
     "HVM_NO_MODEL_TOLD": (HvmSaveOps, "switch_device_model", lambda self, on, alone=True: None),

@@ -7,6 +7,8 @@ the guest is about. A guest that did not do what it is there for raises Assertio
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import SimplePolicy
 from pyxcsr.stream import hvm_params
 from pyxcsr.stream.records import P2mFrames
+from pyxcsr.transfer.save import save
 
 CLEAN, TYPES, MAP, UNMAP, SUSPEND, NUMBER = (
     "xc_logdirty_control",
@@ -35,6 +38,9 @@ CLEAN, TYPES, MAP, UNMAP, SUSPEND, NUMBER = (
 )
 LAST = 4
 """The last call of CLEAN while the guest runs, with SHORT_PASSES: it counts dirty pages, for the prediction."""
+
+ROOMY = "pvh:mem=8M,max_mem=16M,writes=0,compact=yes"
+"""A guest that may have another page while one that it has given back counts still."""
 
 SHORT_PASSES = SimplePolicy(max_iterations=4, target_dirty=0)
 
@@ -296,6 +302,37 @@ def shrinks_for_a_while(hv: StubBackend, path: Path) -> list[str]:
 # -- HVM
 
 
+class SlowOutput:
+    """A pipe into a file. ``stops``: what is written from now on waits, but for what fits into the pipe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._taking = path, threading.Event()
+        self._taking.set()
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> None:
+        self._from, self.fd = os.pipe()
+        self._reader.start()
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+        self._taking.set()
+        self._reader.join()
+        os.close(self._from)
+
+    def stops(self) -> None:
+        self._taking.clear()
+
+    def goes_on(self) -> None:
+        self._taking.set()
+
+    def _read(self) -> None:
+        with open(self._path, "wb") as out:
+            while data := os.read(self._from, 1 << 20):
+                out.write(data)
+                self._taking.wait()
+
+
 class PvhGuest:
     """A guest of two batches that does nothing by itself."""
 
@@ -315,11 +352,41 @@ class PvhGuest:
     def writes(self) -> None:
         self.guest.write_page(self.gfn, b"what may be lost")
 
-    def saved(self, script: Script, path: Path) -> list[str]:
+    def exchanges(self) -> None:
+        """The page is another one at once: nothing that is asked can be answered in between."""
+        self.guest.balloon_out([self.gfn])
+        self.guest.balloon_in([self.gfn])
+
+    def saved(self, script: Script, path: Path, map_ahead: bool = False) -> list[str]:
         with self.hv.stub.hook(script):
-            save_hvm(self.hv, self.domid, path, policy=SHORT_PASSES, map_ahead=False)
+            save_hvm(self.hv, self.domid, path, policy=SHORT_PASSES, map_ahead=map_ahead)
         script.check()
+        return self.wrong(path)
+
+    def wrong(self, path: Path) -> list[str]:
         return [f"gfn {x:#x}" for x in wrong_pages(self.hv, self.domid, path)]
+
+    def saved_slowly(self, path: Path, acts: list[Callable[[], object]]) -> list[str]:
+        """After the first bitmap the pass has two batches, and the pages of both are mapped while the output does not
+        take the first. While that is so the guest acts, once before each answer to how many pages it has."""
+        output, left, seen = SlowOutput(path), list(acts), {"bitmaps": 0}
+
+        def script(name: str, count: int) -> None:
+            if name == CLEAN:
+                seen["bitmaps"] += 1
+                if seen["bitmaps"] == 1:
+                    self.makes_two_batches()
+                    output.stops()
+            elif name == NUMBER and seen["bitmaps"] == 1 and self.hv.stub.leaks().get("mappings") == 2:
+                if left:
+                    left.pop(0)()
+                else:
+                    output.goes_on()
+
+        with output, self.hv.stub.hook(script):
+            save(self.hv, self.domid, output.fd, policy=SHORT_PASSES, map_ahead=True)
+        assert not left, "not all of it has happened"
+        return self.wrong(path)
 
 
 def goes_and_is_back_before_its_batch(hv: StubBackend, path: Path) -> list[str]:
@@ -389,6 +456,41 @@ def goes_and_is_back_twice(hv: StubBackend, path: Path) -> list[str]:
     return goes_and_is_back_without_a_look(hv, path, 2)
 
 
+def goes_and_is_back_while_it_is_mapped(hv: StubBackend, path: Path) -> list[str]:
+    """The page that has gone counts until the saver unmaps it: the number goes up first, and no look finds anything."""
+    pvh = PvhGuest(hv, ROOMY)
+    pvh.gfn = pvh.data[1150]  # in the second batch
+    return pvh.saved_slowly(path, [pvh.exchanges, lambda: None])
+
+
+def does_so_while_another_comes(hv: StubBackend, path: Path) -> list[str]:
+    """The look finds a page that has come, which is not all that the number has told of."""
+    pvh = PvhGuest(hv, ROOMY)
+    pvh.gfn, another = pvh.data[1150], pvh.data[-1]
+    pvh.guest.balloon_out([another])
+    return pvh.saved_slowly(path, [pvh.exchanges, lambda: pvh.guest.balloon_in([another]), lambda: None])
+
+
+def is_given_back_and_unmapped_late(hv: StubBackend, path: Path) -> list[str]:
+    """The worker is to unmap the last batch, and has not come to it when the guest is suspended."""
+    pvh, script, asked = PvhGuest(hv), Script(), threading.Event()
+
+    def late() -> None:
+        pvh.guest.balloon_out([pvh.gfn])
+        asked.wait(2)
+
+    def the_worker_rests() -> None:
+        while hv.stub.leaks().get("mappings"):
+            time.sleep(0.001)
+
+    pvh.gfn = pvh.data[1150]
+    script.on(CLEAN, 2, 1, the_worker_rests)
+    script.on(CLEAN, 3, 1, pvh.makes_two_batches)
+    script.on(UNMAP, 3, 2, late)
+    script.on("xc_domain_nr_gpfns", LAST + 1, 1, asked.set)
+    return pvh.saved(script, path, map_ahead=True)
+
+
 def is_given_back_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
     """After the last time that the number was asked for while it ran, so only the last bitmap's call comes later."""
     pvh, script = PvhGuest(hv), Script()
@@ -432,5 +534,8 @@ OF_RULE: dict[str, Callable[[StubBackend, Path], list[str]]] = {
     "HVM_NO_LOOKS": is_given_back,
     "HVM_NO_FIRST": comes_in_the_first_pass,
     "HVM_NO_UNSETTLED": goes_and_is_back_without_a_look,
+    "HVM_NO_HIDDEN_UP": goes_and_is_back_while_it_is_mapped,
+    "HVM_NO_OWED": does_so_while_another_comes,
+    "HVM_NO_SETTLED": is_given_back_and_unmapped_late,
 }
 """The model's variant without a rule: a guest that does what its counterexample does."""

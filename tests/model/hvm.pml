@@ -16,7 +16,8 @@ byte page = 3;                  /* gfns that have one */
 byte tracked;                   /* gfns whose writes Xen notes */
 byte unmarked = NONE;           /* the device model has written it, and is about to tell Xen */
 bool model_told;                /* the device model tells Xen what it writes */
-bool went, came;                /* since the number of pages was asked for */
+byte lingers;                   /* gfns that have lost a page which the saver maps: it is at no gfn, and counts until that ends */
+bool went, came;                /* from the number of pages, since that was asked for */
 
 /* -- the stream's last word */
 
@@ -30,16 +31,19 @@ byte counted;                   /* of the holes: a look has found a page there, 
 byte cursor;
 byte hand = NONE, ahead = NONE; /* the gfn in hand; the next one, if it is prepared */
 bool hand_page, ahead_page;     /* Xen said that it has a page */
-byte gone;                      /* of these two: the page that it had then has gone since */
+byte mapped;                    /* gfns of which the saver maps the page that is there now */
+byte spent = NONE;              /* a gfn that was sent, and is to be unmapped by the worker */
 byte looked_at;
 
 /* code: pyxcsr/guest/hvm/moves.py __init__ */
 byte pages;
 bool look_due, first = true, once, unsettled, all_marked, quiet = true, was_quiet = true;
-bool up, down, up_before, down_before, appeared, vanished;
+bool up, down, up_before, down_before, vanished, hidden_up;
+byte appeared, owed;            /* how many; owed: pages by which the number went up, and that no look has found */
 
 byte number;
-#define count_pages (has(page, 0) + has(page, 1) + has(page, 2))
+#define bits(set)   (has(set, 0) + has(set, 1) + has(set, 2))
+#define count_pages (bits(page) + bits(lingers))
 
 /* Content that was not there before; it is in the next bitmap if Xen tracks that page. */
 inline changes(g)
@@ -58,6 +62,9 @@ inline writes()
     if :: has(page, i_) -> changes(i_); budget-- :: else fi
 }
 
+/* Between its preparing and its building a page is mapped, it is not said when. */
+#define may_be_mapped(g) (((g == hand && hand_page) || (g == ahead && ahead_page)) && !has(lingers, g))
+
 inline gives_back()
 {
     select_gfn(i_);
@@ -68,8 +75,11 @@ inline gives_back()
         dirty = dirty & ~bit_of(i_);
 #endif
         same = same & ~bit_of(i_);
-        if :: (i_ == hand && hand_page) || (i_ == ahead && ahead_page) -> gone = gone | bit_of(i_) :: else fi;
-        went = true;
+        if
+        :: has(mapped, i_) || may_be_mapped(i_) -> lingers = lingers | bit_of(i_)
+        :: !has(mapped, i_) -> went = true
+        fi;
+        mapped = mapped & ~bit_of(i_);
         budget--
     :: else
     fi
@@ -138,12 +148,16 @@ inline note(n)
         look_due = true; quiet = false;
         if
         :: n > pages ->
-            up = true;
+            up = true; owed = owed + n - pages;
 #ifndef NO_FIRST
             once = once || first;
 #endif
             unsettled = unsettled || down || down_before
-        :: n < pages -> down = true
+        :: n < pages ->
+            down = true;
+#ifndef NO_HIDDEN_UP
+            unsettled = unsettled || up || up_before || hidden_up
+#endif
         fi;
         pages = n
     :: else
@@ -173,7 +187,7 @@ inline look_at(g)
 #ifndef NO_UNTRACKED_LOOKS
         untracked = untracked | bit_of(g);
 #endif
-        appeared = true
+        appeared++
     :: !not_asked(g) && !has(page, g) && !has(hole & ~counted, g) ->
         counted = counted & ~bit_of(g);
 #ifndef NO_VANISHED
@@ -202,7 +216,13 @@ inline compare()
            looked_at = 0;
            asks(); note(number);
            unsettled = unsettled || (appeared && !up && !up_before) || (vanished && !down && !down_before);
-           up_before = false; down_before = false; appeared = false; vanished = false;
+           owed = (owed > appeared -> owed - appeared : 0);
+#ifdef NO_OWED
+           hidden_up = hidden_up || ((up || up_before) && !appeared);
+#else
+           hidden_up = hidden_up || (owed && !up);
+#endif
+           up_before = false; down_before = false; appeared = 0; vanished = false;
            number = 0;
            break
        }
@@ -238,7 +258,7 @@ inline bitmap_fetched()
 inline all_again()
 {
     if
-    :: all_marked && was_quiet && quiet -> unsettled = false
+    :: all_marked && was_quiet && quiet -> unsettled = false; hidden_up = false; owed = 0
     :: else
     fi;
 #ifdef NO_SECOND_TIME
@@ -308,19 +328,30 @@ inline prepare(gfn, its)
 }
 
 /* code: csrc/save/batch.c batch_build take_pages defer_or_fail */
-/* If the page has gone since it was prepared, it may have been mapped before that, and is sent; or it may not. */
+/* If the page has gone since it was prepared, it may have been mapped before that, and is sent; or it was not. */
 inline build(gfn, its)
 {
     if
     :: !its -> sent = sent & ~bit_of(gfn); same = same & ~bit_of(gfn)
-    :: its && has(page, gfn) -> sent = sent | bit_of(gfn); same = same | bit_of(gfn)
-    :: its && has(gone, gfn) -> sent = sent | bit_of(gfn); same = same & ~bit_of(gfn)
-    :: its && !has(page, gfn) ->
+    :: its && has(lingers, gfn) -> sent = sent | bit_of(gfn); same = same & ~bit_of(gfn)
+    :: its && !has(lingers, gfn) && has(page, gfn) ->
+        sent = sent | bit_of(gfn); same = same | bit_of(gfn);
+        mapped = mapped | bit_of(gfn)
+    :: its && !has(lingers, gfn) && !has(page, gfn) ->
         assert(!suspended_pass);
         sent = sent & ~bit_of(gfn); same = same & ~bit_of(gfn);
         hole = hole | bit_of(gfn); deferred = deferred | bit_of(gfn)
-    fi;
-    gone = gone & ~bit_of(gfn)
+    fi
+}
+
+/* code: csrc/save/mapper.c mapper_retire */
+inline unmap(gfn)
+{
+    mapped = mapped & ~bit_of(gfn);
+    if
+    :: has(lingers, gfn) -> lingers = lingers & ~bit_of(gfn); went = true
+    :: else
+    fi
 }
 
 /* code: pyxcsr/transfer/saver.py _pass */
@@ -338,8 +369,17 @@ inline pass()
            skip
 #endif
        }
+       atomic { build(hand, hand_page) }
+       if /* code: pyxcsr/guest/hvm/following.py watch */
+       :: atomic { !suspended_pass && (went || came) -> asks(); note(number); number = 0 }
+       :: skip
+       fi;
        atomic {
-           build(hand, hand_page);
+#ifdef AHEAD
+           spent == NONE -> spent = hand;
+#else
+           unmap(hand);
+#endif
            hand = ahead; hand_page = ahead_page; ahead = NONE; ahead_page = false
        }
        if
@@ -354,6 +394,17 @@ inline pass()
 }
 
 /* code: pyxcsr/transfer/saver.py _logdirty_on _precopy _last_pass _stream */
+#ifdef AHEAD
+/* code: csrc/save/ahead.c ahead_unmap */
+active proctype worker()
+{
+    do
+    :: atomic { spent != NONE -> unmap(spent); spent = NONE }
+    :: atomic { outcome && spent == NONE -> break }
+    od
+}
+#endif
+
 active proctype saver()
 {
     atomic { pages = count_pages; running = true } /* code: pyxcsr/guest/hvm/following.py __init__ */
@@ -376,6 +427,9 @@ active proctype saver()
     od;
     atomic { running = false; suspended_pass = true } /* code: pyxcsr/transfer/pause.py begin */
     unmarked == NONE; /* code: pyxcsr/suspend/hvm.py HvmSuspend */
+#ifndef NO_SETTLED
+    spent == NONE; /* code: csrc/save/mapper.c mapper_settle */
+#endif
     fetch_dirty();
     pass();
     atomic { /* the stream is complete */

@@ -3,6 +3,7 @@
 A look at the physmap finds the gfns that have got a page, or lost theirs. It does not find a gfn that lost its page and
 got another one between two looks. Such a page takes a decrease of the number and an increase, in either order: a page
 that the guest has given back counts until nobody maps it any more, as this save may do, or the guest's device model.
+So an increase for which no look finds a page that has come may be the first half of that.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Moves:
         "_first",
         "_hidden_up",
         "_once",
+        "_owed",
         "_quiet",
         "_unsettled",
         "_up",
@@ -56,7 +58,8 @@ class Moves:
         self._quiet = self._was_quiet = True  # no change since the last bitmap; between the last two
         self._up = self._down = False  # the number went there since the last look began
         self._up_before = self._down_before = False  # during a look: since the look before it began
-        self._hidden_up = False  # the number went up, and a look found no page that had come
+        self._owed = 0  # by so much the number went up, and no look has found a page for it yet
+        self._hidden_up = False  # no look will
 
     @property
     def both_ways(self) -> bool:
@@ -71,12 +74,13 @@ class Moves:
     def note(self, pages: int) -> None:
         if pages == self.pages:
             return
-        grew, self.pages = pages > self.pages, pages
+        change, self.pages = pages - self.pages, pages
         self.count += 1
         self.look_due = True
         self._quiet = False
-        if grew:
+        if change > 0:
             self.grew = self._up = True
+            self._owed += change
             self._once |= self._first
             self._unsettled |= self._down or self._down_before
         else:
@@ -90,9 +94,9 @@ class Moves:
     def look_ends(self, pages: int, appeared: int, vanished: int) -> None:
         """``appeared``, ``vanished``: what the look found. If the number did not tell of it, it hides other things."""
         self.note(pages)
-        up = self._up or self._up_before
-        self._unsettled |= bool(appeared) and not up
-        self._hidden_up |= up and not appeared
+        self._unsettled |= bool(appeared) and not (self._up or self._up_before)
+        self._owed = max(self._owed - appeared, 0)
+        self._hidden_up |= self._owed > 0 and not self._up  # a page that has come during this look the next one finds
         self._unsettled |= bool(vanished) and not (self._down or self._down_before)
         self._up_before = self._down_before = False
 
@@ -106,6 +110,7 @@ class Moves:
         """Whether all pages must be sent after the bitmap just fetched. Asked once for each, after the look."""
         if self._whole and self._was_quiet and self._quiet:
             self._unsettled = self._hidden_up = False
+            self._owed = 0
         self._whole = self._unsettled or self._once
         self._once = self._once and not self._quiet
         return self._whole

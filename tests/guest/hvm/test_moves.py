@@ -63,6 +63,27 @@ def test_a_page_that_came_unseen_and_one_that_goes_later() -> None:
     assert not fetched(moves, 100)
 
 
+def test_a_page_that_came_unseen_among_others_that_are_found() -> None:
+    moves = after_first_bitmap()
+    moves.note(103)
+    look(moves, after=103, appeared=2)
+    assert not fetched(moves, 103)
+    moves.note(102)
+    assert fetched(moves, 102)
+    assert not fetched(moves, 102)
+
+
+def test_a_page_that_comes_during_a_look_is_left_to_the_next() -> None:
+    moves = after_first_bitmap()
+    moves.note(102)
+    look(moves, during=(103,), after=103, appeared=2)
+    look(moves, after=103, appeared=1)
+    assert not fetched(moves, 103)
+    moves.note(102)
+    look(moves, after=102, vanished=1)
+    assert not fetched(moves, 102)
+
+
 def test_what_moves_right_after_a_bitmap_counts_for_the_next_one_too() -> None:
     moves = after_first_bitmap()
     moves.note(90)
