@@ -103,7 +103,8 @@ static int give_pages(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
 
 /* A guest that balloons moves its memory: pages that are gone by now may be what the domain's limit has no room for. In
  * a guest without page tables of its own in the stream nothing refers to them. A refused call may have given some of
- * the pages: a second one for these would fail, so what the first one gave is taken back before. */
+ * the pages: a second one would put others in their place (p2m_add_page in xen/arch/x86/mm/p2m.c), and the first ones would
+ * stay the domain's, at no gfn, and count against its limit. So what the first one gave is taken back before. */
 static int give_pages_again(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int err)
 {
     uint64_t given = 0;

@@ -394,7 +394,7 @@ CALLS = {
     "xc_set_domain_cpu_policy": errno.EINVAL,
     "xc_dom_gnttab_seed": errno.EFAULT,
     "xc__hypercall_buffer_alloc": errno.ENOMEM,
-    "xc_domain_decrease_reservation_exact": errno.EBUSY,
+    "xc_domain_decrease_reservation_exact": errno.EINVAL,
 }
 
 

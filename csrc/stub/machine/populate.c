@@ -122,7 +122,7 @@ static unsigned long populate(uint32_t domid, unsigned long nr, unsigned order, 
     return done;
 }
 
-/* Xen's answer. Stricter than Xen: what has memory already is refused. */
+/* Xen's answer. Stricter than Xen: what has memory already is refused, and not given another frame. */
 int xc_domain_populate_physmap(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                unsigned int extent_order, unsigned int mem_flags, xen_pfn_t *extent_start)
 {
@@ -164,7 +164,7 @@ static int take_gfn(struct st_domain *d, uint64_t gfn)
     return rc;
 }
 
-/* Only what nothing refers to: Xen would take a frame in use away later, or crash the guest. */
+/* Only what nothing refers to. Xen takes a frame that is in use away with the last reference. */
 static int take_back(struct st_domain *d, uint64_t mfn)
 {
     const struct st_frame *frame = mfn < st.nr_frames ? &st.frames[mfn] : NULL;
@@ -204,7 +204,7 @@ int xc_domain_decrease_reservation(xc_interface *xch, uint32_t domid, unsigned l
                        (int)decrease(domid, nr_extents, extent_order, extent_start));
 }
 
-/* Here, too, the library makes EBUSY of fewer than all. */
+/* Here the library makes EINVAL of fewer than all. */
 int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsigned long nr_extents,
                                          unsigned int extent_order, xen_pfn_t *extent_start)
 {
@@ -212,6 +212,6 @@ int xc_domain_decrease_reservation_exact(xc_interface *xch, uint32_t domid, unsi
 
     if (rc)
         return (int)st_refused(ST_FN_xc_domain_decrease_reservation_exact, xch, rc);
-    rc = decrease(domid, nr_extents, extent_order, extent_start) == nr_extents ? 0 : -EBUSY;
+    rc = decrease(domid, nr_extents, extent_order, extent_start) == nr_extents ? 0 : -EINVAL;
     return (int)st_end(ST_FN_xc_domain_decrease_reservation_exact, xch, rc);
 }
