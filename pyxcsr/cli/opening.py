@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.names import BackendName
+from pyxcsr.hypervisor.names import BackendName, domain_name
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 
 if TYPE_CHECKING:
@@ -52,6 +52,6 @@ def find_domain(hv: Backend, name: str) -> int:
             raise UsageError("domain 0 cannot be saved")
         return hv.domain_info(int(name)).domid
     for domain in hv.domains():
-        if hv.xenstore_read(f"/local/domain/{domain.domid}/name") == os.fsencode(name):
+        if domain_name(hv, domain.domid) == os.fsencode(name):
             return domain.domid
     raise DomainNotFound(f"there is no domain named {name!r} (see `xl list`)", op="name", errno=3, name=name)

@@ -23,7 +23,7 @@ from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
 from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.hypervisor.names import BACKENDS, domain_name
 from pyxcsr.limits.given import Given
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 from pyxcsr.programs import LEAST, LZ4_MOST, MOST
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
         args.control = control
         with untouched_so_far():
             domid = find_domain(hv, args.domain)
-            given = limits.for_guest(lambda: hv.xenstore_read(f"/local/domain/{domid}/name"), args.live, say.note)
+            given = limits.for_guest(lambda: domain_name(hv, domid), args.live, say.note)
             config = config_for(hv, domid, args)
             either = controlling.either(cancel, control)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)

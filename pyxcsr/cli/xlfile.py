@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import Cancelled, UsageError
+from pyxcsr.hypervisor.names import domain_name
 
 if TYPE_CHECKING:
     import argparse
@@ -36,7 +37,7 @@ def config_for(hv: Backend, domid: int, args: argparse.Namespace) -> Optional[by
     kinds = ("hvm", "pvh") if hv.domain_info(domid).hvm else ("pv",)
     if args.config:
         text = xlconfig.read_config(args.config)
-        xlconfig.check_name(text, xlconfig.domain_name(hv, domid), args.config)
+        xlconfig.check_name(text, domain_name(hv, domid), args.config)
     else:
         text = xlconfig.of_domain(hv, domid)
     kind = conf.summary(conf.parse(text)).type

@@ -16,6 +16,7 @@ from typing import Any, Optional, Protocol
 from pyxcsr.container import config as conf
 from pyxcsr.container.reader import ContainerReader, Kind, kind_of
 from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.hypervisor.names import domain_name
 from pyxcsr.stream.source import Source, open_input
 
 RECORDS = "/var/lib/xen"
@@ -77,11 +78,6 @@ def check_name(text: bytes, name: Optional[bytes], where: str) -> None:
     found = conf.summary(conf.parse(text)).name or ""
     if name is not None and found.encode(errors="surrogatepass") != name:
         raise UsageError(f"{where} is the configuration of {found!r}, but the domain's name is {_text(name)!r}")
-
-
-def domain_name(hv: Xenstore, domid: int) -> Optional[bytes]:
-    """A domain's name, or None if it has none in xenstore."""
-    return hv.xenstore_read(f"/local/domain/{domid}/name") or None
 
 
 def of_domain(hv: Xenstore, domid: int, folder: str = RECORDS) -> bytes:

@@ -108,6 +108,7 @@ def _save_domain(
     from pyxcsr.devicemodel.through_libxl import ThroughLibxl
     from pyxcsr.helper.controlling import control_for
     from pyxcsr.helper.progress import ProgressThrottle
+    from pyxcsr.hypervisor.names import domain_name
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.transfer.save import save
 
@@ -134,7 +135,7 @@ def _save_domain(
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control = control
     given = sources.for_guest(
-        lambda: hv.xenstore_read(f"/local/domain/{domid}/name"),
+        lambda: domain_name(hv, domid),
         arguments.live,
         lambda text: channel.log(XTL_WARN, text),
     )

@@ -1,14 +1,14 @@
-"""The names of the hypervisors that can be opened, and of the stub's kinds of guests.
+"""The names of the hypervisors that can be opened, of the stub's kinds of guests, and of domains.
 
 They stand apart from what opens and makes these, which takes time to load.
 """
 
 from __future__ import annotations
 
-from pyxcsr.plain import TYPE_CHECKING, late
+from pyxcsr.plain import TYPE_CHECKING, Protocol, late
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Literal, Optional
 
     BackendName = Literal["xen", "stub"]
 else:
@@ -18,3 +18,18 @@ BACKENDS: tuple[BackendName, ...] = ("xen", "stub")
 
 KINDS = ("pv64", "pvh", "hvm", "pv32")
 """What a guest of the stub can be, in the order of enum stub_domain_kind."""
+
+INCOMING, AWAY = "--incoming", "--migratedaway"
+"""What xl puts behind the name of a guest that is on its way: at the other end; here, once it has given it away."""
+
+
+class Named(Protocol):
+    """The part of a Hypervisor that is needed here."""
+
+    def xenstore_read(self, path: str, /) -> Optional[bytes]:
+        """A node's value, or None if there is no such node."""
+
+
+def domain_name(hv: Named, domid: int) -> Optional[bytes]:
+    """A domain's name, or None if it has none in xenstore."""
+    return hv.xenstore_read(f"/local/domain/{domid}/name") or None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
-from pyxcsr.migrate.facts import INCOMING, Domain, Facts, plain
+from pyxcsr.hypervisor.names import INCOMING
+from pyxcsr.migrate.facts import Domain, Facts, plain
 from pyxcsr.migrate.guest import GuestFacts
 
 PER_VCPU, PER_MIB = 1.0, 8 / 1024

@@ -16,9 +16,6 @@ ROW = re.compile(r"(\d{1,5}) (\d{1,12}) (\d{1,5}) ([r-][b-][p-][s-][-rscwS?][d-]
 """What stands behind the name in a line of `xl list`; the fifth letter of the state says why a domain has shut down,
 "s": to be suspended."""
 
-INCOMING, AWAY = "--incoming", "--migratedaway"
-"""What xl puts behind the name of a guest that is on its way."""
-
 
 class Domain:
     """A line of `xl list`. ``mib``: its memory."""

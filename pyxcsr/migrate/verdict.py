@@ -7,7 +7,8 @@ from collections.abc import Collection
 from typing import Callable, Optional
 
 from pyxcsr.errors import ProbeError
-from pyxcsr.migrate.facts import AWAY, INCOMING, Domain, Facts, plain
+from pyxcsr.hypervisor.names import AWAY, INCOMING
+from pyxcsr.migrate.facts import Domain, Facts, plain
 from pyxcsr.migrate.running import Ended
 from pyxcsr.migrate.transcript import LINK_GONE, UNPACKING
 

@@ -11,14 +11,12 @@ from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.devicemodel.noted import NEEDS_ANOTHER, Noted, end_left
 from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.hypervisor.names import AWAY, domain_name
 from pyxcsr.plain import Protocol
 from pyxcsr.suspend.going_on import goes_on, qemu_of
 from pyxcsr.suspend.xenstore import withdraw
 from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
-
-AWAY = b"--migratedaway"
-"""How the name of a guest ends that xl has given away to the other end of a migration."""
 
 
 class Recoverable(Capped, Protocol):
@@ -129,12 +127,12 @@ def _why_not(hv: Recoverable, domid: int, resume: Optional[bool]) -> str:
         return "" if resume else "it stays suspended, as asked"
     asked = "make sure that it runs nowhere else, and then say so by --resume (resume=True)"
     try:
-        name = hv.xenstore_read(f"/local/domain/{domid}/name") or b""
+        name = os.fsdecode(domain_name(hv, domid) or b"")
     except HypervisorError as problem:
         return f"it stays suspended: its name, by which xl gives a guest away, cannot be read ({problem}); {asked}"
     if not name.endswith(AWAY):
         return ""
-    return f"it stays suspended: by its name ({os.fsdecode(name)}) xl has given it away, and its copy may run; {asked}"
+    return f"it stays suspended: by its name ({name}) xl has given it away, and its copy may run; {asked}"
 
 
 def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:

@@ -19,6 +19,7 @@ from pyxcsr.control.folder import Folder, Unusable
 from pyxcsr.control.lock import GuestLock, Held, holder
 from pyxcsr.control.names import folder_name
 from pyxcsr.errors import BeingSaved, HypervisorError
+from pyxcsr.hypervisor.names import domain_name
 
 LIBXL, OURS, XENGUEST = "libxl-save-helper", "pyxcsr-save-helper", "xenguest"
 NAMES = (LIBXL, OURS, XENGUEST)
@@ -232,7 +233,7 @@ def savers_of(hv: Asked, domid: int, run_dir: Optional[str] = None) -> Savers:
     if hv.backend == "stub":
         return NoSavers(domid)
     try:
-        name = hv.xenstore_read(f"/local/domain/{domid}/name")
+        name = domain_name(hv, domid)
     except HypervisorError:
         name = None
     return Savers(domid, None if name is None else os.fsdecode(name), run_dir=run_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pyxcsr.errors import DomainNotFound, UsageError, XcsrError
+from pyxcsr.hypervisor.names import domain_name
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Steering:
     def guest_name(self) -> Optional[str]:
         """From xenstore."""
         try:
-            name = self._hv.xenstore_read(f"/local/domain/{self.report.domid}/name")
+            name = domain_name(self._hv, self.report.domid)
         except XcsrError:  # it is for people's eyes only
             return None
         return None if name is None else os.fsdecode(name)

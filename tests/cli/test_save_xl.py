@@ -17,8 +17,9 @@ from support.judge import judge_rules
 from pyxcsr.cli import xlfile
 from pyxcsr.container.config import parse
 from pyxcsr.container.verify import verify_input
-from pyxcsr.container.xlconfig import ConfigUnavailable, check_name, domain_name, of_domain, read_config
+from pyxcsr.container.xlconfig import ConfigUnavailable, check_name, of_domain, read_config
 from pyxcsr.errors import Cancelled, UsageError
+from pyxcsr.hypervisor.names import domain_name
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.text import StubGuest
 
