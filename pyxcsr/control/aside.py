@@ -60,6 +60,8 @@ class Aside:
         """Nothing more will come. True: the descriptor is the caller's to close; False: the thread closes it."""
         with self._lock:
             self._left = self._pieces > 0
+            if not self._left:
+                self._fd = -1  # the number may soon be another file's
             return not self._left
 
     def _run(self, data: bytes) -> None:

@@ -56,7 +56,7 @@ class Connection:
         """Sends a request. Raises NoAnswer if the save is gone."""
         line = json.dumps({"pyxcsr": VERSION, "do": action, **(words or {})}).encode() + b"\n"
         try:
-            self._socket.sendall(line)
+            self._socket.sendall(line, socket.MSG_NOSIGNAL)
         except OSError as error:
             raise NoAnswer(f"the save of domain {self.domid} does not take it: {error.strerror}") from None
 

@@ -38,7 +38,9 @@ class Control:
     If the folder cannot be used the save goes on without it, and has a warning in its report.
     """
 
-    __slots__ = ("_cancel", "_feed", "_file", "_held", "_next", "_quiet_until", "_run_dir", "_save", "_server")
+    __slots__ = (
+        "_cancel", "_claimed", "_feed", "_file", "_held", "_next", "_quiet_until", "_run_dir", "_save", "_server",
+    )  # fmt: skip
 
     def __init__(self, run_dir: Optional[str] = None, events: Union[str, int, None] = None) -> None:
         if not (run_dir is None or isinstance(run_dir, str)):
@@ -47,6 +49,7 @@ class Control:
         self._file = None if events is None or events == "" else _opened(events)
         if self._file is not None:
             self._held.callback(self._file.close)
+        self._claimed = False
         self._save: Optional[Steered] = None
         self._feed: Optional[Feed] = None
         self._server: Optional[Server] = None
@@ -54,10 +57,19 @@ class Control:
 
     # -- for the saver
 
+    def claim(self) -> None:
+        """Before all else: it is this save's from now on, to be begun and ended. Raises UsageError if it was another's.
+
+        What it held is closed when that one ends: the number of its descriptor may be the next stream's.
+        """
+        if self._claimed:
+            raise UsageError("this pyxcsr.Control has served a save already: make another one for each save")
+        self._claimed = True
+
     def begin(self, save: Steered, backend: str, out: int) -> None:
         """The save is about to begin. Raises BeingSaved if there is another one of this guest; nothing else.
 
-        ``backend``: the hypervisor's name; ``out``: the descriptor that the stream goes to.
+        ``backend``: the hypervisor's name; ``out``: the descriptor that the stream goes to in the end.
         """
         self._save = save
         name = folder_name(self._run_dir, DEFAULT if backend == "xen" else None)
@@ -116,6 +128,7 @@ class Control:
 
         Again: nothing happens.
         """
+        self._claimed = True
         if self._feed is not None:
             self._guarded(lambda: self._last(error))
         self._feed = self._server = None

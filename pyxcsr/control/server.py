@@ -49,7 +49,9 @@ class Client:
         self.watches, self.gone, self.heard = False, False, now
 
     def _write(self, data: bytes) -> int:
-        return os.write(self._fd, data)
+        from pyxcsr.control.outlet import sent
+
+        return sent(self._fd, data)
 
     def lines(self, now: float) -> list[bytes]:
         """What it has asked, a few lines at most. A line that is too long, or its end, makes it ``gone``."""

@@ -87,7 +87,7 @@ class Qmp:
             request["arguments"] = arguments
         try:
             self._socket.settimeout(self._seconds)
-            self._socket.sendall(json.dumps(request).encode() + b"\r\n")
+            self._socket.sendall(json.dumps(request).encode() + b"\r\n", socket.MSG_NOSIGNAL)
         except OSError as error:
             raise self._error(f"has a device model that took no command: {error}", name) from error
         while True:

@@ -61,6 +61,11 @@ class Compressor:
         """The descriptor to write to."""
         return self._program.fd
 
+    @property
+    def out(self) -> int:
+        """The descriptor that the program writes to."""
+        return self._out
+
     def settle(self, poll: Poll) -> float:
         """Waits until the program seems to have worked off what it was given. Returns the seconds."""
         began, calm = time.monotonic(), 0

@@ -33,6 +33,10 @@ class Through(HasFileno, Protocol):
     whole: bool
     finished: bool
 
+    @property
+    def out(self) -> int:
+        """The descriptor that the program writes to."""
+
     def settle(self, poll: Callable[[], object]) -> float:
         """Waits until the program has worked off what it has, within bounds. Returns the seconds."""
 

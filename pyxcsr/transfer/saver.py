@@ -109,6 +109,8 @@ class Saver:
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`pyxcsr.transfer.save.save`."""
         with ExitStack() as stack:
+            with untouched_so_far():
+                self._control.claim()
             stack.enter_context(self._control)
             with untouched_so_far():
                 info = self._info = self._check_domain(self._hv.domain_info(self._domid))
@@ -118,7 +120,8 @@ class Saver:
                 ops.check()
                 self._pause.check(info)
                 fd, self._through = output_descriptor(out), through(out)
-                self._control.begin(self._steering(), self._hv.backend, fd)
+                goes_to = fd if self._through is None else self._through.out
+                self._control.begin(self._steering(), self._hv.backend, goes_to)
                 self._throttling.check()  # may give time back: not before it is known that nobody else has taken it
                 self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)

@@ -104,10 +104,15 @@ class Throttle:
     def tighten(self) -> float:
         """Takes one step more, and returns the share that is taken now, never more than ``most``.
 
-        Raises HypervisorError: the guest then has what it had before, or the new cap; ``release`` knows both.
+        A cap that somebody else has set since the last step stays: nothing is taken then, and ``release`` tells. One
+        that was set before the first step is what the guest gets back. Raises HypervisorError: the guest then has what
+        it had before, or the new cap; ``release`` knows both.
         """
-        if self._record is None:
+        if self._record is None or not self._changed:
             self.check()
+        elif not self._is_ours(self._record):
+            self.taken = 0.0
+            return self.taken
         taken = min(self.taken + self._step if self.taken else self._start, self._most)
         if taken == self.taken:
             return taken
@@ -119,6 +124,15 @@ class Throttle:
         self._hv.set_domain_cap(self._domid, record.scheduler, cap)
         self._record, self.taken = record._replace(now=cap), taken
         return taken
+
+    def _is_ours(self, record: CapRecord) -> bool:
+        share = self._hv.domain_share(self._domid)
+        return share is not None and record.is_ours(share)
+
+    @property
+    def changed(self) -> bool:
+        """Whether there may be anything to give back."""
+        return self._changed
 
     def release(self) -> None:
         """Gives all of it back. Does nothing if nothing was taken, or all was given back.

@@ -19,7 +19,8 @@ class Throttling:
     def __init__(self, hv: Throttled, domid: int, limits: Limits, report: SaveReport) -> None:
         self._hv, self._domid, self._limits, self._report = hv, domid, limits, report
         self._throttle: Optional[Throttle] = None
-        self._over = False
+        self._over = False  # nothing is taken any more, because the guest is to have all of it back
+        self._failed = False  # no further steps; what has been taken stays taken as long as it is wanted
 
     @property
     def taken(self) -> float:
@@ -29,7 +30,7 @@ class Throttling:
     @property
     def wanted(self) -> bool:
         """Whether time may be taken from the guest now."""
-        return self._limits.throttle and not self._over
+        return self._limits.throttle and not (self._over or self._failed)
 
     def _new(self) -> Throttle:
         from pyxcsr.transfer.throttle import Throttle  # most saves have no use for it
@@ -69,7 +70,7 @@ class Throttling:
                 self._throttle = self._new()
             before, taken = self._throttle.taken, self._throttle.tighten()
         except (HypervisorError, NotSupported) as problem:
-            self._over = True
+            self._failed = True
             self._report.warnings.append(f"no more processor time is taken from the guest: {problem}")
             return False
         self._report.throttled = max(self._report.throttled, taken)
@@ -77,7 +78,8 @@ class Throttling:
 
     def heed(self) -> None:
         """To be called now and then: if throttling has been switched off, the guest has its time back."""
-        if self.taken and not self._limits.throttle and not self._over:
+        throttle = self._throttle
+        if throttle is not None and throttle.changed and not self._limits.throttle and not self._over:
             self.release_early()
             self._over = self._throttle is not None  # it could not be given back: the end of the save tries again
 

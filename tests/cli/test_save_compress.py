@@ -57,6 +57,32 @@ def test_standard_output_and_a_receiver(tmp_path: Path) -> None:
         assert run("verify", "--quiet", tmp_path / name).returncode == 0
 
 
+@pytest.mark.parametrize("how", ["option", "variable", "fifo"])
+def test_no_events_go_where_it_goes(tmp_path: Path, how: str) -> None:
+    """They would be in the midst of what the compressor writes."""
+    need("zstd")
+    words = ["--compress", "zstd", "--quiet", GUEST, "-", *(["--events", "1"] if how == "option" else [])]
+    environ = environment(**({"PYXCSR_EVENTS": "1"} if how == "variable" else {}))
+    if how == "fifo":
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        words += ["--events", os.fspath(fifo)]
+        reads, writes = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY)
+        os.set_blocking(reads, True)
+        with open(tmp_path / "a", "wb") as to, subprocess.Popen(["cat"], stdin=reads, stdout=to) as reader:
+            os.close(reads)
+            done = subprocess.run([*SAVE, *words], stdout=writes, stderr=subprocess.PIPE, env=environ, check=False)
+            os.close(writes)
+            assert reader.wait(60) == 0
+    else:
+        with open(tmp_path / "a", "wb") as to:
+            done = subprocess.run([*SAVE, *words], stdout=to, stderr=subprocess.PIPE, env=environ, check=False)
+    assert done.returncode == 0, done.stderr
+    plain = subprocess.run(["zstd", "-dcq", tmp_path / "a"], stdout=subprocess.PIPE, check=True).stdout
+    assert plain.startswith(b"\xff" * 8) and b'"pyxcsr"' not in plain
+    assert run("verify", "--quiet", tmp_path / "a").returncode == 0
+
+
 def test_an_xl_file_is_compressed_whole(tmp_path: Path) -> None:
     from support import containers as c
 

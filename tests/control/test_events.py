@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from support.judge import judge
@@ -188,12 +189,77 @@ def test_the_disk_is_full(hv: StubBackend, tmp_path: Path) -> None:
     judge(hv, domid, tmp_path / "s")
 
 
-def test_where_the_stream_goes_no_events_go(hv: StubBackend, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [None, "zstd"])
+@pytest.mark.parametrize("by", ["descriptor", "path"])
+def test_where_the_stream_goes_no_events_go(
+    hv: StubBackend, tmp_path: Path, compress: Optional[str], by: str
+) -> None:
+    """Also where a program stands between the save and its output."""
+    if compress is not None and shutil.which(compress) is None:
+        pytest.skip(f"{compress} is not installed")
     domid = hv.stub.create(GUEST)
     with open(tmp_path / "s", "wb") as out:
-        report = pyxcsr.save(hv, domid, out, control=Control("", out.fileno()))
+        events = out.fileno() if by == "descriptor" else os.fspath(tmp_path / "s")
+        report = pyxcsr.save(hv, domid, out, control=Control("", events), compress=compress)
     assert len(report.warnings) == 1 and "the stream goes there" in report.warnings[0]
+    if compress is not None:
+        with open(tmp_path / "t", "wb") as plain:
+            subprocess.run([compress, "-dcq", tmp_path / "s"], stdout=plain, check=True)
+        os.replace(tmp_path / "t", tmp_path / "s")
     judge(hv, domid, tmp_path / "s")
+
+
+@pytest.mark.parametrize("how", ["saved", "cancelled", "failed", "ended"])
+def test_a_control_serves_one_save(hv: StubBackend, tmp_path: Path, how: str) -> None:
+    """Its file is closed afterwards, and the descriptor's number may be the next stream's."""
+    control, first, second = Control("", os.fspath(tmp_path / "e")), hv.stub.create(GUEST), hv.stub.create(GUEST)
+    with open(os.devnull, "wb") as out:
+        if how == "saved":
+            pyxcsr.save(hv, first, out, control=control)
+        elif how == "ended":
+            control.end()
+        else:
+            with pytest.raises(pyxcsr.XcsrError):
+                domid = first if how == "cancelled" else 77
+                pyxcsr.save(hv, domid, out, control=control, cancel=lambda: how == "cancelled")
+    with open(tmp_path / "s", "w+b") as out:
+        with pytest.raises(pyxcsr.UsageError, match="make another one") as refused:
+            pyxcsr.save(hv, second, out, control=control)
+        assert out.read() == b""
+    assert refused.value.untouched and hv.stub.guest(second).running
+
+
+def test_a_control_that_serves_a_save_serves_no_other(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, patient: None
+) -> None:
+    """The first save keeps its lock, its socket and its file."""
+    control = Control(os.fspath(run_dir), os.fspath(tmp_path / "e"))
+    domid, other = hv.stub.create(GUEST), hv.stub.create(GUEST)
+    refused: list[pyxcsr.UsageError] = []
+
+    def progress(now: pyxcsr.Progress) -> None:
+        if now.phase == "pass" and not refused:
+            with open(os.devnull, "wb") as null, pytest.raises(pyxcsr.UsageError, match="make another one") as error:
+                pyxcsr.save(hv, other, null, control=control)
+            refused.append(error.value)
+            assert sorted(x.name for x in run_dir.iterdir()) == [f"{domid}.lock", f"{domid}.sock"]
+
+    with open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, control=control, progress=progress)
+    assert len(refused) == 1 and report.warnings == []
+    assert kinds((tmp_path / "e").read_bytes())[-1] == "end"
+
+
+def test_a_file_that_is_left_writes_nowhere(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "one", os.O_WRONLY | os.O_CREAT)
+    aside = Aside(fd)
+    assert aside.leave()
+    os.close(fd)
+    with open(tmp_path / "two", "wb", buffering=0) as other:
+        assert other.fileno() == fd, "it has the number"
+        aside.write(b"a line\n")
+        wait_for(lambda: not aside.busy)
+    assert (tmp_path / "two").read_bytes() == b""
 
 
 def test_a_stream_that_is_not_open(hv: StubBackend, tmp_path: Path) -> None:

@@ -164,6 +164,41 @@ def test_somebody_has_set_it_to_what_it_was(hv: StubBackend, domid: int) -> None
     assert pyxcsr.recover(hv, domid).left == [] and read_record(hv, domid) is None
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("cap", [50, 190, 0])
+def test_somebody_else_sets_it_between_two_steps(hv: StubBackend, domid: int, steps: int, cap: int) -> None:
+    """A further step would put away what was wanted, and nobody would ever be told."""
+    throttle = killed(hv, domid, steps)
+    hv.set_domain_cap(domid, hv.scheduler(), cap)
+    assert throttle.tighten() == throttle.tighten() == throttle.taken == 0.0
+    assert cap_of(hv, domid) == cap
+    throttle.release()
+    assert cap_of(hv, domid) == cap and read_record(hv, domid) is None
+    assert (throttle.left is None) if cap == 0 else (f"its cap is {cap} now" in (throttle.left or ""))
+
+
+@pytest.mark.parametrize("cap", [50, 0])
+def test_a_cap_that_is_set_before_the_first_step_comes_back(hv: StubBackend, domid: int, cap: int) -> None:
+    hv.set_domain_cap(domid, hv.scheduler(), 120)
+    throttle = Throttle(hv, domid)
+    throttle.check()
+    hv.set_domain_cap(domid, hv.scheduler(), cap)
+    throttle.tighten()
+    assert cap_of(hv, domid) == round(0.8 * (cap or 200))
+    throttle.release()
+    assert (cap_of(hv, domid), throttle.left) == (cap, None)
+
+
+def test_a_cap_that_is_set_after_a_killed_saves_was_taken_over_stays(hv: StubBackend, domid: int) -> None:
+    killed(hv, domid, 2)
+    throttle = Throttle(hv, domid)
+    throttle.check()
+    hv.set_domain_cap(domid, hv.scheduler(), 33)
+    assert throttle.tighten() == 0.0
+    throttle.release()
+    assert cap_of(hv, domid) == 33 and "its cap is 33 now" in (throttle.left or "")
+
+
 def test_the_next_throttle_takes_over_what_a_killed_one_left(hv: StubBackend, domid: int) -> None:
     """In the end the cap is what it was before the first, even if the second never takes a step."""
     hv.set_domain_cap(domid, hv.scheduler(), 90)

@@ -23,6 +23,7 @@ from pyxcsr.report import Progress
 from pyxcsr.transfer import cap
 from pyxcsr.transfer.cap import read_record
 from pyxcsr.transfer.throttle import Throttle
+from pyxcsr.transfer.throttling import Throttling
 
 BUSY = pyxcsr.StubGuest.pv64(mem="8M", writes=300, pt_updates=2, seed=3, vcpus=2)
 HOPELESS: dict[str, Any] = {"throttle": True, "max_downtime": "1us"}
@@ -172,6 +173,48 @@ def test_a_step_that_fails_does_not_end_the_save(hv: StubBackend, tmp_path: Path
     assert report.throttled < 0.9 and any("no more processor time" in x for x in report.warnings)
     hv.stub.clear_failures()
     as_it_was(hv, domid)
+    judge(hv, domid, tmp_path / "s")
+
+
+@pytest.mark.parametrize("function", ["xc_sched_credit2_domain_set", "xs_write", "xc_sched_credit2_domain_get"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_it_is_switched_off_after_a_step_that_failed(hv: StubBackend, function: str, nth: int) -> None:
+    """The guest has its time back at once, and not only when it is suspended."""
+    domid, limits = hv.stub.create(BUSY), pyxcsr.Limits(throttle=True)
+    report = pyxcsr.SaveReport(domid, True)
+    throttling = Throttling(hv, domid, limits, report)
+    throttling.check()
+    hv.stub.clear_calls()
+    hv.stub.fail(function, nth, errno.EIO)
+    for _ in range(5):
+        throttling.step()
+    throttling.heed()
+    assert (cap_of(hv, domid) != 0) == (nth == 2), "as long as it is wanted"
+    limits.throttle = False
+    throttling.heed()
+    as_it_was(hv, domid)
+    limits.throttle = True
+    assert not throttling.wanted and not throttling.step(), "there was a warning that no more would be taken"
+    assert len(report.warnings) == 1 and "no more processor time" in report.warnings[0]
+
+
+def test_a_cap_that_somebody_sets_while_it_runs_stays(hv: StubBackend, domid: int, tmp_path: Path) -> None:
+    """And it is told; the share that the save has taken is then nobody's."""
+    caps: list[int] = []
+    shares: list[float] = []
+
+    def progress(now: Progress) -> None:
+        if now.iteration == 3 and not caps:
+            assert cap_of(hv, domid) < 200
+            hv.set_domain_cap(domid, hv.scheduler(), 150)
+        if now.iteration >= 3:
+            caps.append(cap_of(hv, domid))
+            shares.append(now.throttled)
+
+    report = save_to(hv, domid, tmp_path / "s", progress=progress, **HOPELESS)
+    assert set(caps) == {150} and shares[-1] == 0.0 and 0.0 < report.throttled < 0.6
+    assert len(report.warnings) == 1 and "its cap is 150 now" in report.warnings[0]
+    as_it_was(hv, domid, 150)
     judge(hv, domid, tmp_path / "s")
 
 

@@ -89,6 +89,88 @@ with pyxcsr.open_hypervisor("stub") as hv:
     assert (done.returncode, done.stdout) == (0, f"{errno.EPIPE} True set()\n"), done.stderr
 
 
+@pytest.mark.parametrize("who", ["watcher", "pipe", "fifo"])
+def test_nor_of_one_who_watches_and_leaves(tmp_path: Path, who: str) -> None:
+    """In the pause, when the guest is suspended for the save: events are told then at the end only."""
+    done = run_python(f"""
+import os, signal, socket, pyxcsr
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.chdir({os.fspath(tmp_path)!r})
+who, client = {who!r}, socket.socket(socket.AF_UNIX)
+if who == "fifo":
+    os.mkfifo("fifo")
+    reader = os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
+    control = pyxcsr.Control("", "fifo")
+elif who == "pipe":
+    reader, writer = os.pipe()
+    control = pyxcsr.Control("", writer)
+else:
+    control = pyxcsr.Control(os.path.abspath("run"))
+def progress(now):
+    if now.phase == "setup" and who == "watcher":
+        client.connect("run/1.sock")
+        client.sendall(b'{{"pyxcsr": 1, "do": "watch"}}\\n')
+        control.serve()
+    elif now.phase == "suspend":
+        client.close()
+        if who != "watcher":
+            os.close(reader)
+with pyxcsr.open_hypervisor("stub") as hv, open(os.devnull, "wb") as out:
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    report = pyxcsr.save(hv, domid, out, control=control, progress=progress)
+    print(len(report.warnings), signal.sigpending(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+""")
+    warnings = 0 if who == "watcher" else 1
+    assert (done.returncode, done.stdout) == (0, f"{warnings} set() set()\n"), done.stderr
+
+
+def test_nor_of_a_device_model_that_hangs_up(tmp_path: Path) -> None:
+    """It has greeted, and ends before it is told that it is to say which pages it writes."""
+    done = run_python(f"""
+import os, signal, socket, threading, pyxcsr
+from pyxcsr.devicemodel.qmp import Qmp
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+path = {os.fspath(tmp_path / "qmp")!r}
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+def serve():
+    one = listener.accept()[0]
+    one.sendall(b'{{"QMP": {{}}}}\\r\\n')
+    one.recv(4096)
+    one.sendall(b'{{"return": {{}}}}\\r\\n')
+    one.close()
+thread = threading.Thread(target=serve)
+thread.start()
+with Qmp(1, path) as qmp:
+    thread.join()
+    try:
+        qmp.command("xen-set-global-dirty-log", enable=True)
+    except pyxcsr.DeviceModelError as error:
+        print(error)
+""")
+    assert done.returncode == 0 and "that took no command: [Errno 32] Broken pipe" in done.stdout, done.stderr
+
+
+def test_nor_who_steers_a_save_that_hangs_up(tmp_path: Path) -> None:
+    done = run_python(f"""
+import os, signal, socket, pyxcsr
+from pyxcsr.control.connection import Connection, NoAnswer
+from pyxcsr.control.folder import Folder
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind({os.fspath(tmp_path / "1.sock")!r})
+listener.listen()
+with Folder({os.fspath(tmp_path)!r}) as folder, Connection(folder, 1) as save:
+    listener.accept()[0].close()
+    try:
+        save.ask("status")
+    except NoAnswer as error:
+        print(error)
+""")
+    assert (done.returncode, done.stdout) == (0, "the save of domain 1 does not take it: Broken pipe\n"), done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a pipe that cannot be opened again; needs another user's")
 def test_a_pipe_of_another_user_that_nobody_reads_can_be_cancelled() -> None:
     done = run_python("""
