@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
@@ -65,13 +66,17 @@ def forget(path: Path) -> None:
             raise
 
 
-def digest(fd: int) -> str:
-    """The XXH3 checksum (128 bits, hexadecimal) of a file's whole content; its offset stays as it is."""
+def digest(fd: int, poll: Callable[[], object] = lambda: None) -> str:
+    """The XXH3 checksum (128 bits, hexadecimal) of a file's whole content; its offset stays as it is.
+
+    ``poll``: called again and again meanwhile.
+    """
     state = load().xxh3_128()
     at = 0
     while piece := os.pread(fd, STEP, at):
         state.update(piece)
         at += len(piece)
+        poll()
     return str(state.hexdigest())
 
 
@@ -80,11 +85,12 @@ def line(fd: int, path: Path) -> bytes:
     return f"{digest(fd)}  ".encode() + os.fsencode(path.name) + b"\n"
 
 
-def check(name: str, fd: int, wanted: Optional[bool]) -> bool:
+def check(name: str, fd: int, wanted: Optional[bool], poll: Callable[[], object] = lambda: None) -> bool:
     """Compares an open stream with its checksum file; returns whether there was one to compare with.
 
-    ``wanted``: True requires one, False ignores it, None compares if there is one. Raises ChecksumMismatch, and
-    UsageError where there is none, it cannot be read, or the library is missing.
+    ``wanted``: True requires one, False ignores it, None compares if there is one. ``poll``: called again and again
+    meanwhile. Raises ChecksumMismatch, and UsageError where there is none or it cannot be read, or where the library
+    is missing.
     """
     if wanted is False:
         return False
@@ -94,7 +100,7 @@ def check(name: str, fd: int, wanted: Optional[bool]) -> bool:
             raise UsageError(f"{name}: there is no checksum to compare with ({path or 'standard input has none'})")
         return False
     expected = _read(path)
-    found = digest(fd)
+    found = digest(fd, poll)
     if found != expected:
         raise ChecksumMismatch(
             f"{name}: its content has the checksum {found}, but was saved with {expected} ({path}): it was damaged "

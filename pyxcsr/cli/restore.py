@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from contextlib import ExitStack
+from typing import Optional
 
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, progress, say, status
@@ -19,7 +20,14 @@ from pyxcsr.cli.show import MIB
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.container.enter import enter, leave
 from pyxcsr.container.reader import Kind
-from pyxcsr.errors import ChecksumMismatch, InputError, StreamError, UsageError, untouched_so_far
+from pyxcsr.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    InputError,
+    StreamError,
+    UsageError,
+    untouched_so_far,
+)
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS, KINDS
@@ -74,18 +82,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     cancel = CancelBySignal()
+    report: Optional[RestoreReport] = None
+
+    def poll() -> None:
+        if cancel():
+            raise _cancelled(report)
+
     with cancel.installed(), opened(args.backend, "restore") as hv, ExitStack() as stack:
         try:
-            fd = stack.enter_context(open_input(args.file))
+            with untouched_so_far():
+                fd = stack.enter_context(open_input(args.file, poll))
         except OSError as error:
             return failure.unreadable(error, args.file, args)
         try:
             with untouched_so_far():
-                sums.check(args.file, fd, args.checksum)
-                inside = stack.enter_context(plain(fd))
+                sums.check(args.file, fd, args.checksum, poll)
+                inside = stack.enter_context(plain(fd, poll, lambda: report is None or not report.failed_over))
                 domid = _domain(hv, args)
             report = _restore(hv, domid, inside, args, cancel)
-            stack.close()  # if it was compressed, its end is looked at now
+            stack.close()  # if it was compressed, its end is looked at now; not after a failover, when there is none
         except (StreamError, InputError, ChecksumMismatch) as error:
             failure.name_input(error, args.file, args.words)
             if isinstance(error, StreamError) and error.record == "domain header" and isinstance(hv, StubBackend):
@@ -96,6 +111,16 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         say.report(summary(report))
     return status.DONE
+
+
+def _cancelled(report: Optional[RestoreReport]) -> Cancelled:
+    if report is None:
+        return Cancelled("the restore was cancelled while its input was waited for; no domain was touched")
+    return Cancelled(
+        f"cancelled while the rest of the compressed input was read: domain {report.domid} is complete and paused, but "
+        "whether its input was sound is not known",
+        domid=report.domid,
+    )
 
 
 def _domain(hv: Backend, args: argparse.Namespace) -> int:
@@ -133,7 +158,7 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
     finally:
         if line:
             line.done()
-    if not args.quiet:
+    if not args.quiet and not report.failed_over:  # then what follows is what broke
         _note_after_end(fd, kinds[0])
     return report
 

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, Optional
 
@@ -27,6 +27,9 @@ HEAD = 6
 
 BETWEEN = 0.01
 """Seconds between two looks at a pipe that has begun like a compression, and has not got as far as to tell."""
+
+LOOKS = 50
+"""Milliseconds between two calls of ``poll`` while the input or the program is waited for."""
 
 PIPE_SIZE = 1 << 20
 STEP = 1 << 20
@@ -66,14 +69,19 @@ def compression_of(head: bytes) -> Optional[Compression]:
     return next((x for x in COMPRESSIONS if head.startswith(x.magic)), None)
 
 
+Poll = Callable[[], object]
+
+
 @contextmanager
-def plain(fd: int) -> Iterator[int]:
+def plain(fd: int, poll: Poll = lambda: None, rest: Callable[[], bool] = lambda: True) -> Iterator[int]:
     """``fd`` itself or, if what it gives is compressed, a pipe that gives what comes out of it.
 
     ``fd`` stays the caller's. Where the block has ended well, the rest is read, so that the program's own checks have
-    been made. Raises UsageError where the program is not installed, InputError where it failed.
+    been made; unless ``rest``, which is asked then, says that it is of no use: then the program is ended at once, and
+    whether it has failed is not asked. ``poll`` is called again and again while anything is waited for here; what it
+    raises ends the wait. Raises UsageError where the program is not installed, InputError where it failed.
     """
-    found = compression_of(_peek(fd))
+    found = compression_of(_peek(fd, poll))
     if found is None:
         yield fd
         return
@@ -81,20 +89,22 @@ def plain(fd: int) -> Iterator[int]:
         text = f"the input is compressed with {found.name}, and the program {found.command[0]} is not installed"
         raise UsageError(f"{text}: apt-get install {found.package}")
     with tempfile.TemporaryFile() as said:
-        yield from _through(fd, found, said)
+        yield from _through(fd, found, said, poll, rest)
 
 
-def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
+def _through(
+    fd: int, found: Compression, said: IO[bytes], poll: Poll, rest: Callable[[], bool]
+) -> Iterator[int]:
     process = subprocess.Popen(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
     assert process.stdout is not None
     out = process.stdout.fileno()
     with suppress(OSError):  # a wish: an unprivileged user may have used up what pipes may take
         fcntl.fcntl(out, _F_SETPIPE_SZ, PIPE_SIZE)
+    status = 0
     try:
         yield out
-        while os.read(out, STEP):
-            pass
-        status = process.wait()
+        if rest():
+            status = _status_at_the_end(process, out, poll)
     except StreamError as error:
         with suppress(subprocess.TimeoutExpired):  # if its output has ended, it has failed, or will be done at once
             status = process.wait(ENDING) if _has_ended(out) else 0
@@ -110,36 +120,50 @@ def _through(fd: int, found: Compression, said: IO[bytes]) -> Iterator[int]:
         raise InputError(f"it cannot be decompressed: {what_it_said(said, found.command[0], status)}", errno=errno.EIO)
 
 
+def _status_at_the_end(process: subprocess.Popen[bytes], out: int, poll: Poll) -> int:
+    """Reads what is left, and waits for the program's end."""
+    _wait(out, poll)
+    while os.read(out, STEP):
+        poll()
+        _wait(out, poll)
+    while True:
+        try:
+            return process.wait(LOOKS / 1000)
+        except subprocess.TimeoutExpired:
+            poll()
+
+
 # The first bytes
 
 
-def _peek(fd: int) -> bytes:
+def _peek(fd: int, poll: Poll) -> bytes:
     """The first bytes of an input, which stay to be read; as many as are needed to tell. Empty where that cannot be."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
         return os.pread(fd, HEAD, os.lseek(fd, 0, os.SEEK_CUR))
     if stat.S_ISFIFO(mode):
-        return _of_pipe(fd)
-    return _of_socket(fd) if stat.S_ISSOCK(mode) else b""
+        return _of_pipe(fd, poll)
+    return _of_socket(fd, poll) if stat.S_ISSOCK(mode) else b""
 
 
 def _enough(head: bytes) -> bool:
     return len(head) >= HEAD or (head != b"" and head[0] not in _FIRST)
 
 
-def _of_socket(fd: int) -> bytes:
+def _of_socket(fd: int, poll: Poll) -> bytes:
     with socket.socket(fileno=os.dup(fd)) as peer:
         before = -1
         while True:
-            _wait(fd)
+            _wait(fd, poll)
             head = peer.recv(HEAD, socket.MSG_PEEK)
             if _enough(head) or not head or (len(head) == before and _has_ended(fd)):
                 return head
             before = len(head)
             time.sleep(BETWEEN)
+            poll()
 
 
-def _of_pipe(fd: int) -> bytes:
+def _of_pipe(fd: int, poll: Poll) -> bytes:
     """By tee(2), which Python has no name for: bytes go into a second pipe, and stay in the first."""
     try:
         import ctypes
@@ -148,7 +172,7 @@ def _of_pipe(fd: int) -> bytes:
     tee = ctypes.CDLL(None, use_errno=True).tee
     tee.restype = ctypes.c_ssize_t
     while True:
-        _wait(fd)
+        _wait(fd, poll)
         ended = _has_ended(fd)
         read, write = os.pipe()
         try:
@@ -162,12 +186,15 @@ def _of_pipe(fd: int) -> bytes:
         if _enough(head) or ended:
             return head
         time.sleep(BETWEEN)
+        poll()
 
 
-def _wait(fd: int) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    poll.poll()
+def _wait(fd: int, poll: Poll) -> None:
+    """Until there is something to read, or nothing will come."""
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    while not waiting.poll(LOOKS):
+        poll()
 
 
 def _has_ended(fd: int) -> bool:

@@ -8,9 +8,9 @@ import io
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Union
+from typing import BinaryIO, Optional, Union
 
 from pyxcsr.arguments import check_no_path
 from pyxcsr.errors import UsageError
@@ -20,6 +20,9 @@ READ_STEP = 8 << 20
 
 SKIP_STEP = 1 << 18
 """Bytes read at once to pass over them, always into the same memory, so that it stays in a processor's cache."""
+
+FIFO_LOOKS = 50
+"""Milliseconds between two calls of ``poll`` while nobody has written to a fifo."""
 
 Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 
@@ -191,9 +194,9 @@ def _check(file: object) -> None:
 GONE = "the working directory has been deleted: give an absolute path"
 
 
-def _open(name: str) -> int:
+def _open(name: str, flags: int = 0) -> int:
     try:
-        return os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        return os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | flags)
     except FileNotFoundError as error:
         if os.path.isabs(name) or not _folder_is_gone():
             raise
@@ -218,17 +221,40 @@ def _folder_is_gone() -> bool:
     return False
 
 
+def _open_fifo(name: str, poll: Callable[[], object]) -> int:
+    """Waits until something has been written to it; a plain open would wait for a writer without calling ``poll``."""
+    fd = _open(name, os.O_NONBLOCK)
+    try:
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
+        while not waiting.poll(FIFO_LOOKS):
+            poll()
+        os.set_blocking(fd, True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _is_fifo(name: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(name).st_mode)
+    except OSError:
+        return False  # opening it says what is wrong
+
+
 @contextmanager
-def open_input(name: str) -> Iterator[int]:
+def open_input(name: str, poll: Optional[Callable[[], object]] = None) -> Iterator[int]:
     """A file descriptor for a file's name, or standard input for ``-``; closed afterwards if opened here.
 
-    Raises OSError, also for a directory, which can be opened but not read.
+    ``poll``: called again and again while a fifo is waited for; what it raises ends the wait. Raises OSError, also for
+    a directory, which can be opened but not read.
     """
     if name == "-":
         _check_standard_input()
         yield 0
         return
-    fd = _open(name)
+    fd = _open_fifo(name, poll) if poll is not None and _is_fifo(name) else _open(name)
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)

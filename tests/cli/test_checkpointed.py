@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +43,62 @@ def test_into_a_file_and_out_of_what_is_left_of_it(tmp_path: Path) -> None:
     assert plain.returncode == 0, plain.stderr
     assert run(tmp_path, "verify", "plain").returncode == 0
     assert run(tmp_path, "restore", "--backend", "stub", "plain").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A stream of four checkpoints."""
+    folder = tmp_path_factory.mktemp("four")
+    saved = run(folder, "save", "--backend", "stub", "--checkpointed", "10ms", "--checkpoints", "4", GUEST, "s")
+    assert saved.returncode == 0, saved.stderr
+    return (folder / "s").read_bytes()
+
+
+def broken(four: bytes, way: str) -> bytes:
+    """Four checkpoints, compressed, of which the last is not whole; behind it the sender may go on."""
+    if way == "cut, then compressed":
+        return gzip.compress(four[:-5000], 1)
+    if way == "compressed, then cut":
+        return gzip.compress(four, 1)[:-20000]
+    return gzip.compress(four[:-5000] + bytes(4 << 20), 1)
+
+
+WAYS = ("cut, then compressed", "compressed, then cut", "damaged, and more follows")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failover_out_of_a_compressed_file(tmp_path: Path, four: bytes, way: str) -> None:
+    """What the program has against the rest of its input is no failure: the domain is the last whole checkpoint's."""
+    (tmp_path / "s.gz").write_bytes(broken(four, way))
+    restored = run(tmp_path, "restore", "--backend", "stub", "--checkpointed", "s.gz")
+    assert restored.returncode == 0, restored.stderr
+    assert restored.stdout.startswith("checkpoint 3: domain 1:") and restored.stderr == ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failover_out_of_a_compressed_stream_that_stays_open(tmp_path: Path, four: bytes, way: str) -> None:
+    """The rest of it is not waited for: it may never come, or never end."""
+    command = [*PYXCSR, "restore", "--backend", "stub", "--checkpointed", "--silence", "1s", "-"]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, bufsize=0, **pipes)
+    try:
+        assert process.stdin is not None
+        left = memoryview(broken(four, way))
+        with contextlib.suppress(BrokenPipeError):  # it need not take what comes behind the break
+            while left:
+                left = left[process.stdin.write(left) :]
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        said, _ = process.communicate()
+    complete = rb"checkpoint [123]: domain 1: .* it is complete and paused \("  # gzip may hold some back
+    assert re.match(complete, said), said
+
+
+def test_what_follows_a_break_in_a_file_is_not_called_what_follows_end(tmp_path: Path, four: bytes) -> None:
+    (tmp_path / "s").write_bytes(four[:-5000] + b"\x55" * 5000)
+    restored = run(tmp_path, "restore", "--backend", "stub", "--checkpointed", "s")
+    assert restored.returncode == 0 and "checkpoint 3" in restored.stdout and restored.stderr == ""
 
 
 def test_to_a_receiver(tmp_path: Path) -> None:

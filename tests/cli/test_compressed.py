@@ -137,6 +137,34 @@ def test_the_program_ends_with_the_block(tmp_path: Path) -> None:
     assert not children & _children()
 
 
+@pytest.mark.parametrize("left", [0, 5])
+def test_its_end_is_not_waited_for_if_poll_says_so(tmp_path: Path, left: int) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(64 << 20))
+    packed, calls = compressed(tmp_path / "zeros", "gzip", tmp_path), []
+
+    def poll() -> None:
+        calls.append(1)
+        if len(calls) > left:
+            raise ZeroDivisionError
+
+    with packed.open("rb") as file, pytest.raises(ZeroDivisionError), plain(file.fileno(), poll) as fd:
+        assert os.read(fd, 10) == bytes(10)
+        children = _children()
+        assert children
+    assert not children & _children() and len(calls) == left + 1
+
+
+def test_its_end_is_not_waited_for_if_the_rest_is_of_no_use(tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(64 << 20))
+    packed = compressed(tmp_path / "zeros", "gzip", tmp_path)
+    os.truncate(packed, packed.stat().st_size - 10)
+    with packed.open("rb") as file, plain(file.fileno(), rest=lambda: False) as fd:
+        assert os.read(fd, 10) == bytes(10)
+        children = _children()
+        assert children
+    assert not children & _children()
+
+
 def _children() -> set[int]:
     listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
     return {int(x) for x in listed.split()}
