@@ -18,6 +18,7 @@ from pyxcsr.cli.controlling import add_run_dir, run_dir_of
 from pyxcsr.cli.watching import Watched, Watching, facts_of
 from pyxcsr.control.connection import Event
 from pyxcsr.control.events import VERSION
+from pyxcsr.errors import ControlError
 
 REDRAWN = 0.25
 """Seconds between two pictures of the table."""
@@ -34,7 +35,7 @@ SAID = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained(
-        "shown; of one GUEST: its save succeeded", "the save of that GUEST did not succeed",
+        "shown; of one GUEST: its save succeeded", "the save of that GUEST did not succeed, or has hung up",
         "that GUEST is not being saved, or the folder of sockets cannot be used",
     )  # fmt: skip
     add = parser.add_argument
@@ -160,12 +161,21 @@ def _follow(watching: Watching, shower: Shower) -> int:
         for one, event in watching.step(REDRAWN):
             shower.event(one, event)
         for one in before:
-            if one.over:
+            if one.lost and watching.ended:
+                raise _lost(one)
+            if one.over and not one.lost:
                 shower.over(one)
                 result = one.state.get("result")
         if not watching.ended:
             shower.draw(watching)
     return status.DONE if result == "done" else status.FAILED
+
+
+def _lost(one: Watched) -> ControlError:
+    """Of the one save: there is nothing more to be seen of it."""
+    save, why = one.save, one.state.get("message")
+    text = f"the save of domain {save.domid} has hung up, but runs" + (f": {why}" if why else "")
+    return ControlError(text, domid=save.domid, pid=save.pid)
 
 
 def _once(watching: Watching, as_json: bool) -> int:

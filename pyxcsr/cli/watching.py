@@ -26,12 +26,15 @@ def facts_of(save: RunningSave) -> dict[str, Any]:
 
 
 class Watched:
-    """One save. ``state``: all that its events have said so far; ``heard``: when the last one came."""
+    """One save. ``state``: all that its events have said so far; ``heard``: when the last one came.
+
+    ``over``: nothing more will come; ``lost``: because it has hung up, and not because the save is over.
+    """
 
     def __init__(self, save: RunningSave, patience: float = JUST_BEGUN) -> None:
         self.save, self.state = save, facts_of(save)
         self.heard = time.monotonic()
-        self.answered, self.over = False, False
+        self.answered, self.over, self.lost = False, False, False
         self.connection = save.connect(patience)
         self.connection.ask(WATCH)
 
@@ -48,8 +51,9 @@ class Watched:
             told, self.over = [], True
         self.over = self.over or self.connection.at_end
         for event in told:
-            self.heard, self.answered = time.monotonic(), True
+            self.heard, self.answered = time.monotonic(), event["event"] != "error"
             self.state.update({x: value for x, value in event.items() if x != "event"})
+        self.lost = self.over and "result" not in self.state and self.save.is_running()
         return told
 
 
@@ -97,6 +101,8 @@ class Watching:
             if one.over:
                 one.connection.close()
                 del self.saves[domid]
+            if one.lost:
+                self.unreachable[domid] = one.save
 
     def _look(self) -> None:
         now = time.monotonic()

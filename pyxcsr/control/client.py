@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
 from pyxcsr.control.folder import Folder, Unusable
-from pyxcsr.control.lock import Holder, holder_of, is_being_saved, sweep
+from pyxcsr.control.lock import Holder, holder, holder_of, is_being_saved, sweep
 from pyxcsr.control.names import folder_name
 from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
 from pyxcsr.errors import ControlError, UsageError, XcsrError, untouched_so_far
@@ -91,7 +91,29 @@ class RunningSave:
         try:
             return save.next(until)
         except NoAnswer as problem:
-            raise ControlError(str(problem), domid=self.domid, pid=self.pid) from None
+            raise ControlError(self._why(problem), domid=self.domid, pid=self.pid) from None
+
+    def is_running(self) -> bool:
+        """Whether it goes on, by its lock, which a save that ends has a moment longer than its socket: that moment is
+        waited for."""
+        until = time.monotonic() + JUST_BEGUN
+        while self._has_lock():
+            if time.monotonic() >= until:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _has_lock(self) -> bool:
+        try:
+            now = holder(self.domid, self._run_dir)
+        except OSError:  # it is not known, and a lock that cannot be asked for keeps nobody waiting
+            return False
+        return now is not None and now.pid == self.pid
+
+    def _why(self, problem: NoAnswer) -> str:
+        """A connection that ends is no save that does: it may have had no room, or have lost its socket."""
+        hung_up = problem.hung_up and self.is_running()
+        return f"the save of domain {self.domid} has hung up, but runs" if hung_up else str(problem)
 
     def _while_it_runs(self, told: Event) -> Event:
         """The answer. A save that ends tells that instead, and has not looked at the request: nothing was done."""
@@ -105,7 +127,7 @@ class RunningSave:
             save.ask(action, words)
             told = save.next(time.monotonic() + timeout)
         except NoAnswer as problem:
-            raise ControlError(f"{problem} (process {self.pid})", domid=self.domid, pid=self.pid) from None
+            raise ControlError(f"{self._why(problem)} (process {self.pid})", domid=self.domid, pid=self.pid) from None
         if told["event"] == "error":
             raise UsageError(f"the save of domain {self.domid} refuses: {told.get('message')}", domid=self.domid)
         return told

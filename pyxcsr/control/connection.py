@@ -19,7 +19,11 @@ Event = dict[str, Any]
 
 
 class NoAnswer(Exception):
-    """Nothing that could be understood came in time, or the other end is gone."""
+    """Nothing that could be understood came in time, or the other end is gone: ``hung_up``."""
+
+    def __init__(self, text: str, hung_up: bool = False) -> None:
+        super().__init__(text)
+        self.hung_up = hung_up
 
 
 class Connection:
@@ -53,12 +57,15 @@ class Connection:
         return self._socket.fileno()
 
     def ask(self, action: str, words: Optional[Mapping[str, Any]] = None) -> None:
-        """Sends a request. Raises NoAnswer if the save is gone."""
+        """Sends a request. Raises NoAnswer if the save is gone, unless it has left a word: that is the next event."""
         line = json.dumps({"pyxcsr": VERSION, "do": action, **(words or {})}).encode() + b"\n"
         try:
             self._socket.sendall(line, socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise NoAnswer(f"the save of domain {self.domid} does not take it: {error.strerror}") from None
+            self._come = self.events()
+            if not self._come:
+                text = f"the save of domain {self.domid} does not take it: {error.strerror}"
+                raise NoAnswer(text, hung_up=True) from None
 
     def events(self) -> list[Event]:
         """What has come by now. ``at_end`` afterwards: nothing more will. Raises NoAnswer for what is no event."""
@@ -73,7 +80,8 @@ class Connection:
             self._read += data
             if len(self._read) > 4 * LONGEST:
                 break
-        return self._whole_lines()
+        come, self._come = self._come, []
+        return come + self._whole_lines()
 
     def _whole_lines(self) -> list[Event]:
         *lines, rest = self._read.split(b"\n")
@@ -99,12 +107,13 @@ class Connection:
         import select
 
         while True:
-            self._come += self.events()
+            self._come = self.events()
             if self._come:
                 return self._come.pop(0)
             left = until - time.monotonic()
             if self.at_end or left <= 0:
-                raise NoAnswer(f"the save of domain {self.domid} {'is over' if self.at_end else 'does not answer'}")
+                what = "is over" if self.at_end else "does not answer"
+                raise NoAnswer(f"the save of domain {self.domid} {what}", hung_up=self.at_end)
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             poll.poll(min(left, 3600) * 1000)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, beyond_libxc, check_not_live
-from pyxcsr.limits.words import BY_NAME, POLICIES, parse
+from pyxcsr.limits.words import BY_NAME, parse
 from pyxcsr.policies.named import policy_for
 from pyxcsr.policy import Policy, SimplePolicy
 from pyxcsr.units import format_seconds
@@ -109,10 +109,11 @@ def _policy(
     if chosen is None and isinstance(policy, SimplePolicy):
         numbers = {x: getattr(SimplePolicy, x) if new[x] is None else new[x] for x in _NUMBERS if x in new}
         return SimplePolicy(**{**vars(policy), **numbers}) if numbers else None
-    if chosen is None and name not in POLICIES:
+    own = getattr(policy, "limits", None) is not limits  # it does not go by the save's, whatever its name
+    if chosen is None and own:
         policy_for(policy, wanted)  # which refuses what is its own business
         return None
-    if chosen is None or chosen == name == "adaptive":
+    if chosen is None or (chosen == name == "adaptive" and not own):
         return None
     return policy_for("adaptive", limits) if chosen == "adaptive" else policy_for("libxc", wanted)
 

@@ -13,6 +13,7 @@ from pyxcsr.control.folder import socket_name
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from pyxcsr.control.folder import Folder
@@ -93,6 +94,18 @@ class Client:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def _refuse(new: socket.socket) -> None:
+    """There is no room: says so, without waiting. A connection that just ends looks like a save that is over."""
+    from pyxcsr.control import events
+    from pyxcsr.control.outlet import sent
+
+    told = events.event("error", {"message": f"{MOST_CLIENTS} clients are connected already"})
+    try:
+        sent(new.fileno(), events.line(told))
+    except OSError:
+        return  # it has gone already, and wants to know nothing
 
 
 class Server:
@@ -206,6 +219,8 @@ class Server:
                     if len(self._clients) < MOST_CLIENTS:
                         new.setblocking(False)
                         self._clients.append(Client(new.detach(), now))
+                    else:
+                        _refuse(new)
         finally:
             listening.detach()
 

@@ -21,7 +21,8 @@ from pyxcsr.limits.words import BY_NAME
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import re
+    from collections.abc import Iterator, Mapping
     from typing import Optional
 
 VARIABLE = "PYXCSR_CONFIG"
@@ -84,9 +85,9 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     if len(data) > LARGEST:
         raise UsageError(f"{path} is larger than {LARGEST} bytes: that is no settings file")
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # some editors put a mark ahead of it
     except UnicodeDecodeError as error:
-        raise _wrong(path, data[: error.start].count(b"\n") + 1, "this is not UTF-8") from None
+        raise _wrong(path, error.object[: error.start].count(b"\n") + 1, "this is not UTF-8") from None
     lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
     everybody = Given()
     guests: dict[str, Given] = {}
@@ -141,6 +142,39 @@ def _word(text: str) -> str:
     return text.strip().lower().replace("-", "_")
 
 
+class _Reading:
+    """The lines of a file while configparser takes them one by one: it keeps none of the places of what it finds.
+
+    ``places``: the line of each section and of each word in it. They are noted in the two hooks by which it asks what a
+    header and what a word is: a second opinion of that would name the wrong line, or none.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines, self._number, self._section = lines, 0, ""
+        self.places: Places = {}
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(self._lines, 1):
+            self._number = number
+            yield f"{line}\n"
+
+    def match(self, text: str) -> Optional[re.Match[str]]:
+        """In place of configparser's pattern of headers, which is not the same in all releases of Python."""
+        import re
+
+        found = re.match(r"\[(?P<header>.+)\]", text)
+        if found:
+            self._section = found["header"]
+            self.places.setdefault((self._section, ""), self._number)
+        return found
+
+    def word(self, text: str) -> str:
+        """A word, as it is to be known."""
+        name = _word(text)
+        self.places.setdefault((self._section, name), self._number)
+        return name
+
+
 def _sections(path: str, lines: list[str]) -> tuple[dict[str, dict[str, str]], Places]:
     import configparser  # only where there is a file: the helper's start waits for it
 
@@ -148,12 +182,14 @@ def _sections(path: str, lines: list[str]) -> tuple[dict[str, dict[str, str]], P
         delimiters=("=",), comment_prefixes=("#", ";"), inline_comment_prefixes=("#",), default_section="\0",
         empty_lines_in_values=False,
     )  # fmt: skip
-    parser.optionxform = _word  # type: ignore[method-assign, assignment]
+    reading = _Reading(lines)
+    parser.SECTCRE = reading  # type: ignore[assignment]
+    parser.optionxform = reading.word  # type: ignore[method-assign, assignment]
     try:
-        parser.read_file((f"{x}\n" for x in lines), path)
+        parser.read_file(reading, path)
     except configparser.Error as error:
         raise _wrong(path, _line_of(error), _text_of(error)) from None
-    return {x: dict(parser.items(x)) for x in parser.sections()}, _places(lines)
+    return {x: dict(parser.items(x)) for x in parser.sections()}, reading.places
 
 
 def _line_of(error: Exception) -> int:
@@ -171,19 +207,3 @@ def _text_of(error: Exception) -> str:
     if hasattr(error, "line"):
         return f"this stands ahead of the first section: write [{ALL}] above it"
     return "this is neither [SECTION] nor WORD = VALUE"
-
-
-def _places(lines: list[str]) -> Places:
-    """The line of each section and of each word in it: configparser keeps none of what it has understood."""
-    places: Places = {}
-    section = ""
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text[0] in "#;":
-            continue
-        if text[0] == "[" and "]" in text:
-            section = text[1 : text.rindex("]")] if " #" not in text else text[1 : text.index("]")]
-            places.setdefault((section, ""), number)
-        else:
-            places.setdefault((section, _word(line.partition("=")[0])), number)
-    return places

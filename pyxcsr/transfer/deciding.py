@@ -89,7 +89,7 @@ class Deciding:
 
     def change(self, policy: Policy) -> None:
         """Another policy is asked from now on."""
-        self._policy, self._target = policy, Target(policy)
+        self._policy = self._target.policy = policy
         self._report.policy = name_of(policy)
 
     def finish(self) -> None:

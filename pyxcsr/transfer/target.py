@@ -12,20 +12,24 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """The policy's ``target_dirty``, if it has one, and whether fewer pages than that were ever dirty."""
+    """The ``target_dirty`` of the policy, if it has one, and whether fewer pages than that were ever dirty.
+
+    ``policy``: may be changed, and so may its target. The report of the save goes by what there is in the end.
+    """
 
     def __init__(self, policy: Policy) -> None:
-        wanted = getattr(policy, "target_dirty", None)
-        self._wanted: Optional[int] = wanted if isinstance(wanted, int) else None
-        self._few = False
+        self.policy = policy
+        self._least: Optional[int] = None
 
     def asked(self, dirty: Optional[int]) -> None:
         """The policy has been asked with that count."""
-        if dirty is not None and self._wanted is not None and dirty < self._wanted:
-            self._few = True
+        if dirty is not None and (self._least is None or dirty < self._least):
+            self._least = dirty
 
     def tell(self, report: SaveReport) -> None:
         """Puts both into the report of a live save, whose last pass has been made."""
-        report.target_dirty = self._wanted
-        if self._wanted is not None:
-            report.target_reached = self._few or report.passes[-1].dirty < max(self._wanted, 1)
+        wanted = getattr(self.policy, "target_dirty", None)
+        if not isinstance(wanted, int):
+            return
+        few = self._least is not None and self._least < wanted
+        report.target_dirty, report.target_reached = wanted, few or report.passes[-1].dirty < max(wanted, 1)

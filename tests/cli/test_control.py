@@ -12,8 +12,9 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fcntl import ioctl
 from functools import partial
 from pathlib import Path
@@ -126,6 +127,25 @@ def test_tuned_and_watched_to_its_end(run_dir: Path, tmp_path: Path) -> None:
     assert told[0]["event"] == "status" and told[-1]["result"] == "done" and told[-1]["downtime_kept"]
     assert re.search(rb"\nstub-1: done, \d+M in .*, paused ", b"\n" + lines)
     judge_rules(tmp_path / "s")
+
+
+def test_there_is_no_room_for_another(run_dir: Path, tmp_path: Path) -> None:
+    """What it says to the seventeenth is no end of the save."""
+    with saving(run_dir, tmp_path / "s", "--bandwidth", "256K"), ExitStack() as stack:
+        (one,) = pyxcsr.running(str(run_dir))
+        watchers = [stack.enter_context(one.connect()) for _ in range(16)]
+        for watcher in watchers:
+            watcher.ask("watch")
+        assert all(x.next(time.monotonic() + 20)["event"] == "status" for x in watchers)
+        for words in (("cancel", "1"), ("tune", "1", "--timeout", "9h")):
+            done = on(run_dir, *words)
+            assert done.returncode == 2 and b"refuses: 16 clients are connected already" in done.stderr
+        done = on(run_dir, "watch", "1")
+        assert done.returncode == 1 and b"has hung up, but runs: 16 clients are connected" in done.stderr
+        done = on(run_dir, "watch", "--once")
+        assert done.returncode == 0 and done.stdout.splitlines()[1].split()[:3] == [b"domain", b"1", b"silent"]
+        (told,) = map(json.loads, on(run_dir, "watch", "--once", "--json").stdout.splitlines())
+        assert (told["event"], told["domid"]) == ("silent", 1)
 
 
 def test_a_limit_that_the_save_refuses(run_dir: Path, tmp_path: Path) -> None:

@@ -64,6 +64,24 @@ def test_adaptive_stays_as_it_is() -> None:
     assert tuned({"max_downtime": "1s"}, old, AdaptivePolicy(old), True, 0.0).policy is None
 
 
+@pytest.mark.parametrize("asked", [{"max_downtime": "1s"}, {"target_dirty": "9"}, {"throttle": "yes"}])
+def test_an_adaptive_policy_of_ones_own_goes_by_its_own_limits(asked: dict[str, str]) -> None:
+    """As at the start: what nobody would go by is refused."""
+    with pytest.raises(BadRequest, match="a policy of your own decides about"):
+        changed(asked, AdaptivePolicy(Limits(max_downtime=5)))
+    assert changed({"timeout": "9h"}, AdaptivePolicy(Limits(max_downtime=5)))[1] is None
+    limits, policy = changed({**asked, "policy": "adaptive"}, AdaptivePolicy(Limits(max_downtime=5)))
+    assert isinstance(policy, AdaptivePolicy) and policy.limits is limits, "the save's own, if that is asked for"
+
+
+def test_a_policy_of_ones_own_that_goes_by_the_saves_limits() -> None:
+    class Mine(AdaptivePolicy):
+        name = "mine"
+
+    old = Limits()
+    assert tuned({"max_downtime": "1s"}, old, Mine(old), True, 0.0).policy is None
+
+
 def test_numbers_for_libxc() -> None:
     _, policy = changed({"max_iterations": "9"}, SimplePolicy(3, 10))
     assert policy == SimplePolicy(9, 10)

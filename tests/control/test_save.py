@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +274,59 @@ def test_who_watches_from_the_last_moment_on_is_told_of_the_end(hv: StubBackend,
 
     beside_the_end(hv, domid, tmp_path, run_dir, beside)
     assert [x["event"] for x in told] == ["end"]
+
+
+def test_there_is_no_room_for_another(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """Nobody may believe that the save is over, least of all who wants to end it."""
+    domid = hv.stub.create(GUEST)
+
+    def crowd() -> None:
+        one = the_save(run_dir)
+        with ExitStack() as stack:
+            watchers = [stack.enter_context(one.connect()) for _ in range(16)]
+            for watcher in watchers:
+                watcher.ask("watch")
+            assert all(x.next(time.monotonic() + 20)["event"] == "status" for x in watchers)
+            for ask in (one.cancel, one.status, lambda: one.tune(timeout="9h"), lambda: next(one.events())):
+                with pytest.raises(pyxcsr.UsageError, match="refuses: 16 clients are connected already"):
+                    ask()
+            with pytest.raises(pyxcsr.ControlError, match=r"not known whether 'x' .* does not answer"):
+                running_save("x", str(run_dir))
+        assert wait_for(lambda: cancelled(one))["result"] == "cancelled"
+
+    def cancelled(one: RunningSave) -> Any:
+        try:
+            return one.cancel()
+        except pyxcsr.UsageError:  # it has not seen yet that the others have gone
+            return None
+
+    with Beside(crowd), pytest.raises(pyxcsr.Cancelled):
+        save(hv, domid, tmp_path / "s", run_dir, bandwidth="256K")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_it_hangs_up_and_runs(run_dir: Path, early: bool) -> None:
+    """As one that has lost its socket to a bug: it is over when its lock is."""
+    with Folder(str(run_dir), make=True) as folder, socket.socket(socket.AF_UNIX) as listener:
+        lock = GuestLock(folder, 7)
+        listener.bind(f"{run_dir}/7.sock")
+        listener.listen()
+        one = the_save(run_dir)
+
+        def hang_up() -> None:
+            client = listener.accept()[0]
+            if not early:
+                client.recv(100)
+            client.close()
+
+        def ask() -> str:
+            with Beside(hang_up), pytest.raises(pyxcsr.ControlError) as error:
+                one.status()
+            return str(error.value)
+
+        assert "the save of domain 7 has hung up, but runs" in ask()
+        lock.release()
+        assert ("is over" in ask()) if not early else ("hung up" not in ask())
 
 
 def test_a_name_that_a_save_does_not_tell(run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -46,6 +47,35 @@ def test_little_is_enough(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "guest"),
+    [
+        (b"[guests]\t# see [1]", None), (b"[guests] # see [1]", None), (b"[guests] # a ] b [", None),
+        (b"[guest a]\t# [1]", "a"), (b"[guest a]b] # x", "a]b"), (b"[guest a]\t# x # ]", "a"), (b"[guest a#1]", "a#1"),
+        (b"\xef\xbb\xbf[guests]", None), (b"  [guest a]", "a"), (b"[guest [a]]", "[a]"),
+    ],
+)  # fmt: skip
+def test_headers(header: bytes, guest: Optional[str]) -> None:
+    given = parse_settings("FILE", header + b"\ntimeout = 5m\n").for_guest(guest)
+    assert given.values == {"timeout": 300.0} and given.where == {"timeout": "FILE, line 2"}
+    with pytest.raises(pyxcsr.UsageError, match=r"^FILE, line 3: there is no setting 'speed'"):
+        parse_settings("FILE", b"# here\n" + header.lstrip(b"\xef\xbb\xbf") + b"\nspeed = 5m\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"[control]\nrun_dir = /a\n  [guest a]\nspeed = 1\n", 4),
+        (b"[control]\nrun_dir = /a\n  b = c\nspeed = 1\n", 4),
+        (b"[guests]\ntimeout = 1m # x\n; y\n\n[guest a]\t#]\nspeed = 1\n", 6),
+    ],
+)
+def test_lines_that_belong_to_the_one_before(text: bytes, line: int) -> None:
+    """Whatever they look like, the lines of the others are told right."""
+    with pytest.raises(pyxcsr.UsageError, match=rf"^FILE, line {line}: there is no setting 'speed'"):
+        parse_settings("FILE", text)
+
+
+@pytest.mark.parametrize(
     ("text", "line", "why"),
     [
         (b"max_downtime = 1s\n", 1, "ahead of the first section"),
@@ -64,6 +94,7 @@ def test_little_is_enough(text: bytes) -> None:
         (b"[guests]\ntimeout = 1s\n   2s\n", 2, "timeout is"),
         (b"[guests]\ntimeout =\n", 2, "timeout is ''"),
         (b"[guests]\ntimeout = 1s\nx = \xff\n", 3, "UTF-8"),
+        (b"\xef\xbb\xbf\n\n\xff\n", 3, "UTF-8"),
         (b"[guests]\ntimeout = 1\0s\n", 2, "timeout is"),
         (b"[guest a\nb]\ntimeout = 1s\n", 1, "neither|ahead"),
         (b"[guests]\npolicy = %(home)s\n", 2, "policy is"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Literal, Optional, Union
 
 import pytest
 
@@ -10,6 +10,8 @@ import pyxcsr
 from pyxcsr.cli.show import summary
 from pyxcsr.helper.saving import summary as helpers_summary
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.report import PassReport
+from pyxcsr.transfer.target import Target
 
 Chosen = Union[pyxcsr.Policy, Literal["libxc"], None]
 
@@ -48,6 +50,37 @@ def test_a_save_without_a_target(hv: StubBackend) -> None:
     for report in (saved(hv, IDLE, policy), saved(hv, IDLE, None, live=False)):
         assert (report.target_dirty, report.target_reached) == (None, None)
         assert "target" not in summary(report)
+
+
+@pytest.mark.parametrize(("before", "after", "told"), [(1, None, (None, None)), (None, 1500, (1500, True)),
+                                                      (1500, 1, (1, False)), (1, 1500, (1500, True))])  # fmt: skip
+@pytest.mark.parametrize("when", ["setup", "pass", "final"])
+def test_a_target_that_is_changed_while_it_runs(
+    hv: StubBackend, before: Optional[int], after: Optional[int], told: tuple[Optional[int], Optional[bool]], when: str
+) -> None:
+    """The report goes by the last one."""
+    limits = pyxcsr.Limits(target_dirty=before, max_iterations=4)
+
+    def progress(now: pyxcsr.Progress) -> None:
+        if now.phase == when:
+            limits.target_dirty = after
+
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(BUSY))
+    with open("/dev/null", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, limits=limits, progress=progress)
+    assert (report.target_dirty, report.target_reached) == told
+    assert ("dirty pages was " in summary(report)) == (told == (1, False))
+
+
+def test_the_least_that_was_dirty_outlives_a_policy(hv: StubBackend) -> None:
+    report = pyxcsr.SaveReport(1, True)
+    target = Target(pyxcsr.SimplePolicy(5, 10))
+    target.asked(30)
+    target.asked(70)
+    target.policy = pyxcsr.SimplePolicy(5, 50)
+    report.passes.append(PassReport(1, True, 70))
+    target.tell(report)
+    assert (report.target_dirty, report.target_reached) == (50, True)
 
 
 def test_a_policy_of_ones_own_with_a_target(hv: StubBackend) -> None:
