@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 from unittest import mock
 
 from support.hvm_guests import save_hvm, wrong_pages
@@ -357,8 +357,11 @@ class PvhGuest:
         self.guest.balloon_out([self.gfn])
         self.guest.balloon_in([self.gfn])
 
-    def saved(self, script: Script, path: Path, map_ahead: bool = False) -> list[str]:
-        with self.hv.stub.hook(script):
+    def saved(
+        self, script: Script, path: Path, map_ahead: bool = False, hook: Optional[Callable[[str, int], None]] = None
+    ) -> list[str]:
+        """``hook``: what is called instead of ``script``, which it calls."""
+        with self.hv.stub.hook(hook or script):
             save_hvm(self.hv, self.domid, path, policy=SHORT_PASSES, map_ahead=map_ahead)
         script.check()
         return self.wrong(path)
@@ -473,22 +476,32 @@ def does_so_while_another_comes(hv: StubBackend, path: Path) -> list[str]:
 
 def is_given_back_and_unmapped_late(hv: StubBackend, path: Path) -> list[str]:
     """The worker is to unmap the last batch, and has not come to it when the guest is suspended."""
-    pvh, script, asked = PvhGuest(hv), Script(), threading.Event()
-
-    def late() -> None:
-        pvh.guest.balloon_out([pvh.gfn])
-        asked.wait(2)
+    pvh, script, saver = PvhGuest(hv), Script(), threading.current_thread()
+    begun, asked, was_late = threading.Event(), threading.Event(), threading.Event()
 
     def the_worker_rests() -> None:
         while hv.stub.leaks().get("mappings"):
             time.sleep(0.001)
 
+    def the_last_batches() -> None:
+        pvh.makes_two_batches()
+        begun.set()
+
+    def hook(name: str, count: int) -> None:
+        if threading.current_thread() is saver:
+            script(name, count)
+        elif name == UNMAP and begun.is_set() and not was_late.is_set():
+            pvh.guest.balloon_out([pvh.gfn])
+            was_late.set()
+            asked.wait(2)
+
     pvh.gfn = pvh.data[1150]
     script.on(CLEAN, 2, 1, the_worker_rests)
-    script.on(CLEAN, 3, 1, pvh.makes_two_batches)
-    script.on(UNMAP, 3, 2, late)
+    script.on(CLEAN, 3, 1, the_last_batches)
     script.on("xc_domain_nr_gpfns", LAST + 1, 1, asked.set)
-    return pvh.saved(script, path, map_ahead=True)
+    found = pvh.saved(script, path, map_ahead=True, hook=hook)
+    assert was_late.is_set()
+    return found
 
 
 def is_given_back_before_it_suspends(hv: StubBackend, path: Path) -> list[str]:
