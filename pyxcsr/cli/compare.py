@@ -6,7 +6,7 @@ import argparse
 import json
 from contextlib import ExitStack
 
-from pyxcsr.cli import progress, say, status
+from pyxcsr.cli import failure, progress, say, status
 from pyxcsr.cli.images import opened_image
 from pyxcsr.cli.told import Told
 from pyxcsr.errors import UsageError, untouched_so_far
@@ -39,7 +39,10 @@ def run(args: argparse.Namespace) -> int:
     with untouched_so_far(), ExitStack() as stack:  # whatever goes wrong: it is not known that they differ
         a, b = (stack.enter_context(opened_image(x, args)) for x in (args.a, args.b))
         line = stack.enter_context(Told(None, args.quiet, progress.of_reading("both", None)))
-        found = compare(a, b, line)
+        try:
+            found = compare(a, b, line)
+        except OSError as error:
+            raise failure.of_input(error, f"{failure.shown(args.a)} or {failure.shown(args.b)}") from error
     if args.json:
         say.report(json.dumps({"ok": True, **found.to_dict()}, indent=2))
     elif args.list:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Union
 
 from pyxcsr.cli import failure, say, status
-from pyxcsr.cli.output import is_standard_output, stream_output
+from pyxcsr.cli.output import is_input, is_standard_output, stream_output
 from pyxcsr.cli.signals import ended_by_signals
 from pyxcsr.container.checkpoints import convert_checkpoint, count
 from pyxcsr.container.copy import GUESTS, Conversion, convert
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
             except OSError as error:
                 return failure.unreadable(error, args.input, args)
             with untouched_so_far():
+                if is_input(args.file, fd) and not os.path.isfile(args.file):  # a file is replaced once all is read
+                    raise UsageError(f"{args.file}: a device cannot be converted onto itself: name another place")
                 number = checkpoint_number(args.checkpoint, fd) if args.checkpoint else None
                 out = stack.enter_context(stream_output(args.file, args.force))
                 inside = stack.enter_context(plain(fd))

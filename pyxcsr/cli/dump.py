@@ -8,7 +8,7 @@ import os
 from contextlib import ExitStack
 
 from pyxcsr.cli import failure, progress, say, status
-from pyxcsr.cli.output import is_standard_output, stream_output
+from pyxcsr.cli.output import is_input, is_standard_output, stream_output
 from pyxcsr.cli.show import MIB
 from pyxcsr.cli.signals import ended_by_signals
 from pyxcsr.cli.told import Told
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
             return failure.unreadable(error, args.stream, args)
         try:
             with untouched_so_far():
+                if is_input(args.file, fd):
+                    raise UsageError(f"{args.file}: this is the saved guest itself, which its dump would replace")
                 out = stack.enter_context(stream_output(args.file, args.force))
             line = stack.enter_context(_told(args, fd))
             done = dump(fd, out, Format(args.format), folder=folder, tick=line)

@@ -52,6 +52,16 @@ def is_synced(name: str) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
+def is_input(name: str, fd: int) -> bool:
+    """Whether a stream written to ``name`` goes to the file or block device that is read from ``fd``."""
+    try:
+        there, here = os.stat(name), os.fstat(fd)
+    except OSError:  # a file yet to be made; or one that cannot be asked, which is said by who opens it
+        return False
+    device = stat.S_ISBLK(there.st_mode) and stat.S_ISBLK(here.st_mode) and there.st_rdev == here.st_rdev
+    return device or (stat.S_ISREG(there.st_mode) and os.path.samestat(there, here))
+
+
 @contextmanager
 def stream_output(name: str, force: bool, cancel: Cancel = None, checksum: bool = False) -> Iterator[int]:
     """A descriptor for the stream; on success the file gets its name, on failure nothing of it is left.
@@ -168,7 +178,9 @@ def _open_fifo(path: Path, cancel: Cancel) -> int:
     """Opens it once it has a reader; a plain open would wait for one without looking at ``cancel``."""
     while True:
         try:
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.set_blocking(fd, True)  # for a program that it is given to, as any pipe of a shell's is
+            return fd
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from pyxcsr.errors import DomainDying, SuspendError
+from pyxcsr.errors import DomainDying, DomainNotFound, SuspendError
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import contextmanager, insist
 from pyxcsr.transfer.releasing import note
@@ -111,10 +111,15 @@ class Pause:
         problem: Optional[Exception] = None
         for _ in range(ATTEMPTS):
             try:
-                if self._hv.domain_info(self._domid).suspended:
+                now = self._hv.domain_info(self._domid)
+                if now.dying:
+                    return
+                if now.suspended:
                     self._suspend.resume()
                 elif problem is not None:  # the guest runs, but a later step of the first attempt failed
                     note(error, f"besides: {problem}")
+                return
+            except (DomainNotFound, DomainDying):  # nobody can let it go on
                 return
             except Exception as again:
                 problem = again

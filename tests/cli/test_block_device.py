@@ -145,3 +145,13 @@ def test_a_checksum_has_no_place_beside_it(device: Device) -> None:
     done = run("--checksum", GUEST, device.name, command=SAVE)
     assert done.returncode == 2 and b"needs a file to put the checksum beside" in done.stderr
     assert device.content() == BEFORE * (SIZE // len(BEFORE))
+
+
+def test_converted_onto_itself(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(c.libxl())
+    with open(device.name, "r+b") as to:
+        to.write(c.libxl())
+    before = device.content()
+    done = run("convert", "--to", "libxc", device.name, device.name)
+    assert done.returncode == 2 and b"onto itself" in done.stderr
+    assert device.content() == before

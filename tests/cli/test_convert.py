@@ -256,6 +256,24 @@ def test_signals_leave_nothing(number: signal.Signals, tmp_path: Path) -> None:
     assert b"Traceback" not in said
 
 
+def test_what_was_ignored_when_it_began_stays_so(tmp_path: Path) -> None:
+    """As nohup does with SIGHUP."""
+    code = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {CODE}"
+    command = [sys.executable, "-c", code, "convert", "-", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(c.xl()[:-8])
+        process.stdin.flush()
+        ends = time.monotonic() + 30
+        while not any(path.stat().st_size > 1000 for path in tmp_path.iterdir()):
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        process.communicate(c.xl()[-8:], timeout=30)
+    assert process.returncode == 0 and (tmp_path / "out").read_bytes() == c.PV
+
+
 _MEASURE = """
 import os, resource, sys
 from pyxcsr.container.reader import Kind

@@ -247,3 +247,14 @@ def test_one_that_works_off_its_rest_does_not_finish_after_a_cancel(
     assert not hv.domain_info(domid).shutdown
     time.sleep(0.6)
     assert (tmp_path / "s").read_bytes() == b""
+
+
+def test_into_a_fifo(tmp_path: Path) -> None:
+    need("zstd")
+    os.mkfifo(tmp_path / "f")
+    with (tmp_path / "s").open("wb") as to:
+        reader = subprocess.Popen(["cat", os.fspath(tmp_path / "f")], stdout=to)
+    done = run("--compress", "zstd", "--quiet", GUEST, tmp_path / "f", command=SAVE)
+    assert done.returncode == 0, done.stderr
+    assert reader.wait(30) == 0
+    assert run("verify", "--quiet", tmp_path / "s").returncode == 0

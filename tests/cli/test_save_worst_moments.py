@@ -18,6 +18,7 @@ import pyxcsr
 from pyxcsr.cli import main, output
 from pyxcsr.errors import OutputError
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.transfer.pause import Pause
 
 GUEST = "pv64:mem=8M,writes=20"
 SAVE = [sys.executable, "-m", "pyxcsr.cli.main", "save", "--backend", "stub", GUEST]
@@ -222,6 +223,24 @@ def test_the_first_error_is_told_even_if_the_guest_cannot_be_resumed(
         hv.stub.reset()  # type: ignore[union-attr]
     told = capsys.readouterr().err
     assert "the first error" in told and "may still be suspended" in told
+
+
+def test_nobody_is_told_to_resume_a_guest_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Pause.begin
+
+    def destroyed(pause: Pause, *args: Any, **words: Any) -> None:
+        real(pause, *args, **words)
+        pause._hv.domain_destroy(pause._domid)
+        pause.check_begun()
+
+    monkeypatch.setattr(Pause, "begin", destroyed)
+    assert main.main(["save", "--backend", "stub", GUEST, os.fspath(tmp_path / "s"), "--quiet"]) == 1
+    with pyxcsr.open_hypervisor("stub") as hv:
+        hv.stub.reset()  # type: ignore[union-attr]
+    told = capsys.readouterr().err
+    assert "domain" in told and "may still be suspended" not in told
 
 
 def test_a_timeout_that_is_no_number(tmp_path: Path) -> None:

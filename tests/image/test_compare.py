@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,9 +15,11 @@ from support import hvm, streams
 
 from image.guests import options_of
 from pyxcsr import MemoryImage, PageType, StubGuest, restore, save
+from pyxcsr.cli import compare as command
+from pyxcsr.cli import main
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.image.compare import compare
+from pyxcsr.image.compare import Comparison, compare
 from pyxcsr.image.pagemap import PageMap
 from pyxcsr.image.stats import entropy, stats
 from pyxcsr.stream import records as rec
@@ -227,3 +230,18 @@ def test_p2m_records_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(PageMap, "word", counted)
     assert compared(path, path).same
     assert streams.P2M in asked and len(asked) < 1000
+
+
+def test_what_cannot_be_read_does_not_differ(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once both images are there, while their pages are compared: status 1 would say that they differ."""
+    path = saved(hv, hv.stub.create(StubGuest.pv64(mem="2M")), tmp_path / "a")
+    shutil.copy(path, tmp_path / "b")
+
+    def unreadable(*_: object) -> Comparison:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(command, "compare", unreadable)
+    assert main.main(["compare", str(path), str(tmp_path / "b")]) == 2
+    assert f"{path} or {tmp_path / 'b'}: {os.strerror(errno.EIO)}" in capsys.readouterr().err

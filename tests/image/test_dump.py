@@ -322,3 +322,14 @@ def test_words(hv: StubBackend, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no stream")
     done = run("dump", tmp_path / "text", tmp_path / "other")
     assert done.returncode == 2 and b"not a libxc stream" in done.stderr and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["g", "link"])
+def test_not_over_the_saved_guest_itself(name: str, hv: StubBackend, tmp_path: Path) -> None:
+    with (tmp_path / "g").open("wb") as out:
+        save(hv, hv.stub.create(StubGuest.pv64(mem="2M")), out, live=False)
+    (tmp_path / "link").symlink_to("g")
+    before = (tmp_path / "g").read_bytes()
+    done = run("dump", "--force", tmp_path / "g", tmp_path / name)
+    assert done.returncode == 2 and b"the saved guest itself" in done.stderr
+    assert (tmp_path / "g").read_bytes() == before
