@@ -2,8 +2,8 @@
 
 Most names are libxc's (struct xc_sr_save_ops, struct xc_sr_restore_ops). libxc's ``pfn_to_gfn`` and ``normalise_page``
 are missing, because C does them for a whole batch, with the p2m that the ops give it. Names of our own are ``check``,
-``suspend_first``, ``following``, ``rehearse`` and ``end_of_pages``; in RestoreOps ``body_limit``, ``pages`` and
-``compare``. ``switch_device_model`` stands for a callback of libxc's, switch_qemu_logdirty.
+``suspend_first``, ``following``, ``rehearse`` and ``end_of_pages``; in RestoreOps ``body_limit``, ``pages``, ``judge``
+and ``compare``. ``switch_device_model`` stands for a callback of libxc's, switch_qemu_logdirty.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Optional
 
+    from pyxcsr.guest.judging import Judge
     from pyxcsr.hypervisor.interface import (
         DomainInfo,
         EndPlan,
@@ -233,7 +234,7 @@ class RestoreOps(Protocol):
         static_data_complete                    at STATIC_DATA_END; in version 2, before the first other record
         { body_limit, process_record | pages } ...
         compare                                 at VERIFY, if there is one; after it ``pages`` compares
-        { checkpoint_complete, begin_checkpoint, { body_limit, process_record | pages } ... } ...
+        { checkpoint_complete, judge, begin_checkpoint, { body_limit, process_record | pages } ... } ...
                                                 of a checkpointed stream: for each whole checkpoint
         stream_complete                         at END, or at a checkpointed stream's end
         cleanup
@@ -263,9 +264,8 @@ class RestoreOps(Protocol):
     needed: frozenset[int]
     """Types of the records without which no checkpoint is whole."""
 
-    @property
-    def pfn_limit(self) -> int:
-        """The first pfn that the domain cannot have, by what Xen lets it own."""
+    def judge(self) -> Judge:
+        """What judges the records of the next checkpoint, while the domain is still the last one's guest."""
 
     def checkpoint_complete(self) -> None:
         """A checkpoint is whole: gives back the memory of pfns that the guest has not any more."""

@@ -65,6 +65,8 @@ def _restore_and_tell(arguments: RestoreArguments, target: Optional[Target], ear
             report = _restore_domain(arguments, target, channel, abort)
         if report.failed_over:
             channel.log(XTL_WARN, f"domain {arguments.domid} takes over: {report.failed_over}")
+        for warning in report.warnings:
+            channel.log(XTL_WARN, f"domain {arguments.domid}: {warning}")
         channel.log(XTL_INFO, summary(report))
         channel.restore_results(report.store_gfn, report.console_gfn)
     except BaseException as error:  # whatever it is, libxl has to hear of it

@@ -168,6 +168,11 @@ def may_come(index: int) -> bool:
     return index not in NAMES and index < INDEX_LIMIT
 
 
+def may_be_newer(index: int, value: int) -> bool:
+    """Whether a later release of Xen could know what is unknown here: the index, or a bit of a set that grows."""
+    return may_come(index) or (index in FEATURES and value != 0)
+
+
 def problem(index: int, value: int) -> Optional[str]:
     """Why Xen would refuse to set this parameter, or could do nothing with it; None if there is nothing against it."""
     if index not in NAMES:

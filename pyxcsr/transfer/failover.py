@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.errors import InputError, StreamError
 from pyxcsr.frames import PAGE_SIZE
-from pyxcsr.stream.entries import problem
 from pyxcsr.stream.format import RECORD_OPTIONAL, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
+from pyxcsr.stream.records import decode
 from pyxcsr.stream.source import Source
 from pyxcsr.transfer.releasing import note
 from pyxcsr.transfer.restorer import Restorer, SourceFile
@@ -23,8 +23,7 @@ from pyxcsr.transfer.spool import Spool
 from pyxcsr.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from pyxcsr.guest.judging import Judge
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
     from pyxcsr.options import RestoreOptions
 
@@ -47,7 +46,7 @@ class CheckpointedRestorer(Restorer):
     def __init__(self, hv: Hypervisor, domid: int, options: RestoreOptions) -> None:
         super().__init__(hv, domid, options)
         self._heard, self._heard_at = 0, time.monotonic()
-        self._following = False  # the first checkpoint has come: from now on there is something to fail over to
+        self._listening = False  # there is something to fail over to, and whoever sends it is listened to
 
     def _take_all(self) -> None:
         head = self._first_checkpoint()
@@ -57,7 +56,6 @@ class CheckpointedRestorer(Restorer):
         try:
             replay = self._hv.open_source(spool.fd)
             try:
-                self._following = True
                 self._report.failed_over = self._follow(spool, replay)
             finally:
                 replay.close()
@@ -110,11 +108,14 @@ class CheckpointedRestorer(Restorer):
     def _follow(self, spool: Spool, replay: SourceHandle) -> str:
         """Takes checkpoint after checkpoint, as long as they come. Returns why none comes any more, "" after END."""
         while True:
+            self._heard, self._heard_at, self._listening = self._source.offset, time.monotonic(), True
             try:
                 if not self._hold_back(spool):
                     return f"END came within a checkpoint, at offset {self._stream.offset}" if spool.size else ""
             except (StreamError, InputError) as broken:
                 return str(broken)
+            finally:
+                self._listening = False
             if not self._others_part():
                 return "what belongs to the last checkpoint besides has not come"
             self._put_in(spool, replay)
@@ -127,6 +128,7 @@ class CheckpointedRestorer(Restorer):
         """
         seen: set[int] = set()
         spool.clear()
+        judge = self._ops.judge()
         while True:
             head = self._stream.head()
             if head.code == RecordType.CHECKPOINT:
@@ -138,8 +140,7 @@ class CheckpointedRestorer(Restorer):
             seen.add(head.code)
             at = spool.size
             spool.add(self._stream, head)
-            if head.code == RecordType.PAGE_DATA:
-                self._check_entries(head, spool.entries(at, head.length))
+            self._judge(judge, head, spool, at)
             self._tell("pass", often=True)
             self._poll()
 
@@ -151,10 +152,14 @@ class CheckpointedRestorer(Restorer):
         if head.code != RecordType.PAGE_DATA:
             self._check_length(head)
 
-    def _check_entries(self, head: Head, entries: Sequence[int]) -> None:
-        wrong = problem(entries, head.length, self._ops.pfn_limit)
-        if wrong:
-            raise self._wrong(head, wrong)
+    def _judge(self, judge: Judge, head: Head, spool: Spool, at: int) -> None:
+        """Of a record that was added to the spool at ``at``. Raises StreamError."""
+        if head.code == RecordType.PAGE_DATA:
+            wrong = judge.entries(spool.entries(at, head.length), head.length)
+            if wrong:
+                raise self._wrong(head, wrong)
+        elif not head.code & RECORD_OPTIONAL:
+            judge.record(decode(head.code, spool.body(at, head.length), head.offset))
 
     def _put_in(self, spool: Spool, replay: SourceHandle) -> None:
         """A checkpoint is whole: its records go into the domain. If that fails the domain is no guest any more."""
@@ -167,6 +172,7 @@ class CheckpointedRestorer(Restorer):
             self._ops.begin_checkpoint(spool.pages())
             while self._stream.offset < spool.offset + spool.size:
                 self._record(self._stream.head())
+                self._poll()
         except Exception as error:
             note(error, f"domain {self._domid} is partly of one checkpoint and partly of the next: destroy it")
             raise
@@ -176,7 +182,7 @@ class CheckpointedRestorer(Restorer):
 
     def _poll(self) -> None:
         super()._poll()
-        if self._options.silence is None or not self._following:
+        if self._options.silence is None or not self._listening:
             return
         now, offset = time.monotonic(), self._source.offset
         if offset != self._heard:

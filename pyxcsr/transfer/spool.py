@@ -75,14 +75,18 @@ class Spool:
             at += RECORD_HEADER.size + length + padding_of(length)
 
     def entries(self, at: int, length: int) -> Sequence[int]:
-        """The entries of a PAGE_DATA record that was added at ``at``; as many as it has room for, if it says more.
+        """The entries of a PAGE_DATA record that was added at ``at``; none if it says more than it has room for.
 
         ``length``: of its body.
         """
         begin = at + RECORD_HEADER.size
         count = int.from_bytes(os.pread(self.fd, 4, begin), "little") if length >= PAGE_DATA_HEADER.size else 0
         room = max(length - PAGE_DATA_HEADER.size, 0) // 8
-        return array("Q", os.pread(self.fd, 8 * min(count, room), begin + PAGE_DATA_HEADER.size))
+        return array("Q", os.pread(self.fd, 8 * count, begin + PAGE_DATA_HEADER.size) if count <= room else b"")
+
+    def body(self, at: int, length: int) -> bytes:
+        """The body of a record that was added at ``at``. ``length``: of it."""
+        return os.pread(self.fd, length, at + RECORD_HEADER.size)
 
     def rewind(self) -> None:
         """So that reading begins at the first record."""

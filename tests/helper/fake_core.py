@@ -162,7 +162,8 @@ def fake_restore(
     finally:
         record["cleaned_up"] = True
     return types.SimpleNamespace(domid=domid, version=3, pages=256, nr_vcpus=4, bytes=len(STREAM), seconds=1.5,
-                                 store_gfn=STORE_GFN, console_gfn=CONSOLE_GFN, checkpoints=0, failed_over="")
+                                 store_gfn=STORE_GFN, console_gfn=CONSOLE_GFN, checkpoints=0, failed_over="",
+                                 warnings=os.environ.get("FAKE_WARNINGS", "").split())
 
 
 class FakeHypervisor:

@@ -48,6 +48,13 @@ def test_success(tmp_path: Path) -> None:
     }
 
 
+def test_warnings_go_into_xls_log(tmp_path: Path) -> None:
+    with fake(tmp_path, env={"FAKE_WARNINGS": "a-source-stayed-open"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert libxl.logged(7) == ["domain 7: a-source-stayed-open"]
+
+
 @pytest.mark.parametrize("missing", [0, 1, 2, 3])
 def test_libxl_is_told_what_the_stream_lacks(tmp_path: Path, missing: int) -> None:
     with fake(tmp_path, env={"FAKE_MISSING": str(missing)}) as libxl:

@@ -182,6 +182,90 @@ def test_what_is_wrong_is_said(hv: StubBackend, tmp_path: Path, what: str) -> No
     hv.stub.destroy(new)
 
 
+def pages(*entries: int, count: int = 0, nr_pages: int = 0) -> bytes:
+    """A PAGE_DATA record; ``count``: what it says, if that is not so."""
+    words = struct.pack(f"<II{len(entries)}Q", count or len(entries), 0, *entries)
+    return small(0x01, words + bytes(4096 * nr_pages))
+
+
+XTAB, L1TAB = 0xF << 60, 1 << 60
+STATE: dict[str, tuple[str, bytes, str]] = {
+    "more entries than there is room for": ("both", pages(XTAB | 1023, count=2), "of 16 bytes cannot have"),
+    "no entries": ("both", pages(), "cannot have"),
+    "a page table": ("pvh", pages(L1TAB | 5, nr_pages=1), "called a page table"),
+    "beyond the p2m": ("pv64", pages(4096, nr_pages=1), "names pfn 0x1000, which is beyond the end of the p2m"),
+    "beyond all": ("pvh", pages(1 << 40, nr_pages=1), "beyond all memory that the domain can have"),
+    "a vcpu too many": ("pv64", small(0x04, struct.pack("<II", 77, 0) + bytes(5168)), "vcpu 77, but the domain's"),
+    "a context of another size": ("pv64", small(0x04, bytes(8 + 100)), "bytes of context, must be"),
+    "a TSC mode": ("both", small(0x08, struct.pack("<IIQII", 9, 0, 0, 0, 0)), "mode 9 is not one of"),
+    "a TSC of another length": ("both", small(0x08, bytes(16)), "X86_TSC_INFO"),
+    "a p2m with a gap": ("pv64", small(0x03, struct.pack("<IIQ", 512 * 99, 512 * 100 - 1, 1)), "do not follow"),
+    "a p2m of too few frames": ("pv64", small(0x03, struct.pack("<IIQ", 0, 2047, 1)), "1 frames for pfns"),
+    "a p2m beyond all": ("pv64", small(0x03, struct.pack("<II", 0, (1 << 23) - 1) + bytes(8 << 14)), "can have"),
+    "a PV guest's record": ("pvh", small(0x07), "SHARED_INFO"),
+    "an HVM guest's record": ("pv64", small(0x09), "has no place in a PV guest's stream"),
+    "a parameter": ("pvh", small(0x0A, struct.pack("<IIQQ", 1, 0, 13, 1)), "Xen refuses it"),
+    "a context that is none": ("pvh", small(0x09, b"\x55" * 64), "HVM_CONTEXT"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [(name, what) for what in STATE for name in GUESTS if STATE[what][0] in ("both", name)]
+)
+def test_what_would_be_refused_is_found_before_anything_is_put_in(
+    hv: StubBackend, tmp_path: Path, name: str, what: str
+) -> None:
+    """The rest of the last checkpoint is as it should be: put in, it would be a mixture of two, and the guest lost."""
+    guest = protected(hv, tmp_path, name)
+    guest.run(COUNT)
+    data = guest.path.read_bytes()
+    _, wrong, text = STATE[what]
+    at = epochs(data)[1]
+    new, report = guest.restored(data[:at] + wrong + data[at:], tmp_path / "cut")
+    assert report.checkpoints == 2 and text in report.failed_over
+    guest.check(new, 2)
+    hv.stub.destroy(new)
+
+
+def test_a_p2m_that_grows_within_a_checkpoint_is_counted(hv: StubBackend, tmp_path: Path) -> None:
+    """What is beyond the p2m that the domain has may be within that of the checkpoint."""
+    guest = protected(hv, tmp_path, "pv64")
+    guest.run(COUNT)
+    data = guest.path.read_bytes()
+    first = next(x for x in places(data) if x.code == RecordType.X86_PV_P2M_FRAMES)
+    start, end = struct.unpack_from("<II", data, first.begin + 8)
+    frames = data[first.begin + 16 : first.end]
+    grown = small(0x03, struct.pack("<II", start, end + 512) + frames + frames[-8:])
+    beyond = pages(XTAB | (end + 100))
+    at = epochs(data)[1]
+    new, report = guest.restored(data[:at] + beyond + data[at:], tmp_path / "cut")
+    assert report.checkpoints == 2 and "beyond the end of the p2m" in report.failed_over
+    hv.stub.destroy(new)
+    new, report = guest.restored(data[:at] + grown + beyond + data[at:], tmp_path / "cut")
+    assert report.checkpoints == 3 and report.failed_over == ""
+    hv.stub.destroy(new)
+
+
+def test_cancel_is_heard_while_a_checkpoint_is_put_in(hv: StubBackend, tmp_path: Path) -> None:
+    guest = protected(hv, tmp_path, "pv64")
+    guest.run(COUNT)
+    told: list[int] = []
+    new = hv.stub.create_empty(guest.max_mem, vcpus=guest.vcpus)
+
+    def cancel() -> bool:
+        """True from when the second checkpoint is about to be put in."""
+        return len(told) >= 2
+
+    def checkpoint() -> bool:
+        told.append(1)
+        return True
+
+    with guest.path.open("rb") as stream, pytest.raises(pyxcsr.Cancelled) as caught:
+        pyxcsr.restore(hv, new, stream, checkpointed=True, checkpoint=checkpoint, cancel=cancel)
+    assert "partly of one checkpoint and partly of the next: destroy it" in "".join(caught.value.__notes__)
+    assert len(told) == 2
+
+
 def test_a_silent_stream(hv: StubBackend, tmp_path: Path) -> None:
     guest = protected(hv, tmp_path, "pv64")
     guest.run(COUNT)

@@ -149,6 +149,18 @@ def test_a_parameter_that_only_a_newer_xen_knows(hv: StubBackend, tmp_path: Path
             taken(hv, tmp_path / "new", "hvm")
 
 
+@pytest.mark.parametrize("feature", [(9, 1 | 1 << 20), (38, 1 << 40)], ids=["VIRIDIAN", "MCA_CAP"])
+def test_a_feature_that_only_a_newer_xen_has(hv: StubBackend, tmp_path: Path, feature: tuple[int, int]) -> None:
+    """As with a parameter: the saver lets them pass, which has Xen's own word for them."""
+    domid = hv.stub.create(pyxcsr.StubGuest.parse("hvm:mem=4M,compact=yes"))
+    save_to(hv, domid, tmp_path / "good", live=False)
+    records = [HvmParams([*x.params, feature]) if isinstance(x, HvmParams) else x for x in read(tmp_path / "good")]
+    for minor, error, words in ((22, StreamError, "must be"), (23, HypervisorError, "xc_hvm_param_set")):
+        (tmp_path / "new").write_bytes(image_header() + domain_header(2, 4, minor) + b"".join(map(frame, records)))
+        with pytest.raises(error, match=words):
+            taken(hv, tmp_path / "new", "hvm")
+
+
 @pytest.mark.parametrize("size", [72, 73, 100, 127, 128])
 def test_an_extended_context_of_any_size_that_was_ever_written(hv: StubBackend, tmp_path: Path, size: int) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", seed=4))

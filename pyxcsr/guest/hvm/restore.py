@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Optional, final
 
-from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
+from pyxcsr.errors import HypervisorError, IncompleteStream
 from pyxcsr.guest import x86
+from pyxcsr.guest.hvm.judging import HvmJudge, check_context, check_params
 from pyxcsr.guest.hvm.limits import gfn_limit
+from pyxcsr.guest.judging import no_place
 from pyxcsr.guest.ops import RestoreContext, RestoredState
 from pyxcsr.guest.x86 import PolicyAndTsc
 from pyxcsr.hypervisor.interface import PageResult, RestoreHandle, SourceHandle
-from pyxcsr.stream import hvm_context, hvm_params
+from pyxcsr.stream import hvm_params
 from pyxcsr.stream.format import RecordType
 from pyxcsr.stream.records import HvmContext, HvmParams, Record
 
@@ -64,39 +66,18 @@ class HvmRestoreOps:
             return
         if isinstance(record, HvmContext):
             self._context = bytes(record.blob)
-            facts = hvm_context.check(self._context, offset=offset, nr_vcpus=self._info.max_vcpu_id + 1)
-            self._vcpus = len(facts.vcpus)
+            self._vcpus = check_context(record, self._info)
         elif isinstance(record, HvmParams):
-            self._take_params(record, offset)
+            check_params(record, self._newer)
+            self._params.update((x, value) for x, value in record.params if x not in hvm_params.DROPPED)
         else:
-            raise StreamError(f"{record.name} has no place in an HVM guest's stream", offset=offset, record=record.name)
-
-    def _take_params(self, record: HvmParams, offset: int) -> None:
-        for index, value in record.params:
-            if index in hvm_params.DROPPED:
-                continue
-            problem = self._why_not(index, value)
-            if problem is not None:
-                raise StreamError(
-                    f"HVM_PARAMS: {problem}", offset=offset, record=record.name, param=index, value=value
-                )
-            self._params[index] = value
-
-    def _why_not(self, index: int, value: int) -> Optional[str]:
-        """Why a parameter is not set. Of one that came after this release, Xen is the judge: it may be newer, too."""
-        if self._newer and hvm_params.may_come(index):
-            return None
-        problem = hvm_params.problem(index, value)
-        if problem is None and index not in hvm_params.RESTORED:
-            problem = f"{hvm_params.describe(index, value)} is not a receiver's to set"
-        return problem
+            raise no_place(record, "an HVM")
 
     def pages(self, source: SourceHandle, length: int, offset: int) -> PageResult:
         return self._guest.pages(source, length, self._poll, offset)
 
-    @property
-    def pfn_limit(self) -> int:
-        return self._limit
+    def judge(self) -> HvmJudge:
+        return HvmJudge(self._info, self._limit, self._newer)
 
     def checkpoint_complete(self) -> None:
         self._guest.give_back()

@@ -9,8 +9,10 @@ from typing import Optional, final
 from pyxcsr.errors import HypervisorError, IncompleteStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.guest import x86
+from pyxcsr.guest.judging import no_place
 from pyxcsr.guest.ops import RestoreContext, RestoredState
 from pyxcsr.guest.pv.geometry import GEOMETRIES, Geometry, geometry_of
+from pyxcsr.guest.pv.judging import P2mExtent, PvJudge, check_p2m_frames
 from pyxcsr.guest.pv.p2m.map import pfn_limit_of
 from pyxcsr.guest.pv.pages import check_shared_info, claimed_pfns, rebuild_start_info, write_shared_info
 from pyxcsr.guest.pv.vcpus import HeldVcpus, Localiser, set_vcpus
@@ -100,7 +102,7 @@ class PvRestoreOps:
         elif isinstance(record, (VcpuBasic, VcpuExtended, VcpuXsave, VcpuMsrs)):
             self._vcpus.take(record, self._need_info(record, offset), offset)
         else:
-            raise StreamError(f"{record.name} has no place in a PV guest's stream", offset=offset, record=record.name)
+            raise no_place(record, "a PV")
 
     def _need_info(self, record: Record, offset: int) -> Geometry:
         if self._known is None:
@@ -129,25 +131,8 @@ class PvRestoreOps:
     def _take_p2m_frames(self, record: P2mFrames, offset: int) -> None:
         """The first record says where the p2m is. A further one extends it, or replaces a part of it."""
         geometry = self._need_info(record, offset)
-        start, end = record.start_pfn, record.end_pfn
-        first = start // geometry.per_leaf
-        if end < start or start % geometry.per_leaf or first > len(self._leaves):
-            raise StreamError(
-                f"X86_PV_P2M_FRAMES: pfns {start:#x} to {end:#x} do not follow what is known ({self._nr_pfns:#x} pfns)",
-                offset=offset,
-                record=record.name,
-                start_pfn=start,
-                end_pfn=end,
-            )
-        wanted = record.frames_wanted(geometry.width)
-        if len(record.frames) != wanted:
-            raise StreamError(
-                f"X86_PV_P2M_FRAMES: {len(record.frames)} frames for pfns {start:#x} to {end:#x}, must be {wanted}",
-                offset=offset,
-                record=record.name,
-                start_pfn=start,
-                end_pfn=end,
-            )
+        check_p2m_frames(record, geometry, len(self._leaves), self._nr_pfns)
+        end, first = record.end_pfn, record.start_pfn // geometry.per_leaf
         self._changed = bool(self._leaves)
         self._guest.grow(end + 1)
         self._nr_pfns = max(self._nr_pfns, end + 1)
@@ -158,9 +143,10 @@ class PvRestoreOps:
             raise StreamError("PAGE_DATA comes before X86_PV_P2M_FRAMES", offset=offset, record="PAGE_DATA")
         return self._guest.pages(source, length, self._poll, offset)
 
-    @property
-    def pfn_limit(self) -> int:
-        return self._limit(self._geometry)
+    def judge(self) -> PvJudge:
+        geometry = self._geometry
+        known = P2mExtent(len(self._leaves), self._nr_pfns, self._limit(geometry))
+        return PvJudge(geometry, known, self._info.max_vcpu_id)
 
     def checkpoint_complete(self) -> None:
         self._guest.give_unnamed()

@@ -63,6 +63,25 @@ class Localiser:
         return self._memory.context(vcpu, blob, self._offset)
 
 
+def check_vcpu(record: VcpuRecord, max_vcpu_id: int, geometry: Geometry, offset: int) -> None:
+    """Raises StreamError for a vcpu that the domain does not have, or a wrong length."""
+    if record.vcpu_id > max_vcpu_id:
+        raise StreamError(
+            f"{record.name}: vcpu {record.vcpu_id}, but the domain's last is {max_vcpu_id}",
+            offset=offset,
+            record=record.name,
+            vcpu=record.vcpu_id,
+        )
+    size = geometry.vcpu.size
+    if isinstance(record, VcpuBasic) and len(record.blob) != size:
+        raise StreamError(
+            f"{record.name}: {len(record.blob)} bytes of context, must be {size}",
+            offset=offset,
+            record=record.name,
+            vcpu=record.vcpu_id,
+        )
+
+
 class HeldVcpus:
     """All vcpus' records, held until the end of the stream."""
 
@@ -74,21 +93,7 @@ class HeldVcpus:
 
     def take(self, record: VcpuRecord, geometry: Geometry, offset: int) -> None:
         """Holds a record. Raises StreamError for a vcpu that the domain does not have, or a wrong length."""
-        if record.vcpu_id > self._max:
-            raise StreamError(
-                f"{record.name}: vcpu {record.vcpu_id}, but the domain's last is {self._max}",
-                offset=offset,
-                record=record.name,
-                vcpu=record.vcpu_id,
-            )
-        size = geometry.vcpu.size
-        if isinstance(record, VcpuBasic) and len(record.blob) != size:
-            raise StreamError(
-                f"{record.name}: {len(record.blob)} bytes of context, must be {size}",
-                offset=offset,
-                record=record.name,
-                vcpu=record.vcpu_id,
-            )
+        check_vcpu(record, self._max, geometry, offset)
         vcpu, blob = self._held.setdefault(record.vcpu_id, HeldVcpu()), bytes(record.blob)
         if isinstance(record, VcpuBasic):
             vcpu.basic = blob

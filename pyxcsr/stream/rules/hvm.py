@@ -48,7 +48,7 @@ class HvmRules:
     def _param(self, offset: int, index: int, value: int) -> None:
         problem = hvm_params.problem(index, value)
         if problem is not None:
-            unknown = self._newer and hvm_params.may_come(index)
+            unknown = self._newer and hvm_params.may_be_newer(index, value)
             self._complain("hvm-param", RecordType.HVM_PARAMS, offset, problem, note=unknown)
         elif index not in hvm_params.RESTORED | hvm_params.DROPPED:
             text = (

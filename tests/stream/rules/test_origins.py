@@ -205,6 +205,14 @@ def test_what_a_newer_xen_writes(xen: tuple[int, int], noted: bool) -> None:
     assert rules(check(saved_by(records, HVM, xen))) == (([], found) if noted else (found, []))
 
 
+@pytest.mark.parametrize(("xen", "noted"), [((4, 22), False), ((4, 23), True), ((0, 1), False)])
+@pytest.mark.parametrize("feature", [(9, 1 | 1 << 20), (38, 1 << 40)], ids=["VIRIDIAN", "MCA_CAP"])
+def test_a_feature_that_only_a_newer_xen_has(feature: tuple[int, int], xen: tuple[int, int], noted: bool) -> None:
+    records = build.hvm()
+    change(records, rec.HvmParams, params=[(1, 5), (17, 6), feature])
+    assert rules(check(saved_by(records, HVM, xen))) == (([], ["hvm-param"]) if noted else (["hvm-param"], []))
+
+
 def test_a_newer_xen_is_not_let_off_what_is_known() -> None:
     records = build.hvm()
     change(records, rec.HvmParams, params=[(1, 5), (17, 6), (24, 1)])
