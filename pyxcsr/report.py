@@ -141,7 +141,7 @@ class Checkpoint:
     """One checkpoint of a checkpointed save. ``number``: from 1; ``dirty``: pfns marked when the guest was suspended;
     ``pages``: sent while it was; ``bytes``: written since the last checkpoint, of the first one with all passes before
     it; ``seconds_suspending``: from asking the guest until it was suspended; ``seconds_paused``: from then until it
-    went on, or, at the last one, until the stream was complete."""
+    went on, or, at the last one, until its CHECKPOINT record was written."""
 
     number: int
     dirty: int

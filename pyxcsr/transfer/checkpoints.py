@@ -73,16 +73,15 @@ class CheckpointedSaver(Saver):
         number = self._sums.count + 1
         self._tell("tail", done)
         self._poll()
-        if self._asked.is_last(number):
-            self._put_last(self._tail(CHECKPOINT + END))
-            self._paused(self._pause.seconds())
-            self._note(number, done, self._report.seconds_paused)
-            return True
+        is_last = self._asked.is_last(number)
         self._put(self._tail(CHECKPOINT))
-        self._note(number, done, self._goes_on())
+        self._note(number, done, self._pause.seconds() if is_last else self._goes_on())
         if self._asked.checkpoint is not None and self._sums.last is not None:
-            self._asked.checkpoint(self._sums.last)
-        return False
+            self._asked.checkpoint(self._sums.last)  # of the last one, too: a receiver reads what is theirs at each
+        if is_last:
+            self._put_last(END)
+            self._paused(self._pause.seconds())
+        return is_last
 
     def _goes_on(self) -> float:
         """The guest runs again. Returns for how long it was suspended."""

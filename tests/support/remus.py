@@ -20,9 +20,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream.format import RecordType
 from support import hvm_truth
 
-CHECKPOINT, END = struct.pack("<II", RecordType.CHECKPOINT, 0), bytes(8)
-ENDING = CHECKPOINT + END
-RINGS = {"store_evtchn": 1, "console_evtchn": 2}
+RINGS: dict[str, Any] = {"store_evtchn": 1, "console_evtchn": 2}
 HEADERS = 24 + 16  # of the image and of the domain
 
 
@@ -50,7 +48,7 @@ def places(data: bytes, libxl: bool = False) -> list[Place]:
         found.append(Place(at, end, code, libxls))
         at = end
         if libxl:
-            libxls = code != 4 if libxls else code == RecordType.CHECKPOINT and data[end : end + 8] != bytes(8)
+            libxls = code != 4 if libxls else code == RecordType.CHECKPOINT
     return found
 
 
@@ -104,8 +102,6 @@ class Protected:
 
     def whole_at(self, data: bytes) -> int:
         """How many whole checkpoints these first bytes of the stream have."""
-        if self.libxl and data.endswith(ENDING):
-            data = data[: -len(ENDING)] + CHECKPOINT + LIBXLS
         return sum(is_whole_with(place, self.libxl) for place in places(data, self.libxl))
 
     def restored(self, data: bytes, path: Path) -> tuple[int, RestoreReport]:
@@ -122,11 +118,8 @@ class Protected:
 
     @staticmethod
     def _reads(fd: int) -> bool:
-        """libxl at the other end. Behind the last checkpoint there are none: END stands there."""
+        """libxl at the other end, which reads what is its own behind each CHECKPOINT."""
         got = os.read(fd, len(LIBXLS))
-        if got == END:
-            os.lseek(fd, -len(END), os.SEEK_CUR)
-            return True
         assert LIBXLS.startswith(got), "the restore has read too much, or too little"
         return got == LIBXLS
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.remus import Protected, is_whole_with, places
+from support.remus import LIBXLS, RINGS, Protected, is_whole_with, places
 
 import pyxcsr
 from pyxcsr import StubGuest
@@ -42,9 +43,10 @@ def protected(hv: StubBackend, tmp_path: Path, name: str, libxl: bool = False) -
 @pytest.mark.parametrize("name", GUESTS)
 def test_the_whole_stream(hv: StubBackend, tmp_path: Path, name: str) -> None:
     guest = protected(hv, tmp_path, name)
-    told: list[int] = []
-    report = guest.run(4, checkpoint=lambda done: told.append(done.number))
-    assert told == [1, 2, 3], "the last one ends the stream: nobody goes on from it"
+    told: list[tuple[int, bool]] = []
+    inside = hv.stub.guest(guest.domid)
+    report = guest.run(4, checkpoint=lambda done: told.append((done.number, inside.suspended)))
+    assert told == [(1, False), (2, False), (3, False), (4, True)]
     sums = report.checkpoints
     assert sums is not None and sums.count == 4 and sums.last is not None and sums.last.number == 4
     assert sums.pages > 0 and sums.longest_pause <= sums.seconds_paused
@@ -73,6 +75,37 @@ def test_cut_between_any_two_records(hv: StubBackend, tmp_path: Path, name: str,
         report = guest.check_cut(part, tmp_path / "cut")
         assert (report.failed_over == "") is (len(part) == len(data))
     assert guest.whole_at(data) == 3
+
+
+@pytest.mark.parametrize("name", ["pv64", "pvh"])
+def test_both_ends_callbacks_are_counterparts_in_a_pipe(hv: StubBackend, tmp_path: Path, name: str) -> None:
+    """Where nothing can be put back that was read: each end is asked at every checkpoint, the last one included."""
+    guest = protected(hv, tmp_path, name, libxl=True)
+    guest.run(3)
+    data = guest.path.read_bytes()
+    out, into = os.pipe()
+
+    def feed() -> None:
+        with open(into, "wb") as to:
+            to.write(data)
+
+    def read(fd: int) -> bytes:
+        got = b""
+        while len(got) < len(LIBXLS) and (piece := os.read(fd, len(LIBXLS) - len(got))):
+            got += piece
+        return got
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    new = hv.stub.create_empty(guest.max_mem, vcpus=guest.vcpus, kind=guest.kind)
+    try:
+        report = pyxcsr.restore(hv, new, out, checkpointed=True, checkpoint=lambda: read(out) == LIBXLS, **RINGS)
+        assert os.read(out, 1) == b"", "END has not been read"
+    finally:
+        os.close(out)
+        thread.join()
+    assert (report.checkpoints, report.failed_over) == (3, "")
+    guest.check(new, 3)
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -115,6 +148,8 @@ def test_a_guest_at_its_limit_that_exchanges_pages(hv: StubBackend, tmp_path: Pa
     low = ballooned_out(inside, plain)
 
     def exchange(done: pyxcsr.Checkpoint) -> None:
+        if done.number > 1:
+            return
         high = ballooned_out(inside, plain[::-1])
         assert min(high) > max(low)
         for pfn in low[1:]:  # a saver notices such an exchange by the number of pages
