@@ -34,10 +34,13 @@ def check_compression(words: str) -> None:
 
 
 @contextmanager
-def compressed(fd: int, words: Optional[str], cancel: Callable[[], bool]) -> Iterator[Packed]:
+def compressed(
+    fd: int, words: Optional[str], cancel: Callable[[], bool], *, whole: bool = False
+) -> Iterator[Packed]:
     """The descriptor, or a compressor that writes to it and has to end well.
 
-    Raises OutputError, UsageError, Cancelled.
+    ``whole``: the save itself waits for that, with its limits, and whoever watches it is told what comes of it. Raises
+    OutputError, UsageError, Cancelled.
     """
     if words is None:
         yield Packed(fd)
@@ -48,9 +51,10 @@ def compressed(fd: int, words: Optional[str], cancel: Callable[[], bool]) -> Ite
         if cancel():
             raise Cancelled("cancelled while the compressor was waited for")
 
-    with compressing.compressing(fd, words) as program:
+    with compressing.compressing(fd, words, whole=whole) as program:
         packed = Packed(program)
         yield packed
-        program.finish(poll)
+        if not program.finished:
+            program.finish(poll)
         if packed.report is not None:
             packed.report.compress, packed.report.bytes_compressed = words, program.bytes_out

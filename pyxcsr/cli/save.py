@@ -145,11 +145,12 @@ def run(args: argparse.Namespace) -> int:
         devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
+        waits = args.then != "resume" and args.format == "libxc"  # nothing comes between the stream and its end
         with ExitStack() as stack:
             with untouched_so_far():
                 output = _begun(_output(args, stack, cancel))
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
-                with output as file, compressed(file, args.compress, cancel) as packed:
+                with output as file, compressed(file, args.compress, cancel, whole=waits) as packed:
                     with wrapped(hv, domid, packed.fileno(), config, qemu, cancel):
                         packed.report = report = _save(hv, domid, packed.out, args, given, parts, cancel)
                         if devices_are_lost:

@@ -6,7 +6,7 @@ import errno
 import time
 
 from pyxcsr.control.names import DEFAULT, folder_name
-from pyxcsr.errors import BeingSaved, UsageError
+from pyxcsr.errors import BeingSaved, UsageError, XcsrError
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack
 
@@ -260,11 +260,24 @@ class Control:
 
         if asked.get(SUSPEND_NOW) and save.suspended:
             raise BadRequest("the guest has been suspended already")
-        new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds)
+        goes_on = save.report.checkpoints is not None
+        new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds, goes_on)
+        if new.values["throttle"] and not (save.limits.throttle or save.suspended):
+            _check_throttle(save)
         new.apply(save.limits)
         save.report.bandwidth_limit = save.limits.bandwidth
         if new.policy is not None:
             save.change_policy(new.policy)
+
+
+def _check_throttle(save: Steered) -> None:
+    """As at the start of a save."""
+    from pyxcsr.control.requests import BadRequest
+
+    try:
+        save.check_throttle()
+    except XcsrError as problem:
+        raise BadRequest(str(problem)) from None
 
 
 def _opened(where: Union[str, int]) -> EventsFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -58,6 +59,10 @@ def written(fd: int, data: bytes) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _closed(_data: bytes) -> int:
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 class Outlet:
     """A descriptor that lines are written to. ``write``: takes bytes, without waiting; returns how many it took.
 
@@ -90,6 +95,14 @@ class Outlet:
                 return
             del self._waiting[:taken]
 
+    def close(self) -> None:
+        """Nothing goes out any more. Again: nothing happens.
+
+        ``write`` is mostly a method of the one who has this: each would keep the other until somebody looks for
+        garbage, and the save helper never does.
+        """
+        self._write = _closed
+
 
 class EventsFile:
     """Where a save's events go besides its clients: a file, to which they are appended, or a descriptor.
@@ -105,6 +118,7 @@ class EventsFile:
         self.name = str(where)
         self._fd = -1
         self._aside: Optional[Aside] = None
+        self.outlet = Outlet(_closed)
         if isinstance(where, int) or (where.isascii() and where.isdigit()):
             self._fd = _of(int(where))
         else:
@@ -158,6 +172,7 @@ class EventsFile:
         """Again: nothing happens."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
+            self.outlet.close()
             if self._aside is None or self._aside.leave():
                 os.close(fd)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, beyond_libxc, check_not_live
-from pyxcsr.limits.words import BY_NAME, parse
+from pyxcsr.limits.words import ABOUT, BY_NAME, parse
 from pyxcsr.policies.named import policy_for
 from pyxcsr.policy import Policy, SimplePolicy
 from pyxcsr.units import format_seconds
@@ -56,7 +56,9 @@ class Tuned(NamedTuple):
             limits.suspend_now = True
 
 
-def tuned(asked: dict[str, Any], limits: Limits, policy: Policy, live: bool, seconds: float) -> Tuned:
+def tuned(
+    asked: dict[str, Any], limits: Limits, policy: Policy, live: bool, seconds: float, checkpointed: bool = False
+) -> Tuned:
     """What would become of the limits. ``seconds``: since the save began. Raises BadRequest, and changes nothing."""
     if not asked:
         raise BadRequest("nothing is to be changed")
@@ -75,6 +77,8 @@ def tuned(asked: dict[str, Any], limits: Limits, policy: Policy, live: bool, sec
     except UsageError as error:
         raise BadRequest(str(error)) from None
     _check_timeout(wanted, new, seconds)
+    if checkpointed and wanted.timeout is not None:
+        raise BadRequest("timeout does not go together with checkpointed: it would end the guest's protection")
     return Tuned(values, changed, suspend_now)
 
 
@@ -90,7 +94,7 @@ def _together(new: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """The old limits with the new ones. One that only says something about another goes with it."""
     values = {x: getattr(limits, x) for x in BY_NAME if x in Limits.__slots__}
     values.update(new)
-    for other, one in (("on_timeout", "timeout"), ("bandwidth_while_paused", "bandwidth")):
+    for other, one in ABOUT.items():
         if values[one] is None and one in new and other not in new:
             values[other] = None
     for name, value in values.items():
@@ -119,8 +123,16 @@ def _policy(
 
 
 def _check_timeout(wanted: Limits, new: dict[str, Any], seconds: float) -> None:
-    if "timeout" in new and wanted.timeout is not None and wanted.timeout <= seconds:
+    if wanted.timeout is None or wanted.timeout > seconds:
+        return
+    timeout = format_seconds(wanted.timeout)
+    if "timeout" in new:
         raise BadRequest(
-            f"timeout is {format_seconds(wanted.timeout)}, and counted from the save's beginning, "
-            f"{format_seconds(seconds)} ago: that would be over already. Give it more, or cancel the save"
+            f"timeout is {timeout}, and counted from the save's beginning, {format_seconds(seconds)} ago: that would "
+            "be over already. Give it more, or cancel the save"
+        )
+    if "on_timeout" in new and wanted.aborts_at_timeout:
+        raise BadRequest(
+            f"the timeout of {timeout} was over {format_seconds(seconds - wanted.timeout)} ago: the save would end at "
+            "once. Give it more with this, or cancel the save"
         )

@@ -93,6 +93,7 @@ class Client:
         """Again: nothing happens."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
+            self.out.close()
             os.close(fd)
 
 

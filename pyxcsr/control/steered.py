@@ -48,5 +48,8 @@ class Steered(Protocol):
     def guest_is(self) -> Optional[str]:
         """What the guest is now, in a word (DomainInfo.condition), or "gone"; None if it is not known."""
 
+    def check_throttle(self) -> None:
+        """Raises XcsrError if no processor time can be taken from the guest. Changes nothing."""
+
     def change_policy(self, policy: Policy) -> None:
         """Goes by another policy from now on."""

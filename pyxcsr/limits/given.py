@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.limits import Limits, check_libxc, without_live_ones
-from pyxcsr.limits.words import WORDS, parse
+from pyxcsr.limits.words import ABOUT, WORDS, parse
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ class Given:
         self.where[name] = where
 
     def over(self, lower: Given) -> Given:
-        """Both together; where both have a word, this one's counts."""
+        """Both together; where both have a word, this one's counts. What it lifts takes with it what ``lower`` says
+        about that."""
+        lifted = [x for x, one in ABOUT.items() if one in self.values and self.values[one] is None]
         both = Given()
-        both.values = {**lower.values, **self.values}
-        both.where = {**lower.where, **self.where}
+        both.values = {**_without(lower.values, lifted), **self.values}
+        both.where = {**_without(lower.where, lifted), **self.where}
         return both
 
     def for_save(self, live: bool) -> Given:
@@ -63,6 +65,10 @@ class Given:
         """Where the words that a text speaks of were given."""
         given = {name: where for name, where in self.where.items() if self.values[name] is not None}
         return "; ".join(f"{name}: {where}" for name, where in given.items() if name in text)
+
+
+def _without(words: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {x: value for x, value in words.items() if x not in names}
 
 
 def from_environment(environ: Mapping[str, str]) -> Given:

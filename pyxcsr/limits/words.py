@@ -111,6 +111,9 @@ WORDS = (
 
 BY_NAME = {x.name: x for x in WORDS}
 
+ABOUT = {"on_timeout": "timeout", "bandwidth_while_paused": "bandwidth"}
+"""Words that only say something about another one. Where that is lifted, they go with it."""
+
 
 def parse(name: str, text: str, where: str) -> Any:
     """The value of the word ``name``; None for "none". Raises UsageError that begins with ``where``."""

@@ -58,6 +58,8 @@ FEW = 50
 
 TOO_FAST = "the guest dirties pages as fast as they can be sent"
 
+NOT_KNOWN = "it is not known whether the limits can be kept"
+
 MARGIN = 1.3
 """By how much a predicted pause must stay below the limit: predictions are wrong at times."""
 
@@ -166,10 +168,11 @@ class AdaptivePolicy:
         return decision
 
     def _at_the_end(self, stats: PrecopyStats, met: Optional[bool], last: bool) -> Decision:
-        busy = self._is_busy(stats)
+        busy, limits = self._is_busy(stats), self.limits
         rates = _rates(stats)
-        if self.limits.abort_if_busy and not met and (busy or met is False):
-            what = TOO_FAST if busy else "the limits cannot be kept"
+        unknown = met is None and (limits.max_downtime is not None or limits.target_dirty is not None)
+        if limits.abort_if_busy and not met and (busy or unknown or met is False):
+            what = TOO_FAST if busy else NOT_KNOWN if unknown else "the limits cannot be kept"
             return self._say(Decision.ABORT, f"abort_if_busy: {what}{rates}")
         if met:
             return self._say(Decision.STOP_AND_COPY, "what was asked for was reached")

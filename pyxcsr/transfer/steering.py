@@ -96,6 +96,12 @@ class Steering:
         except XcsrError:  # it is for people's eyes only
             return None
 
+    def check_throttle(self) -> None:
+        """As at the start of a save."""
+        from pyxcsr.transfer.throttle import Throttle  # most saves have no use for it
+
+        Throttle(self._hv, self.report.domid).check()
+
     def change_policy(self, policy: Policy) -> None:
         """Goes by another one from now on."""
         self._change(policy)

@@ -129,6 +129,32 @@ def test_a_compressor_that_fails(
     assert words in capfd.readouterr().err and time.monotonic() - begun < 30
 
 
+@pytest.mark.parametrize("then", ["pause", "destroy"])
+def test_who_watches_is_told_of_its_failure(
+    ends: list[str], tmp_path: Path, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest waits for it, suspended, and so does the word that the stream is complete."""
+    monkeypatch.setenv("PATH", fake(tmp_path, "cat; echo no space >&2; exit 1"))
+    told = tmp_path / "events"
+    words = ["save", "--backend", "stub", "--quiet", "--then", then, "--compress", "zstd", "--events", os.fspath(told)]
+    assert main.main([*words, GUEST, os.fspath(tmp_path / "s")]) == 1
+    last = json.loads(told.read_bytes().splitlines()[-1])
+    assert (last["event"], last["result"], last["stream_complete"]) == ("end", "failed", False)
+    assert ends == ["runs"] and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("then", ["pause", "destroy"])
+def test_it_is_not_waited_for_beyond_the_timeout(
+    ends: list[str], tmp_path: Path, then: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", fake(tmp_path, "cat > /dev/null; exec sleep 30"))
+    words = ["save", "--backend", "stub", "--then", then, "--compress", "zstd", "--timeout", "4s"]
+    began = time.monotonic()
+    assert main.main([*words, GUEST, os.fspath(tmp_path / "s")]) == 1
+    assert time.monotonic() - began < 25 and "longer than its timeout of 4 s" in capfd.readouterr().err
+    assert ends == ["runs"]
+
+
 def test_one_that_stalls_can_be_cancelled_and_leaves_no_process(tmp_path: Path) -> None:
     path = fake(tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 300")
     words = [*SAVE, "--compress", "zstd", "pv64:mem=64M", os.fspath(tmp_path / "s")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from support.same import check_same
 import pyxcsr
 from control.scene import Beside, save, sock, the_save, wait_for
 from pyxcsr.control.folder import Folder
-from pyxcsr.control.outlet import MOST
+from pyxcsr.control.outlet import MOST, EventsFile
 from pyxcsr.control.server import IDLE, MOST_CLIENTS, Client, Server
 from pyxcsr.transfer.steering import Steering
 
@@ -212,6 +213,31 @@ def test_so_many_clients_and_no_more(run_dir: Path) -> None:
         server.serve()
         assert client.recv(100) == b"answer\n", "there is room again"
     server.abandon()
+
+
+def test_no_client_stays_behind(run_dir: Path, tmp_path: Path) -> None:
+    """Nothing looks for garbage in the save helper."""
+
+    def kept() -> int:
+        return sum(isinstance(x, (Client, EventsFile)) for x in gc.get_objects())
+
+    server, _ = a_server(run_dir)
+    gc.collect()
+    before = kept()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with sock(run_dir) as client:
+                client.sendall(b"x\n")
+                server.serve()
+                assert client.recv(100) == b"answer\n" and kept() == before + 1
+            server.serve()
+        for where in (os.fspath(tmp_path / "e"), os.devnull):
+            EventsFile(where).close()
+        assert kept() == before
+    finally:
+        gc.enable()
+        server.abandon()
 
 
 def test_a_few_lines_at_a_time(run_dir: Path) -> None:

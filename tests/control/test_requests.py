@@ -122,6 +122,28 @@ def test_what_is_refused(asked: dict[str, Any], policy: Policy, why: str) -> Non
         changed(asked, policy, seconds=2.0)
 
 
+@pytest.mark.parametrize("asked", [{"on_timeout": "abort"}, {"on_timeout": "none"}])
+def test_the_end_of_a_time_that_is_over(asked: dict[str, str]) -> None:
+    """The guest is about to be suspended, or is: the save would end there, and nobody has asked for that."""
+    over = {"timeout": 60.0, "on_timeout": "suspend"}
+    with pytest.raises(BadRequest, match=r"the timeout of 1 min was over 10 s ago: .*or cancel the save"):
+        changed(asked, SimplePolicy(), seconds=70.0, **over)
+    limits, _ = changed(asked, SimplePolicy(), seconds=50.0, **over)
+    assert limits.aborts_at_timeout and limits.timeout == 60.0
+    limits, _ = changed({**asked, "timeout": "5m"}, SimplePolicy(), seconds=70.0, **over)
+    assert limits.aborts_at_timeout and limits.timeout == 300.0
+    assert changed({"bandwidth": "1M"}, SimplePolicy(), seconds=70.0, **over)[0].bandwidth == 1 << 20
+
+
+def test_a_save_that_goes_on_and_on() -> None:
+    """Its end would be the end of the guest's protection."""
+    old = Limits()
+    with pytest.raises(BadRequest, match="timeout does not go together with checkpointed"):
+        tuned({"timeout": "9h"}, old, AdaptivePolicy(old), True, 1.0, checkpointed=True)
+    assert tuned({"timeout": "none"}, old, AdaptivePolicy(old), True, 1.0, checkpointed=True).values["timeout"] is None
+    assert tuned({"bandwidth": "1M"}, old, AdaptivePolicy(old), True, 1.0, checkpointed=True).suspend_now is False
+
+
 def test_a_save_of_a_suspended_guest() -> None:
     with pytest.raises(BadRequest, match="save the guest live"):
         changed({"max_downtime": "1s"}, SimplePolicy(), live=False)

@@ -101,6 +101,37 @@ def test_tuned_before_the_passes_begin(hv: StubBackend, tmp_path: Path, run_dir:
     assert report.policy == "adaptive" and report.warnings == []
 
 
+def test_what_a_save_that_is_under_way_refuses_as_at_its_start(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    hv.stub.reset(scheduler="null")
+    domid = hv.stub.create(GUEST)
+
+    def tune() -> None:
+        one = the_save(run_dir)
+        with pytest.raises(pyxcsr.UsageError, match=r"refuses: domain 1 cannot be throttled: .* no caps"):
+            one.tune(throttle=True, bandwidth=None)
+        assert one.status()["limits"]["bandwidth"] is not None, "nothing was changed"
+        one.tune(throttle=False, bandwidth=None)
+
+    with Beside(tune):
+        report = save(hv, domid, tmp_path / "s", run_dir, bandwidth="512K")
+    assert report.warnings == [] and report.policy == "libxc"
+
+
+def test_a_checkpointed_save_is_given_no_timeout(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+
+    def tune() -> None:
+        one = the_save(run_dir)
+        with pytest.raises(pyxcsr.UsageError, match="refuses: timeout does not go together with checkpointed"):
+            one.tune(timeout="9h")
+        one.tune(bandwidth=None)
+
+    with Beside(tune):
+        checkpointed = pyxcsr.Checkpointed("10ms", count=2)
+        report = save(hv, domid, tmp_path / "s", run_dir, bandwidth="1M", checkpointed=checkpointed)
+    assert report.checkpoints is not None and report.checkpoints.count == 2
+
+
 def test_suspend_now(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     domid = hv.stub.create(GUEST)
     with Beside(lambda: the_save(run_dir).tune(suspend_now=True) and None):

@@ -75,6 +75,22 @@ def test_lines_that_belong_to_the_one_before(text: bytes, line: int) -> None:
         parse_settings("FILE", text)
 
 
+def test_a_guests_section_lifts_a_limit_of_all() -> None:
+    text = b"""[guests]
+timeout = 10m
+on_timeout = suspend
+bandwidth = 1M
+bandwidth_while_paused = yes
+[guest a]
+timeout = none
+[guest b]
+bandwidth = none
+"""
+    settings = parse_settings("FILE", text)
+    assert settings.for_guest("a").limits().timeout is None and settings.for_guest("a").limits().bandwidth == 1 << 20
+    assert settings.for_guest("b").limits().bandwidth is None and settings.for_guest("b").limits().timeout == 600.0
+
+
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [

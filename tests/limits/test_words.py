@@ -145,6 +145,24 @@ def test_what_goes_before_what() -> None:
     assert lower.limits().timeout == 600.0, "neither of them is changed"
 
 
+@pytest.mark.parametrize(
+    ("one", "value", "other", "more"),
+    [("timeout", "10m", "on_timeout", "suspend"), ("bandwidth", "1M", "bandwidth_while_paused", "yes")],
+)
+def test_what_says_something_about_a_limit_is_lifted_with_it(one: str, value: str, other: str, more: str) -> None:
+    lower, upper = Given(), Given()
+    lower.add(one, value, "FILE, line 2", "")
+    lower.add(other, more, "FILE, line 3", "")
+    upper.add(one, "none", "PYXCSR", "")
+    both = upper.over(lower)
+    assert getattr(both.limits(), one) is None and other not in both.where
+    assert getattr(Given().over(both).limits(), one) is None and getattr(both.over(lower).limits(), one) is None
+    assert getattr(lower.limits(), one) is not None, "it is not changed"
+    upper.add(other, more, "PYXCSR_MORE", "")
+    with pytest.raises(pyxcsr.UsageError, match=rf"{other}: PYXCSR_MORE"):
+        upper.over(lower).limits()
+
+
 def test_a_contradiction_names_both_places() -> None:
     lower, upper = Given(), Given()
     lower.add("policy", "libxc", "FILE, line 2", "")

@@ -191,6 +191,22 @@ def test_where_xen_cannot_be_asked_it_decides_by_the_bitmap() -> None:
     assert policy(stats(MAX_ITERATIONS, None)) is Decision.STOP_AND_COPY
 
 
+@pytest.mark.parametrize(
+    ("limits", "decision", "why"),
+    [
+        ({"abort_if_busy": True, "max_downtime": 1.0}, Decision.ABORT, "abort_if_busy: it is not known whether"),
+        ({"abort_if_busy": True, "target_dirty": 9}, Decision.ABORT, "abort_if_busy: it is not known whether"),
+        ({"abort_if_busy": True}, Decision.STOP_AND_COPY, "max_iterations: 30"),
+        ({"max_downtime": 1.0}, Decision.STOP_AND_COPY, "max_iterations: 30"),
+    ],
+)
+def test_the_last_question_where_xen_cannot_be_asked(limits: dict[str, Any], decision: Decision, why: str) -> None:
+    """Whoever asked that a limit be kept, or the save end, does not get a pause of unknown length."""
+    policy = adaptive(**limits)
+    assert policy(stats(MAX_ITERATIONS, None)) is decision
+    assert policy.reason.startswith(why)
+
+
 RATES_OF_PASSES = {
     # the passes: 300 pages in 5 ms each, 4 ms of which they take whatever they send
     "short passes": ({"dirty_rate": 60_000, "send_seconds": 1 / 300_000}, False),
