@@ -33,11 +33,11 @@ def guest_parts(hv: Backend, domid: int, timeout: float, cancel: Callable[[], bo
     hvm = hv.domain_info(domid).hvm
     qemu: Optional[Qemu] = None
     if hvm and hv.backend == "xen":
-        from pyxcsr.devicemodel.qemu import Qemu, has_qemu
-        from pyxcsr.suspend.hvm import has_device_model
+        from pyxcsr.devicemodel.place import has_device_model
+        from pyxcsr.devicemodel.qemu import Qemu
 
         # one that does not listen any more is an error, told when it is asked for the first time
-        qemu = Qemu(domid) if has_qemu(domid) or has_device_model(hv, domid) else None
+        qemu = Qemu(domid) if has_device_model(hv, domid) else None
     model: Optional[DeviceModel] = qemu
     if hvm and isinstance(hv, StubBackend):
         from pyxcsr.hypervisor.stub.devmodel import device_model_of

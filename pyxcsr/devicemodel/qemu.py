@@ -78,8 +78,3 @@ class Qemu(DeviceModel):
 
     def _open(self) -> Qmp:
         return Qmp(self._domid, self._path, self._seconds)
-
-
-def has_qemu(domid: int) -> bool:
-    """Whether libxl has started a QEMU for a domain: HVM guests have one, PVH and most PV guests have none."""
-    return os.path.exists(socket_path(domid))

@@ -20,7 +20,8 @@ ASKED_FOR = 2.0
 class ThroughLibxl(DeviceModel):
     """Asks libxl, whose answer is 0 if all is well. ``switch``: sends the domid and on or off, and returns the answer.
 
-    libxl answers for a PVH guest, too: it has nothing to do then.
+    For a guest that has a device model. libxl answers 0 for a PVH guest, too, and tells its QEMU nothing, if it has one
+    for a disk: what would be noted of that QEMU would not be so.
     """
 
     def __init__(self, switch: Callable[[int, bool], int], domid: int) -> None:
@@ -38,7 +39,6 @@ class ThroughLibxl(DeviceModel):
             )
 
     def instance(self) -> Optional[str]:
-        """None of a PVH guest."""
         return instance_at(socket_path(self._domid))
 
     def version(self) -> Optional[Version]:

@@ -38,11 +38,12 @@ def report_success(channel: Channel, what: str, log: str = "") -> int:
 
 def report_failure(channel: Channel, abort: Abort, error: BaseException, hint: str = "") -> int:
     """Tells libxl of any exception. ``hint`` is added to its text."""
-    from pyxcsr.helper.outcome import errno_of, is_expected, text_of
+    from pyxcsr.helper.outcome import errno_of, is_expected, notes_of, text_of
 
     text = text_of(error) + hint
     if isinstance(error, Cancelled) and abort.cause is not None:
         text = f"{text} ({abort.cause})"
+    text = "; ".join([text, *notes_of(error)])  # what is left for others to do, perhaps: nobody else would say it
     if not is_expected(error):
         print_traceback(error)
     number = errno_of(error)

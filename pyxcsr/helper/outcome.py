@@ -44,3 +44,8 @@ def text_of(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     return f"unexpected {type(error).__name__}: {error} (a bug in pyxcsr; the traceback is on stderr)"
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What else went wrong (transfer/releasing.py). Before Python 3.11 most of that is in an error's own text."""
+    return list(getattr(error, "__notes__", ()))

@@ -11,7 +11,7 @@ from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
 from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
-from pyxcsr.helper.protocol import SUSPEND, SWITCH_QEMU_LOGDIRTY, XTL_DEBUG, XTL_WARN, Channel
+from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_WARN, Channel
 from pyxcsr.helper.settings import read_settings
 from pyxcsr.limits.sources import Sources
 from pyxcsr.plain import TYPE_CHECKING
@@ -105,8 +105,8 @@ def _save_domain(
     """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
-    from pyxcsr.devicemodel.through_libxl import ThroughLibxl
     from pyxcsr.helper.controlling import control_for
+    from pyxcsr.helper.devicemodel import device_model_for
     from pyxcsr.helper.progress import ProgressThrottle
     from pyxcsr.hypervisor.names import domain_name
     from pyxcsr.hypervisor.open import open_hypervisor
@@ -115,7 +115,7 @@ def _save_domain(
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
-    device_model: DeviceModel = ThroughLibxl(channel.switch_qemu_logdirty, domid)
+    device_model: Optional[DeviceModel] = device_model_for(hv, domid, channel)
     checkpointed: Optional[CheckpointsThroughLibxl] = None
     if arguments.stream_type != PLAIN:
         from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
@@ -157,7 +157,7 @@ def _save_domain(
             cancel=abort,
             complete=success,
             p2m_changes=settings.p2m_changes,
-            device_model=device_model if channel.has_callback(SWITCH_QEMU_LOGDIRTY) else None,
+            device_model=device_model,
             control=control,
             checkpointed=checkpointed,
         )

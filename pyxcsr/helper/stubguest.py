@@ -64,19 +64,22 @@ def goes_on_in_step(hv: Union[Backend, StubBackend], domid: int, checkpointed: O
 class DeviceModelInStep(DeviceModel):
     """Asks libxl's, and then has the stub's do the same, as libxl would have had QEMU do it."""
 
-    def __init__(self, hv: StubBackend, domid: int, libxls: DeviceModel) -> None:
-        from pyxcsr.hypervisor.stub.devmodel import device_model_of
-
-        self._stubs, self._libxls = device_model_of(hv.stub.guest(domid)), libxls
+    def __init__(self, stubs: DeviceModel, libxls: DeviceModel) -> None:
+        self._stubs, self._libxls = stubs, libxls
 
     def track(self, on: bool) -> None:
         self._libxls.track(on)
-        if self._stubs is not None:
-            self._stubs.track(on)
+        self._stubs.track(on)
 
 
-def device_model_in_step(hv: Union[Backend, StubBackend], domid: int, libxls: DeviceModel) -> DeviceModel:
-    """A ``device_model`` for the guest that :func:`create_guest` has made."""
-    if not isinstance(hv, StubBackend) or not hv.domain_info(domid).hvm:  # a PV guest of the stub has none
+def device_model_in_step(
+    hv: Union[Backend, StubBackend], domid: int, libxls: Optional[DeviceModel]
+) -> Optional[DeviceModel]:
+    """A ``device_model`` for the guest that :func:`create_guest` has made; None: it has none, or libxl takes no
+    messages for it."""
+    if libxls is None or not isinstance(hv, StubBackend):
         return libxls
-    return DeviceModelInStep(hv, domid, libxls)
+    from pyxcsr.hypervisor.stub.devmodel import device_model_of
+
+    stubs = device_model_of(hv.stub.guest(domid))
+    return None if stubs is None else DeviceModelInStep(stubs, libxls)

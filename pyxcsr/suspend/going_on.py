@@ -64,9 +64,14 @@ def devices_go_on(qemu: Qemu) -> None:
 
 
 def qemu_of(hv: Resumable, domid: int) -> Optional[Qemu]:
-    """The domain's QEMU, to be spoken to by us; None: it has none, as far as can be seen from here."""
+    """The domain's QEMU, to be spoken to by us; None: it has none, as far as can be seen from here.
+
+    It need not be a device model (devicemodel/place.py). To one that runs ``cont`` says nothing new, so that it is sent
+    to any: devices that stand still would be worse.
+    """
     if hv.backend != "xen":  # a guest of the stub has the id of a real one
         return None
-    from pyxcsr.devicemodel.qemu import Qemu, has_qemu
+    from pyxcsr.devicemodel.place import has_qemu
+    from pyxcsr.devicemodel.qemu import Qemu
 
     return Qemu(domid) if has_qemu(domid) else None

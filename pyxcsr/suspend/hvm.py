@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pyxcsr.devicemodel.place import Described, has_device_model
 from pyxcsr.errors import Cancelled, SuspendTimeout
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
 from pyxcsr.plain import TYPE_CHECKING, Protocol
@@ -19,33 +20,15 @@ if TYPE_CHECKING:
     from pyxcsr.hypervisor.interface import DomainInfo
 
 CALLBACK_IRQ, ACPI_S_STATE = 0, 14
-IOREQ_PAGES = (5, 6, 32)  # IOREQ_PFN, BUFIOREQ_PFN, IOREQ_SERVER_PFN
-"""HVM_PARAM_*, public/hvm/params.h: pages for what the guest asks of its device model."""
 
 _POLL = 0.001
 
 
-class HvmControl(DomainControl, Protocol):
+class HvmControl(DomainControl, Described, Protocol):
     """The part of a Hypervisor that is needed here."""
-
-    def hvm_param(self, domid: int, index: int, /) -> int:
-        """An HVM parameter."""
 
     def domain_shutdown(self, domid: int, reason: int, /) -> None:
         """Shuts the domain down, as if it had done so itself."""
-
-
-def has_device_model(hv: HvmControl, domid: int) -> bool:
-    """Whether a guest that Xen calls HVM was made with a device model.
-
-    libxl notes each guest's type in xenstore: a guest of type hvm has a device model, one of type pvh has none. Xen
-    itself calls both HVM, and with some releases a PVH guest, too, has pages for requests to a device model. So these
-    pages are looked at only for a guest that libxl has not made.
-    """
-    kind = hv.xenstore_read(f"/libxl/{domid}/type")
-    if kind is not None:
-        return kind == b"hvm"
-    return any(hv.hvm_param(domid, index) for index in IOREQ_PAGES)
 
 
 class ByXen(Suspend):

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.devicemodel.noted import NEEDS_ANOTHER, Noted, end_left
+from pyxcsr.devicemodel.place import Described, has_device_model
 from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.hypervisor.names import AWAY, domain_name
@@ -19,12 +20,8 @@ from pyxcsr.transfer.cap import Capped, put_back, read_record
 from pyxcsr.transfer.savers import Savers, refuse_beside, savers_of
 
 
-class Recoverable(Capped, Protocol):
+class Recoverable(Capped, Described, Protocol):
     """The part of a Hypervisor that is needed here."""
-
-    @property
-    def backend(self) -> str:
-        """What it is linked with."""
 
     def domain_info(self, domid: int, /) -> DomainInfo:
         """The domain's state. Raises DomainNotFound."""
@@ -97,14 +94,14 @@ def recover(
             looks = savers_of(hv, domid) if savers is None else savers
             refuse_beside([*looks.now(), *looks.carriers()], domid, what)
             stack.enter_context(looks.shut_out(what))
-        return _recovered(hv, domid, resume)
+        return _recovered(hv, domid, info.hvm, resume)
 
 
-def _recovered(hv: Recoverable, domid: int, resume: Optional[bool]) -> Recovery:
+def _recovered(hv: Recoverable, domid: int, hvm: bool, resume: Optional[bool]) -> Recovery:
     done = Recovery(domid)
     done.withdrawn = withdraw(hv, domid)
     done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
-    _end_device_model(hv, domid, done)
+    _end_device_model(hv, domid, hvm, done)
     _unthrottle(hv, domid, done)
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
     done.suspended = info.suspended
@@ -135,12 +132,17 @@ def _why_not(hv: Recoverable, domid: int, resume: Optional[bool]) -> str:
     return f"it stays suspended: by its name ({name}) xl has given it away, and its copy may run; {asked}"
 
 
-def _end_device_model(hv: Recoverable, domid: int, done: Recovery) -> None:
-    """If this fails the rest is done all the same: the guest is slower than it could be, and right."""
+def _end_device_model(hv: Recoverable, domid: int, hvm: bool, done: Recovery) -> None:
+    """If this fails the rest is done all the same: the guest is slower than it could be, and right.
+
+    A QEMU that is no device model is told nothing, whatever is noted of it: nobody has had it begin.
+    """
     model = qemu_of(hv, domid)
-    if model is None:
+    if model is None or not hvm:
         return
     try:
+        if not has_device_model(hv, domid):
+            return
         ended = end_left(model, Noted(hv, domid, model, done.left.append))
     except (DeviceModelError, HypervisorError) as problem:
         done.left.append(f"its QEMU may go on telling Xen which pages it writes, and is slower for it: {problem}")

@@ -17,6 +17,8 @@ def note(error: BaseException, text: str) -> None:
         error.add_note(text)
     elif error.args and isinstance(error.args[0], str):
         error.args = (f"{error.args[0]}; {text}", *error.args[1:])
+    else:  # out of memory, for example, which has no text to add to
+        error.__notes__ = [*getattr(error, "__notes__", ()), text]  # type: ignore[attr-defined, unused-ignore]
 
 
 def release_by(stack: ExitStack, release: Callable[[], None], warnings: list[str]) -> None:

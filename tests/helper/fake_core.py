@@ -1,7 +1,7 @@
 """Runs the real helper program on a fake core: save, restore and open_hypervisor are replaced.
 
-FAKE_SAVE names what the fake save() or restore() does, FAKE_HVM makes the domain an HVM one; what the core was
-asked for, and whether it came to its cleanup, is written to the file FAKE_RECORD as JSON. For what only
+FAKE_SAVE names what the fake save() or restore() does, FAKE_HVM makes the domain an HVM one of that type; what the core
+was asked for, and whether it came to its cleanup, is written to the file FAKE_RECORD as JSON. For what only
 the protocol is about: the real core has its own tests.
 """
 
@@ -170,7 +170,7 @@ class FakeHypervisor:
     """Open until closed."""
 
     def __init__(self, backend: str) -> None:
-        record["backend"] = backend
+        record["backend"] = self.backend = backend
         if os.environ.get("FAKE_SAVE") == "no-backend":
             raise errors.BackendUnavailable("no Xen here", backend=backend)
 
@@ -183,6 +183,10 @@ class FakeHypervisor:
 
     def close(self) -> None:
         record["hypervisor_closed"] = True
+
+    def xenstore_read(self, path: str) -> bytes:
+        assert path == "/libxl/7/type"
+        return os.environ["FAKE_HVM"].encode()
 
     def domain_info(self, domid: int) -> types.SimpleNamespace:
         if os.environ.get("FAKE_SAVE") == "no-domain":

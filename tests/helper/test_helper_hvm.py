@@ -54,11 +54,11 @@ def switches(libxl: FakeLibxl) -> list[object]:
 
 @pytest.mark.parametrize("guest", [HVM, f"{HVM},pv_drivers=no", "pvh:mem=4M,compact=yes"])
 def test_saved(tmp_path: Path, guest: str) -> None:
-    """With a driver, without one, and without a device model, which libxl is told of all the same."""
+    """With a driver, without one, and without a device model, for which libxl is asked nothing."""
     with watched(tmp_path, guest) as libxl:
         assert serve(libxl, [0, 0]) == 0
         assert libxl.completed == (0, 0)
-        assert switches(libxl) == [1, 0] and libxl.logged(7) == []
+        assert switches(libxl) == ([] if guest.startswith("pvh") else [1, 0]) and libxl.logged(7) == []
         assert problems_of(tmp_path, bytes(libxl.stream)) == []
     assert left(tmp_path) == SUSPENDED
 
@@ -100,6 +100,18 @@ def test_a_device_model_that_does_not_stop(tmp_path: Path) -> None:
         assert "device model stop to tell which pages it writes (answer -1)" in text
         assert problems_of(tmp_path, bytes(libxl.stream)) == []
     assert left(tmp_path) == {**SUSPENDED, "devmodel_logdirty": True}
+
+
+def test_what_an_aborted_save_leaves_on_is_said(tmp_path: Path) -> None:
+    with watched(tmp_path) as libxl:
+        libxl.next_named(SWITCH)
+        libxl.terminate()
+        libxl.answer(0)
+        assert serve(libxl, [-1]) == 0
+        assert libxl.completed == (-1, errno.ECANCELED)
+        (text,) = libxl.logged(8)
+        assert "SIGTERM" in text and text.count("device model stop to tell which pages it writes (answer -1)") == 1
+    assert left(tmp_path) == {**RUNS, "devmodel_logdirty": True}
 
 
 def test_aborted_while_libxl_waits_for_qemu(tmp_path: Path) -> None:
@@ -169,6 +181,16 @@ def test_who_resumes_the_guest(tmp_path: Path, guest: str, asked: str, live: int
         assert libxl.completed[0] == -1
         assert [NOTE in x for x in libxl.logged(7)] == [True] * goes_on
     assert left(tmp_path) == (RUNS if goes_on else SUSPENDED)
+
+
+def test_a_guest_that_cannot_be_resumed_is_said_to_be_suspended(tmp_path: Path) -> None:
+    fails = ",".join([FAILS.format(1), *(f"xc_domain_resume:{n}:{errno.EIO}" for n in (1, 2))])
+    with watched(tmp_path, xcflags=0, env={"WATCHED_FAIL": fails, "PYXCSR_RESUME": "yes"}) as libxl:
+        assert serve(libxl, []) == 0
+        assert libxl.completed == (-1, errno.EIO)
+        (text,) = libxl.logged(8)
+        assert "xc_domain_hvm_getcontext" in text and text.count("may still be suspended") == 1
+    assert left(tmp_path) == SUSPENDED
 
 
 def test_a_complete_save_leaves_the_guest_suspended(tmp_path: Path) -> None:

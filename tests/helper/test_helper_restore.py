@@ -237,7 +237,7 @@ exit 7
 
 def test_hvm_is_restored_here(tmp_path: Path) -> None:
     """And by nobody else, even if there is no other helper."""
-    env = {"FAKE_HVM": "1", "PYXCSR_STOCK_HELPER": str(tmp_path / "missing")}
+    env = {"FAKE_HVM": "hvm", "PYXCSR_STOCK_HELPER": str(tmp_path / "missing")}
     with fake(tmp_path, env=env) as libxl:
         assert libxl.serve() == 0
         assert libxl.completed == (0, 0)

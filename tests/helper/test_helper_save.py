@@ -39,15 +39,23 @@ def fake(tmp_path: Path, what: str = "good", **more: object) -> FakeLibxl:
 
 
 def test_the_device_model_is_told_through_libxl(tmp_path: Path) -> None:
-    with fake(tmp_path, env={"FAKE_HVM": "1"}) as libxl:
+    with fake(tmp_path, env={"FAKE_HVM": "hvm"}) as libxl:
         assert libxl.serve() == 0
         assert libxl.completed == (0, 0)
         told = [m for m in libxl.messages if m.name == "switch_qemu_logdirty"]
         assert told == [Message("switch_qemu_logdirty", (7, 1)), Message("switch_qemu_logdirty", (7, 0))]
 
 
+def test_a_qemu_that_is_no_device_model_is_told_nothing(tmp_path: Path) -> None:
+    """libxl would answer for a PVH guest, too, and tell its QEMU nothing, if it has one."""
+    with fake(tmp_path, env={"FAKE_HVM": "pvh"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert all(m.name != "switch_qemu_logdirty" for m in libxl.messages)
+
+
 def test_a_device_model_that_does_not_answer_ends_the_save(tmp_path: Path) -> None:
-    with fake(tmp_path, env={"FAKE_HVM": "1"}) as libxl:
+    with fake(tmp_path, env={"FAKE_HVM": "hvm"}) as libxl:
         assert libxl.serve(qemu=-1) == 0
         assert libxl.completed[0] == -1
         assert "device model" in libxl.logged(8)[0] and "-1" in libxl.logged(8)[0]
@@ -55,7 +63,7 @@ def test_a_device_model_that_does_not_answer_ends_the_save(tmp_path: Path) -> No
 
 
 def test_a_libxl_that_does_not_take_the_message(tmp_path: Path) -> None:
-    with fake(tmp_path, env={"FAKE_HVM": "1"}, cbflags=SUSPEND_BIT) as libxl:
+    with fake(tmp_path, env={"FAKE_HVM": "hvm"}, cbflags=SUSPEND_BIT) as libxl:
         assert libxl.serve() == 0
         assert libxl.completed == (0, 0)
         assert all(m.name != "switch_qemu_logdirty" for m in libxl.messages)

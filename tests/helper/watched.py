@@ -1,6 +1,6 @@
 """Runs the real helper program on the stub, and writes how it leaves the guest into the file FAKE_RECORD, as JSON.
 
-WATCHED_FAIL, as in xc_hvm_param_get:3:22, has the third call of a function fail with that errno.
+WATCHED_FAIL, as in xc_hvm_param_get:3:22, has the third call of a function fail with that errno; several with commas.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def opened(backend: str) -> Any:
     """The stub, remembered."""
     hypervisors.append(open_hypervisor(backend))
     if "WATCHED_FAIL" in os.environ:
-        function, nth, errno = os.environ["WATCHED_FAIL"].split(":")
-        hypervisors[0].stub.fail(function, int(nth), int(errno))
+        for each in os.environ["WATCHED_FAIL"].split(","):
+            function, nth, errno = each.split(":")
+            hypervisors[0].stub.fail(function, int(nth), int(errno))
     return hypervisors[0]
 
 

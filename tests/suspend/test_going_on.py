@@ -10,6 +10,7 @@ import pytest
 from devicemodel.stub_qemu import qemu_of
 
 import pyxcsr
+from pyxcsr.devicemodel import place
 from pyxcsr.devicemodel import qemu as qemus
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend.going_on import ATTEMPTS, let_go_on
@@ -32,7 +33,8 @@ class OnDom0:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where QEMU would listen."""
-    monkeypatch.setattr(qemus, "socket_path", lambda domid: str(tmp_path / f"qmp-{domid}"))
+    for module in (place, qemus):
+        monkeypatch.setattr(module, "socket_path", lambda domid: str(tmp_path / f"qmp-{domid}"))
     return tmp_path
 
 

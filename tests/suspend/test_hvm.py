@@ -6,9 +6,10 @@ from typing import Optional
 
 import pytest
 
+from pyxcsr.devicemodel import place
 from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, SuspendError, SuspendTimeout
 from pyxcsr.hypervisor.interface import DomainInfo
-from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend, has_device_model
+from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend
 
 DOMID = 5
 CONTROL = f"/local/domain/{DOMID}/control/shutdown"
@@ -18,6 +19,8 @@ SHUTDOWN_REBOOT = 1
 
 class Xen:
     """A hypervisor with one guest, whose driver suspends it as soon as it is asked."""
+
+    backend = "xen"
 
     def __init__(self, kind: Optional[bytes] = None, params: Optional[dict[int, int]] = None) -> None:
         self.log: list[str] = []
@@ -72,17 +75,29 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("kind", "params", "has"),
+    ("kind", "params", "listens", "has"),
     [
-        (b"hvm", {}, True),
-        (b"pvh", {}, False),
-        (b"pvh", {IOREQ_SERVER_PFN: 0xFF000}, False),  # as with some releases of Xen
-        (None, {IOREQ_SERVER_PFN: 0xFF000}, True),
-        (None, {}, False),
+        (b"hvm", {}, False, True),
+        (b"pvh", {}, False, False),
+        (b"pvh", {}, True, False),  # a QEMU for a disk
+        (b"pvh", {IOREQ_SERVER_PFN: 0xFF000}, False, False),  # as with some releases of Xen
+        (None, {IOREQ_SERVER_PFN: 0xFF000}, False, True),
+        (None, {}, True, True),
+        (None, {}, False, False),
     ],
 )
-def test_libxl_says_which_guests_have_a_device_model(kind: Optional[bytes], params: dict[int, int], has: bool) -> None:
-    assert has_device_model(Xen(kind, params), DOMID) is has
+def test_libxl_says_which_guests_have_a_device_model(
+    monkeypatch: pytest.MonkeyPatch, kind: Optional[bytes], params: dict[int, int], listens: bool, has: bool
+) -> None:
+    monkeypatch.setattr(place, "has_qemu", lambda domid: listens)
+    assert place.has_device_model(Xen(kind, params), DOMID) is has
+
+
+def test_no_qemu_of_dom0s_is_looked_for_on_the_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "has_qemu", lambda domid: True)
+    xen = Xen()
+    xen.backend = "stub"
+    assert not place.has_device_model(xen, DOMID)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.plain_contexts import insist
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.transfer.releasing import ended_by, release_by
+from pyxcsr.transfer.releasing import ended_by, note, release_by
 from pyxcsr.transfer.throttle import Throttle
 
 SMALL = "pvh:mem=2M,writes=5,compact=yes"
@@ -51,6 +51,23 @@ def created(hv: StubBackend, text: str = SMALL) -> tuple[int, StubDomain]:
 
 
 # -- the parts
+
+
+class Former(Exception):
+    """As an exception before Python 3.11."""
+
+    @property
+    def add_note(self) -> None:  # type: ignore[override]
+        raise AttributeError("add_note")
+
+
+@pytest.mark.parametrize(("args", "text"), [(("full",), "full; besides"), ((), ""), ((5, "I/O"), "(5, 'I/O')")])
+def test_what_else_went_wrong_is_kept_by_every_python(args: tuple[Any, ...], text: str) -> None:
+    """In the error's text, where it has one; else beside it, as later releases have it. Not in both."""
+    error = Former(*args)
+    note(error, "besides")
+    assert str(error) == text
+    assert list(getattr(error, "__notes__", ())) == ([] if "besides" in text else ["besides"])
 
 
 @pytest.mark.parametrize("after", [False, True])
