@@ -21,7 +21,10 @@ WHAT_A_RESTORE_READS = (
     "transfer/failover.py",
     "transfer/restorer.py",
     "transfer/spool.py",
+    "guest/hvm/judging.py",
     "guest/hvm/restore.py",
+    "guest/judging.py",
+    "guest/pv/judging.py",
     "guest/pv/pages.py",
     "guest/pv/restore.py",
     "guest/pv/vcpus.py",
@@ -48,7 +51,7 @@ SAID_ELSEWHERE = {
 }
 """Texts that come from a function: what a file is that is no stream, and the ``_wrong`` of records itself."""
 
-AROUND = {"…: …", "… at offset … …", "… record of … bytes: a receiver takes at most …"}
+AROUND = {"…: …", "X86_PV_P2M_FRAMES: …", "… at offset … …", "… record of … bytes: a receiver takes at most …"}
 """What the ``_wrong`` of records and restorer put around another text; what a saver says of a record of its own."""
 
 GAP = "…"
