@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyxcsr.errors import Cancelled
-from pyxcsr.helper.protocol import XTL_ERROR, ChannelClosed
+from pyxcsr.helper.protocol import XTL_ERROR, XTL_WARN, ChannelClosed
 from pyxcsr.helper.stderr import complain, print_traceback
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 def stay(status: int) -> None:
     """The ``leave`` of a caller that goes on: everything is closed, and the status returned."""
+
+
+def warn(channel: Channel, text: str) -> None:
+    """A line for libxl's log; for stderr if libxl is gone."""
+    try:
+        channel.log(XTL_WARN, text)
+    except ChannelClosed:
+        complain(text)
 
 
 def report_success(channel: Channel, what: str, log: str = "") -> int:

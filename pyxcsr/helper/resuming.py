@@ -9,15 +9,30 @@ which would harm a PV guest that runs; so this is not the default.
 
 from __future__ import annotations
 
-from pyxcsr.errors import SuspendError
+import time
+
+from pyxcsr.errors import SuspendError, XcsrError
+from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.going_on import goes_on
+from pyxcsr.suspend.xenstore import SECONDS_AFTER_CANCEL, is_suspended, withdraw
+from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from pyxcsr.suspend.going_on import Resumable
+    from pyxcsr.suspend.xenstore import DomainControl
+
+    class Control(DomainControl, Protocol):
+        """The part of a Hypervisor that is needed here."""
+
+        @property
+        def backend(self) -> str:
+            """What it is linked with."""
+
+POLL = 0.001
 
 
 class Resuming(Suspend):
@@ -27,13 +42,37 @@ class Resuming(Suspend):
     have its copy running by the time that this save fails.
     """
 
-    def __init__(self, hv: Resumable, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
+    def __init__(self, hv: Control, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
         self._ours = False
 
     def __call__(self) -> None:
         self._ours = True  # an attempt may have succeeded although it failed here
-        self._suspend()
+        try:
+            self._suspend()
+        except ChannelClosed as gone:
+            if gone.facts["direction"] == "answers":  # libxl was asked, and so the guest may have been
+                try:
+                    self._await(gone)
+                except XcsrError as problem:
+                    note(gone, f"besides: {problem}")
+            raise
+
+    def _await(self, gone: ChannelClosed) -> None:
+        """Withdraws libxl's request to suspend. If the guest has taken it, waits for it to suspend: it is resumed only
+        if it is suspended when the save ends, and nobody is left that would do so later."""
+        if withdraw(self._hv, self._domid):
+            return
+        until = time.monotonic() + SECONDS_AFTER_CANCEL
+        while not is_suspended(self._hv.domain_info(self._domid)):
+            if time.monotonic() >= until:
+                note(
+                    gone,
+                    f"besides, domain {self._domid} may have been asked to suspend, and has not done so: should it do "
+                    "so later, it has to be resumed by hand (`pyxcsr recover`)",
+                )
+                return
+            time.sleep(POLL)
 
     def resume(self) -> None:
         """Raises HypervisorError, and SuspendError if Xen calls the guest suspended all the same.

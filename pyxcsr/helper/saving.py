@@ -9,7 +9,7 @@ import os
 from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
 from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
-from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay
+from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay, warn
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_WARN, Channel
 from pyxcsr.helper.settings import read_settings
@@ -131,7 +131,7 @@ def _save_domain(
     if settings.resume and checkpointed is None:  # xl alone has checkpoints
         from pyxcsr.helper.resuming import Resuming
 
-        suspend = Resuming(hv, domid, suspend, lambda text: channel.log(XTL_WARN, text))
+        suspend = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control = control
     given = sources.for_guest(

@@ -129,7 +129,7 @@ def test_aborted_while_libxl_waits_for_qemu(tmp_path: Path) -> None:
 
 
 def test_libxl_goes_away_instead_of_answering(tmp_path: Path) -> None:
-    """Nobody can tell QEMU any more; Xen's own tracking ends."""
+    """It is not known what it has told QEMU; Xen's own tracking ends."""
     with watched(tmp_path) as libxl:
         libxl.next_named(SWITCH)
         libxl.close_pipes()
