@@ -114,7 +114,7 @@ class Slow:
     whole = finished = False
 
     def __init__(self, fd: int) -> None:
-        self._fd, self.settles = fd, False
+        self._fd, self.out, self.settles = fd, fd, False
 
     def fileno(self) -> int:
         return self._fd
