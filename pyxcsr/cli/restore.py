@@ -20,14 +20,7 @@ from pyxcsr.cli.show import MIB
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.container.enter import enter, leave
 from pyxcsr.container.reader import Kind
-from pyxcsr.errors import (
-    Cancelled,
-    ChecksumMismatch,
-    InputError,
-    StreamError,
-    UsageError,
-    untouched_so_far,
-)
+from pyxcsr.errors import Cancelled, ChecksumMismatch, InputError, StreamError, UsageError, untouched_so_far
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS, KINDS

@@ -7,14 +7,27 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
 from pyxcsr.errors import Cancelled
 
+Handler = Callable[[int, Optional[FrameType]], object]
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def _handled(signals: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
+    """By ``handler`` while this lasts, but for those that are ignored."""
+    before = {x: signal.signal(x, handler) for x in signals if signal.getsignal(x) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 class CancelBySignal:
@@ -32,17 +45,13 @@ class CancelBySignal:
     @contextmanager
     def installed(self) -> Iterator[CancelBySignal]:
         """While this lasts the signals only set the wish. A Cancelled that comes of it is told which."""
-        wanted = [x for x in SIGNALS if signal.getsignal(x) != signal.SIG_IGN]
-        before = {x: signal.signal(x, self._note) for x in wanted}
-        try:
-            yield self
-        except Cancelled as error:
-            if self.number:
-                error.learn(signal=self.number)
-            raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with _handled(SIGNALS, self._note):
+            try:
+                yield self
+            except Cancelled as error:
+                if self.number:
+                    error.learn(signal=self.number)
+                raise
 
 
 @contextmanager
@@ -52,10 +61,5 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, frame: Optional[FrameType]) -> None:
         sys.exit(128 + number)
 
-    wanted = [x for x in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(x) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in wanted}
-    try:
+    with _handled((signal.SIGTERM, signal.SIGHUP), end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

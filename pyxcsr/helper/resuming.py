@@ -9,14 +9,12 @@ which would harm a PV guest that runs; so this is not the default.
 
 from __future__ import annotations
 
-import time
-
 from pyxcsr.errors import SuspendError, XcsrError
 from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.going_on import goes_on
-from pyxcsr.suspend.xenstore import SECONDS_AFTER_CANCEL, is_suspended, withdraw
+from pyxcsr.suspend.xenstore import is_suspended, suspends_yet, withdraw
 from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
@@ -63,16 +61,12 @@ class Resuming(Suspend):
         if it is suspended when the save ends, and nobody is left that would do so later."""
         if withdraw(self._hv, self._domid):
             return
-        until = time.monotonic() + SECONDS_AFTER_CANCEL
-        while not is_suspended(self._hv.domain_info(self._domid)):
-            if time.monotonic() >= until:
-                note(
-                    gone,
-                    f"besides, domain {self._domid} may have been asked to suspend, and has not done so: should it do "
-                    "so later, it has to be resumed by hand (`pyxcsr recover`)",
-                )
-                return
-            time.sleep(POLL)
+        if not suspends_yet(lambda: is_suspended(self._hv.domain_info(self._domid)), POLL):
+            note(
+                gone,
+                f"besides, domain {self._domid} may have been asked to suspend, and has not done so: should it do so "
+                "later, it has to be resumed by hand (`pyxcsr recover`)",
+            )
 
     def resume(self) -> None:
         """Raises HypervisorError, and SuspendError if Xen calls the guest suspended all the same.

@@ -21,15 +21,13 @@ from typing import IO, NamedTuple, Optional
 
 from pyxcsr.errors import InputError, StreamError, UsageError
 from pyxcsr.programs import what_it_said
+from pyxcsr.stream.source import LOOKS, wait_for_input
 
 HEAD = 6
 """The first bytes that tell a compression."""
 
 BETWEEN = 0.01
 """Seconds between two looks at a pipe that has begun like a compression, and has not got as far as to tell."""
-
-LOOKS = 50
-"""Milliseconds between two calls of ``poll`` while the input or the program is waited for."""
 
 PIPE_SIZE = 1 << 20
 STEP = 1 << 20
@@ -122,10 +120,10 @@ def _through(
 
 def _status_at_the_end(process: subprocess.Popen[bytes], out: int, poll: Poll) -> int:
     """Reads what is left, and waits for the program's end."""
-    _wait(out, poll)
+    wait_for_input(out, poll)
     while os.read(out, STEP):
         poll()
-        _wait(out, poll)
+        wait_for_input(out, poll)
     while True:
         try:
             return process.wait(LOOKS / 1000)
@@ -154,7 +152,7 @@ def _of_socket(fd: int, poll: Poll) -> bytes:
     with socket.socket(fileno=os.dup(fd)) as peer:
         before = -1
         while True:
-            _wait(fd, poll)
+            wait_for_input(fd, poll)
             head = peer.recv(HEAD, socket.MSG_PEEK)
             if _enough(head) or not head or (len(head) == before and _has_ended(fd)):
                 return head
@@ -172,7 +170,7 @@ def _of_pipe(fd: int, poll: Poll) -> bytes:
     tee = ctypes.CDLL(None, use_errno=True).tee
     tee.restype = ctypes.c_ssize_t
     while True:
-        _wait(fd, poll)
+        wait_for_input(fd, poll)
         ended = _has_ended(fd)
         read, write = os.pipe()
         try:
@@ -186,14 +184,6 @@ def _of_pipe(fd: int, poll: Poll) -> bytes:
         if _enough(head) or ended:
             return head
         time.sleep(BETWEEN)
-        poll()
-
-
-def _wait(fd: int, poll: Poll) -> None:
-    """Until there is something to read, or nothing will come."""
-    waiting = select.poll()
-    waiting.register(fd, select.POLLIN)
-    while not waiting.poll(LOOKS):
         poll()
 
 

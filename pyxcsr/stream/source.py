@@ -21,8 +21,8 @@ READ_STEP = 8 << 20
 SKIP_STEP = 1 << 18
 """Bytes read at once to pass over them, always into the same memory, so that it stays in a processor's cache."""
 
-FIFO_LOOKS = 50
-"""Milliseconds between two calls of ``poll`` while nobody has written to a fifo."""
+LOOKS = 50
+"""Milliseconds between two calls of ``poll`` while something is waited for."""
 
 Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 
@@ -221,14 +221,20 @@ def _folder_is_gone() -> bool:
     return False
 
 
+def wait_for_input(fd: int, poll: Callable[[], object]) -> None:
+    """Until there is something to read, or nothing will come. ``poll``: called again and again; what it raises ends it.
+    """
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    while not waiting.poll(LOOKS):
+        poll()
+
+
 def _open_fifo(name: str, poll: Callable[[], object]) -> int:
     """Waits until something has been written to it; a plain open would wait for a writer without calling ``poll``."""
     fd = _open(name, os.O_NONBLOCK)
     try:
-        waiting = select.poll()
-        waiting.register(fd, select.POLLIN)
-        while not waiting.poll(FIFO_LOOKS):
-            poll()
+        wait_for_input(fd, poll)
         os.set_blocking(fd, True)
     except BaseException:
         os.close(fd)

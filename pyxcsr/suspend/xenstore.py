@@ -71,6 +71,17 @@ def is_suspended(info: DomainInfo) -> bool:
     return info.suspended
 
 
+def suspends_yet(is_suspended: Callable[[], bool], poll: float) -> bool:
+    """Waits for a guest that has taken a request to suspend that nobody wants any more, :data:`SECONDS_AFTER_CANCEL`
+    at most. Returns whether it has suspended. ``poll``: seconds between two looks."""
+    until = time.monotonic() + SECONDS_AFTER_CANCEL
+    while not is_suspended():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(poll)
+    return True
+
+
 class XenstoreSuspend(Suspend):
     """Suspends a domain, and returns once it is suspended. ``resume()`` undoes that.
 
@@ -231,11 +242,8 @@ class XenstoreSuspend(Suspend):
         """
         if self._withdraw():
             return _WITHDRAWN_TEXT
-        deadline = time.monotonic() + SECONDS_AFTER_CANCEL
-        while not self._is_suspended():
-            if time.monotonic() >= deadline:
-                return "it acknowledged but has not suspended yet: should it do so, resume it by hand"
-            time.sleep(self._poll)
+        if not suspends_yet(self._is_suspended, self._poll):
+            return "it acknowledged but has not suspended yet: should it do so, resume it by hand"
         self._hv.domain_resume(self._domid)
         self._ours = False
         return "it had acknowledged, and was resumed when it had suspended"

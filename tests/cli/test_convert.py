@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -237,18 +239,26 @@ def test_a_full_disk() -> None:
     assert done.returncode == 1 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_leave_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """Ended while it waits for more input."""
-    command = [sys.executable, "-c", CODE, "convert", "-", str(tmp_path / "out")]
+@contextmanager
+def waiting_for_the_end(folder: Path, first: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A conversion into ``folder`` that has all but the input's last bytes. ``first``: what its program does first."""
+    command = [sys.executable, "-c", f"{first}\n{CODE}", "convert", "-", str(folder / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin and process.stderr
+        assert process.stdin
         process.stdin.write(c.xl()[:-8])
         process.stdin.flush()
         ends = time.monotonic() + 30
-        while not any(path.stat().st_size > 1000 for path in tmp_path.iterdir()):
+        while not any(path.stat().st_size > 1000 for path in folder.iterdir()):
             assert time.monotonic() < ends
             time.sleep(0.02)
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_leave_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """Ended while it waits for more input."""
+    with waiting_for_the_end(tmp_path) as process:
+        assert process.stderr
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(30) == 128 + number
@@ -258,16 +268,7 @@ def test_signals_leave_nothing(number: signal.Signals, tmp_path: Path) -> None:
 
 def test_what_was_ignored_when_it_began_stays_so(tmp_path: Path) -> None:
     """As nohup does with SIGHUP."""
-    code = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {CODE}"
-    command = [sys.executable, "-c", code, "convert", "-", str(tmp_path / "out")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin
-        process.stdin.write(c.xl()[:-8])
-        process.stdin.flush()
-        ends = time.monotonic() + 30
-        while not any(path.stat().st_size > 1000 for path in tmp_path.iterdir()):
-            assert time.monotonic() < ends
-            time.sleep(0.02)
+    with waiting_for_the_end(tmp_path, "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)") as process:
         process.send_signal(signal.SIGHUP)
         time.sleep(0.2)
         process.communicate(c.xl()[-8:], timeout=30)

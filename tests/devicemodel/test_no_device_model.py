@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import pyxcsr
 from devicemodel.strict_qemu import Strict, listening
+from devicemodel.stub_qemu import OnDom0
 from pyxcsr import StubGuest
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.devicemodel import place
@@ -18,18 +18,6 @@ from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.hypervisor.open import StubBackend
 
 KINDS = [("pv64", "pv"), ("pvh", "pvh"), ("hvm", "hvm")]
-
-
-class OnDom0:
-    """The stub, as if it were real Xen: only there QEMUs are looked for."""
-
-    backend = "xen"
-
-    def __init__(self, hv: StubBackend) -> None:
-        self._hv = hv
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
 
 
 @pytest.fixture

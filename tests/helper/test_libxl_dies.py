@@ -22,6 +22,7 @@ from pyxcsr.helper import ending, resuming
 from pyxcsr.helper.devicemodel import OrBySocket
 from pyxcsr.helper.protocol import SWITCH_QEMU_LOGDIRTY, Channel, ChannelClosed
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.suspend import xenstore
 
 REQUEST = "/local/domain/{}/control/shutdown"
 
@@ -193,7 +194,7 @@ def test_the_guest_has_taken_it_and_suspends_later(hv: StubBackend, domid: int, 
 def test_the_guest_has_taken_it_and_does_not_suspend(
     hv: StubBackend, domid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resuming, "SECONDS_AFTER_CANCEL", 0.1)
+    monkeypatch.setattr(xenstore, "SECONDS_AFTER_CANCEL", 0.1)
     hv.stub.guest(domid).set_suspend("ack-only")
     text, said = failed(hv, domid, tmp_path, 5)
     assert "may have been asked to suspend, and has not done so" in text and "`pyxcsr recover`" in text and said == []
@@ -209,7 +210,7 @@ def test_libxl_was_not_asked(hv: StubBackend, domid: int, tmp_path: Path) -> Non
     """Then nothing is waited for."""
     began = time.monotonic()
     assert failed(hv, domid, tmp_path, 0, "messages") == ("libxl is gone", [])
-    assert time.monotonic() - began < resuming.SECONDS_AFTER_CANCEL / 2
+    assert time.monotonic() - began < xenstore.SECONDS_AFTER_CANCEL / 2
 
 
 def test_what_libxl_cannot_be_told_is_said_on_stderr(libxl: Libxl, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from devicemodel.stub_qemu import qemu_of
+from devicemodel.stub_qemu import OnDom0, qemu_of
 
 import pyxcsr
 from pyxcsr.devicemodel import place
@@ -16,18 +16,6 @@ from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend.going_on import ATTEMPTS, let_go_on
 
 REFUSED = [json.dumps({"error": {"desc": "no"}}).encode() + b"\n"]
-
-
-class OnDom0:
-    """The stub, as if it were real Xen: only there QEMUs are looked for."""
-
-    backend = "xen"
-
-    def __init__(self, hv: StubBackend) -> None:
-        self._hv = hv
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
 
 
 @pytest.fixture
