@@ -96,6 +96,9 @@ int st_frame_alloc_below(uint64_t limit, uint16_t owner, enum st_kind kind, uint
     while (nr_high)
         remember_freed(high[--nr_high]);
     free(high);
+    if (rc == -ENOMEM && limit != ST_NONE)
+        return st_error(ENOMEM, "the machine has no free frame left below frame %#lx (of %lu)",
+                        (unsigned long)limit, (unsigned long)st.nr_frames);
     if (!rc)
         st_frame_claim(owner, kind, pfn, *mfn);
     return rc;
