@@ -127,8 +127,11 @@ static int query_types(xcsr_save *s, struct batch *b)
     if (asked)
         return asked;
     tables_fit(s, b);
-    ordinary_types(s, b);
-    for (uint32_t k = 0; k < b->nr_frames && !b->is_ordinary; k++) {
+    if (ordinary_types(s, b))
+        return 0;
+    if (ordinary_holes(s, b))
+        return ordinary_enter_holes(s, b);
+    for (uint32_t k = 0; k < b->nr_frames; k++) {
         int rc = take_type(s, b, k);
         if (rc)
             return rc;

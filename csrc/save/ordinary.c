@@ -1,6 +1,6 @@
 /* Batches in which all is as usual: each pfn has a frame that the m2p gives to it, each frame has a type that a page can
- * have, and each page is mapped. That is told by loops that go through a whole batch without a branch for a page; what is
- * unusual is left to batch.c, which looks at each pfn. */
+ * have, and each page is mapped; or, in a guest without a p2m of its own, no pfn has a page. That is told by loops that
+ * go through a whole batch without a branch for a page; what is unusual is left to batch.c, which looks at each pfn. */
 #include "save/ordinary.h"
 #include "xen/page_types.h"
 
@@ -46,15 +46,45 @@ bool ordinary_frames(const xcsr_save *s, struct batch *b)
 static bool any(const sparse_set *set, const struct batch *b)
 {
     bool found = false;
-    for (uint32_t i = 0; set->count && !found && i < b->nr; i++)
-        found = sparse_has(set, b->pfns[i]);
+    for (uint32_t i = 0; set->count && !found && i < b->nr;) {
+        uint64_t word = b->pfns[i] / 64;
+        found = sparse_word(set, word) & sparse_bits(b->pfns, b->nr, &i);
+    }
     return found;
 }
 
 static void forget(sparse_set *set, const struct batch *b)
 {
-    for (uint32_t i = 0; set->count && i < b->nr; i++)
-        sparse_remove(set, b->pfns[i]);
+    for (uint32_t i = 0; set->count && i < b->nr;) {
+        uint64_t word = b->pfns[i] / 64;
+        sparse_remove_word(set, word, sparse_bits(b->pfns, b->nr, &i));
+    }
+}
+
+bool ordinary_holes(const xcsr_save *s, const struct batch *b)
+{
+    uint64_t other = 0;
+    if (s->without_ordinary || s->p2m || b->nr_frames != b->nr)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        other |= b->types[i] ^ TYPE_XTAB;
+    return b->nr && !other;
+}
+
+int ordinary_enter_holes(xcsr_save *s, struct batch *b)
+{
+    for (uint32_t i = 0; i < b->nr; i++)
+        b->entries[i] = (uint64_t)TYPE_XTAB << TYPE_SHIFT | b->pfns[i];
+    memset(b->page, 0, b->nr * sizeof *b->page);
+    b->result.nr_holes += b->nr;
+    forget(&s->counted, b);
+    forget(&s->deferred, b);
+    for (uint32_t i = 0; i < b->nr;) {
+        uint64_t pfn = b->pfns[i];
+        if (sparse_add_word(&s->without_data, pfn / 64, sparse_bits(b->pfns, b->nr, &i)))
+            return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note pfn %#llx as a hole", (unsigned long long)pfn);
+    }
+    return 0;
 }
 
 bool ordinary_types(xcsr_save *s, struct batch *b)

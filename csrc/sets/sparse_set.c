@@ -44,18 +44,23 @@ void sparse_free(sparse_set *d)
     d->chunks = NULL;
 }
 
-int sparse_add(sparse_set *d, uint64_t pfn)
+int sparse_add_word(sparse_set *d, uint64_t word, uint64_t bits)
 {
-    uint64_t **chunk = &d->chunks[pfn / SPARSE_CHUNK_BITS];
-    uint64_t *word, bit = 1ull << pfn % 64;
+    uint64_t **chunk = &d->chunks[word / SPARSE_CHUNK_WORDS];
+    uint64_t *of;
     if (!*chunk)
         *chunk = calloc(SPARSE_CHUNK_WORDS, sizeof **chunk);
     if (!*chunk)
         return -ENOMEM;
-    word = &(*chunk)[pfn % SPARSE_CHUNK_BITS / 64];
-    d->count += !(*word & bit);
-    *word |= bit;
+    of = &(*chunk)[word % SPARSE_CHUNK_WORDS];
+    d->count += (uint64_t)__builtin_popcountll(bits & ~*of);
+    *of |= bits;
     return 0;
+}
+
+int sparse_add(sparse_set *d, uint64_t pfn)
+{
+    return sparse_add_word(d, pfn / 64, 1ull << pfn % 64);
 }
 
 static int each_of(uint64_t word, uint64_t first, int (*visit)(void *arg, uint64_t pfn), void *arg)

@@ -76,7 +76,8 @@ class Outcome:
             pfns = ordinary_pfns(guest)
 
             def suspend() -> None:
-                for pfn in pfns[::step]:
+                there = set(guest.pfns_with_memory())
+                for pfn in (x for x in pfns[::step] if x in there):
                     guest.write_page(pfn, pfn.to_bytes(8, "little"))
                 guest.shut_down(2)
 
@@ -136,6 +137,11 @@ def at(index: int) -> Callable[[Any], int]:
     return lambda guest: ordinary_pfns(guest)[index]
 
 
+def between(guest: Any, first: int, last: int) -> list[int]:
+    """The ordinary pfns from ``first`` to ``last``."""
+    return [x for x in ordinary_pfns(guest) if first <= x <= last]
+
+
 UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
     "a type that nobody knows": ("PV", lambda stub, g: g.set_type(at(700)(g), 8), pyxcsr.PageError),
     "an entry beyond the machine": ("PV", lambda stub, g: g.corrupt_p2m(at(5)(g), 1 << 40), pyxcsr.PageTableError),
@@ -166,6 +172,8 @@ UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
         pyxcsr.PageTableError,
     ),
     "PVH: a gfn without a page": ("PVH", lambda stub, g: g.balloon_out(ordinary_pfns(g)[100:103]), None),
+    "PVH: two batches without a page": ("PVH", lambda stub, g: g.balloon_out(between(g, 1000, 3100)), None),
+    "PVH: one page in a batch": ("PVH", lambda stub, g: g.balloon_out(set(between(g, 1000, 3100)) - {2047}), None),
 }
 
 
