@@ -45,6 +45,30 @@ int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64
     return 0;
 }
 
+static int take_some_ahead(xcsr_restore *r, uint64_t *pfn, uint64_t *given)
+{
+    uint64_t pfns[XCSR_BATCH];
+    uint32_t nr = 0;
+    for (; *pfn < r->row.ahead_end && nr < XCSR_BATCH; ++*pfn)
+        if (restore_is_ahead(r, *pfn))
+            pfns[nr++] = *pfn;
+    int rc = nr ? restore_take_back(r, pfns, nr, given) : 0;
+    for (uint32_t i = 0; i < nr && !rc; i++)
+        r->flags[pfns[i]] = 0;
+    return rc;
+}
+
+int restore_take_ahead(xcsr_restore *r, uint64_t *given)
+{
+    uint64_t pfn = r->row.next;
+    int rc = 0;
+    while (!rc && pfn < r->row.ahead_end)
+        rc = take_some_ahead(r, &pfn, given);
+    if (!rc)
+        r->row.ahead_end = 0;
+    return rc;
+}
+
 /* -- by frame: Xen says which it gave */
 
 static int give_frames(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
@@ -101,15 +125,19 @@ static int give_pages(xcsr_restore *r, const uint64_t *pfns, uint32_t nr)
     return nr && xc_domain_populate_physmap_exact(r->h->xch, r->domid, nr, 0, 0, gfns) ? -(errno ? errno : EIO) : 0;
 }
 
-/* A guest that balloons moves its memory: pages that are gone by now may be what the domain's limit has no room for. In
- * a guest without page tables of its own in the stream nothing refers to them. A refused call may have given some of
- * the pages: a second one would put others in their place (p2m_add_page in xen/arch/x86/mm/p2m.c), and the first ones would
- * stay the domain's, at no gfn, and count against its limit. So what the first one gave is taken back before. */
+/* What was given ahead may be what the domain's limit, or the host, has no room for. So may pages that are gone by now, since
+ * a guest that balloons moves its memory. In a guest without page tables of its own in the stream nothing refers to them.
+ * A refused call may have given some of the pages: a second one would put others in their place (p2m_add_page in
+ * xen/arch/x86/mm/p2m.c), and the first ones would stay the domain's, at no gfn, and count against its limit. So what the
+ * first one gave is taken back before. */
 static int give_pages_again(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int err)
 {
     uint64_t given = 0;
     xen_pfn_t gfn;
-    int rc = walk_batches(r, restore_is_gone, restore_take_back, &given);
+    int rc = restore_take_ahead(r, &given);
+    r->without_rows = true; /* there is no more to be had than what is asked for */
+    if (!rc)
+        rc = walk_batches(r, restore_is_gone, restore_take_back, &given);
     if (rc || !given)
         return rc ? rc : refused(r, pfns, nr, err);
     for (uint32_t i = 0; i < nr; i++) {

@@ -10,5 +10,7 @@ int restore_populate(xcsr_restore *r, const uint64_t *pfns, uint32_t nr);
 bool restore_is_gone(const xcsr_restore *r, uint64_t pfn);
 /* Takes the memory of nr pfns, at most XCSR_BATCH, from the domain. *given grows by them. */
 int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given);
+/* The same for what lies ahead of the row (row.h) and is nobody's yet. */
+int restore_take_ahead(xcsr_restore *r, uint64_t *given);
 
 #endif

@@ -1,7 +1,8 @@
 /* A first pass brings a guest's pages in a row. Records end anywhere, also within a run of 512 pfns that Xen could give as
  * one page of 2 MiB. So a row that has gone on for a record gets memory ahead: whole extents, many in a call, as much again
- * as the row has had so far, up to MOST_AHEAD. As soon as the row ends, what is ahead is taken back, and the restore goes on as
- * if it had never been given. No more is asked for than the domain may still have.
+ * as the row has had so far, up to MOST_AHEAD. As soon as the row ends, or Xen refuses memory for a pfn of the stream, what is
+ * ahead is taken back, and the restore goes on as if it had never been given. No more is asked for ahead than the domain may
+ * still have.
  *
  * Below 4 GiB there are gfns that are no memory, such as the local APIC's page, and Xen kills a domain for which one of these
  * is populated. They are where a PC has its devices; there nothing is given beyond the extent that the row's last pfn is in.
@@ -103,26 +104,11 @@ static void go_on(xcsr_restore *r, uint64_t from)
         give(r, first, end);
 }
 
-static int take_some_back(xcsr_restore *r, uint64_t *pfn)
-{
-    uint64_t pfns[XCSR_BATCH], given = 0;
-    uint32_t nr = 0;
-    for (; *pfn < r->row.ahead_end && nr < XCSR_BATCH; ++*pfn)
-        if (restore_is_ahead(r, *pfn))
-            pfns[nr++] = *pfn;
-    int rc = nr ? restore_take_back(r, pfns, nr, &given) : 0;
-    for (uint32_t i = 0; i < nr && !rc; i++)
-        r->flags[pfns[i]] = 0;
-    return rc;
-}
-
 /* There is no row any more: takes back what is ahead. */
 static int row_end(xcsr_restore *r)
 {
-    uint64_t pfn = r->row.next;
-    int rc = 0;
-    while (!rc && pfn < r->row.ahead_end)
-        rc = take_some_back(r, &pfn);
+    uint64_t given = 0;
+    int rc = restore_take_ahead(r, &given);
     r->row.next = XCSR_INVALID;
     r->row.length = r->row.ahead_end = 0;
     return rc;

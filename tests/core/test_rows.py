@@ -104,6 +104,24 @@ def test_a_domain_at_its_limit_gets_what_it_may_have(hv: StubBackend) -> None:
         assert owned(hv, target) == list(range(room))
 
 
+@pytest.mark.parametrize("first", [1, 100, EXTENT - 1])
+def test_what_is_ahead_does_not_take_the_room_of_what_is_named(hv: StubBackend, first: int) -> None:
+    """A row's first extent begins behind its first pages, which get theirs afterwards."""
+    with ExitStack() as stack:
+        target = Target(hv, stack, max_mem="6144K")
+        room = hv.domain_info(target.domid).max_pages
+        for each in rows(first, first + room):
+            target.feed(each)
+        assert owned(hv, target) == list(range(first, first + room))
+
+
+def test_a_host_that_has_no_more_gets_back_what_is_ahead(hv: StubBackend, target: Target) -> None:
+    hv.stub.fail(SINGLE, 1, errno.ENOMEM)
+    target.feed(rows(100, 100 + FULL)[0])
+    assert hv.stub.calls()[GIVEN_BACK] > 0
+    assert owned(hv, target) == list(range(100, 100 + FULL))
+
+
 def test_a_long_row_takes_few_calls(hv: StubBackend) -> None:
     """64 MiB: so many that what is ahead is taken back in several calls, too."""
     with ExitStack() as stack:

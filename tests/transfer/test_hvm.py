@@ -200,6 +200,21 @@ def test_what_comes_and_goes(hv: StubBackend, tmp_path: Path, change: str, momen
     assert not report.physmap.may_have_missed and report.warnings == []
 
 
+@pytest.mark.parametrize(("mem", "gone"), [("20M", [4096]), ("32M", [7168]), ("32M", [7168, 7169]), ("28M", [6144])])
+def test_what_is_given_ahead_fits_into_a_domain_of_the_same_size(
+    hv: StubBackend, tmp_path: Path, mem: str, gone: list[int]
+) -> None:
+    """Without the first pages of an extent the row behind them begins within it, and goes on to the guest's end."""
+    domid = created(hv, f"pvh:mem={mem},writes=0")
+    hv.stub.guest(domid).balloon_out(gone)
+    save_hvm(hv, domid, tmp_path / "s", live=False)
+    new = hv.stub.create_empty(mem, kind="pvh")
+    with open(tmp_path / "s", "rb") as stream:
+        pyxcsr.restore(hv, new, stream)
+    pages = [hv.stub.guest(x).pfns_with_memory() for x in (domid, new)]
+    assert pages[0] == pages[1]
+
+
 def test_what_the_report_says_of_it(hv: StubBackend, tmp_path: Path) -> None:
     domid = created(hv, "pvh:mem=8M,writes=2")
     guest, seen = hv.stub.guest(domid), 0
