@@ -57,6 +57,8 @@ NO_ROOM = {
     errno.ENOMEM: "this process has no memory or address space left for it (`ulimit -v`)",
 }
 """What keeps a hypervisor from being opened and is no matter of privilege."""
+OF_STATE = ("xc_domain_hvm_setcontext", "XEN_DOMCTL_set_ext_vcpucontext")
+"""Calls by whose EPERM Xen before 4.16 refuses what a guest's state says, which is no matter of privilege."""
 PRIVILEGE = "pyxcsr must run as root in dom0, with /dev/xen/privcmd and /dev/xen/hypercall present"
 
 
@@ -82,7 +84,7 @@ def _call_error(op: str, code: int, text: str, facts: dict[str, Any]) -> Hypervi
         kind, message = VersionMismatch, f"{message}; {VERSION}"
     elif op in OPENING and code in NO_ROOM:
         message = f"{message}; {NO_ROOM[code]}"
-    elif op in OPENING or (code == errno.EPERM and op != "xenforeignmemory_map"):
+    elif op in OPENING or (code == errno.EPERM and op not in ("xenforeignmemory_map", *OF_STATE)):
         kind, message = PrivilegeError, f"{message}; {PRIVILEGE}"
     return kind(message, op=op, errno=code, **facts)
 

@@ -356,6 +356,18 @@ def test_what_keeps_a_hypervisor_from_being_opened(hv: StubBackend, number: int)
     assert isinstance(caught.value, pyxcsr.PrivilegeError) == privilege == ("must run as root" in str(caught.value))
 
 
+def test_a_state_that_xen_refuses_is_no_matter_of_privilege(hv: StubBackend, tmp_path: Path) -> None:
+    """Releases before 4.16 say EPERM where later ones say what is wrong."""
+    with open(tmp_path / "s", "w+b") as stream:
+        save(hv, hv.stub.create(pyxcsr.StubGuest.parse("pvh:mem=4M,writes=0")), stream, live=False)
+        stream.seek(0)
+        new = hv.stub.create_empty("4M", kind="pvh")
+        hv.stub.fail("xc_domain_hvm_setcontext", errno=errno.EPERM)
+        with pytest.raises(pyxcsr.HypervisorError, match="HVM context") as caught:
+            pyxcsr.restore(hv, new, stream)
+    assert type(caught.value) is pyxcsr.HypervisorError and "root" not in str(caught.value)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_how_many_frames_are_different(hv: StubBackend, seed: int) -> None:
     chance = random.Random(seed)
