@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 from contextlib import ExitStack
 
 from pyxcsr.cli import failure, progress, say, status
 from pyxcsr.cli.images import opened_image
 from pyxcsr.cli.told import Told
-from pyxcsr.errors import UsageError, untouched_so_far
+from pyxcsr.errors import InputError, UsageError, untouched_so_far
 from pyxcsr.image.compare import Comparison, Ranges, compare
 
 SHOWN = 8
@@ -37,10 +38,12 @@ def run(args: argparse.Namespace) -> int:
     if args.a == args.b == "-":
         raise UsageError("standard input can be read only once")
     with untouched_so_far(), ExitStack() as stack:  # whatever goes wrong: it is not known that they differ
-        a, b = (stack.enter_context(opened_image(x, args)) for x in (args.a, args.b))
-        line = stack.enter_context(Told(None, args.quiet, progress.of_reading("both", None)))
         try:
+            a, b = (stack.enter_context(opened_image(x, args)) for x in (args.a, args.b))
+            line = stack.enter_context(Told(None, args.quiet, progress.of_reading("both", None)))
             found = compare(a, b, line)
+        except MemoryError as error:
+            raise InputError("this machine has no memory left to compare them", errno=errno.ENOMEM) from error
         except OSError as error:
             raise failure.of_input(error, f"{failure.shown(args.a)} or {failure.shown(args.b)}") from error
     if args.json:

@@ -138,8 +138,8 @@ def _times(facts: os.stat_result) -> tuple[int, int, int]:
 
 
 def _identity(fd: int) -> tuple[int, int, bytes]:
-    """A file's size, time of change, and a digest of its beginning and end."""
+    """A file's size, time of change (in 64 bits, also of one before 1970), and a digest of its beginning and end."""
     facts = os.fstat(fd)
     size = facts.st_size
     ends = os.pread(fd, _ENDS, 0) + os.pread(fd, _ENDS, max(size - _ENDS, 0))
-    return size, facts.st_mtime_ns, hashlib.sha256(ends).digest()
+    return size, facts.st_mtime_ns % (1 << 64), hashlib.sha256(ends).digest()

@@ -205,7 +205,8 @@ class MemoryImage:
         if word & 0xFF not in WITH_CONTENT:
             raise PageError(f"pfn 0x{pfn:x} has no content", pfn=pfn, type=int(self.type_of(pfn)))
         if self._view is None:
-            self._view = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+            size = os.lseek(self._fd, 0, os.SEEK_END)  # mmap() itself would go by fstat(), which tells no device's
+            self._view = mmap.mmap(self._fd, size, access=mmap.ACCESS_READ)
         place = word >> PLACE_SHIFT
         if place + PAGE_SIZE > len(self._view):
             raise InputError("the file has changed: it has become shorter", errno=0, offset=place)

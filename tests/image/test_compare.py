@@ -245,3 +245,17 @@ def test_what_cannot_be_read_does_not_differ(
     monkeypatch.setattr(command, "compare", unreadable)
     assert main.main(["compare", str(path), str(tmp_path / "b")]) == 2
     assert f"{path} or {tmp_path / 'b'}: {os.strerror(errno.EIO)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["opened_image", "compare"])
+def test_no_memory_is_no_difference(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    path = saved(hv, hv.stub.create(StubGuest.pv64(mem="2M")), tmp_path / "a")
+
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(command, where, none_left)
+    assert main.main(["compare", str(path), str(path)]) == 2
+    assert "no memory left to compare them" in capsys.readouterr().err

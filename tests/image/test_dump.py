@@ -275,6 +275,7 @@ def test_a_32_bit_pv_guest(tmp_path: Path) -> None:
         (memory(rec.PageData(array("Q", [5 << 60 | 3]), b"")), b"unknown page type"),
         (memory(rec.PageData(array("Q", [0xF << 60 | x << 19 for x in range(20000)]), b"")), b"too far apart"),
         (memory(one(1))[:-1], b"without an END"),
+        (memory(one(1), rec.Unknown(0x13, b"x" * 64)), b"a mandatory record that this release does not know"),
     ],
 )
 @pytest.mark.parametrize("how", ["elf", "raw", "lime"])

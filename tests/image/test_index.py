@@ -64,6 +64,13 @@ def test_the_command(hv: StubBackend, tmp_path: Path) -> None:
     assert run("index", tmp_path / "text").returncode == 2 and not (tmp_path / f"text{beside.SUFFIX}").exists()
 
 
+@pytest.mark.parametrize("when", [-1, -(10**10), 1 << 62])
+def test_a_file_of_another_age(saved: Saved, when: int) -> None:
+    """Archives, and clocks that are wrong, give files such dates: before 1970, and in the year 2116."""
+    os.utime(saved.path, ns=(when, when))
+    assert run("index", saved.path).returncode == 0 and loaded(saved.path)
+
+
 def test_a_file_that_has_changed(saved: Saved) -> None:
     data, facts = saved.path.read_bytes(), saved.path.stat()
     assert loaded(saved.path)
