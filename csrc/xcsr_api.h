@@ -264,6 +264,9 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 int xcsr_without_ordinary(xcsr_save *s);
 int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page has an entry (holes.c) */
 int xcsr_without_rows(xcsr_save *s); /* the same for what is remembered of pfns in a row whose frames are in a row (follow.c) */
+/* The guest was suspended in the midst of a live pass. What is left of the pass goes out as it would have, but no write waits
+ * for the disk any more. */
+int xcsr_paused(xcsr_save *s);
 /* A suspended guest is about to run again, and the save goes on: lets go of all mappings, and pages may move again. */
 int xcsr_goes_on(xcsr_save *s);
 /* Dirty pfns, at most XCSR_BATCH a record: types, map, normalise, write. Goes on until the pass is over or

@@ -140,6 +140,7 @@ void pass_begin(xcsr_save *s, bool suspended)
     memset(&s->sum, 0, sizeof s->sum);
     s->cursor = 0;
     s->suspended = suspended;
+    s->paused = false;
     holes_begin(s);
     mapper_keep(&s->mapper, suspended);
 }
@@ -165,11 +166,18 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended)
     return 0;
 }
 
+int xcsr_paused(xcsr_save *s)
+{
+    XCSR_ENTER(s->h);
+    s->paused = true;
+    return 0;
+}
+
 int xcsr_goes_on(xcsr_save *s)
 {
     XCSR_ENTER(s->h);
     pass_drop(s);
-    s->suspended = false;
+    s->suspended = s->paused = false;
     mapper_keep(&s->mapper, false);
     return 0;
 }
@@ -178,7 +186,7 @@ int xcsr_goes_on(xcsr_save *s)
 static int some_batches(xcsr_save *s, xcsr_sink *sink, int64_t until)
 {
     int rc;
-    sink_hurry(sink, s->suspended);
+    sink_hurry(sink, s->suspended || s->paused);
     if (s->batch->writing) /* the output is slow: what it took is told as soon as this record is out */
         until = 0;
     do {

@@ -64,6 +64,7 @@ struct xcsr_save {
     uint32_t domid;
     xcsr_p2m *p2m;  /* not owned; NULL: pfn == gfn, and Xen alone knows the frames */
     bool suspended; /* in this pass nothing may move */
+    bool paused;    /* the guest was suspended in the midst of a live pass, which goes on as it began */
     bool without_ordinary; /* each pfn of each batch is looked at by itself */
     bool without_rows;     /* follow.c: what was sent of a leaf is unfolded each time */
 

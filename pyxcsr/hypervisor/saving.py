@@ -180,6 +180,9 @@ class Save(Child):
     def pass_begin(self, suspended: bool) -> None:
         self._call(self._backend._lib.xcsr_pass_begin, suspended)
 
+    def paused(self) -> None:
+        self._call(self._backend._lib.xcsr_paused)
+
     def goes_on(self) -> None:
         self._call(self._backend._lib.xcsr_goes_on)
 

@@ -569,6 +569,7 @@ class Saver:
         self._poll()
         if not self._pause.begun and self._is_over():
             self._suspend_guest()
+            self._save.paused()
 
     def _tell(self, phase: Phase, done: Optional[PassReport] = None, looked_at: int = 0, often: bool = False) -> None:
         self._where = (phase, done, looked_at)

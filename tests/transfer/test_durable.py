@@ -108,6 +108,20 @@ def test_a_paused_guest_does_not_wait_for_the_disk(
     judge(hv, domid, tmp_path / "s")
 
 
+def test_a_guest_that_is_paused_in_a_live_pass_does_not_either(
+    hv: StubBackend, tmp_path: Path, seen: list[int]
+) -> None:
+    """All of the first pass is written while it is, since it is asked for before the first page."""
+    hv.stub.reset(frames=1 << 16)
+    domid, limits = hv.stub.create(pyxcsr.StubGuest.pv64(mem="48M", writes=0, pt_updates=0)), pyxcsr.Limits()
+    limits.suspend_now = True
+    with open(tmp_path / "s", "wb") as out:
+        report = save(hv, domid, out, durable=True, limits=limits)
+    assert [x.suspended for x in report.passes] == [False, True] and report.passes[0].bytes > 47 * MIB
+    assert seen == [0]
+    judge(hv, domid, tmp_path / "s")
+
+
 @pytest.fixture
 def small_files() -> Iterator[None]:
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

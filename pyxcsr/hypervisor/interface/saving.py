@@ -92,6 +92,9 @@ class SaveHandle(Protocol):
     def pass_begin(self, suspended: bool) -> None:
         """Starts over at pfn 0. ``suspended``: nothing may move, and what cannot be sent is an error."""
 
+    def paused(self) -> None:
+        """The guest was suspended in the midst of a live pass, which goes on: no write waits for the disk any more."""
+
     def goes_on(self) -> None:
         """The suspended guest runs again, and the save goes on: lets go of all mappings, and pages may move again."""
 
