@@ -424,7 +424,7 @@ int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn);
 
 /* ---- source.c ---------------------------------------------------------------------------------
- * The caller keeps fd open. Reads return XCSR_AGAIN when nothing has come for wait_ms; the same call
+ * The caller keeps fd open. Reads return XCSR_AGAIN when nothing has come for wait_ms, or not all by then; the same call
  * again goes on from there. Never reads beyond what is asked for. */
 int xcsr_source_open(int fd, int wait_ms, xcsr_source **out, xcsr_error *why);
 void xcsr_source_close(xcsr_source *s);

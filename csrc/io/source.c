@@ -1,6 +1,7 @@
 /* Where a stream comes from. Like the sink it never blocks for long: after wait_ms without anything
- * to read it returns XCSR_AGAIN. poll() says when a read will not block, so the descriptor's flags
- * are left as they are. */
+ * to read it returns XCSR_AGAIN, and so it does if something comes all the time, but not all of it
+ * within wait_ms. poll() says when a read will not block, so the descriptor's flags are left as they
+ * are. */
 #include "io/source.h"
 #include "io/iov.h"
 #include "base/base.h"
@@ -73,8 +74,10 @@ static int wait_for_data(xcsr_source *s)
     return n > 0 ? 0 : XCSR_AGAIN; /* hang-ups and errors show in the read itself */
 }
 
+/* A call takes in what there is before it looks at the time: however short wait_ms is, each one goes on. */
 int source_go_on(xcsr_source *s)
 {
+    int64_t until = xcsr_now_us() + s->wait_ms * INT64_C(1000);
     while (s->nr) {
         int rc = s->polls ? wait_for_data(s) : 0;
         if (rc)
@@ -88,6 +91,8 @@ int source_go_on(xcsr_source *s)
             return XCSR_AGAIN;
         else if (errno != EAGAIN)
             return failed(s, errno, "cannot read the stream");
+        if (s->nr && xcsr_now_us() > until)
+            return XCSR_AGAIN;
     }
     return 0;
 }

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from support.surgery import (
 
 import pyxcsr
 from pyxcsr.frames import PageType
+from pyxcsr.hypervisor.core import WAIT_MS
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.restore import restore
 
@@ -439,15 +441,47 @@ def test_cancel_while_the_input_is_stalled(hv: StubBackend, stream: Stream) -> N
     os.close(writer)
 
 
+def test_cancel_is_asked_for_while_a_slow_input_never_pauses(hv: StubBackend, stream: Stream) -> None:
+    """There is no end of what comes that the wish has to wait for: the batch under way would take ten seconds."""
+    data = put_together(*stream)
+    domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=2)
+    reader, writer = os.pipe()
+    given, asked, over = 0, 0, threading.Event()
+
+    def feed() -> None:
+        nonlocal given
+        os.write(writer, data[:30000])
+        for at in range(30000, 30000 + 500 * 1024, 1024):
+            if over.wait(0.01):
+                break
+            os.write(writer, data[at : at + 1024])
+            given += 1
+        os.close(writer)
+
+    def cancel() -> bool:
+        nonlocal asked
+        asked += given > 0
+        return asked == 3
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    with pytest.raises(pyxcsr.Cancelled):  # unless all 500 come first: then it is cut short
+        restore(hv, domid, reader, cancel=cancel)
+    over.set()
+    thread.join()
+    os.close(reader)
+
+
 def trickle(data: bytes) -> Iterator[bytes]:
     for at in range(0, len(data), 7001):
         yield data[at : at + 7001]
 
 
-def test_from_a_slow_pipe(hv: StubBackend, stream: Stream) -> None:
-    import threading
-
-    data = put_together(*stream)
+@pytest.mark.parametrize("wait_ms", [WAIT_MS, 0])
+def test_from_a_slow_pipe(hv: StubBackend, stream: Stream, monkeypatch: pytest.MonkeyPatch, wait_ms: int) -> None:
+    """Without patience each read is broken off many times, and goes on: all pages come twice, and are compared."""
+    monkeypatch.setattr("pyxcsr.hypervisor.building.WAIT_MS", wait_ms)
+    data = put_together(stream[0], verify_stream(stream[1]))
     domid = hv.stub.create_empty(max_mem=2 * MEM, vcpus=2)
     reader, writer = os.pipe()
 
@@ -459,7 +493,7 @@ def test_from_a_slow_pipe(hv: StubBackend, stream: Stream) -> None:
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
     report = restore(hv, domid, reader)
-    assert report.bytes == len(data)
+    assert report.bytes == len(data) and report.compared == report.pages > 900
     assert os.read(reader, 100) == b"beyond", "read beyond END"
     thread.join()
     os.close(reader)
