@@ -27,7 +27,7 @@ static int put_vcpu(xcsr *h, const xcsr_p2m *p2m, struct records *o, uint32_t do
 {
     uint32_t online = 0;
     int rc = vcpu_online(h, domid, vcpu, &online);
-    if (!rc && !vcpu && !online)
+    if (!rc && !vcpu && !online && !o->thrown_away) /* by the time that it counts it may be online again */
         return vcpu_wrong(h, 0, "online", 0, "without it a guest cannot be restored");
     for (unsigned int which = XCSR_VCPU_BASIC; !rc && online && which <= XCSR_VCPU_MSRS; which++)
         rc = put_blob(h, p2m, o, domid, vcpu, which);

@@ -345,6 +345,7 @@ ERRORS: dict[str, tuple[Callable[[Scene, Path], None], type[Exception]]] = {
     "PV32: no vcpu": (failing("xc_vcpu_getcontext", 1, "PV32"), pyxcsr.HypervisorError),
     "PV32: no facts, last": (failing("xc_domain_getinfolist", 2, "PV32"), pyxcsr.HypervisorError),
     "a vcpu's cr3": (at_moment("PV", lambda g: g.poke_vcpu(0, "cr3", 0xFFFFFFFF000)), pyxcsr.GuestStateError),
+    "vcpu 0 is offline": (at_moment("PV", lambda g: g.poke_vcpu(0, "online", 0)), pyxcsr.GuestStateError),
     "no bitmap": (failing("xc_logdirty_control", 1), pyxcsr.HypervisorError),
     "no types": (failing("xc_get_pfn_type_batch", 1), pyxcsr.HypervisorError),
     "no mapping": (failing("xenforeignmemory_map", 1), pyxcsr.HypervisorError),

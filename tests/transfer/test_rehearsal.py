@@ -17,9 +17,11 @@ from support.judge import judge_rules
 from support.pages import data_pages
 
 import pyxcsr
+from pyxcsr.guest.pv.save import PvSaveOps
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.report import SaveReport
+from pyxcsr.switches import ENDING, VARIABLE
 from pyxcsr.transfer import ending, outlook
 from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.save import save
@@ -173,6 +175,34 @@ def test_a_rehearsal_that_is_given_up_is_no_part_of_the_end(
     pfns = guest.pfns_with_memory()
     with pyxcsr.MemoryImage(tmp_path / "s") as image:
         assert [image.page(x) for x in pfns] == guest.expected_pages(pfns)
+
+
+@pytest.mark.parametrize("without", ["", ENDING])
+@pytest.mark.parametrize("name", ["PV", "PV, 32 bits", "PV, 5 vcpus"])
+def test_vcpu_0_is_offline_while_the_end_is_rehearsed(
+    name: str, without: str, hv: StubBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The guest takes it up again before it suspends, and that is all that a save needs."""
+    monkeypatch.setenv(VARIABLE, without)
+    domid = hv.stub.create(GUESTS[name])
+    guest = hv.stub.guest(domid)
+    rehearsed: list[int] = []
+    rehearse = PvSaveOps.rehearse
+
+    def offline(ops: PvSaveOps, handle: Any) -> None:
+        guest.poke_vcpu(0, "online", 0)
+        rehearsed.append(domid)
+        rehearse(ops, handle)
+
+    def suspend() -> None:
+        guest.poke_vcpu(0, "online", 1)
+        guest.shut_down(2)
+
+    monkeypatch.setattr(PvSaveOps, "rehearse", offline)
+    with open(tmp_path / "s", "wb") as out:
+        save(hv, domid, out, policy=passes(2), suspend=suspend)
+    assert rehearsed == [domid]
+    judge_rules(tmp_path / "s")
 
 
 def test_what_stops_a_save_in_its_rehearsal(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:
