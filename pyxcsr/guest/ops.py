@@ -277,8 +277,11 @@ class RestoreOps(Protocol):
         first page comes: the guest may own as many pages as it is allowed to, and have exchanged some.
         """
 
-    def compare(self) -> None:
-        """VERIFY has come: from now on ``pages`` compares pages with the guest's instead of writing them."""
+    def compare(self, offset: int) -> None:
+        """VERIFY has come: from now on ``pages`` compares pages with the guest's instead of writing them.
+
+        ``offset``: its own. Raises StreamError where it is not known yet what the guest's memory is like.
+        """
 
     def stream_complete(self, offset: int) -> RestoredState:
         """END has come: checks that nothing is missing, then sets the guest's state. ``offset``: END's."""

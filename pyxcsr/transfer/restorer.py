@@ -154,7 +154,8 @@ class Restorer:
                 raise self._wrong(head, "must come once, in a stream of version 3")
             self._static_data_end()
         elif head.code == RecordType.VERIFY:
-            self._ops.compare()
+            self._before_guest_state(head)
+            self._ops.compare(head.offset)
             self._comparing = True
         else:
             self._before_guest_state(head)

@@ -371,6 +371,27 @@ def test_verify_mode_counts_what_differs(hv: StubBackend, stream: Stream) -> Non
     assert error.differing == 3
 
 
+@pytest.mark.parametrize(
+    ("version", "before", "text"),
+    [
+        (2, (), "before X86_PV_INFO"),
+        (3, (), "before STATIC_DATA_END"),
+        (3, (PV_INFO,), "before STATIC_DATA_END"),
+        (3, (STATIC_DATA_END,), "before X86_PV_INFO"),
+    ],
+)
+def test_verify_that_comes_too_early(
+    hv: StubBackend, stream: Stream, version: int, before: tuple[int, ...], text: str
+) -> None:
+    """Whatever follows: it is the stream that is wrong, and the error says where."""
+    head, pieces = stream
+    head = head[:12] + struct.pack(">I", version) + head[16:]
+    first = [x for x in pieces if x.code in before]
+    data = put_together(head, [*first, Piece(VERIFY, b""), *pieces])
+    error = refused(hv, data, pyxcsr.StreamError, f"VERIFY.* {text}")
+    assert (error.offset, error.record) == (boundaries(head, first)[-1], "VERIFY")
+
+
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
 def test_a_save_that_sends_all_twice(hv: StubBackend, tmp_path: Path, live: bool) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem=MEM, vcpus=2, holes=0.05))

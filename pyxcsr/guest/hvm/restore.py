@@ -87,7 +87,7 @@ class HvmRestoreOps:
         self._context, self._vcpus = None, 0
         self._params.clear()
 
-    def compare(self) -> None:
+    def compare(self, offset: int) -> None:
         self._guest.compare(True)
 
     # -- the end

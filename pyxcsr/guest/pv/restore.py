@@ -156,7 +156,9 @@ class PvRestoreOps:
         self._shared = None
         self._vcpus = HeldVcpus(self._info.max_vcpu_id)
 
-    def compare(self) -> None:
+    def compare(self, offset: int) -> None:
+        if self._known is None:
+            raise StreamError("VERIFY comes before X86_PV_INFO", offset=offset, record="VERIFY")
         self._guest.compare(True)
 
     # -- the end
