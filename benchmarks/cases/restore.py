@@ -20,7 +20,7 @@ from benchmarks.native import pump, reference
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.savers import Ours
 
-OVER_THEIRS, OF_BARE = Goal(1.1), Goal(0.92)
+OVER_THEIRS, OF_BARE = Goal(1.2), Goal(0.95)
 HEAD_START = 0.02
 """How many seconds the process that feeds a socket has to begin."""
 
