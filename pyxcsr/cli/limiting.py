@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.given import Given
 from pyxcsr.limits.sources import Sources
-from pyxcsr.limits.words import WORDS, Word
+from pyxcsr.limits.words import ABOUT, BY_NAME, NONE, WORDS, Word
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,13 @@ def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
 
 
 def variables(args: argparse.Namespace) -> dict[str, str]:
-    """The options as the variables that say the same to a save helper."""
-    return {word.variable: text for word, text in _texts(args)}
+    """The options as the variables that say the same to a save helper.
+
+    What an option lifts takes with it what the environment says about that, as where options are read.
+    """
+    given = {word.name: text for word, text in _texts(args)}
+    lifted = [x for x, one in ABOUT.items() if given.get(one, "").strip() == NONE and x not in given]
+    return {BY_NAME[x].variable: text for x, text in {**given, **dict.fromkeys(lifted, NONE)}.items()}
 
 
 def _texts(args: argparse.Namespace) -> Iterator[tuple[Word, str]]:

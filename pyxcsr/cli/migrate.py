@@ -120,6 +120,8 @@ def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
         raise UsageError("--compress needs pyxcsr at both ends, not --receiver-helper stock")
     if not args.guest:
         raise UsageError("GUEST is empty")
+    if os.environ.get("PYXCSR_SAVE") == STOCK and (limiting.variables(args) or args.p2m_changes):
+        raise UsageError("PYXCSR_SAVE=stock leaves it to Xen's helper, which knows neither limits nor --p2m-changes")
     return route(args.host, args.ssh), _compression(args.compress), limiting.asked(args, os.environ)
 
 

@@ -41,7 +41,7 @@ class Given:
         """Without what says nothing about a save of a guest that is suspended first, if it is one."""
         out = Given()
         out.values = dict(self.values) if live else without_live_ones(self.values)
-        out.where = self.where
+        out.where = {x: self.where[x] for x in out.values}
         return out
 
     @property

@@ -2,7 +2,8 @@
 
 xl dies of SIGINT and leaves a guest that it has suspended as it is. So it is started with SIGINT and SIGHUP ignored,
 which the programs that it starts inherit, and a wish to cancel goes to the save helper: that ends the save, xl is told,
-and lets the guest go on. The terminal stays theirs: ssh may ask for a password.
+and lets the guest go on. Where there is a terminal it stays theirs: ssh may ask for a password. Where there is none
+they get a session of their own, since timeout(1), for one, sends SIGTERM to a whole group, and xl would die of it, too.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def run_xl(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=not _has_terminal(),
         )
     except OSError as error:
         raise XcsrError(f"sh cannot be started: {error.strerror}", errno=error.errno or 0) from None
@@ -76,6 +78,20 @@ def run_xl(
         run.listen(LOOK)
     show(run.transcript.end())
     return Ended(xl.returncode, time.monotonic() - began, run.transcript, run.cancelled)
+
+
+def _has_terminal() -> bool:
+    """Whether this process may read from a terminal, as ssh does for a password. No terminal sends SIGTERM."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 class _Run:

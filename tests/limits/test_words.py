@@ -179,3 +179,6 @@ def test_of_a_save_that_is_not_live() -> None:
     assert set(given.for_save(False).values) == {"bandwidth", "timeout"}
     given = from_environment({"PYXCSR_TIMEOUT": "9m", "PYXCSR_ON_TIMEOUT": "suspend"})
     assert given.for_save(False).values == {}, "it is suspended already"
+    given = from_environment({"PYXCSR_MAX_DOWNTIME": "1s", "PYXCSR_ON_TIMEOUT": "abort"})
+    with pytest.raises(pyxcsr.UsageError, match="on_timeout: PYXCSR_ON_TIMEOUT"):
+        given.for_save(False).limits()
