@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 from pyxcsr.errors import UsageError
-from pyxcsr.processes import descendants, send
+from pyxcsr.processes import descendants, must_be_heard, send
 
 LEAST, MOST = -50, 19
 """zstd's levels; those below 0 are its fast ones."""
@@ -45,10 +45,11 @@ def what_it_said(said: IO[bytes], program: str, status: int) -> str:
 class Fed:
     """A program, started with a pipe as its standard input. ``fd``: where to write; -1 once it is closed.
 
-    ``options``: as of subprocess.Popen. Raises OSError if it cannot be started.
+    ``options``: as of subprocess.Popen. Raises OSError if it cannot be started, UsageError where SIGCHLD is ignored.
     """
 
     def __init__(self, words: Sequence[str], **options: Any) -> None:
+        must_be_heard(words[0])
         theirs, self.fd = os.pipe()
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(words, stdin=theirs, **options)

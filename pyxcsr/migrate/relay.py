@@ -16,6 +16,7 @@ import sys
 from pyxcsr.migrate.chunks import RelayError
 from pyxcsr.migrate.packing import Packer
 from pyxcsr.migrate.unpacking import Unpacker
+from pyxcsr.processes import hear_of_children
 from pyxcsr.programs import zstd_level, zstd_option
 
 NAME = "pyxcsr-relay"
@@ -25,6 +26,7 @@ CARRIED = f"{NAME}: carried "
 
 def main(words: list[str]) -> int:
     """The program. Returns its exit status."""
+    hear_of_children()
     mode, *rest = words or [""]
     try:
         if mode == "pack" and len(rest) == 1:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, Optional
 
 from pyxcsr.errors import InputError, StreamError, UsageError
+from pyxcsr.processes import must_be_heard
 from pyxcsr.programs import what_it_said
 from pyxcsr.stream.source import LOOKS, wait_for_input
 
@@ -86,6 +87,7 @@ def plain(fd: int, poll: Poll = lambda: None, rest: Callable[[], bool] = lambda:
     if shutil.which(found.command[0]) is None:
         text = f"the input is compressed with {found.name}, and the program {found.command[0]} is not installed"
         raise UsageError(f"{text}: apt-get install {found.package}")
+    must_be_heard(found.command[0])
     with tempfile.TemporaryFile() as said:
         yield from _through(fd, found, said, poll, rest)
 

@@ -47,6 +47,31 @@ def test_a_receiver_that_has_it(ends: list[str], tmp_path: Path) -> None:
     judge_rules(tmp_path / "s", xen=False)
 
 
+def test_a_receiver_that_fails_while_sigchld_is_ignored() -> None:
+    """A program inherits that from the one that started it, and the kernel keeps no status of a child then."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    receiver = "cat > /dev/null; exit 1"
+    words = ["save", "--backend", "stub", "--quiet", "--then", "destroy", "--receiver", receiver, GUEST]
+    done = run(*words, preexec_fn=ignore)
+    assert done.returncode == 1 and b"status 1) does not have the stream" in done.stderr, done.stderr
+
+
+def test_a_program_of_a_process_that_ignores_sigchld(hv: StubBackend, tmp_path: Path) -> None:
+    """By the package: whoever ignores the signal may mean it, so that it is an error before the guest is touched."""
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(GUEST))
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.UsageError, match="SIGCHLD is ignored"):
+            pyxcsr.save(hv, domid, out, compress="zstd")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not hv.domain_info(domid).suspended and (tmp_path / "s").read_bytes() == b""
+    hv.stub.destroy(domid)
+
+
 @pytest.mark.parametrize("then", ["resume", "pause", "destroy"])
 @pytest.mark.parametrize(
     ("command", "words"),
