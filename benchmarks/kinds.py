@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple, Optional
 import pyxcsr
 from benchmarks import sinks
 from benchmarks.context import Context
+from benchmarks.goals import FEWER_NS, RESTORED, SHORTER
 from benchmarks.guests import machine, pages_of
 from benchmarks.measure import Seconds, in_turn, less_stub, timed
 from benchmarks.rows import Goal, Row, compared, of_values
@@ -20,7 +21,6 @@ from pyxcsr.hypervisor.stub.text import StubGuest
 
 NAMES = ("libxenguest", "ours")
 FEW, MANY = 50, 1000
-FEWER_NS, SHORTER, RESTORED = Goal(2.5), Goal(3), Goal(1.2)
 
 
 class Kind(NamedTuple):

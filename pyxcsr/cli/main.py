@@ -80,13 +80,13 @@ def _run(words: list[str]) -> int:
     if len(words) == 1 and words[0] in (*HELP, VERSION):
         _tell(words[0])
         return status.DONE
-    from pyxcsr.processes import hear_of_children
-
-    hear_of_children()
     args: Optional[argparse.Namespace] = None
     try:
         args = _parser(next((x for x in words if not x.startswith("-")), None)).parse_args(words)
         args.words = words
+        from pyxcsr.processes import hear_of_children  # not for what only tells of itself
+
+        hear_of_children()
         done: int = args.run(args)
         return done
     except say.Undelivered:

@@ -26,7 +26,6 @@ SLICE = 1 << 14
 
 _DATA = bytes(kind for kind in PageType if kind.has_data)
 _KNOWN = bytes(PageType)
-_DEFINED = frozenset(map(int, RecordType))
 
 Tick = Callable[[int], None]
 
@@ -116,7 +115,7 @@ class _Pass(IncomingStream):
             contents.learn(Place(head.code, self._began + self.offset, head.length), self.record(head))
         elif head.code == RecordType.CHECKPOINT:
             raise _wrong(head, "this is a checkpointed stream (Remus, COLO), which has no single guest image in it")
-        elif head.code not in _DEFINED and not head.code & fmt.RECORD_OPTIONAL:
+        elif head.code not in RecordType._value2member_map_ and not head.code & fmt.RECORD_OPTIONAL:
             raise _wrong(head, "a mandatory record that this release does not know; what it says would be lost")
         else:
             self._comparing |= head.code == RecordType.VERIFY
