@@ -53,6 +53,16 @@ def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], facts: dict[str, Any]
     return error
 
 
+def note(error: BaseException, text: str) -> None:
+    """Adds to an error what else went wrong, on every Python."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}; {text}", *error.args[1:])
+    else:  # out of memory, for example, which has no text to add to
+        error.__notes__ = [*getattr(error, "__notes__", ()), text]  # type: ignore[attr-defined, unused-ignore]
+
+
 @contextmanager
 def untouched_so_far() -> Iterator[None]:
     """Of what is raised within, it is known that nothing was done before it."""

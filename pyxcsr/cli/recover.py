@@ -53,11 +53,12 @@ def told(done: Recovery) -> str:
     logdirty = {
         "off": "log-dirty mode is off now (Xen does not tell whether it was on)",
         "unsupported": "log-dirty mode: this Xen has none for it",
+        "unknown": "log-dirty mode could not be ended",
     }
     lines = [
         "a request to suspend was still waiting for the guest, and was withdrawn"
         if done.withdrawn
-        else "no request to suspend was waiting",
+        else "no request to suspend was withdrawn",
         logdirty[done.logdirty],
         *_device_model(done),
         *_cap(done),

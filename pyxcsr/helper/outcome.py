@@ -47,5 +47,5 @@ def text_of(error: BaseException) -> str:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """What else went wrong (transfer/releasing.py). Before Python 3.11 most of that is in an error's own text."""
+    """What else went wrong (errors.note). Before Python 3.11 most of that is in an error's own text."""
     return list(getattr(error, "__notes__", ()))

@@ -9,13 +9,12 @@ which would harm a PV guest that runs; so this is not the default.
 
 from __future__ import annotations
 
-from pyxcsr.errors import SuspendError, XcsrError
+from pyxcsr.errors import SuspendError, XcsrError, note
 from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.going_on import goes_on
 from pyxcsr.suspend.xenstore import is_suspended, suspends_yet, withdraw
-from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,20 +49,26 @@ class Resuming(Suspend):
             self._suspend()
         except ChannelClosed as gone:
             if gone.facts["direction"] == "answers":  # libxl was asked, and so the guest may have been
-                try:
-                    self._await(gone)
-                except XcsrError as problem:
-                    note(gone, f"besides: {problem}")
+                self._await_after(gone)
+            raise
+        except SuspendError as failed:  # only where its time for the guest is over libxl withdraws its request
+            self._await_after(failed)
             raise
 
-    def _await(self, gone: ChannelClosed) -> None:
+    def _await_after(self, error: XcsrError) -> None:
+        try:
+            self._await(error)
+        except XcsrError as problem:
+            note(error, f"besides: {problem}")
+
+    def _await(self, error: XcsrError) -> None:
         """Withdraws libxl's request to suspend. If the guest has taken it, waits for it to suspend: it is resumed only
         if it is suspended when the save ends, and nobody is left that would do so later."""
         if withdraw(self._hv, self._domid):
             return
         if not suspends_yet(lambda: is_suspended(self._hv.domain_info(self._domid)), POLL):
             note(
-                gone,
+                error,
                 f"besides, domain {self._domid} may have been asked to suspend, and has not done so: should it do so "
                 "later, it has to be resumed by hand (`pyxcsr recover`)",
             )

@@ -6,16 +6,17 @@ import errno
 import fcntl
 import os
 
-from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError
+from pyxcsr.errors import NotSupported, OutputError, SuspendError, UsageError, XcsrError
 from pyxcsr.helper.abort import Abort
 from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_save
 from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay, warn
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_WARN, Channel
 from pyxcsr.helper.settings import read_settings
+from pyxcsr.helper.stderr import complain
 from pyxcsr.limits.sources import Sources
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.plain_contexts import ExitStack
+from pyxcsr.plain_contexts import ExitStack, insist
 from pyxcsr.suspend.base import Suspend
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pyxcsr.helper.arguments import SaveArguments
     from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
     from pyxcsr.helper.ending import Leave
+    from pyxcsr.helper.resuming import Resuming
     from pyxcsr.helper.settings import Settings
     from pyxcsr.report import SaveReport
     from pyxcsr.suspend.base import SuspendCallable
@@ -115,7 +117,7 @@ def _save_domain(
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
     suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
-    device_model: Optional[DeviceModel] = device_model_for(hv, domid, channel)
+    device_model: Optional[DeviceModel] = device_model_for(hv, domid, channel, arguments.live)
     checkpointed: Optional[CheckpointsThroughLibxl] = None
     if arguments.stream_type != PLAIN:
         from pyxcsr.helper.checkpoints import CheckpointsThroughLibxl
@@ -131,7 +133,7 @@ def _save_domain(
     if settings.resume and checkpointed is None:  # xl alone has checkpoints
         from pyxcsr.helper.resuming import Resuming
 
-        suspend = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
+        suspend = success.resume = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control = control
     given = sources.for_guest(
@@ -183,21 +185,35 @@ class SuspendThroughLibxl(Suspend):
 
 
 class Success:
-    """save()'s ``complete``: tells libxl, which may resume the guest or destroy it, and waits for our end to do so."""
+    """save()'s ``complete``: tells libxl, which may resume the guest or destroy it, and waits for our end to do so.
+
+    If libxl is gone, nobody has a whole copy: its own end of the stream was to follow. So the guest is let go on by
+    ``resume``, if there is one.
+    """
 
     def __init__(self, channel: Channel, leave: Leave) -> None:
         self._channel, self._leave = channel, leave
         self.told, self.status = False, EXIT_UNREPORTED
         self.control: Optional[Control] = None
+        self.resume: Optional[Resuming] = None
 
     def __call__(self, report: SaveReport) -> None:
         for warning in report.warnings:  # xl shows no report: nobody else would say it
-            self._channel.log(XTL_WARN, f"domain {report.domid}: {warning}")
+            warn(self._channel, f"domain {report.domid}: {warning}")
         self.told = True
         self.status = report_success(self._channel, "the stream is complete", summary(report))
+        if self.status == EXIT_UNREPORTED and self.resume is not None:
+            self._let_go_on(self.resume)
         if self.control is not None:  # the process may end with this
             self.control.end()
         self._leave(self.status)
+
+    @staticmethod
+    def _let_go_on(resume: Resuming) -> None:
+        try:
+            insist(resume.resume)
+        except XcsrError as problem:
+            complain(f"the guest may still be suspended: {problem}; `pyxcsr recover` lets it go on")
 
 
 def summary(report: SaveReport) -> str:

@@ -14,7 +14,8 @@ class Suspend:
     """Suspends one guest, and resumes it if the save fails. A base to inherit from: define ``__call__``.
 
     The saver calls ``check`` before it copies anything; then the object itself once, when the guest is to be suspended;
-    and ``resume`` if the save fails after that and before the stream is complete.
+    and ``resume`` if the save fails after that and before the stream is complete. If somebody else has suspended the
+    guest before, ``found_suspended`` is called in the object's place.
     """
 
     def check(self) -> None:
@@ -23,6 +24,9 @@ class Suspend:
     def __call__(self) -> None:
         """Returns once the guest is suspended. Raises SuspendError, SuspendTimeout, DomainDying."""
         raise NotImplementedError("a Suspend must be able to suspend: define __call__")
+
+    def found_suspended(self) -> None:
+        """The guest is suspended already, and the rest of it will be copied now. The base does nothing."""
 
     def resume(self) -> object:
         """Resumes a guest that this object has suspended. The saver ignores the result.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from pyxcsr.devicemodel.place import Described, has_device_model
-from pyxcsr.errors import Cancelled, SuspendTimeout
+from pyxcsr.errors import Cancelled, DomainDying, SuspendError, SuspendTimeout, XcsrError, note
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
 from pyxcsr.plain import TYPE_CHECKING, Protocol
+from pyxcsr.plain_contexts import insist
 from pyxcsr.suspend.base import Suspend
 from pyxcsr.suspend.going_on import devices_go_on
-from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend, is_suspended
+from pyxcsr.suspend.xenstore import DomainControl, XenstoreSuspend, is_suspended, suspends_yet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,22 @@ class ByXen(Suspend):
         if self._info().suspended:
             return
         self._ours = True  # an attempt may have succeeded although it failed here
-        self._hv.domain_shutdown(self._domid, SHUTDOWN_SUSPEND)
+        refused = True
+        try:
+            self._hv.domain_shutdown(self._domid, SHUTDOWN_SUSPEND)
+            refused = False
+            self._wait()
+        except (DomainDying, SuspendError):
+            raise
+        except BaseException as error:  # Xen goes on suspending it, and only one that is suspended can be resumed
+            if not (refused and isinstance(error, XcsrError)):
+                self._await(error)
+            raise
+        if self._cancel is not None and self._cancel():  # asked now, when there is a suspended guest to be resumed
+            raise Cancelled(f"cancelled while domain {self._domid} was being suspended", domid=self._domid)
+
+    def _wait(self) -> None:
+        """Returns once the domain is suspended."""
         until = time.monotonic() + self._timeout
         while not is_suspended(self._info()):
             if time.monotonic() >= until:
@@ -56,8 +72,23 @@ class ByXen(Suspend):
                     acknowledged=True,
                 )
             time.sleep(_POLL)
-        if self._cancel is not None and self._cancel():  # asked now, when there is a suspended guest to be resumed
-            raise Cancelled(f"cancelled while domain {self._domid} was being suspended", domid=self._domid)
+
+    def _await(self, error: BaseException) -> None:
+        """Waits for a domain that may be about to suspend; says by a note to ``error`` if it has not done so."""
+        may_suspend = f"besides, domain {self._domid} may suspend yet and has to be resumed by hand (`pyxcsr recover`)"
+        suspended = False
+
+        def wait() -> None:
+            nonlocal suspended
+            suspended = suspends_yet(lambda: is_suspended(self._info()), _POLL)
+
+        try:
+            insist(wait)
+        except XcsrError as second:
+            note(error, f"{may_suspend}; {second}")
+            return
+        if not suspended:
+            note(error, may_suspend)
 
     def resume(self) -> bool:
         """Lets the domain go on if it was suspended here; returns whether it did."""
@@ -112,6 +143,14 @@ class HvmSuspend(Suspend):
             self._by_xen()
         if self._qemu is not None:
             self._stopped = True  # an attempt may have succeeded although it failed here
+            self._qemu.stop()
+
+    def found_suspended(self) -> None:
+        """QEMU stops, if whoever has suspended the guest did not get that far: it would write while memory is copied.
+
+        It then stands still as the guest does, and is let go on together with it. Raises DeviceModelError.
+        """
+        if self._qemu is not None:
             self._qemu.stop()
 
     def resume(self) -> bool:

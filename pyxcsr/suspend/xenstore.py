@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pyxcsr.arguments import check_domain, check_seconds
-from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout
+from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout, note
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.plain_contexts import insist
 from pyxcsr.suspend.base import Suspend
@@ -22,6 +22,11 @@ SECONDS_AFTER_CANCEL = 5.0
 """If a suspend is cancelled after the guest has acknowledged it: how long to wait for the guest, to resume it."""
 
 _WITHDRAWN_TEXT = "the request was withdrawn"
+_RESUMED_TEXT = "it had acknowledged, and was resumed when it had suspended"
+_MAY_SUSPEND_TEXT = "it acknowledged but has not suspended yet: should it do so, resume it by hand"
+
+_ATTEMPTS = 2
+"""How often it is tried to leave a guest running: one that suspends with nobody there is lost to its users."""
 
 _BUSY_SECONDS = 1.0
 _SLOW_POLL = 0.01
@@ -243,20 +248,30 @@ class XenstoreSuspend(Suspend):
         if self._withdraw():
             return _WITHDRAWN_TEXT
         if not suspends_yet(self._is_suspended, self._poll):
-            return "it acknowledged but has not suspended yet: should it do so, resume it by hand"
+            return _MAY_SUSPEND_TEXT
         self._hv.domain_resume(self._domid)
         self._ours = False
-        return "it had acknowledged, and was resumed when it had suspended"
+        return _RESUMED_TEXT
 
     def _leave_running_after(self, error: BaseException) -> None:
-        """The same after ``error``, which stays the one that is reported."""
+        """The same after ``error``, which stays the one that is reported: a note says if the guest may yet suspend."""
         if isinstance(error, (DomainDying, SuspendError)):
             return  # shut down or gone: there is no guest that could see the request
-        try:
-            insist(self._leave_running)
-        except Exception as second:
-            if error.__context__ is None:
-                error.__context__ = second
+        outcomes: list[str] = []
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                insist(lambda: outcomes.append(self._leave_running()))
+                break
+            except (DomainDying, SuspendError):
+                return
+            except Exception as second:
+                if not left:
+                    outcomes.append(
+                        f"the request to suspend may still be there ({second}): should it suspend, resume it by hand "
+                        "(`pyxcsr recover`)"
+                    )
+        if outcomes[-1] not in (_WITHDRAWN_TEXT, _RESUMED_TEXT):
+            note(error, f"besides, domain {self._domid} may not go on: {outcomes[-1]}")
 
     def _is_suspended(self) -> bool:
         return is_suspended(self._info())

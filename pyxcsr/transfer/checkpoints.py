@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 
-from pyxcsr.errors import UsageError
+from pyxcsr.errors import UsageError, note
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.report import Checkpoint, CheckpointsReport
 from pyxcsr.stream.format import RECORD_HEADER, RecordType
 from pyxcsr.suspend.base import PlainSuspend
-from pyxcsr.transfer.releasing import note
 from pyxcsr.transfer.saver import END, Saver
 
 if TYPE_CHECKING:

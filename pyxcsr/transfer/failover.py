@@ -11,13 +11,12 @@ import errno
 import time
 from typing import TYPE_CHECKING, Optional
 
-from pyxcsr.errors import InputError, StreamError
+from pyxcsr.errors import InputError, StreamError, note
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.stream.format import RECORD_OPTIONAL, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.records import decode
 from pyxcsr.stream.source import Source
-from pyxcsr.transfer.releasing import note
 from pyxcsr.transfer.restorer import Restorer, SourceFile
 from pyxcsr.transfer.spool import Spool
 from pyxcsr.units import format_seconds

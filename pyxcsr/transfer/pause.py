@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 
-from pyxcsr.errors import DomainDying, DomainNotFound, SuspendError
+from pyxcsr.errors import DomainDying, DomainNotFound, SuspendError, note
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import contextmanager, insist
-from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +52,9 @@ class Pause:
         Raises SuspendError, DomainDying, and what ``suspend`` raises.
         """
         asked = time.monotonic()
-        if not info.suspended:
+        if info.suspended:
+            self._suspend.found_suspended()
+        else:
             self._suspend()
         self._since = time.monotonic()
         self.seconds_suspending = self._since - asked

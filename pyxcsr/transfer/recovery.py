@@ -10,7 +10,15 @@ from typing import Any, Optional
 from pyxcsr.arguments import check_domain, check_flag
 from pyxcsr.devicemodel.noted import NEEDS_ANOTHER, Noted, end_left
 from pyxcsr.devicemodel.place import Described, has_device_model
-from pyxcsr.errors import DeviceModelError, DomainDying, HypervisorError, untouched_so_far
+from pyxcsr.errors import (
+    DeviceModelError,
+    DomainDying,
+    DomainNotFound,
+    HypervisorError,
+    PrivilegeError,
+    VersionMismatch,
+    untouched_so_far,
+)
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.hypervisor.names import AWAY, domain_name
 from pyxcsr.plain import Protocol
@@ -41,7 +49,8 @@ class Recovery:
     """What :func:`recover` found and did.
 
     ``withdrawn``: a request to suspend was still in the guest's control/shutdown, and was withdrawn;
-    ``logdirty``: "off", or "unsupported" if this Xen cannot track the guest's writes;
+    ``logdirty``: "off", "unsupported" if this Xen cannot track the guest's writes, or "unknown" if it could not be
+    ended, for a reason that ``left`` has;
     ``suspended``: the guest was found suspended; ``resumed``: it was resumed;
     ``cap``: a throttled guest's cap, as it was before and is again, 0 being none; None: it was not throttled;
     ``device_model``: "off" if the save had left the guest's QEMU telling Xen which pages it writes, and it has stopped,
@@ -99,8 +108,8 @@ def recover(
 
 def _recovered(hv: Recoverable, domid: int, hvm: bool, resume: Optional[bool]) -> Recovery:
     done = Recovery(domid)
-    done.withdrawn = withdraw(hv, domid)
-    done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
+    _withdraw(hv, domid, done)
+    _end_logdirty(hv, domid, done)
     _end_device_model(hv, domid, hvm, done)
     _unthrottle(hv, domid, done)
     info = hv.domain_info(domid)  # it may have suspended just before the request was taken back
@@ -116,6 +125,25 @@ def _recovered(hv: Recoverable, domid: int, hvm: bool, resume: Optional[bool]) -
     if info.paused:
         done.left.append(f"it is paused, by whom Xen does not say: `xl unpause {domid}`")
     return done
+
+
+def _withdraw(hv: Recoverable, domid: int, done: Recovery) -> None:
+    """If this fails the rest is done all the same, as with all that follows: the guest is what counts most."""
+    try:
+        done.withdrawn = withdraw(hv, domid)
+    except HypervisorError as problem:
+        done.left.append(f"a request to suspend may still be waiting for it: {problem}")
+
+
+def _end_logdirty(hv: Recoverable, domid: int, done: Recovery) -> None:
+    """Raises DomainNotFound, PrivilegeError and VersionMismatch: Xen would refuse the rest for the same reason."""
+    try:
+        done.logdirty = "off" if hv.logdirty_off(domid) else "unsupported"
+    except (DomainNotFound, PrivilegeError, VersionMismatch):
+        raise
+    except HypervisorError as problem:
+        done.logdirty = "unknown"
+        done.left.append(f"its writes may still be tracked, and it is slower for it: {problem}")
 
 
 def _why_not(hv: Recoverable, domid: int, resume: Optional[bool]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyxcsr.errors import note
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import contextmanager, insist
 
@@ -9,16 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import ExitStack
     from typing import Optional
-
-
-def note(error: BaseException, text: str) -> None:
-    """Adds to an error what else went wrong, on every Python."""
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    elif error.args and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]}; {text}", *error.args[1:])
-    else:  # out of memory, for example, which has no text to add to
-        error.__notes__ = [*getattr(error, "__notes__", ()), text]  # type: ignore[attr-defined, unused-ignore]
 
 
 def release_by(stack: ExitStack, release: Callable[[], None], warnings: list[str]) -> None:

@@ -6,11 +6,10 @@ By the cap of Xen's scheduler, step by step, as QEMU's auto-converge does by its
 from __future__ import annotations
 
 from pyxcsr.arguments import check_domain, check_number
-from pyxcsr.errors import NotSupported, UsageError
+from pyxcsr.errors import NotSupported, UsageError, note
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.plain_contexts import insist
 from pyxcsr.transfer.cap import Capped, CapRecord, put_back, read_record, write_record
-from pyxcsr.transfer.releasing import note
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,8 +1,8 @@
 """Runs the real helper program on a fake core: save, restore and open_hypervisor are replaced.
 
-FAKE_SAVE names what the fake save() or restore() does, FAKE_HVM makes the domain an HVM one of that type; what the core
-was asked for, and whether it came to its cleanup, is written to the file FAKE_RECORD as JSON. For what only
-the protocol is about: the real core has its own tests.
+FAKE_SAVE names what the fake save() or restore() does, FAKE_HVM makes the domain an HVM one of that type,
+FAKE_SUSPENDED a suspended one; what the core was asked for, and whether it came to its cleanup, is written to the file
+FAKE_RECORD as JSON. For what only the protocol is about: the real core has its own tests.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ class FakeHypervisor:
     def domain_info(self, domid: int) -> types.SimpleNamespace:
         if os.environ.get("FAKE_SAVE") == "no-domain":
             raise errors.DomainNotFound("no such domain", op="xc_domain_getinfolist", errno=errno.ESRCH)
-        return types.SimpleNamespace(domid=domid, hvm="FAKE_HVM" in os.environ, max_pages=1000)
+        suspended = "FAKE_SUSPENDED" in os.environ
+        return types.SimpleNamespace(domid=domid, hvm="FAKE_HVM" in os.environ, max_pages=1000, suspended=suspended)
 
 
 def replace(name: str, **members: object) -> None:

@@ -62,11 +62,24 @@ def test_a_device_model_that_does_not_answer_ends_the_save(tmp_path: Path) -> No
         assert all(m.name != "suspend" for m in libxl.messages)
 
 
-def test_a_libxl_that_does_not_take_the_message(tmp_path: Path) -> None:
-    with fake(tmp_path, env={"FAKE_HVM": "hvm"}, cbflags=SUSPEND_BIT) as libxl:
+@pytest.mark.parametrize(("kind", "xcflags", "goes"), [("hvm", 1, False), ("hvm", 0, True), ("pvh", 1, True)])
+def test_a_libxl_that_does_not_take_the_message(tmp_path: Path, kind: str, xcflags: int, goes: bool) -> None:
+    """What a device model writes during a live save would be lost."""
+    with fake(tmp_path, env={"FAKE_HVM": kind}, cbflags=SUSPEND_BIT, xcflags=xcflags) as libxl:
         assert libxl.serve() == 0
-        assert libxl.completed == (0, 0)
+        assert libxl.completed == ((0, 0) if goes else (-1, errno.EINVAL))
         assert all(m.name != "switch_qemu_logdirty" for m in libxl.messages)
+        assert goes or ("device model" in libxl.logged(8)[0] and libxl.stream == b"")
+
+
+@pytest.mark.parametrize("xcflags", [0, 1])
+@pytest.mark.parametrize(("kind", "goes"), [("hvm", False), ("pvh", True)])
+def test_a_guest_that_is_suspended_already(tmp_path: Path, kind: str, goes: bool, xcflags: int) -> None:
+    """libxl would not be asked to suspend it, take no device model's state, and send the one of a former save."""
+    with fake(tmp_path, env={"FAKE_HVM": kind, "FAKE_SUSPENDED": "1"}, xcflags=xcflags) as libxl:
+        assert libxl.serve() == 0
+        assert (libxl.completed[0] == 0) is goes
+        assert goes or ("pyxcsr recover 7" in libxl.logged(8)[0] and libxl.stream == b"")
 
 
 def test_it_is_handed_over_where_asked_for(tmp_path: Path) -> None:

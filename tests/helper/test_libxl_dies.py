@@ -21,8 +21,10 @@ from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.helper import ending, resuming
 from pyxcsr.helper.devicemodel import OrBySocket
 from pyxcsr.helper.protocol import SWITCH_QEMU_LOGDIRTY, Channel, ChannelClosed
+from pyxcsr.helper.saving import Success
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend import xenstore
+from pyxcsr.suspend.xenstore import XenstoreSuspend
 
 REQUEST = "/local/domain/{}/control/shutdown"
 
@@ -211,6 +213,58 @@ def test_libxl_was_not_asked(hv: StubBackend, domid: int, tmp_path: Path) -> Non
     began = time.monotonic()
     assert failed(hv, domid, tmp_path, 0, "messages") == ("libxl is gone", [])
     assert time.monotonic() - began < xenstore.SECONDS_AFTER_CANCEL / 2
+
+
+# -- and when the suspending has failed, or the save has come to its end
+
+
+class Refused(Asks):
+    """As SuspendThroughLibxl where libxl answers that it has failed, and has left its request there."""
+
+    def __call__(self) -> None:
+        try:
+            super().__call__()
+        except ChannelClosed:
+            raise pyxcsr.SuspendError("libxl did not get it to suspend") from None
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_libxl_gives_up_and_leaves_its_request(hv: StubBackend, domid: int, tmp_path: Path, taken: bool) -> None:
+    """The guest would suspend later, and nobody resume it."""
+    guest = hv.stub.guest(domid)
+    guest.set_suspend("ok" if taken else "ignore", ack_polls=1, suspend_polls=50)
+    said: list[str] = []
+    suspend = resuming.Resuming(hv, domid, Refused(hv, domid, 5), said.append)
+    with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.SuspendError):
+        pyxcsr.save(hv, domid, out, live=False, suspend=suspend)
+    guest.set_suspend("ok")
+    for _ in range(100):
+        assert not hv.domain_info(domid).suspended
+    assert hv.xenstore_read(REQUEST.format(domid)) == b"" and len(said) == taken
+
+
+@pytest.mark.parametrize("warning", ["", "pages may be missing"])
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_guest_whose_image_libxl_cannot_complete_goes_on(
+    hv: StubBackend, domid: int, libxl: Libxl, capfd: pytest.CaptureFixture[str], resumes: bool, warning: str
+) -> None:
+    """libxl's own end of the stream was to follow: nobody has a whole copy."""
+    left: list[int] = []
+    success = Success(libxl.channel, left.append)
+    suspend = resuming.Resuming(hv, domid, XenstoreSuspend(hv, domid), lambda text: ending.warn(libxl.channel, text))
+    if resumes:
+        success.resume = suspend
+
+    def complete(report: pyxcsr.SaveReport) -> None:
+        report.warnings += [warning] * bool(warning)
+        libxl.die()
+        success(report)
+
+    with open(os.devnull, "wb") as out:
+        pyxcsr.save(hv, domid, out, live=False, suspend=suspend, complete=complete)
+    assert left == [ending.EXIT_UNREPORTED] and hv.stub.guest(domid).running is resumes
+    said = capfd.readouterr().err
+    assert "libxl cannot be told" in said and warning in said and ("the guest goes on" in said) is resumes
 
 
 def test_what_libxl_cannot_be_told_is_said_on_stderr(libxl: Libxl, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 import pytest
+from support.hvm_guests import save_hvm
 
+from pyxcsr import Progress, StubGuest
 from pyxcsr.devicemodel import place
-from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, SuspendError, SuspendTimeout
-from pyxcsr.hypervisor.interface import DomainInfo
+from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, HypervisorError, SuspendError, SuspendTimeout
+from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND, DomainInfo
+from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.suspend import hvm, xenstore
 from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend
 
 DOMID = 5
@@ -166,6 +171,72 @@ def test_one_that_has_shut_down_is_not_waited_for(dying: bool, error: type[Excep
     with pytest.raises(error, match="being destroyed" if dying else "reboot") as caught:
         ByXen(xen, DOMID, timeout=60)()
     assert not isinstance(caught.value, SuspendTimeout)
+
+
+def looks_that_fail(xen: Xen, failing: int, suspends_at: int) -> None:
+    """The ``failing``-th look at the domain fails; Xen has suspended it at the look ``suspends_at``."""
+    looks = 0
+    info = xen.domain_info
+
+    def domain_info(domid: int) -> DomainInfo:
+        nonlocal looks
+        looks += 1
+        if looks == failing:
+            raise HypervisorError("getdomaininfo", op="xc_domain_getinfolist", errno=5)
+        xen.suspended = looks >= suspends_at
+        return info(domid)
+
+    xen.obeys, xen.domain_info = False, domain_info  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("failing", [2, 3])
+def test_a_look_that_fails_while_xen_suspends_the_guest(failing: int) -> None:
+    """Xen goes on with it. Who resumes the guest only if it is suspended now must not look too early."""
+    xen = Xen()
+    looks_that_fail(xen, failing, suspends_at=7)
+    suspend = ByXen(xen, DOMID)
+    with pytest.raises(HypervisorError) as caught:
+        suspend()
+    assert suspend.resume() and xen.log == ["Xen", "resume"]
+    assert getattr(caught.value, "__notes__", []) == []
+
+
+def test_a_guest_that_may_be_suspended_later_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xenstore, "SECONDS_AFTER_CANCEL", 0.05)
+    xen = Xen()
+    looks_that_fail(xen, 3, suspends_at=10**9)
+    with pytest.raises(HypervisorError) as caught:
+        ByXen(xen, DOMID)()
+    assert "may suspend yet" in str([caught.value, *getattr(caught.value, "__notes__", [])])
+
+
+def test_a_shutdown_that_xen_refuses_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    xen = Xen()
+    monkeypatch.setattr(hvm, "suspends_yet", lambda *_: pytest.fail("Xen has refused it"))
+
+    def refuse(domid: int, reason: int) -> None:
+        raise HypervisorError("refused", op="xc_domain_shutdown", errno=1)
+
+    xen.domain_shutdown = refuse  # type: ignore[method-assign]
+    with pytest.raises(HypervisorError, match="refused"):
+        ByXen(xen, DOMID)()
+
+
+def test_devices_of_a_guest_that_is_suspended_already_stop_before_it_is_copied(
+    hv: StubBackend, tmp_path: Path
+) -> None:
+    """Whoever has suspended it may have been killed before it stopped them; what they write now would be lost."""
+    domid = hv.stub.create(StubGuest.parse("hvm:mem=4M,compact=yes"))
+    guest = hv.stub.guest(domid)
+    guest.shut_down(SHUTDOWN_SUSPEND)
+    log: list[str] = []
+    suspend = HvmSuspend(hv, domid, Model(log), timeout=1)  # type: ignore[arg-type]
+
+    def progress(now: Progress) -> None:
+        assert log == ["stop"] or now.phase not in ("pass", "final"), now
+
+    save_hvm(hv, domid, tmp_path / "s", live=False, suspend=suspend, progress=progress)
+    assert log == ["stop"] and not suspend.resume(), "it is whose who has suspended it"
 
 
 def test_a_guest_that_somebody_else_has_suspended_is_not_resumed() -> None:

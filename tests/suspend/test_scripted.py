@@ -15,6 +15,7 @@ from pyxcsr.errors import (
     SuspendTimeout,
     UsageError,
 )
+from pyxcsr.helper.outcome import notes_of
 from pyxcsr.hypervisor.interface import DomainInfo
 from pyxcsr.suspend import xenstore as module
 from pyxcsr.suspend.xenstore import XenstoreSuspend
@@ -334,7 +335,40 @@ def test_a_failed_withdrawal_does_not_hide_the_first_error(guest: Guest) -> None
     with pytest.raises(HypervisorError) as caught:
         XenstoreSuspend(guest, 5)()
     assert caught.value.op == "xc_domain_getinfolist"
-    assert "xenstore is gone" in str(caught.value.__context__)
+    notes = " ".join(notes_of(caught.value))
+    assert "xenstore is gone" in notes and "may not go on" in notes and "resume it by hand" in notes
+
+
+def test_a_withdrawal_that_fails_once_is_tried_again(guest: Guest) -> None:
+    def fail() -> None:
+        guest.fails = True
+
+    def fail_once() -> None:
+        guest.at_transaction = None
+        raise HypervisorError("xenstore is slow", op="xs_transaction_start", errno=11)
+
+    guest.script = [(1.0, fail)]
+    guest.at_transaction = fail_once
+    with pytest.raises(HypervisorError) as caught:
+        XenstoreSuspend(guest, 5)()
+    assert guest.log == ["wrote 'suspend'", "withdrawn"] and notes_of(caught.value) == []
+
+
+def test_after_an_error_a_guest_that_may_suspend_yet_is_told_of(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left then who would resume it."""
+
+    def fails_once(domid: int) -> DomainInfo:
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "time", guest)
+        raise HypervisorError("getdomaininfo", op="xc_domain_getinfolist", errno=5)
+
+    guest.script = [(0.5, guest.acknowledge), (1.0, lambda: monkeypatch.setattr(guest, "domain_info", fails_once))]
+    with pytest.raises(HypervisorError) as caught:
+        XenstoreSuspend(guest, 5)()
+    (text,) = notes_of(caught.value)
+    assert "domain 5 may not go on" in text and "has not suspended yet" in text
 
 
 @pytest.mark.parametrize("arguments", [{"timeout": 0}, {"timeout": -1.0}, {"poll": 0}])

@@ -11,13 +11,13 @@ from support.hvm_guests import ToldDeviceModel, save_hvm, suspend_hvm
 
 import pyxcsr
 from pyxcsr import StubGuest
-from pyxcsr.errors import DeviceModelError, OutputError
+from pyxcsr.errors import DeviceModelError, OutputError, note
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.plain_contexts import insist
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.transfer.releasing import ended_by, note, release_by
+from pyxcsr.transfer.releasing import ended_by, release_by
 from pyxcsr.transfer.throttle import Throttle
 
 SMALL = "pvh:mem=2M,writes=5,compact=yes"

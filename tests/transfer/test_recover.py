@@ -114,6 +114,25 @@ def test_what_cannot_be_undone(hv: StubBackend) -> None:
     pyxcsr.recover(hv, domid)
 
 
+@pytest.mark.parametrize(
+    ("function", "left"),
+    [("xc_shadow_control", "its writes may still be tracked"), ("xs_write", "may still be waiting")],
+)
+def test_a_guest_is_resumed_whatever_else_cannot_be_undone(hv: StubBackend, function: str, left: str) -> None:
+    """A slow guest is better than one that stays suspended."""
+    domid = tracked(hv)
+    pyxcsr.XenstoreSuspend(hv, domid)()
+    if function == "xs_write":
+        hv.stub.store_write(SHUTDOWN.format(domid), "suspend")
+    hv.stub.fail(function, 1, errno.EIO)
+    done = pyxcsr.recover(hv, domid)
+    hv.stub.clear_failures()
+    assert done.resumed and hv.stub.guest(domid).state().running
+    assert left in done.left[0] and left in told(done) and len(done.left) == 1
+    assert done.logdirty == ("unknown" if function == "xc_shadow_control" else "off")
+    assert ("could not be ended" in told(done)) is (done.logdirty == "unknown")
+
+
 class OneSaver(Savers):
     """As if a process saved the domain."""
 
