@@ -9,9 +9,10 @@ import select
 import signal
 import subprocess
 import termios
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Optional
 
 from pyxcsr.errors import UsageError
 from pyxcsr.processes import descendants, must_be_heard, send
@@ -22,12 +23,56 @@ LEAST, MOST = -50, 19
 LZ4_MOST = 12
 """lz4's levels are 1 to 12."""
 
+LOOK = 0.001
+"""Seconds between two looks at a program that is waited for."""
+
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for a program that is no longer wanted."""
 
 
+TAKEN = 256
+"""A program's status, which no program has, where it is not known."""
+
+
+class Program(subprocess.Popen[bytes]):
+    """A program whose status is never taken for 0 because somebody else has it.
+
+    A thread or a handler of this process may wait for any child, and the kernel tells each child's end once only.
+    ``subprocess`` takes it for success if there is no end to be told. Here that is TAKEN.
+    """
+
+    def poll(self) -> Optional[int]:
+        if self.returncode is not None:
+            return self.returncode
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # its end stays to be told
+        except ChildProcessError:
+            self.returncode = TAKEN
+            return TAKEN
+        if found is None:
+            return None
+        super().wait()
+        self.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        until = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if until is None:
+                with suppress(ChildProcessError):
+                    os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            elif time.monotonic() >= until:
+                assert timeout is not None
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            else:
+                time.sleep(LOOK)
+        return status
+
+
 def how_it_ended(status: int) -> str:
-    """A program's status as Python gives it, in words."""
+    """A program's status as Program gives it, in words."""
+    if status == TAKEN:
+        return "a status that is not known: this process waits for its children elsewhere, too"
     return f"status {status}" if status >= 0 else f"signal {-status}"
 
 
@@ -52,7 +97,7 @@ class Fed:
         must_be_heard(words[0])
         theirs, self.fd = os.pipe()
         try:
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(words, stdin=theirs, **options)
+            self.process = Program(words, stdin=theirs, **options)
         except OSError:
             self.close()
             raise

@@ -13,6 +13,7 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.image.memory import MemoryImage
 from pyxcsr.image.spool import STEP, ZERO, put
 from pyxcsr.image.taking import Tick
+from pyxcsr.programs import Program
 
 SCHEMA = 1
 """Of the JSON document."""
@@ -107,7 +108,7 @@ def _compressed(sample: IO[bytes]) -> Optional[int]:
     if shutil.which(COMMAND[0]) is None:
         return None
     sample.seek(0)
-    with subprocess.Popen(COMMAND, stdin=sample, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with Program(COMMAND, stdin=sample, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         size = 0
         while piece := process.stdout.read(1 << 20):

@@ -21,7 +21,7 @@ from typing import IO, NamedTuple, Optional
 
 from pyxcsr.errors import InputError, StreamError, UsageError
 from pyxcsr.processes import must_be_heard
-from pyxcsr.programs import what_it_said
+from pyxcsr.programs import Program, what_it_said
 from pyxcsr.stream.source import LOOKS, wait_for_input
 
 HEAD = 6
@@ -95,7 +95,7 @@ def plain(fd: int, poll: Poll = lambda: None, rest: Callable[[], bool] = lambda:
 def _through(
     fd: int, found: Compression, said: IO[bytes], poll: Poll, rest: Callable[[], bool]
 ) -> Iterator[int]:
-    process = subprocess.Popen(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
+    process = Program(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
     assert process.stdout is not None
     out = process.stdout.fileno()
     with suppress(OSError):  # a wish: an unprivileged user may have used up what pipes may take
@@ -120,7 +120,7 @@ def _through(
         raise InputError(f"it cannot be decompressed: {what_it_said(said, found.command[0], status)}", errno=errno.EIO)
 
 
-def _status_at_the_end(process: subprocess.Popen[bytes], out: int, poll: Poll) -> int:
+def _status_at_the_end(process: Program, out: int, poll: Poll) -> int:
     """Reads what is left, and waits for the program's end."""
     wait_for_input(out, poll)
     while os.read(out, STEP):
