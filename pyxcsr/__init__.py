@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from pyxcsr.stream.reader import StreamReader
     from pyxcsr.stream.rules.verify import verify
     from pyxcsr.suspend.base import Suspend
+    from pyxcsr.suspend.going_on import resume
     from pyxcsr.suspend.xenstore import XenstoreSuspend
     from pyxcsr.transfer.recovery import Recovery, recover
     from pyxcsr.transfer.restore import restore
@@ -161,6 +162,7 @@ _WHERE = {
     "StreamReader": "stream.reader",
     "verify": "stream.rules.verify",
     "Suspend": "suspend.base",
+    "resume": "suspend.going_on",
     "XenstoreSuspend": "suspend.xenstore",
 }
 
@@ -233,6 +235,7 @@ __all__ = [
     "open_hypervisor",
     "recover",
     "restore",
+    "resume",
     "running",
     "save",
     "verify",

@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
@@ -94,10 +95,11 @@ def check(name: str, fd: int, wanted: Optional[bool], poll: Callable[[], object]
     """
     if wanted is False:
         return False
-    path = None if name == "-" else beside(real(name))
+    mode = os.fstat(fd).st_mode
+    path = beside(real(name)) if name != "-" and (stat.S_ISREG(mode) or stat.S_ISBLK(mode)) else None
     if path is None or not os.path.exists(path):
         if wanted:
-            raise UsageError(f"{name}: there is no checksum to compare with ({path or 'standard input has none'})")
+            raise UsageError(f"{name}: there is no checksum to compare with ({path or 'only a file has one'})")
         return False
     expected = _read(path)
     found = digest(fd, poll)

@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
             except OSError as error:
                 return failure.unreadable(error, args.input, args)
             with untouched_so_far():
-                if is_input(args.file, fd) and not os.path.isfile(args.file):  # a file is replaced once all is read
-                    raise UsageError(f"{args.file}: a device cannot be converted onto itself: name another place")
+                replaced = os.path.isfile(args.file) and not is_standard_output(args.file)  # once all is read
+                if is_input(args.file, fd) and not replaced:
+                    raise UsageError(f"{args.file}: what is read there would be written over: name another place")
                 number = checkpoint_number(args.checkpoint, fd) if args.checkpoint else None
                 out = stack.enter_context(stream_output(args.file, args.force))
                 inside = stack.enter_context(plain(fd))

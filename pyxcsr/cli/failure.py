@@ -7,6 +7,8 @@ import json
 import os
 import shlex
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyxcsr.cli import say, status
@@ -71,6 +73,15 @@ def shown(name: str) -> str:
 def of_input(error: OSError, name: str) -> InputError:
     """What the operating system says of an input."""
     return InputError(f"{shown(name)}: {error.strerror or error}", errno=error.errno or 0, offset=0)
+
+
+@contextmanager
+def input_named(name: str) -> Iterator[None]:
+    """What the operating system says within is of this input. Raises InputError for it."""
+    try:
+        yield
+    except OSError as error:
+        raise of_input(error, name) from error
 
 
 def unreadable(error: OSError, name: str, args: argparse.Namespace) -> int:

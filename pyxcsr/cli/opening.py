@@ -14,6 +14,9 @@ from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.stub.text import StubGuest
 
+MOST_DIGITS = 5
+"""Of a domain's id, which is below 0x7FF0."""
+
 TRY_THE_STUB = "without Xen, try the built-in stub hypervisor: {command} --backend stub, or `pyxcsr demo`"
 
 
@@ -47,10 +50,12 @@ def find_domain(hv: Backend, name: str) -> int:
         from pyxcsr.hypervisor.stub.text import StubGuest
 
         return make_guest(hv, StubGuest.parse(name))
-    if name.isdigit():
-        if int(name) == 0:
+    if name.isascii() and name.isdigit():
+        digits = name.lstrip("0")
+        if not digits:
             raise UsageError("domain 0 cannot be saved")
-        return hv.domain_info(int(name)).domid
+        if len(digits) <= MOST_DIGITS:
+            return hv.domain_info(int(digits)).domid
     for domain in hv.domains():
         if domain_name(hv, domain.domid) == os.fsencode(name):
             return domain.domid

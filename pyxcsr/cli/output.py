@@ -53,9 +53,10 @@ def is_synced(name: str) -> bool:
 
 
 def is_input(name: str, fd: int) -> bool:
-    """Whether a stream written to ``name`` goes to the file or block device that is read from ``fd``."""
+    """Whether a stream written to ``name``, or to standard output, goes to the file or block device that is read from
+    ``fd``."""
     try:
-        there, here = os.stat(name), os.fstat(fd)
+        there, here = os.fstat(1) if is_standard_output(name) else os.stat(name), os.fstat(fd)
     except OSError:  # a file yet to be made; or one that cannot be asked, which is said by who opens it
         return False
     device = stat.S_ISBLK(there.st_mode) and stat.S_ISBLK(here.st_mode) and there.st_rdev == here.st_rdev

@@ -25,6 +25,9 @@ class Receiver(Fed):
 
     def __init__(self, command: str, timeout: float, cancel: Callable[[], bool]) -> None:
         self._command, self._timeout, self._cancel = command, timeout, cancel
+        self.told_to_end = False
+        """It was ended, with all of the stream in its pipe. If it ends well all the same, it may have the stream, or
+        have given up in good order: nobody can tell."""
         out = subprocess.DEVNULL if sys.stderr is None else 2  # ours is for the report
         try:
             super().__init__(["/bin/sh", "-c", command], stdout=out)
@@ -36,7 +39,7 @@ class Receiver(Fed):
         """A descriptor for the stream. Leaving waits for the program to have it. Raises OutputError if it has not.
 
         Whatever is raised, the program has ended by then: the guest goes on here next, and a program that had all of
-        the stream could still let a copy of it run. One that ends well while it is being ended has the stream.
+        the stream could still let a copy of it run. One that ends well while it is being ended may have it.
         """
         try:
             with self._stops_early():
@@ -47,6 +50,7 @@ class Receiver(Fed):
             self._ended_well(deadline)
         except BaseException:
             has_all = self.fd < 0
+            self.told_to_end = self.process.poll() is None
             self.end()
             if not has_all or self.process.returncode:
                 raise

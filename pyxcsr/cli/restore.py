@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             return failure.unreadable(error, args.file, args)
         try:
-            with untouched_so_far():
+            with untouched_so_far(), failure.input_named(args.file):
                 sums.check(args.file, fd, args.checksum, poll)
                 inside = stack.enter_context(plain(fd, poll, lambda: report is None or not report.failed_over))
                 domid = _domain(hv, args)
@@ -172,7 +172,7 @@ def _note_after_end(fd: int, kind: Kind) -> None:
         return
     try:
         after = leave(Source(fd), kind)
-    except StreamError as error:
+    except (StreamError, OSError) as error:  # the domain is complete, whatever can be read there
         say.note(f"note: the container around the stream: {error}")
         return
     if after is not None:

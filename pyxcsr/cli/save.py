@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.cli import controlling, limiting, progress, say, status
+from pyxcsr.cli.destroying import destroyer
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
 from pyxcsr.cli.packed import check_compression, compressed
-from pyxcsr.cli.receiver import started
+from pyxcsr.cli.receiver import Receiver, started
 from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
@@ -41,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     statuses = status.explained(
         "saved, and taken by the receiver if there is one",
-        "failed: the guest goes on, and no file or receiver has a complete stream",
+        "failed: the guest goes on, and no file or receiver has a complete stream (unless what --then asks for has "
+        "failed: then the guest stays suspended, and the message says so)",
         "cannot be done as asked, and nothing was done",
     )
     parser.epilog = f"{COLUMNS_EXPLAINED} {statuses}"
@@ -130,9 +130,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
+    args.beside = args.file is not None and is_standard_output(args.file)  # errors of what follows are told there, too
     _check(args)
     limits = limiting.asked(args, os.environ)
-    args.beside = args.file is not None and is_standard_output(args.file)
     cancel = CancelBySignal()
     with cancel.installed(), controlling.control_for(args, limits) as control, opened(args.backend, "save") as hv:
         args.control = control
@@ -142,13 +142,15 @@ def run(args: argparse.Namespace) -> int:
             config = config_for(hv, domid, args)
             either = controlling.either(cancel, control)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)
+            destroyed_by = destroyer(hv, domid) if args.then == "destroy" else None
         devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
         waits = args.then != "resume" and args.format == "libxc"  # nothing comes between the stream and its end
         with ExitStack() as stack:
             with untouched_so_far():
-                output = _begun(_output(args, stack, cancel))
+                receiver = _receiver(args, stack, cancel)
+                output = _begun(_output(args, receiver, cancel))
             with _guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as file, compressed(file, args.compress, cancel, whole=waits) as packed:
                     with wrapped(hv, domid, packed.fileno(), config, qemu, cancel):
@@ -160,8 +162,9 @@ def run(args: argparse.Namespace) -> int:
                 if args.then == "pause":
                     hv.domain_pause(domid)
                     suspend.resume()
-        if args.then == "destroy":  # it waited, suspended, until the stream was known to be safe
-            _destroy(hv, domid)
+        if destroyed_by is not None:  # it waited, suspended, until the stream was known to be safe
+            _check_taken(receiver, domid)
+            destroyed_by()
         _print(report, args)
     return status.DONE
 
@@ -204,13 +207,30 @@ def _check_checkpointed(args: argparse.Namespace) -> None:
         )
 
 
+def _receiver(args: argparse.Namespace, stack: ExitStack, cancel: Callable[[], bool]) -> Optional[Receiver]:
+    """It runs until ``stack`` ends, so that the guest need not wait for its end."""
+    if args.receiver is None:
+        return None
+    return stack.enter_context(started(args.receiver, args.receiver_timeout, cancel))
+
+
 def _output(
-    args: argparse.Namespace, stack: ExitStack, cancel: Callable[[], bool]
+    args: argparse.Namespace, receiver: Optional[Receiver], cancel: Callable[[], bool]
 ) -> AbstractContextManager[int]:
-    """Where the stream goes; a receiver runs until ``stack`` ends, so that the guest need not wait for its end."""
-    if args.receiver is not None:
-        return stack.enter_context(started(args.receiver, args.receiver_timeout, cancel)).stream()
-    return stream_output(args.file, args.force, cancel, args.checksum)
+    """Where the stream goes."""
+    return stream_output(args.file, args.force, cancel, args.checksum) if receiver is None else receiver.stream()
+
+
+def _check_taken(receiver: Optional[Receiver], domid: int) -> None:
+    """Raises XcsrError for a guest that is neither to be destroyed nor to go on: a copy of it may be all that is left
+    of it, or run."""
+    if receiver is not None and receiver.told_to_end:
+        raise XcsrError(
+            "the receiver ended with status 0, but only once it had been told to end: nobody can tell whether it has "
+            f"the stream. Domain {domid} stays suspended: `xl destroy {domid}` if it has it, else "
+            f"`pyxcsr recover {domid}`",
+            domid=domid,
+        )
 
 
 @contextmanager
@@ -287,17 +307,6 @@ def is_suspended(hv: Backend, domid: int) -> bool:
         return hv.domain_info(domid).suspended
     except XcsrError as error:
         return not isinstance(error, DomainNotFound)
-
-
-def _destroy(hv: Backend, domid: int) -> None:
-    """With xl where there is one: it also removes the guest's devices and xenstore nodes."""
-    xl = shutil.which("xl") if hv.backend == "xen" else None
-    if xl is None:
-        hv.domain_destroy(domid)
-        return
-    done = subprocess.run([xl, "destroy", str(domid)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise XcsrError(f"the stream is complete, but xl could not destroy domain {domid}: {done.stderr.strip()}")
 
 
 def _print(report: SaveReport, args: argparse.Namespace) -> None:

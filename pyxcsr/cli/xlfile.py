@@ -61,12 +61,11 @@ def wrapped(
         yield
         return
     from pyxcsr.container import reader as container
+    from pyxcsr.container.emulator import emulator_records
 
     _write(hv, fd, container.prefix(config), cancel)
     yield
     if qemu is not None:
-        from pyxcsr.container.emulator import emulator_records
-
         _write(hv, fd, emulator_records(hv, domid, qemu.state()), cancel)
     _write(hv, fd, container.SUFFIX, cancel)
 

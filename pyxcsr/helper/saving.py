@@ -20,7 +20,7 @@ from pyxcsr.plain_contexts import ExitStack, insist
 from pyxcsr.suspend.base import Suspend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Optional
 
     from pyxcsr.control.control import Control
@@ -107,9 +107,11 @@ def _save_domain(
     """Saves it. What must be closed once libxl knows the result goes into ``held``."""
     channel.log(XTL_DEBUG, f"saving domain {arguments.domid}{' live' if arguments.live else ''}")
     # Only now: this is nearly all of the start-up time, and wrong arguments are answered without it.
+    from pyxcsr.devicemodel.base import DeviceModel
     from pyxcsr.helper.controlling import control_for
     from pyxcsr.helper.devicemodel import device_model_for
     from pyxcsr.helper.progress import ProgressThrottle
+    from pyxcsr.helper.summary import summary
     from pyxcsr.hypervisor.names import domain_name
     from pyxcsr.hypervisor.open import open_hypervisor
     from pyxcsr.transfer.save import save
@@ -135,7 +137,7 @@ def _save_domain(
 
         suspend = success.resume = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
-    success.control = control
+    success.control, success.summary = control, summary
     given = sources.for_guest(
         lambda: domain_name(hv, domid),
         arguments.live,
@@ -159,7 +161,7 @@ def _save_domain(
             cancel=abort,
             complete=success,
             p2m_changes=settings.p2m_changes,
-            device_model=device_model,
+            device_model=device_model or DeviceModel(),  # none: it is not looked for
             control=control,
             checkpointed=checkpointed,
         )
@@ -196,12 +198,14 @@ class Success:
         self.told, self.status = False, EXIT_UNREPORTED
         self.control: Optional[Control] = None
         self.resume: Optional[Resuming] = None
+        self.summary: Optional[Callable[[SaveReport], str]] = None
 
     def __call__(self, report: SaveReport) -> None:
         for warning in report.warnings:  # xl shows no report: nobody else would say it
             warn(self._channel, f"domain {report.domid}: {warning}")
+        figures = "" if self.summary is None else self.summary(report)
         self.told = True
-        self.status = report_success(self._channel, "the stream is complete", summary(report))
+        self.status = report_success(self._channel, "the stream is complete", figures)
         if self.status == EXIT_UNREPORTED and self.resume is not None:
             self._let_go_on(self.resume)
         if self.control is not None:  # the process may end with this
@@ -214,18 +218,3 @@ class Success:
             insist(resume.resume)
         except XcsrError as problem:
             complain(f"the guest may still be suspended: {problem}; `pyxcsr recover` lets it go on")
-
-
-def summary(report: SaveReport) -> str:
-    """One line of figures for xl's log."""
-    from pyxcsr.transfer.missed import missed
-
-    passes = len(report.passes)
-    changed = report.p2m.follows or report.p2m.resent
-    p2m = f"; p2m: {report.p2m.follows} changes followed, {report.p2m.resent} pfns sent again" if changed else ""
-    return (
-        f"domain {report.domid}: {passes} {'pass' if passes == 1 else 'passes'}, {report.pages} pages, "
-        f"{report.bytes / 2**20:.1f} MiB in {report.seconds:.2f} s, paused {report.seconds_paused:.3f} s"
-        + p2m
-        + "".join(f"; {x}" for x in missed(report))
-    )

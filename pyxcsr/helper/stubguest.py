@@ -39,11 +39,13 @@ def suspend_in_step(
     Like the one for real guests it has no ``resume``: whether the guest goes on is libxl's affair.
     """
 
-    def suspend() -> None:
-        from pyxcsr.suspend.default import default_suspend
+    from pyxcsr.suspend.default import default_suspend
 
+    suspends = default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)
+
+    def suspend() -> None:
         ask_libxl()
-        default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)()
+        suspends()
 
     return suspend
 

@@ -21,6 +21,7 @@ from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, MeterHandle
 from pyxcsr.measure.result import DirtyRate
 from pyxcsr.measure.tracking import Ended, Tracking
 from pyxcsr.measure.windows import Read, Windows, period_for, reads_for
+from pyxcsr.transfer.device_model import device_model_found
 from pyxcsr.transfer.releasing import ended_by, release_by
 from pyxcsr.transfer.savers import Savers, savers_of
 
@@ -58,7 +59,7 @@ def dirty_rate(
     of the guest begins meanwhile, by any toolstack on this host, the measurement ends, and ``ended_by`` of the result
     says so; if not even a second had been measured (or all, if that is less), that is an error.
 
-    ``device_model``: of an HVM guest that has one, told to say which pages it writes; without it these are not seen.
+    ``device_model``: of an HVM guest that has one, told to say which pages it writes; None: the guest's QEMU.
     ``cancel``: polled at least ten times a second; True ends the measurement. ``take_over``: if log-dirty mode is on
     already, and no process can be seen that saves the guest, ends it and begins it anew, instead of refusing.
     ``savers``: who looks for such processes; None: as usual.
@@ -77,8 +78,7 @@ def dirty_rate(
         check_callback("cancel", cancel, "a function that returns True to end the measurement")
     if device_model is not None:
         check_callback("device_model.track", getattr(device_model, "track", None), "a pyxcsr device model")
-    model = device_model or DeviceModel()
-    return Measurement(hv, domid, seconds, model, cancel, take_over, savers=savers).run()
+    return Measurement(hv, domid, seconds, device_model, cancel, take_over, savers=savers).run()
 
 
 class Measurement:
@@ -89,7 +89,7 @@ class Measurement:
         hv: Hypervisor,
         domid: int,
         seconds: float,
-        device_model: DeviceModel,
+        device_model: Optional[DeviceModel],
         cancel: Optional[Cancel] = None,
         take_over: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -110,6 +110,8 @@ class Measurement:
     def run(self) -> DirtyRate:
         """Measures; see :func:`dirty_rate`."""
         info = self._check(self._hv.domain_info(self._domid))
+        if self._device_model is None:
+            self._device_model = device_model_found(self._hv, self._domid) if info.hvm else None
         nr_pfns = self._nr_pfns(info)
         with ExitStack() as stack:
             self._meter = self._hv.new_meter(self._domid, nr_pfns)
@@ -141,8 +143,9 @@ class Measurement:
 
     def _track(self) -> Tracking:
         savers = savers_of(self._hv, self._domid) if self._savers is None else self._savers
+        model = self._device_model or DeviceModel()
         return Tracking(
-            self._hv, self._domid, self._meter, self._device_model, savers, self._warnings, self._clock, self._sleep
+            self._hv, self._domid, self._meter, model, savers, self._warnings, self._clock, self._sleep
         )
 
     def _begin(self) -> None:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from pyxcsr.errors import DeviceModelError
+from pyxcsr.arguments import check_domain
+from pyxcsr.errors import DeviceModelError, SuspendError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing import Optional
 
     from pyxcsr.devicemodel.qemu import Qemu
-    from pyxcsr.hypervisor.interface import DomainInfo
+    from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor
 
 ATTEMPTS = 2
+
+
+def resume(hv: Hypervisor, domid: int) -> None:
+    """Lets a guest that a save has left suspended go on where it was, and its QEMU, which the save has stopped.
+
+    The opposite of destroying it. ``Hypervisor.domain_resume`` is Xen's part alone: devices that QEMU has would stand
+    still. Raises HypervisorError; DeviceModelError if QEMU does not go on, with the guest itself running;
+    SuspendError if Xen calls the guest suspended all the same.
+    """
+    check_domain(hv, domid)
+    runs, problem = goes_on(hv, domid)
+    if problem is not None:
+        raise problem
+    if not runs:
+        raise SuspendError(f"Xen was asked to let domain {domid} go on, but it is still suspended", domid=domid)
 
 
 class Resumable(Protocol):

@@ -127,5 +127,5 @@ class Pause:
         note(
             error,
             f"besides, domain {self._domid} may still be suspended: {problem}; let it go on with "
-            f"pyxcsr.open_hypervisor({self._hv.backend!r}).domain_resume({self._domid})",
+            f"`pyxcsr recover {self._domid}`, or pyxcsr.resume()",
         )

@@ -80,7 +80,8 @@ def save(
     the same. If True was given and there can be no such thread, the report has a warning; its ``mapped_ahead`` counts
     the batches that were mapped that way.
     ``device_model``: of an HVM guest that has one. It is told to say which pages it writes, from before the first page
-    until log-dirty mode is off again, on every way out; without it what it writes during a live save is lost.
+    until log-dirty mode is off again, on every way out. None: the guest's QEMU, which the default ``suspend`` stops,
+    too, before the last pages are copied. ``pyxcsr.devicemodel.base.DeviceModel()``: none; what one writes is lost.
     ``control``: how the save can be seen and steered by other processes, see :class:`pyxcsr.Control`; None: as usual.
     ``max_downtime`` ... ``throttle``: what is allowed, see :class:`pyxcsr.Limits`; or ``limits``, all of them at
     once, which may be changed while the save runs.
@@ -94,7 +95,8 @@ def save(
     written since is sent in the same way (Remus, docs/remus.md). The stream is complete only after the last checkpoint;
     a receiver that has it up to any whole checkpoint has the guest of that moment.
 
-    On success the stream is complete and the guest is *suspended*: resume or destroy it. On failure the stream
+    On success the stream is complete and the guest is *suspended*, and its QEMU stopped: let them go on by
+    :func:`pyxcsr.resume`, or destroy the domain. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
     before and ``suspend`` can resume it. (If ``complete`` raises, or ``progress`` at "done", the stream is complete
     nevertheless, and the guest stays suspended: whoever has the stream may have it running.) Raises XcsrError:

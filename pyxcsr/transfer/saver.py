@@ -96,6 +96,13 @@ class Saver:
         self._save: SaveHandle
         self._sink: SinkHandle
 
+    def _find_device_model(self, info: DomainInfo) -> None:
+        """Without its device model the image of a guest that has one would lack what that writes."""
+        if info.hvm and self._options.device_model is None:
+            from pyxcsr.transfer.device_model import device_model_found
+
+            self._options.device_model = device_model_found(self._hv, self._domid)
+
     def _who_suspends(self, info: DomainInfo) -> Suspend:
         options = self._options
         if options.suspend is not None:
@@ -114,6 +121,7 @@ class Saver:
             stack.enter_context(self._control)
             with untouched_so_far():
                 info = self._info = self._check_domain(self._hv.domain_info(self._domid))
+                self._find_device_model(info)
                 self._outlook = Outlook(info.nr_online_vcpus)
                 self._pause = Pause(self._hv, self._domid, self._who_suspends(info))
                 ops = self._new_ops(info)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.judge import judge_rules
@@ -18,6 +18,7 @@ from support.judge import judge_rules
 import pyxcsr
 from pyxcsr import StubGuest
 from pyxcsr.cli import main, output
+from pyxcsr.cli.opening import find_domain
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.errors import DeviceModelError, OutputError
 from pyxcsr.hypervisor.open import StubBackend
@@ -57,6 +58,26 @@ def test_save_to_standard_output_prints_nothing_else_there(tmp_path: Path) -> No
     (tmp_path / "s").write_bytes(done.stdout)
     judge_rules(tmp_path / "s", xen=False)
     assert json.loads(done.stderr)["live"] is False
+
+
+@pytest.mark.parametrize("wrong", [["--suspend-timeout", "0"], ["--max-downtime", "300"], ["--then", "destroy"]])
+def test_an_error_of_the_arguments_is_not_printed_where_the_stream_goes(wrong: list[str]) -> None:
+    done = pyxcsr_run("save", "--backend", "stub", "--json", *wrong, "pv64:mem=1M", "-")
+    assert done.returncode == 2 and done.stdout == b"", done
+    assert json.loads(done.stderr)["ok"] is False
+
+
+@pytest.mark.parametrize("name", ["\u00b2", "\u0664", "9" * 5000, "99999999999999999999", "4294967296"])
+def test_no_number_of_a_domain(name: str) -> None:
+    class Xen:
+        def domain_info(self, domid: int) -> None:
+            pytest.fail(f"{domid} is no domain's id")
+
+        def domains(self) -> list[Any]:
+            return []
+
+    with pytest.raises(pyxcsr.DomainNotFound):
+        find_domain(cast(Any, Xen()), name)
 
 
 def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:

@@ -208,6 +208,19 @@ def test_onto_itself(tmp_path: Path) -> None:
     assert path.read_bytes() == c.PV
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("data", [c.xl(), c.libxl()])
+def test_standard_output_is_the_input(tmp_path: Path, name: str, data: bytes) -> None:
+    """As a device, which a shell does not cut when it opens it for standard output."""
+    path = tmp_path / "f"
+    path.write_bytes(data)
+    with open(path, "r+b") as both:
+        command = [sys.executable, "-c", CODE, "convert", str(path), name]
+        done = subprocess.run(command, stdout=both, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert done.returncode == 2 and b"written over" in done.stderr
+    assert path.read_bytes() == data
+
+
 @pytest.mark.parametrize(
     ("words", "data", "status", "said"),
     [

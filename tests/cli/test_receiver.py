@@ -207,11 +207,16 @@ def alive(folder: Path) -> list[Path]:
     return [x for x in [Path("/proc") / (folder / "pid").read_text().strip()] if x.exists()]
 
 
-def test_a_receiver_that_ends_well_at_the_last_moment_has_the_guest(ends: list[str], tmp_path: Path) -> None:
-    """Its status decides, also when its time is over: it may have let a copy run."""
-    command = f"trap '' TERM; cat > {tmp_path}/s; sleep 1; exit 0"
-    assert save("--receiver-timeout", "0.3", "--receiver", command) == 0
-    assert ends == ["gone"]
+@pytest.mark.parametrize("trap", ["trap '' TERM", "trap 'echo given up >&2; exit 0' TERM"])
+@pytest.mark.parametrize(("then", "status", "guest"), [("destroy", 1, "suspended"), ("resume", 0, "runs")])
+def test_a_receiver_that_ends_well_once_it_is_told_to_may_have_the_guest(
+    ends: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], trap: str, then: str, status: int, guest: str
+) -> None:
+    """It may have let a copy run, or have given up in good order: the guest neither goes on nor is it destroyed."""
+    command = f"{trap}; cat > {tmp_path}/s; sleep 1 & wait; exit 0"
+    assert save("--receiver-timeout", "0.3", "--receiver", command, "--then", then) == status
+    assert ends == [guest]
+    assert ("nobody can tell whether it has the stream" in capfd.readouterr().err) is (then == "destroy")
     judge_rules(tmp_path / "s", xen=False)
 
 

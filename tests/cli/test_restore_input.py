@@ -103,6 +103,25 @@ def test_an_input_that_cannot_be_opened(tmp_path: Path, name: str, words: str, j
         assert error["class"] == "InputError" and error["facts"]["errno"] > 0
 
 
+def test_an_input_that_cannot_be_read() -> None:
+    """As one on a disk that fails. Its name is said, and that nothing was done."""
+    command = [*COMMAND, "restore", "--backend", "stub", "/proc/self/mem"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2 and done.stderr == "pyxcsr: /proc/self/mem: Input/output error\n", done
+
+
+def test_a_checksum_beside_a_fifo_is_not_its_own(stream: bytes, tmp_path: Path) -> None:
+    fifo = tmp_path / "f"
+    os.mkfifo(fifo)
+    (tmp_path / "f.xxh128").write_text("0" * 32 + "  f\n")
+    writer = threading.Thread(target=lambda: fifo.write_bytes(stream))
+    writer.start()
+    command = [*COMMAND, "restore", "--backend", "stub", "--max-mem", "64M", str(fifo)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    writer.join()
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_follows_on_a_device_is_not_looked_at(
     stream: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,43 @@ def test_a_save_helper_loads_nothing_heavy(tmp_path: Path, guest: str, own: set[
     assert not names & HEAVY
 
 
+LATE = """
+import os, sys
+from pyxcsr.helper import saving
+from pyxcsr.helper.main import main
+asked = saving.SuspendThroughLibxl.__call__
+
+def suspend(self):
+    asked(self)
+    before.update(sys.modules)
+
+def leave(status):
+    with open(os.environ["SEEN"], "w") as out:
+        print(status, *sorted(set(sys.modules) - before), file=out)
+
+before = set()
+saving.SuspendThroughLibxl.__call__ = suspend
+main(leave=leave)
+"""
+
+
+@pytest.mark.parametrize("live", [0, 1])
+@pytest.mark.parametrize("guest", ["pv64:mem=1M", "pvh:mem=1M", "hvm:mem=4M"])
+def test_nothing_is_loaded_once_the_guest_is_suspended(tmp_path: Path, guest: str, live: int) -> None:
+    """The package may be replaced while saves are running, and they go on with what they have."""
+    answers, answered = os.pipe()
+    os.write(answered, struct.pack("=ii", SUSPENDED, TAKEN))
+    with open(tmp_path / "stream", "wb") as out:
+        words = ["--save-domain", str(out.fileno()), "-1", str(live), "1", str(1 << 3), "0"]
+        env = {**os.environ, "PYXCSR_BACKEND": "stub", "PYXCSR_STUB_GUEST": guest, "SEEN": str(tmp_path / "seen")}
+        subprocess.run(
+            [sys.executable, "-c", LATE, *words], env=env, stdin=answers, stdout=subprocess.DEVNULL, check=True,
+            timeout=120, pass_fds=[out.fileno()],
+        )  # fmt: skip
+    os.close(answers), os.close(answered)
+    assert (tmp_path / "seen").read_text() == "0\n"
+
+
 def test_the_package_alone_loads_nothing() -> None:
     assert loaded("import pyxcsr") == {"__future__", "pyxcsr"}
 

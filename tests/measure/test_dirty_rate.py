@@ -92,6 +92,13 @@ def test_what_the_device_model_writes_is_counted_if_it_is_told(hv: StubBackend) 
     off(hv, domid)
 
 
+def test_a_device_model_is_found_where_none_is_named(hv: StubBackend) -> None:
+    domid = hv.stub.create(pyxcsr.StubGuest.parse("hvm:mem=8M,vram=64K,writes=0,devmodel=3"))
+    clock = Clock()
+    assert Measurement(hv, domid, 2.0, None, clock=clock, sleep=clock.sleep).run().distinct > 10
+    off(hv, domid)
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("kind", ["pv64", "pvh"])
 @pytest.mark.parametrize("rate", [500, 8000])

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional, cast
 
 import pytest
 from support.hvm_guests import save_hvm
 
 from pyxcsr import Progress, StubGuest
 from pyxcsr.devicemodel import place
+from pyxcsr.devicemodel.qemu import Qemu
 from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, HypervisorError, SuspendError, SuspendTimeout
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND, DomainInfo
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.suspend import hvm, xenstore
 from pyxcsr.suspend.hvm import ACPI_S_STATE, CALLBACK_IRQ, ByXen, HvmSuspend
+from pyxcsr.transfer.device_model import device_model_found
 
 DOMID = 5
 CONTROL = f"/local/domain/{DOMID}/control/shutdown"
@@ -96,6 +98,12 @@ def test_libxl_says_which_guests_have_a_device_model(
 ) -> None:
     monkeypatch.setattr(place, "has_qemu", lambda domid: listens)
     assert place.has_device_model(Xen(kind, params), DOMID) is has
+
+
+@pytest.mark.parametrize(("kind", "found"), [(b"hvm", True), (b"pvh", False)])
+def test_a_guests_qemu_is_found(kind: bytes, found: bool) -> None:
+    """Where a save's caller has named none."""
+    assert isinstance(device_model_found(cast(Any, Xen(kind)), DOMID), Qemu) is found
 
 
 def test_no_qemu_of_dom0s_is_looked_for_on_the_stub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from support.hvm_guests import ToldDeviceModel, judge_hvm, pages_of, restored, s
 
 import pyxcsr
 from pyxcsr import StubGuest
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import DeviceModelError, GuestStateError, HypervisorError, NotSupported, SuspendError
 from pyxcsr.frames import PageType
 from pyxcsr.guest.hvm import pod
@@ -89,8 +90,19 @@ def test_few_calls_for_many_pages(hv: StubBackend, tmp_path: Path) -> None:
 def test_a_device_model_that_is_not_told_costs_pages(hv: StubBackend, tmp_path: Path) -> None:
     """The judge of this file: what happens without what the next tests are about."""
     domid = created(hv, "hvm:mem=8M,devmodel=50,writes=0")
-    save_hvm(hv, domid, tmp_path / "s", device_model=None)
+    save_hvm(hv, domid, tmp_path / "s", device_model=DeviceModel())
     assert wrong_pages(hv, domid, tmp_path / "s")
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("kind", ["hvm:mem=8M,devmodel=50", "hvm:mem=8M,devmodel=50,writer=thread", "pvh:mem=4M"])
+def test_a_device_model_is_found_where_none_is_named(hv: StubBackend, tmp_path: Path, kind: str, live: bool) -> None:
+    domid = created(hv, kind)
+    save_hvm(hv, domid, tmp_path / "s", device_model=None, live=live)
+    judge_hvm(hv, domid, tmp_path / "s")
+    assert not hv.stub.guest(domid).state().devmodel_logdirty
+    pyxcsr.resume(hv, domid)
+    assert hv.stub.guest(domid).running
 
 
 def test_a_device_model_that_refuses_ends_the_save(hv: StubBackend, tmp_path: Path) -> None:

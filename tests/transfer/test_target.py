@@ -8,7 +8,7 @@ import pytest
 
 import pyxcsr
 from pyxcsr.cli.show import summary
-from pyxcsr.helper.saving import summary as helpers_summary
+from pyxcsr.helper.summary import summary as helpers_summary
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.report import PassReport
 from pyxcsr.transfer.target import Target

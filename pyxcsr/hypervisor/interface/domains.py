@@ -34,4 +34,7 @@ class Domains(Protocol):
         """Shuts it down from outside, with a SHUTDOWN_* reason: the guest is not asked."""
 
     def domain_resume(self, domid: int) -> None:
-        """Lets a suspended domain go on where it was; its suspend call returns as cancelled."""
+        """Lets a suspended domain go on where it was; its suspend call returns as cancelled.
+
+        Xen's part alone: :func:`pyxcsr.resume` has a guest's QEMU go on, too.
+        """
