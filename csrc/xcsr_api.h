@@ -117,8 +117,10 @@ int xcsr_set_cpu_policy(xcsr *h, uint32_t domid, const void *leaves, size_t leav
  * nr_gpfns: one past the last gfn that has, or had, an entry in the physmap (XENMEM_maximum_gpfn + 1); the guest may
  * raise it at any time. pod_target: entries > 0 means that asking types or mapping may make Xen allocate memory, or kill the
  * guest. hvm_param: of an HVM_PARAM_* index, see xen/hvm/params.h. hvm_context: *len as with vcpu blobs, -ENOBUFS: the
- * buffer is too small, or the context has grown meanwhile; never empty. set_hvm_context: as it was given; the guest is
- * paused, and Xen checks what it is told. */
+ * buffer is too small, or the context has grown meanwhile; never empty. Where the guest has a PM timer (HVM, not PVH), each
+ * time that the context is read this timer leaps by the time since the guest read it last (Xen's acpi_save): of a guest that
+ * runs only the size, as much as may be needed, should be asked for. set_hvm_context: as it was given; the guest is paused,
+ * and Xen checks what it is told. */
 typedef struct xcsr_pod {
     uint64_t tot_pages, cache_pages, entries;
 } xcsr_pod;
@@ -127,6 +129,7 @@ int xcsr_nr_gpfns(xcsr *h, uint32_t domid, uint64_t *nr);
 int xcsr_pod_target(xcsr *h, uint32_t domid, xcsr_pod *out);
 int xcsr_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t *value);
 int xcsr_set_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t value);
+int xcsr_hvm_context_size(xcsr *h, uint32_t domid, size_t *len);
 int xcsr_hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len);
 int xcsr_set_hvm_context(xcsr *h, uint32_t domid, const void *data, size_t len);
 
@@ -340,7 +343,7 @@ typedef struct xcsr_end_plan {
     uint32_t nr_params; /* without a p2m: all that a save asks for, in their order */
     const xcsr_param *params;
     const uint64_t *gfns; /* that must have a page */
-    uint32_t nr_gfns, reserved;
+    uint32_t nr_gfns, has_pm_timer; /* 1: a rehearsal does not read the HVM context, see xcsr_hvm_context */
     uint64_t tot_pages, max_pages; /* without a p2m: what the guest has, and may have */
     const void *before, *last;     /* records that follow the pages; those that follow the state */
     size_t before_len, last_len, room; /* room: for the state */

@@ -173,7 +173,7 @@ static int gather_state(struct step *t, struct records *o)
     const xcsr_end_plan *p = s->ending.plan;
     bool as_told = true;
     int rc = s->p2m ? pv_state(s->h, s->p2m, s->domid, p->max_vcpu, p->shared_info, o)
-                    : hvm_state(s->h, s->domid, p->nr_params, p->params, o, &as_told);
+                    : hvm_state(s->h, s->domid, p, o, &as_told);
     if (rc == -ENOBUFS) /* it has grown since it was rehearsed */
         return STOP;
     return rc ? rc : as_told && have_pages(s, p) ? 0 : STOP;

@@ -2,14 +2,14 @@
 #include "save/hvm_state.h"
 #include "xen/hvm.h"
 
-static int put_context(xcsr *h, struct records *o, uint32_t domid)
+static int put_context(xcsr *h, struct records *o, uint32_t domid, bool size_alone)
 {
     int rc = records_need(h, o, RECORD_HEAD);
     if (rc)
         return rc;
-    size_t size = o->room - o->len - RECORD_HEAD;
-    rc = hvm_context(h, domid, o->at + o->len + RECORD_HEAD, &size);
-    return rc ? rc : records_end(h, o, RECORD_HVM_CONTEXT, size);
+    size_t room = o->room - o->len - RECORD_HEAD, size = room;
+    rc = size_alone ? hvm_context_size(h, domid, &size) : hvm_context(h, domid, o->at + o->len + RECORD_HEAD, &size);
+    return rc ? rc : size > room ? -ENOBUFS : records_end(h, o, RECORD_HVM_CONTEXT, size);
 }
 
 static int look_at_params(xcsr *h, uint32_t domid, uint32_t nr, const xcsr_param *params, bool *as_told)
@@ -45,12 +45,12 @@ static int put_params(xcsr *h, struct records *o, uint32_t nr, const xcsr_param 
     return head[0] ? records_end(h, o, RECORD_HVM_PARAMS, at) : 0;
 }
 
-int hvm_state(xcsr *h, uint32_t domid, uint32_t nr_params, const xcsr_param *params, struct records *o, bool *as_told)
+int hvm_state(xcsr *h, uint32_t domid, const xcsr_end_plan *p, struct records *o, bool *as_told)
 {
     int rc = records_put_tsc(h, o, domid);
     if (!rc)
-        rc = put_context(h, o, domid);
+        rc = put_context(h, o, domid, o->thrown_away && p->has_pm_timer);
     if (!rc)
-        rc = look_at_params(h, domid, nr_params, params, as_told);
-    return rc || !*as_told ? rc : put_params(h, o, nr_params, params);
+        rc = look_at_params(h, domid, p->nr_params, p->params, as_told);
+    return rc || !*as_told ? rc : put_params(h, o, p->nr_params, p->params);
 }

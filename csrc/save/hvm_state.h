@@ -5,7 +5,8 @@
 #include "save/records.h"
 
 /* Puts the records of the TSC, Xen's context and the parameters, these if one is not zero. *as_told is false, and the
- * last record is missing, if a parameter has another value than params says. */
-int hvm_state(xcsr *h, uint32_t domid, uint32_t nr_params, const xcsr_param *params, struct records *o, bool *as_told);
+ * last record is missing, if a parameter has another value than the plan says. Of records that are thrown away the context is
+ * garbage if the guest has a PM timer: see xcsr_end_plan. */
+int hvm_state(xcsr *h, uint32_t domid, const xcsr_end_plan *p, struct records *o, bool *as_told);
 
 #endif

@@ -49,7 +49,7 @@ int xcsr_set_hvm_param(xcsr *h, uint32_t domid, uint32_t index, uint64_t value)
     return 0;
 }
 
-static int context_size(xcsr *h, uint32_t domid, size_t *size)
+int hvm_context_size(xcsr *h, uint32_t domid, size_t *size)
 {
     int rc = xc_domain_hvm_getcontext(h->xch, domid, NULL, 0);
     *size = rc > 0 ? (size_t)rc : 0;
@@ -70,7 +70,7 @@ static int read_context(xcsr *h, uint32_t domid, void *buf, size_t room, size_t 
 {
     int rc = xc_domain_hvm_getcontext(h->xch, domid, buf, (uint32_t)room);
     if (rc < 0 && errno == ENOSPC) {
-        rc = context_size(h, domid, len);
+        rc = hvm_context_size(h, domid, len);
         if (*len <= room) /* it shrank again; the caller's next try must have more room all the same */
             *len = room + XCSR_PAGE;
         return rc ? rc : too_small(h, domid, *len);
@@ -87,10 +87,16 @@ static int read_context(xcsr *h, uint32_t domid, void *buf, size_t room, size_t 
 int hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len)
 {
     size_t room = *len < UINT32_MAX ? *len : UINT32_MAX;
-    int rc = context_size(h, domid, len);
+    int rc = hvm_context_size(h, domid, len);
     if (rc)
         return rc;
     return *len > room ? too_small(h, domid, *len) : read_context(h, domid, buf, room, len);
+}
+
+int xcsr_hvm_context_size(xcsr *h, uint32_t domid, size_t *len)
+{
+    XCSR_ENTER(h);
+    return hvm_context_size(h, domid, len);
 }
 
 int xcsr_hvm_context(xcsr *h, uint32_t domid, void *buf, size_t *len)

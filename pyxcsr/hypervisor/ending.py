@@ -31,7 +31,7 @@ class Plan:
         made.words, made.nr_words, made.nr_kept = words, len(plan.words), plan.nr_kept
         made.tables, made.nr_tables, made.max_vcpu = tables, len(plan.tables), plan.max_vcpu
         made.params, made.nr_params = params, len(plan.params)
-        made.gfns, made.nr_gfns = gfns, len(plan.gfns)
+        made.gfns, made.nr_gfns, made.has_pm_timer = gfns, len(plan.gfns), plan.has_pm_timer
         made.tot_pages, made.max_pages = plan.tot_pages, plan.max_pages
         made.before, made.before_len = before, len(plan.before)
         made.last, made.last_len, made.room = last, len(plan.last), plan.room

@@ -101,6 +101,11 @@ class HvmCalls(Core):
     def set_hvm_param(self, domid: int, index: int, value: int) -> None:
         self._call(self._lib.xcsr_set_hvm_param, domid, index, value, domid=domid)
 
+    def hvm_context_size(self, domid: int) -> int:
+        size = self._ffi.new("size_t *")
+        self._call(self._lib.xcsr_hvm_context_size, domid, size, domid=domid)
+        return int(size[0])
+
     def hvm_context(self, domid: int) -> bytes:
         return self._blob(self._lib.xcsr_hvm_context, domid, domid=domid)
 

@@ -125,7 +125,29 @@ def test_the_rehearsal_makes_the_calls_that_the_end_makes(
     scene.save(policy=passes(nr_passes))
     known = ONLY_IF_FETCHED | (OF_BITMAP if nr_passes > outlook.FETCHES else set())
     assert scene.real.keys() >= OF_BITMAP and scene.real["xc_domain_getinfolist"] >= 2
+    if name == "HVM":  # only the size is asked: reading the context moves the guest's PM timer on
+        assert scene.real.pop("xc_domain_hvm_getcontext") == 2 * scene.rehearsed.pop("xc_domain_hvm_getcontext") == 2
     assert scene.rehearsed == Counter({x: n for x, n in scene.real.items() if x not in OF_PAGES | known})
+
+
+@pytest.mark.parametrize("without", ["", ENDING])
+@pytest.mark.parametrize(("kind", "calls"), [("HVM", 1), ("PVH", 2)])
+def test_the_context_of_a_guest_with_a_pm_timer_is_not_read_while_it_runs(
+    kind: str, calls: int, without: str, hv: StubBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of each rehearsal there is one call, for its size. PVH guests have no such timer."""
+    monkeypatch.setenv(VARIABLE, without)
+    domid = hv.stub.create(GUESTS[kind])
+    seen: Counter[bool] = Counter()
+
+    def called(name: str, _count: int) -> None:
+        if name == "xc_domain_hvm_getcontext":
+            seen[hv.stub.guest(domid).running] += 1
+
+    with open(tmp_path / "s", "wb") as out, hv.stub.hook(called):
+        save(hv, domid, out, policy=passes(2))
+    assert seen == {True: calls * (1 if without else 2), False: 2}
+    judge_rules(tmp_path / "s")
 
 
 def test_a_rehearsal_that_fails_changes_nothing(hv: StubBackend, monkeypatch: pytest.MonkeyPatch) -> None:

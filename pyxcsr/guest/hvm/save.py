@@ -43,6 +43,7 @@ class HvmSaveOps:
         self._domid = context.info.domid
         self._report = context.report
         model = context.options.device_model or DeviceModel()
+        self._has_pm_timer = type(model) is not DeviceModel  # as guests have that Xen's and QEMU's devices are made for
         noted = Noted(self._hv, self._domid, model, self._report.warnings.append)
         self._device_model = Told(model, self._stands_still, noted)
         self._nr_gfns = 0
@@ -99,7 +100,9 @@ class HvmSaveOps:
 
     def rehearse(self, save: SaveHandle) -> None:
         # which pages there are, the last pass tells
-        self._rehearsed = list(state_records(self._hv, self._domid, lambda gfn: True))
+        self._rehearsed = list(
+            state_records(self._hv, self._domid, lambda gfn: True, with_context=not self._has_pm_timer)
+        )
 
     def plan_end(self, save: SaveHandle, last: bytes) -> Optional[EndPlan]:
         pages, most = self._following.settled if self._following else None, self._info.max_pages
@@ -109,7 +112,8 @@ class HvmSaveOps:
 
         params = all_params(self._rehearsed)
         room = STATE_ROOM + sum(len(frame(x)) for x in self._rehearsed)
-        return EndPlan(None, (), 0, (), 0, params, needed_gfns(params), pages, most, b"", last, room)
+        gfns, pm_timer = needed_gfns(params), self._has_pm_timer
+        return EndPlan(None, (), 0, (), 0, params, gfns, pages, most, b"", last, room, pm_timer)
 
     def end_of_pages(self) -> Iterator[Record]:
         """Nothing: an HVM guest's pages are all that there is."""

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from pyxcsr.stream.records import Record
 
 
-def state_records(hv: Hypervisor, domid: int, has_data: Callable[[int], bool]) -> Iterator[Record]:
+def state_records(
+    hv: Hypervisor, domid: int, has_data: Callable[[int], bool], *, with_context: bool = True
+) -> Iterator[Record]:
     """The records, in the order in which libxenguest writes them; parameters that are zero are left out.
 
-    ``has_data``: whether the stream has a page of a gfn. Raises GuestStateError for parameters that no receiver takes:
+    ``has_data``: whether the stream has a page of a gfn. ``with_context``: False: Xen's context is as long as it may
+    get, and empty. Raises GuestStateError for parameters that no receiver takes:
     to save such a guest with success would be to lose it.
     """
     tsc = hv.domain_tsc(domid)
     yield TscInfo(tsc.mode, tsc.khz, tsc.nsec, tsc.incarnation)
-    yield HvmContext(hv.hvm_context(domid))
+    yield HvmContext(hv.hvm_context(domid) if with_context else bytes(hv.hvm_context_size(domid)))
     params = [(index, value) for index in SENT for value in (hv.hvm_param(domid, index),) if value]
     _check(domid, params, has_data)
     if params:

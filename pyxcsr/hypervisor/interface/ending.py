@@ -34,6 +34,8 @@ class EndPlan(NamedTuple):
     before: bytes
     last: bytes
     room: int
+    has_pm_timer: bool = False
+    """Of an HVM guest: a rehearsal does not read Xen's context, which would move that timer on."""
 
 
 class EndResult(NamedTuple):

@@ -24,8 +24,15 @@ class Hvm(Protocol):
     def set_hvm_param(self, domid: int, index: int, value: int) -> None:
         """Sets it. Xen refuses those that may not be set, or not again."""
 
+    def hvm_context_size(self, domid: int) -> int:
+        """Bytes that :meth:`hvm_context` gives at most."""
+
     def hvm_context(self, domid: int) -> bytes:
-        """An HVM guest's vcpus and Xen's own emulated devices (HVM save records), as Xen gives them."""
+        """An HVM guest's vcpus and Xen's own emulated devices (HVM save records), as Xen gives them.
+
+        Reading it moves the ACPI PM timer of an HVM guest on (Xen's acpi_save), but not that of PVH guests, which have
+        none: it is for guests that are suspended.
+        """
 
     def set_hvm_context(self, domid: int, context: bytes) -> None:
         """Sets them, before the guest runs."""
