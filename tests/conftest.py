@@ -9,12 +9,20 @@ import pytest
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.switches import VARIABLE
 
 
 def pytest_configure() -> None:
     """A shell's background job ignores SIGINT, and so would all that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def with_all_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what paths do that can be switched off. All others must pass without them, too."""
+    if request.node.get_closest_marker("paths") is not None:
+        monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -16,6 +16,22 @@ static bool is_busy(int *tries)
     return true;
 }
 
+/* A call on log-dirty mode was refused, for errno. Since Xen 4.18 all are for a domain that is being destroyed; until 4.17 they
+ * succeeded, and did nothing. */
+static bool is_dying(xcsr *h, uint32_t domid)
+{
+    xcsr_domain info;
+    int error = errno, rc = error == EINVAL ? domain_ask(h, domid, &info) : 0;
+    bool dying = error == EINVAL && (rc == -ESRCH || (!rc && info.dying));
+    errno = error;
+    return dying;
+}
+
+static int fail_dying(xcsr *h, uint32_t domid, const char *op)
+{
+    return xcsr_fail_call(h, ESRCH, op, "domain %u is being destroyed", domid);
+}
+
 int tracking_control(xcsr *h, uint32_t domid, unsigned int op)
 {
     int tries = 0, rc;
@@ -53,6 +69,8 @@ int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
         if (rc >= 0)
             rc = tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
     }
+    if (rc < 0 && is_dying(h, domid))
+        return fail_dying(h, domid, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY");
     if (rc < 0)
         return xcsr_fail_call(h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
                               "cannot track the writes of domain %u", domid);
@@ -61,7 +79,7 @@ int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
 
 int tracking_end(xcsr *h, uint32_t domid)
 {
-    if (tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) < 0)
+    if (tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_OFF) < 0 && !is_dying(h, domid))
         return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_OFF", "log-dirty mode of domain %u stays on", domid);
     return 0;
 }
@@ -71,6 +89,8 @@ static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_bu
     const char *name = op == XEN_DOMCTL_SHADOW_OP_CLEAN ? "XEN_DOMCTL_SHADOW_OP_CLEAN" : "XEN_DOMCTL_SHADOW_OP_PEEK";
     xc_shadow_op_stats_t stats = {0, 0};
     long long rc = bitmap_call(h, domid, op, buffer, nr_pfns, mode, &stats);
+    if (rc < 0 && is_dying(h, domid))
+        return fail_dying(h, domid, name);
     if (rc < 0)
         return xcsr_fail_call(h, errno, name, "cannot read domain %u's dirty bitmap", domid);
     if ((unsigned long long)rc != nr_pfns)
@@ -78,8 +98,8 @@ static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_bu
     return 0;
 }
 
-/* Log-dirty mode was off, or seems to have been: for a domain that is being destroyed each of these calls succeeds, and
- * does nothing. */
+/* Log-dirty mode was off, or seems to have been: until Xen 4.17 each of these calls succeeds for a domain that is being
+ * destroyed, and does nothing. */
 static int ended(xcsr *h, uint32_t domid)
 {
     const char *op = "XEN_DOMCTL_SHADOW_OP_CLEAN";
@@ -88,7 +108,7 @@ static int ended(xcsr *h, uint32_t domid)
     if (rc)
         return rc;
     if (info.dying)
-        return xcsr_fail_call(h, ESRCH, op, "domain %u is being destroyed", domid);
+        return fail_dying(h, domid, op);
     return xcsr_fail_call(h, ENODATA, op, "somebody else has ended log-dirty mode of domain %u, or begins to destroy it: "
                           "what it has written is not known", domid);
 }
@@ -122,7 +142,10 @@ int tracking_peek(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64
 int tracking_count(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t *dirty)
 {
     xc_shadow_op_stats_t stats = {0, 0};
-    if (bitmap_call(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, 0, 0, &stats) < 0)
+    int rc = bitmap_call(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, 0, 0, &stats) < 0 ? -1 : 0;
+    if (rc && is_dying(h, domid))
+        return fail_dying(h, domid, "XEN_DOMCTL_SHADOW_OP_PEEK");
+    if (rc)
         return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages", domid);
     *dirty = stats.dirty_count;
     return 0;

@@ -15,6 +15,8 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.switches import EXTENTS, VARIABLE
 
+pytestmark = pytest.mark.paths
+
 FULL = 1022
 AHEAD, SINGLE = "xc_domain_populate_physmap", "xc_domain_populate_physmap_exact"
 GIVEN_BACK = "xc_domain_decrease_reservation_exact"

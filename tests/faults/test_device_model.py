@@ -171,6 +171,7 @@ def test_without_a_driver_xen_suspends_it(script: Script, tmp_path: Path, monkey
     judge(script, tmp_path / "s", 0)
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("nth", [1, 2, 5, 35, 45])
 def test_a_parameter_that_xen_does_not_tell(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], nth: int

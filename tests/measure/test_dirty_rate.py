@@ -285,7 +285,10 @@ def test_wrong_arguments(hv: StubBackend, wrong: dict[str, Any]) -> None:
     assert hv.stub.calls() == {}
 
 
-def test_it_is_destroyed_or_stops_meanwhile(hv: StubBackend) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_it_is_destroyed_or_stops_meanwhile(hv: StubBackend, refused: bool) -> None:
+    """What is asked of a domain that is being destroyed is ignored until Xen 4.17, and refused since 4.18."""
+    hv.stub.reset(dying_refused=refused)
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
     guest = hv.stub.guest(domid)
     dies = on_fetch(lambda n: guest.poke_domain("dying", n > 5))

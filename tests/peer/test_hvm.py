@@ -82,6 +82,7 @@ def save_by_both(peer: Peer, folder: Path, guest: str, **request: Any) -> list[S
     return found
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("name", GUESTS)
 def test_non_live_streams_are_equal_record_by_record(peer: Peer, tmp_path: Path, name: str) -> None:
     """The same records in the same order, byte for byte, the pages and how they go into records included.
@@ -102,6 +103,7 @@ def test_non_live_streams_are_equal_record_by_record(peer: Peer, tmp_path: Path,
     assert theirs.done["told"] == [True, False] and ours.done["told"] == []
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("name", GUESTS)
 def test_live_images_are_equal_and_each_restores_the_others(peer: Peer, tmp_path: Path, name: str) -> None:
     """Each saver's passes see another moment of the guest: what a receiver ends with is the guest as it was suspended.

@@ -420,3 +420,23 @@ def test_want_of_memory_is_not_the_guests_fault(hv: StubBackend, tmp_path: Path,
         hv.stub.destroy(domid)
         hv.stub.clear_failures()
     assert nth > 2, "some mapping failed"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("kind", ["pv64:mem=4M", "pvh:mem=4M"])
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_domain_that_is_destroyed_meanwhile(hv: StubBackend, kind: str, refused: bool, first: int) -> None:
+    """Its log-dirty calls do nothing until Xen 4.17, and are refused since 4.18: the error says why, either way."""
+    hv.stub.reset(dying_refused=refused)
+    domid = hv.stub.create(pyxcsr.StubGuest.parse(kind))
+    asked = []
+
+    def dies(name: str, _count: int) -> None:
+        asked.extend([name] * (name == "xc_logdirty_control"))
+        if len(asked) == first:
+            hv.stub.guest(domid).poke_domain("dying", 1)
+
+    gone = (pyxcsr.DomainDying, pyxcsr.DomainNotFound)
+    with hv.stub.hook(dies), open("/dev/null", "wb") as out, pytest.raises(gone, match="destroyed") as caught:
+        pyxcsr.save(hv, domid, out)
+    assert not getattr(caught.value, "__notes__", None)

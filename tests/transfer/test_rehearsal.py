@@ -26,6 +26,8 @@ from pyxcsr.transfer import ending, outlook
 from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.save import save
 
+pytestmark = pytest.mark.paths
+
 GUESTS: dict[str, pyxcsr.StubGuest] = {
     "PV": pyxcsr.StubGuest.pv64(mem="16M", seed=3, writer="none"),
     "PV, 32 bits": pyxcsr.StubGuest.pv32(mem="16M", seed=3, writer="none"),

@@ -556,6 +556,7 @@ def test_end_is_the_end(hv: StubBackend, stream: Stream) -> None:
     assert stream[1][-1].code == END
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("mib", [2, 9, 11])
 def test_a_question_that_is_refused_and_does_not_matter_is_no_reason(
     mib: int, hv: StubBackend, tmp_path: Path

@@ -143,6 +143,7 @@ def test_a_page_that_comes_where_nothing_was_said_is_sent(
     assert wrong_pages(hv, busy, tmp_path / "s") == []
 
 
+@pytest.mark.paths
 def test_a_page_that_goes_after_it_was_sent_is_said_to_be_gone(hv: StubBackend, tmp_path: Path, busy: int) -> None:
     guest = hv.stub.guest(busy)
     with told(hv, (CLEAN, 1), lambda: guest.balloon_out([0x300, 0x301])):
@@ -152,6 +153,7 @@ def test_a_page_that_goes_after_it_was_sent_is_said_to_be_gone(hv: StubBackend, 
     assert wrong_pages(hv, busy, tmp_path / "s") == []
 
 
+@pytest.mark.paths
 def test_a_save_behind_a_checkpoint_says_what_is_gone(hv: StubBackend, tmp_path: Path, busy: int) -> None:
     """Only the first pass of all may leave holes out."""
     guest = hv.stub.guest(busy)

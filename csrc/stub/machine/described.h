@@ -21,6 +21,7 @@ typedef struct {
     bool physmap_dirty;     /* a gfn that comes is dirty, as since Xen 4.22 */
     bool pv32;              /* it has 32-bit PV guests; false: as built without */
     bool shared_info_anywhere; /* a 64-bit guest's may lie beyond 4 GiB, as since Xen 4.22 */
+    bool dying_refused;     /* log-dirty calls on a domain that is being destroyed: EINVAL, as since Xen 4.18 */
     bool scattered;         /* HVM guests get no superpages: populating with an order above 0 gives none */
 } stub_machine_config;
 

@@ -29,7 +29,7 @@ struct st_frame {
 struct st_m2p_place { uint64_t first, chunks; };
 
 struct st_machine {
-    bool up, shadow;
+    bool up, shadow, dying_refused;
     bool physmap_dirty, scattered;      /* as in stub_machine_config */
     bool pv32;                          /* a hypervisor that has 32-bit PV guests */
     bool shared_info_anywhere;          /* not below 4 GiB only, as since Xen 4.22 */

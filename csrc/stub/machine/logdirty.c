@@ -84,7 +84,7 @@ static int control(uint32_t domid, unsigned op, unsigned mode)
     if (!d)
         return rc;
     if (d->dying)
-        return 0; /* paging_domctl: ignored, which is no error */
+        return st.dying_refused ? -EINVAL : 0; /* paging_domctl: ignored, which was no error until Xen 4.17 */
     switch (op) {
     case XEN_DOMCTL_SHADOW_OP_ENABLE:
         return mode == XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY ? enable(d) : -EINVAL;
@@ -130,7 +130,7 @@ static void copy_bitmap(const struct st_domain *d, uint8_t *out, uint64_t pages)
 }
 
 /* As in Xen nothing is refused while log-dirty mode is off: then no bit is set. Of a domain that is being destroyed it
- * says that all bits were read, and writes none. */
+ * says that all bits were read, and writes none; since 4.18 that is an error. */
 static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffer_t *buffer,
                            unsigned long pages, unsigned mode, xc_shadow_op_stats_t *stats)
 {
@@ -144,7 +144,7 @@ static long long bitmap_op(uint32_t domid, unsigned op, const xc_hypercall_buffe
     if (mode & ~(unsigned)XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL)
         return -EINVAL;
     if (d->dying)
-        return (long long)pages;
+        return st.dying_refused ? -EINVAL : (long long)pages;
     if (buffer && !st_buffer_holds(buffer->hbuf, (pages + 7) / 8))
         return -EFAULT;
     if (buffer)

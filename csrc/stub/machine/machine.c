@@ -134,6 +134,7 @@ static int machine_up(const stub_machine_config *config)
     if (!again)
         machine_down();
     st.shadow = config->shadow;
+    st.dying_refused = config->dying_refused;
     st.pv32 = config->pv32;
     st.shared_info_anywhere = config->shared_info_anywhere;
     st.order = config->extent_order;

@@ -72,6 +72,7 @@ class Stub(Panel):
         scheduler: str = "credit2",
         pv32: bool = True,
         shared_info_anywhere: bool = False,
+        dying_refused: bool = False,
     ) -> None:
         """Makes a new machine, without guests, rules, counts or store; open handles stay open.
 
@@ -83,7 +84,8 @@ class Stub(Panel):
         it is not. ``superpages=False``: populating an HVM guest with an order above 0 gives nothing.
         ``scheduler``: one of SCHEDULERS, of which credit and credit2 have caps.
         ``pv32=False``: a hypervisor without 32-bit PV guests. ``shared_info_anywhere``: as since Xen 4.22 a page of
-        shared_info may lie beyond 4 GiB, and moves when its domain becomes a 32-bit one.
+        shared_info may lie beyond 4 GiB, and moves when its domain becomes a 32-bit one. ``dying_refused``: as since
+        Xen 4.18 log-dirty calls on a domain that is being destroyed are refused; before they do nothing, and succeed.
         Raises StubError (EBUSY) while foreign mappings are alive, unless ``force`` takes them away.
         """
         if scheduler not in SCHEDULERS:
@@ -93,6 +95,7 @@ class Stub(Panel):
         config.shadow, config.force, config.window, config.backed = shadow, force, window, backed
         config.scheduler = SCHEDULERS[scheduler]
         config.pv32, config.shared_info_anywhere = pv32, shared_info_anywhere
+        config.dying_refused = dying_refused
         config.physmap_dirty, config.scattered = physmap_dirty, not superpages
         self._check(self._lib.stub_reset(config))
         Stub._machines += 1
