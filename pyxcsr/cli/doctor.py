@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Optional
 
 from pyxcsr.cli import say, status
 from pyxcsr.doctor.found import Ability, Diagnosis, Finding
@@ -14,8 +15,10 @@ from pyxcsr.doctor.host import look
 from pyxcsr.doctor.judge import abilities, between, findings
 from pyxcsr.errors import ProbeError
 from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.migrate.facts import Facts
+from pyxcsr.migrate.home import HOME, beside
 from pyxcsr.migrate.probe import facts_of
-from pyxcsr.migrate.route import LOCAL, Route, route
+from pyxcsr.migrate.route import route
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +49,8 @@ def diagnosed(args: argparse.Namespace) -> Diagnosis:
     """Looks at this host, and at the other one."""
     way = route(args.host, args.ssh) if args.host else None
     host = look(args.backend)
-    here = facts_of(Route(LOCAL, None), None)
-    result = Diagnosis([*host.findings, *findings(here, True)], abilities(host, here))
+    here, told_here = _asked_here()
+    result = Diagnosis([*host.findings, *told_here], abilities(host, here))
     if way is not None:
         try:
             there = facts_of(way, None)
@@ -57,6 +60,15 @@ def diagnosed(args: argparse.Namespace) -> Diagnosis:
         result.findings += findings(there, False)
         result.abilities.append(between(host, here, there))
     return result
+
+
+def _asked_here() -> tuple[Optional[Facts], list[Finding]]:
+    """What this host's own programs say. That they do not answer, or not in words, is a finding, and no error."""
+    try:
+        here = facts_of(HOME, beside())
+    except ProbeError as error:
+        return None, [Finding("xl", str(error), "bad", "see what `xl list` and `xl info` say")]
+    return here, findings(here, True)
 
 
 MARKS = {"ok": "  ", "note": "- ", "bad": "! "}

@@ -6,28 +6,30 @@ Before anything is touched, both ends are checked. Afterwards both are asked whe
 from __future__ import annotations
 
 import argparse
+import errno
 import os
-import sys
+import stat
 from pathlib import Path
 from typing import Any, Optional
 
 from pyxcsr.cli import limiting, say, show_migration, status
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.errors import Cancelled, DomainNotFound, MigrateError, ProbeError, UsageError, untouched_so_far
+from pyxcsr.hypervisor.names import id_in
 from pyxcsr.migrate import verdict
 from pyxcsr.migrate.checks import Plan, check
 from pyxcsr.migrate.facts import Domain, Facts
 from pyxcsr.migrate.guest import guest_facts
+from pyxcsr.migrate.home import HELPER, HOME, beside
 from pyxcsr.migrate.probe import domains_of, facts_of
-from pyxcsr.migrate.route import LOCAL, Programs, Route, receive, route, shown, transport, xl_words
+from pyxcsr.migrate.route import Programs, Route, receive, route, shown, transport, xl_words
 from pyxcsr.migrate.running import TOO_LATE, Ended, run_xl
 from pyxcsr.policy import P2M_CHANGES
 from pyxcsr.programs import LEAST, MOST, zstd_level
 
-HELPER, RELAY, STOCK = "pyxcsr-save-helper", "pyxcsr-relay", "stock"
+RELAY, STOCK = "pyxcsr-relay", "stock"
 USUAL = f"/usr/local/bin/{HELPER}"
 VARIABLE = "LIBXL_SAVE_HELPER"
-HOME = Route(LOCAL, None)
 
 OTHER_SIDE_FAILED, LOOK_AT_BOTH = 4, 5
 
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             say.report(shown(*_command(args, way, args.guest, level, *_unasked(args))))
             return status.DONE
         slow = show_migration.slow(args)
-        here = facts_of(HOME, args.helper or _beside(), slow)
+        here = facts_of(HOME, args.helper or beside(), slow)
         domain = _found(here, args.guest)
         limits.for_guest(lambda: os.fsencode(domain.name), True, say.note)
         there = _unasked(args)[1]
@@ -118,6 +120,8 @@ def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
             raise UsageError(f"--{name.replace('_', '-')} is {path!r}: give an absolute path")
     if args.compress is not None and args.receiver_helper == STOCK:
         raise UsageError("--compress needs pyxcsr at both ends, not --receiver-helper stock")
+    if args.config is not None:
+        _check_config(args.config)
     if not args.guest:
         raise UsageError("GUEST is empty")
     if os.environ.get("PYXCSR_SAVE") == STOCK and (limiting.variables(args) or args.p2m_changes):
@@ -137,19 +141,23 @@ def _compression(text: Optional[str]) -> Optional[int]:
     raise UsageError(f"--compress is {text!r}: write zstd, or zstd:LEVEL with {LEAST} to {MOST}, without 0")
 
 
-def _beside() -> Optional[str]:
-    """The helper that was installed with this program, if it stands beside it."""
-    for program in (sys.argv[0], sys.executable):
-        path = Path(program).parent.absolute() / HELPER
-        if path.is_file():
-            return str(path)
-    return None
+def _check_config(path: str) -> None:
+    """Raises UsageError for a file that xl would refuse to read, as it does once all has been checked."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is not a plain file")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise UsageError(f"--config {path!r} cannot be read: {error.strerror}") from None
 
 
 def _unasked(args: argparse.Namespace) -> tuple[Facts, Facts]:
     """Both ends, for all that is said of them by options."""
     sides = Facts("here"), Facts(args.host)
-    for side, path in zip(sides, (args.helper or _beside(), args.receiver_helper)):
+    for side, path in zip(sides, (args.helper or beside(), args.receiver_helper)):
         side.xl, side.helper = "xl", path or USUAL
         side.relay = str(Path(side.helper).parent / RELAY)
     return sides
@@ -159,7 +167,8 @@ def _found(here: Facts, guest: str) -> Domain:
     """As xl does it: a number is an id. Raises MigrateError, DomainNotFound."""
     if not here.xl or here.failed:
         raise MigrateError(f"here: {here.failed or 'there is no xl'}", guest=guest)
-    domain = here.numbered(int(guest)) if guest.isascii() and guest.isdigit() else here.named(guest)
+    domid = id_in(guest)
+    domain = here.named(guest) if domid is None else here.numbered(domid)
     if domain is None:
         raise DomainNotFound(f"here: there is no domain {guest!r} (see `xl list`)", op="name", errno=3, name=guest)
     return domain

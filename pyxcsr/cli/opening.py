@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 from pyxcsr.errors import BackendUnavailable, DomainNotFound, PrivilegeError, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
-from pyxcsr.hypervisor.names import BackendName, domain_name
+from pyxcsr.hypervisor.names import BackendName, domain_name, id_in
 from pyxcsr.hypervisor.open import StubBackend, open_hypervisor
 
 if TYPE_CHECKING:
     from pyxcsr.hypervisor.stub.text import StubGuest
-
-MOST_DIGITS = 5
-"""Of a domain's id, which is below 0x7FF0."""
 
 TRY_THE_STUB = "without Xen, try the built-in stub hypervisor: {command} --backend stub, or `pyxcsr demo`"
 
@@ -50,12 +47,11 @@ def find_domain(hv: Backend, name: str) -> int:
         from pyxcsr.hypervisor.stub.text import StubGuest
 
         return make_guest(hv, StubGuest.parse(name))
-    if name.isascii() and name.isdigit():
-        digits = name.lstrip("0")
-        if not digits:
-            raise UsageError("domain 0 cannot be saved")
-        if len(digits) <= MOST_DIGITS:
-            return hv.domain_info(int(digits)).domid
+    domid = id_in(name)
+    if domid == 0:
+        raise UsageError("domain 0 cannot be saved")
+    if domid is not None:
+        return hv.domain_info(domid).domid
     for domain in hv.domains():
         if domain_name(hv, domain.domid) == os.fsencode(name):
             return domain.domid

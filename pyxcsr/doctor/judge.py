@@ -38,7 +38,8 @@ def _xl(side: Facts, where: str) -> list[Finding]:
 
 def _helper(side: Facts, where: str) -> list[Finding]:
     if not side.helper:
-        text = "there is no pyxcsr-save-helper in PATH: xl works with Xen's own"
+        place = "in PATH" if where else "beside this program, or in PATH"
+        text = f"there is no pyxcsr-save-helper {place}: xl works with Xen's own"
         return [Finding(f"{where}helper", text, "note" if not where else "bad", "" if not where else "install pyxcsr")]
     version, xen = side.pyxcsr.get("version"), side.pyxcsr.get("xen")
     text = f"{plain(side.helper)}, pyxcsr {plain(version or '?')}"
@@ -48,10 +49,11 @@ def _helper(side: Facts, where: str) -> list[Finding]:
     return [Finding(f"{where}helper", f"{text}, does not work", "bad", why)]
 
 
-def abilities(host: Host, here: Facts) -> list[Ability]:
-    """What works on this host alone."""
-    virt = here.info.get("virt_caps", "").split() if here.info.get("virt_caps") else None
-    kinds = here.info.get("xen_caps", "").split() or None
+def abilities(host: Host, here: Optional[Facts]) -> list[Ability]:
+    """What works on this host alone. ``here``: None if its programs do not answer."""
+    info = {} if here is None else here.info
+    virt = info.get("virt_caps", "").split() if info.get("virt_caps") else None
+    kinds = info.get("xen_caps", "").split() or None
     found = []
     for kind, title in (("pv", "PV"), ("hvm", "PVH and HVM")):
         if not host.opened:
@@ -66,10 +68,17 @@ def abilities(host: Host, here: Facts) -> list[Ability]:
     if host.opened and host.caps is not None:
         why = "" if host.caps else "its scheduler has no caps"
         found.append(Ability("throttle a guest that writes too fast", host.caps, why, False))
-    helper = bool(here.helper and here.pyxcsr.get("xen") == "ok")
-    why = "" if helper else "there is no pyxcsr-save-helper in PATH that works"
-    found.append(Ability("stand behind `xl save`, `restore` and `migrate`", helper, why, bool(here.helper)))
+    found.append(_behind_xl(here))
     return found
+
+
+def _behind_xl(here: Optional[Facts]) -> Ability:
+    name = "stand behind `xl save`, `restore` and `migrate`"
+    if here is None:
+        return Ability(name, None, "see what is said of xl")
+    works = bool(here.helper and here.pyxcsr.get("xen") == "ok")
+    why = "" if works else "there is no pyxcsr-save-helper here that works"
+    return Ability(name, works, why, bool(here.helper))
 
 
 def _live(kind: str, title: str, virt: Optional[list[str]]) -> Ability:
@@ -83,18 +92,22 @@ def _live(kind: str, title: str, virt: Optional[list[str]]) -> Ability:
     return Ability(name, works, "" if works else NO_HAP, False)
 
 
-def between(host: Host, here: Facts, there: Facts) -> Ability:
-    """Whether a guest can go there by `pyxcsr migrate`."""
+def between(host: Host, here: Optional[Facts], there: Facts) -> Ability:
+    """Whether a guest can go there by `pyxcsr migrate`. ``here``: as for :func:`abilities`."""
     name = f"migrate guests to {plain(there.side)}"
     reasons = []
     if not host.opened:
         reasons.append("the hypervisor here cannot be used")
-    if not here.helper:
+    if here is None or not here.xl or here.failed:
+        reasons.append("xl does not work here")
+    if here is not None and not here.helper:
         reasons.append("there is no pyxcsr-save-helper here")
+    elif here is not None and here.pyxcsr.get("xen") != "ok":
+        reasons.append("pyxcsr-save-helper does not work here")
     if not there.xl or there.failed:
         reasons.append("xl does not work there")
     if there.pyxcsr.get("xen") != "ok":
         reasons.append("pyxcsr does not work there (--receiver-helper stock leaves receiving to Xen's own)")
-    if here.release and there.release and there.release < here.release:
+    if here is not None and here.release and there.release and there.release < here.release:
         reasons.append(f"Xen is older there ({dotted(there.release)}) than here ({dotted(here.release)})")
     return Ability(name, not reasons, "; ".join(reasons))

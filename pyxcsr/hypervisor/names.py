@@ -22,6 +22,17 @@ KINDS = ("pv64", "pvh", "hvm", "pv32")
 INCOMING, AWAY = "--incoming", "--migratedaway"
 """What xl puts behind the name of a guest that is on its way: at the other end; here, once it has given it away."""
 
+MOST_DIGITS = 5
+"""Of a domain's id, which is below 0x7FF0."""
+
+
+def id_in(text: str) -> Optional[int]:
+    """A domain's id, if the text is a number that can be one, however many zeros it begins with."""
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit()) or len(digits) > MOST_DIGITS:
+        return None
+    return int(digits or "0")
+
 
 class Named(Protocol):
     """The part of a Hypervisor that is needed here."""

@@ -13,6 +13,7 @@ from typing import Callable, Optional
 from pyxcsr.errors import ProbeError
 from pyxcsr.migrate.facts import FIRST, LARGEST, LAST, Facts, plain, read_facts
 from pyxcsr.migrate.route import Route
+from pyxcsr.programs import FOLDERS
 
 SECONDS = 120.0
 """For an answer: somebody may have to type a password."""
@@ -20,14 +21,16 @@ SECONDS = 120.0
 SLOW = 5.0
 """Seconds without an answer after which it is said what is waited for."""
 
+CONF = "/etc/xen/xl.conf"
+
 Told = Callable[[str], None]
 """Gets what there is to say while an answer is waited for."""
 
 SCRIPT = f"""\
-told() {{ sed "s|^|$1 |"; }}
+told() {{ {{ cat; echo; }} | sed -e '${{/^$/d;}}' -e "s|^|$1 |"; }}
 ask() {{
     LC_ALL=C; export LC_ALL
-    PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH
+    PATH=$PATH:{FOLDERS}; export PATH
     echo '{FIRST}'
     if xl=$(command -v xl); then
         echo "xl $xl"
@@ -43,14 +46,15 @@ ask() {{
         if [ -x "$relay" ]; then echo "relay $relay"; "$relay" facts 2>&1 | told pyxcsr; fi
     fi
     if zstd=$(command -v zstd); then echo "zstd $zstd"; fi
-    sed -n 's|^[[:space:]]*autoballoon[[:space:]]*=[[:space:]]*|autoballoon |p' /etc/xen/xl.conf 2>/dev/null
+    {{ cat {CONF} 2>/dev/null; echo; }} | sed -n 's|^[[:space:]]*autoballoon[[:space:]]*=[[:space:]]*|autoballoon |p'
     echo '{LAST}'
 }}
 ask "$@" </dev/null
 exit 0
 """
 """A function, so that nothing runs of a script that arrives cut off; and a shell that reads its script from standard
-input must not find it read by others."""
+input must not find it read by others. The last line of what others say may lack its end: then it is given one, so that
+it does not run into the next line."""
 
 
 def _nothing(text: str) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 
 from pyxcsr.migrate.chunks import RelayError
 from pyxcsr.migrate.packing import Packer
 from pyxcsr.migrate.unpacking import Unpacker
 from pyxcsr.processes import hear_of_children
-from pyxcsr.programs import zstd_level, zstd_option
+from pyxcsr.programs import FOLDERS, zstd_level, zstd_option
 
 NAME = "pyxcsr-relay"
 CARRIED = f"{NAME}: carried "
@@ -32,7 +33,7 @@ def main(words: list[str]) -> int:
         if mode == "pack" and len(rest) == 1:
             return _pack(zstd_level(rest[0]))
         if mode == "unpack" and not rest:
-            Unpacker(0, 1, ["zstd", "-dcq"]).run()
+            Unpacker(0, 1, [_zstd(), "-dcq"]).run()
             return 0
         if mode == "facts" and not rest:
             return _facts()
@@ -46,12 +47,18 @@ def main(words: list[str]) -> int:
 
 
 def _pack(level: int) -> int:
-    packer = Packer(0, 1, ["zstd", "-cq", zstd_option(level)])
+    packer = Packer(0, 1, [_zstd(), "-cq", zstd_option(level)])
     try:
         packer.run()
     finally:
         _say(f"{CARRIED}{packer.figures}")
     return 0
+
+
+def _zstd() -> str:
+    """The one that the checks ahead of the migration have found."""
+    path = f"{os.environ.get('PATH', os.defpath)}:{FOLDERS}"
+    return shutil.which("zstd", path=path) or "zstd"  # which is not there, and will be missed by that name
 
 
 def _facts() -> int:

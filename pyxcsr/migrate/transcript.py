@@ -24,6 +24,8 @@ ERROR = re.compile(
 )
 LINK_GONE = ("Broken pipe", "Connection reset by peer")
 
+LINK = ("migration receiver stream", "migration stream")
+"""What xl calls the link, in each message about a failure of it."""
 BEGUN = "Saving to migration stream"
 RECEIVED = "migration sender: Target has acknowledged transfer"
 GIVEN = "migration sender: Giving target permission to start"
@@ -33,11 +35,12 @@ UNPACKING, PACKING = f"{NAME}: unpack: ", f"{NAME}: pack: "
 
 
 class Transcript:
-    """The last lines, and the stages that have been passed."""
+    """The last lines, and the stages that have been passed. ``started``: xl has started the command that is the link,
+    and not failed before, over the guest's configuration for example."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=KEPT)
-        self.begun = self.received = self.target_failed = False
+        self.started = self.begun = self.received = self.target_failed = False
         self.save_error: Optional[str] = None
         self.relay_errors: list[str] = []
         self.figures: Optional[Figures] = None
@@ -71,6 +74,7 @@ class Transcript:
     def _note_stage(self, line: str) -> None:
         """Wherever it stands in the line: others print to the same place, and leave lines of progress without an end.
         A stage that is missed is dangerous, because a cancel would end the wrong process."""
+        self.started = self.started or any(x in line for x in LINK)
         self.begun = self.begun or BEGUN in line
         self.received = self.received or RECEIVED in line or GIVEN in line
 
@@ -83,8 +87,8 @@ class Transcript:
 
     @property
     def errors(self) -> list[str]:
-        """The lines that speak of errors, each once."""
-        return list(dict.fromkeys(x for x in self.lines if ERROR.search(x)))
+        """The lines that speak of errors, each once; all lines, if xl has failed before it had anything to do."""
+        return list(dict.fromkeys(x for x in self.lines if not self.started or ERROR.search(x)))
 
 
 def _figures(text: str) -> Optional[Figures]:

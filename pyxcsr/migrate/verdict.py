@@ -133,6 +133,6 @@ def side_of(ended: Ended) -> str:
     own = [x for x in said.relay_errors if not any(y in x for y in OTHERS_FAULT)]
     if own:
         return RECEIVER if own[0].startswith(UNPACKING) else SENDER
-    if said.save_error is not None or said.target_failed or said.received or not said.begun:
+    if said.save_error is not None or said.target_failed or said.received:
         return RECEIVER
-    return SENDER
+    return RECEIVER if said.started and not said.begun else SENDER

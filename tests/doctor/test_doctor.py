@@ -25,9 +25,24 @@ def ends(tmp_path: Path) -> Ends:
     return Ends(tmp_path)
 
 
-def doctor(ends: Ends, *words: str, play: str = "") -> subprocess.CompletedProcess[str]:
+PROGRAM = """
+import sys
+program = sys.argv.pop(1)
+sys.argv[0] = sys.executable = program
+from pyxcsr.cli.main import main
+from pyxcsr.migrate import probe
+probe.SECONDS = 2.0
+sys.exit(main())
+"""
+"""A helper that happens to stand beside this Python is none of a test's."""
+
+
+def doctor(
+    ends: Ends, *words: str, play: str = "", program: str = "/nowhere/pyxcsr"
+) -> subprocess.CompletedProcess[str]:
+    """``program``: what it takes itself for."""
     done = subprocess.run(
-        [sys.executable, "-m", "pyxcsr", "doctor", "--backend", "stub", *words],
+        [sys.executable, "-c", PROGRAM, program, "doctor", "--backend", "stub", *words],
         env=ends.environ(play),
         capture_output=True,
         text=True,
@@ -39,8 +54,8 @@ def doctor(ends: Ends, *words: str, play: str = "") -> subprocess.CompletedProce
     return done
 
 
-def told(ends: Ends, *words: str, play: str = "") -> dict[str, Any]:
-    done = doctor(ends, "--json", *words, play=play)
+def told(ends: Ends, *words: str, play: str = "", program: str = "/nowhere/pyxcsr") -> dict[str, Any]:
+    done = doctor(ends, "--json", *words, play=play, program=program)
     found: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode == 0) == found["ok"] == found["healthy"]
     return found
@@ -89,6 +104,59 @@ def test_without_a_helper(ends: Ends) -> None:
 def test_an_xl_that_does_not_work(ends: Ends) -> None:
     found = told(ends, play="no-list-here")
     assert not found["ok"] and any("no hypervisor" in x["text"] for x in found["findings"])
+
+
+@pytest.mark.parametrize(
+    ("script", "said"), [("exec sleep 6", "no answer within 2 s"), ("echo x y z", "`xl list` has a line that")]
+)
+def test_an_xl_that_does_not_answer(ends: Ends, script: str, said: str) -> None:
+    """What was found without it is told all the same: just then one asks the doctor."""
+    ends.program("xl", script)
+    found = told(ends)
+    assert [(x["name"], x["verdict"]) for x in found["findings"] if x["verdict"] != "ok"] == [("xl", "bad")]
+    assert said in found["findings"][-1]["text"] and {"libraries", "xenstore"} < {x["name"] for x in found["findings"]}
+    assert works(found) == {
+        "save PV guests that are paused for it (--no-live), and restore them": True, LIVE_PV: None,
+        "save PVH and HVM guests that are paused for it (--no-live), and restore them": True, LIVE_HVM: None,
+        "throttle a guest that writes too fast": True, "stand behind `xl save`, `restore` and `migrate`": None,
+    }  # fmt: skip
+    assert said in doctor(ends).stdout
+
+
+def test_an_xl_that_answers_neither_here_nor_there(ends: Ends) -> None:
+    ends.program("xl", "echo x y z")
+    ends.program("ssh", "echo pyxcsr-facts 1; echo xl /usr/sbin/xl; echo pyxcsr xen ok; echo end")
+    (judged,) = [x for x in told(ends, "other")["abilities"] if x["name"] == "migrate guests to other"]
+    assert judged["works"] is False and judged["why"] == "xl does not work here"
+
+
+def test_a_helper_beside_the_program(ends: Ends) -> None:
+    """`pyxcsr migrate` takes it, whether or not that folder is in PATH; it goes ahead of another one in PATH."""
+    beside = ends.folder / "opt"
+    beside.mkdir()
+    for x in (ends.helper, ends.relay):
+        x.rename(beside / x.name)
+    found = told(ends, "other", program=str(beside / "pyxcsr"))
+    assert works(found)["stand behind `xl save`, `restore` and `migrate`"] is True
+    assert any(x["name"] == "helper" and x["text"].startswith(str(beside)) for x in found["findings"])
+    (judged,) = [x for x in found["abilities"] if x["name"] == "migrate guests to other"]
+    assert judged["works"] is False and judged["why"].startswith("pyxcsr does not work there"), "that one has none"
+
+
+def test_migrating_needs_what_works_here() -> None:
+    """As migrate itself checks it."""
+    opened, there = host.Host(), Facts("there")
+    opened.opened = True
+    there.xl, there.pyxcsr = "xl", {"xen": "ok"}
+    here = Facts("here")
+    assert between(opened, here, there).why == "xl does not work here; there is no pyxcsr-save-helper here"
+    here.xl, here.helper, here.failed = "xl", "helper", "ERROR: no hypervisor"
+    assert between(opened, here, there).why == "xl does not work here; pyxcsr-save-helper does not work here"
+    here.failed, here.pyxcsr = "", {"xen": "lacks xc_domctl"}
+    assert between(opened, here, there).why == "pyxcsr-save-helper does not work here"
+    here.pyxcsr["xen"] = "ok"
+    assert between(opened, here, there).works is True
+    assert between(opened, None, there).why == "xl does not work here"
 
 
 def test_another_host(ends: Ends) -> None:

@@ -302,6 +302,9 @@ def main(program: str, words: list[str]) -> int:
     assert words[:3] == ["migrate", "-s", ""], words
     at = words.index("--")
     (FAKE / "migrate").write_text(json.dumps(words))
+    if "no-config" in PLAY:  # before the link is there
+        say("unable to retrieve domain configuration")
+        return 1
     return Sender(*words[at + 1 :]).migrate()
 
 

@@ -20,7 +20,7 @@ from pyxcsr.cli import sending
 from pyxcsr.errors import ProbeError
 from pyxcsr.limits.given import from_environment
 from pyxcsr.limits.limits import Limits
-from pyxcsr.migrate import probe, route, verdict
+from pyxcsr.migrate import home, probe, route, verdict
 
 LAB = ("PYXCSR_BACKEND", "PYXCSR_CONFIG", "PYXCSR_RUN_DIR")
 """Variables that the lab sets."""
@@ -44,12 +44,14 @@ def test_a_guest_of_any_name_arrives(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_run(ends: Ends) -> None:
-    done = ends.migrate("--ssh", "ssh -p 2222 -o 'User=a b'", "--config", "/etc/x y.cfg", "--max-downtime", "300ms",
+    config = ends.folder / "x y.cfg"
+    config.touch()
+    done = ends.migrate("--ssh", "ssh -p 2222 -o 'User=a b'", "--config", str(config), "--max-downtime", "300ms",
                         "--bandwidth", "none", "--abort-if-busy", "--p2m-changes", "abort")  # fmt: skip
     assert done.returncode == 0, done.stderr
     receive = f"env LIBXL_SAVE_HELPER={ends.helper} {ends.bin / 'xl'} migrate-receive"
     rune = shlex.join(["ssh", "-p", "2222", "-o", "User=a b", "other", receive])
-    assert ends.read("migrate") == ["migrate", "-s", "", "-C", "/etc/x y.cfg", "--", "5", rune]
+    assert ends.read("migrate") == ["migrate", "-s", "", "-C", str(config), "--", "5", rune]
     set_ = {x: y for x, y in ends.read("environ").items() if x not in LAB}
     assert set_ == {
         "PYXCSR_MAX_DOWNTIME": "300ms", "PYXCSR_BANDWIDTH": "none", "PYXCSR_BANDWIDTH_WHILE_PAUSED": "none",
@@ -68,6 +70,16 @@ def test_what_an_option_lifts_takes_with_it_what_is_said_about_it(ends: Ends, ab
     done = ends.migrate(f"--{one.lower()}", "none", **before)
     assert done.returncode == 0, done.stderr
     assert repr(from_environment(ends.read("environ")).limits()) == repr(Limits())
+
+
+def test_a_configuration_that_xl_would_refuse_to_read(ends: Ends) -> None:
+    """It reads it here, once all has been checked, and before it starts ssh."""
+    fifo = ends.folder / "fifo"
+    os.mkfifo(fifo)
+    for path, said in (("/nowhere/x.cfg", "No such file"), (ends.folder, "not a plain file"), (fifo, "not a plain")):
+        done = ends.migrate("--config", str(path))
+        assert done.returncode == 2 and f"--config '{path}' cannot be read: " in done.stderr and said in done.stderr
+    assert ends.untouched and not (ends.folder / "ssh").exists()
 
 
 def test_limits_that_xens_own_helper_would_not_keep(ends: Ends) -> None:
@@ -165,7 +177,8 @@ def test_a_guest_that_does_not_run(ends: Ends, state: str, said: str) -> None:
 
 
 def test_who_cannot_go(ends: Ends) -> None:
-    for guest, said in (("nobody", "here: there is no domain 'nobody'"), ("77", "no domain '77'"), ("0", "domain 0")):
+    for guest, said in (("nobody", "here: there is no domain 'nobody'"), ("77", "no domain '77'"), ("0", "domain 0"),
+                       ("9" * 5000, "no domain '999")):  # fmt: skip
         ends.guest = guest
         done = ends.migrate()
         assert done.returncode == 2 and said in done.stderr and not (ends.folder / "migrate").exists()
@@ -264,6 +277,7 @@ def test_without_checks_and_without_a_relay(ends: Ends) -> None:
     ("play", "status", "said"),
     [
         ("save-fails", 1, "this side failed"),
+        ("no-config", 1, "this side failed"),
         ("refused", 4, "other failed, or the connection to it"),
         ("noise", 4, "other failed, or the connection to it"),
         ("receive-fails", 4, "other failed, or the connection to it"),
@@ -278,6 +292,12 @@ def test_failures_leave_the_guest_here(ends: Ends, play: str, status: int, said:
     facts = json.loads(done.stdout)["error"]["facts"]
     assert (facts["where"], facts["domid"]) == ("here", 5)
     assert facts["side"] == ("sender" if status == 1 else "receiver")
+
+
+def test_an_xl_that_does_not_come_to_begin(ends: Ends) -> None:
+    """All that was printed is its own then, and says why, in words that nothing else tells for an error."""
+    done = ends.migrate("--quiet", play="no-config")
+    assert done.returncode == 1 and "unable to retrieve domain configuration" in done.stderr and at_home(ends)
 
 
 def test_a_helper_that_is_missing_there(ends: Ends) -> None:
@@ -380,6 +400,20 @@ def test_a_dead_end_is_waited_for_with_a_word_and_not_for_ever(monkeypatch: pyte
         "dead has been asked for its domains and does not answer yet: it has 1 s",
         "dead has been asked for its domains and does not answer yet: it has 0 s",
     ]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_what_others_say_may_lack_its_last_newline(ends: Ends, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """A settings file of xl's that an editor or a script has left so; a relay that is killed while it answers."""
+    conf = ends.folder / "xl.conf"
+    conf.write_text(f'#autoballoon="on"\n autoballoon = "off"{end}')
+    ends.program("pyxcsr-relay", f"printf %s 'version 1.0\nxen ok{end}'")
+    monkeypatch.setattr(probe, "SCRIPT", probe.SCRIPT.replace(probe.CONF, shlex.quote(str(conf))))
+    for name, value in ends.environ().items():
+        monkeypatch.setenv(name, value)
+    here = probe.facts_of(home.HOME, str(ends.helper))
+    assert here.autoballoon == '"off"' and here.named(ends.guest) is not None
+    assert (here.pyxcsr["version"], here.pyxcsr["xen"]) == ("1.0", "ok")
 
 
 def test_what_ssh_leaves_behind_is_not_waited_for() -> None:

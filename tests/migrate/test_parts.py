@@ -112,13 +112,20 @@ def told(*lines: str, status: int = 1) -> Ended:
 BEGUN = "Saving to migration stream new xl format (info 0x3/0x0/919)"
 SAVE = "libxl: error: libxl_stream_write.c:347:x: Domain 7:saving domain: domain did not respond to suspend request: "
 UNPACK = "pyxcsr-relay: unpack:"
+CUT = "libxl: error: libxl_utils.c:463:libxl_read_exactly: file/stream truncated"
 TARGET = "migration target: Domain creation failed (code -3)."
 
 
 @pytest.mark.parametrize(
     ("lines", "side"),
     [
-        ((), "receiver"),
+        ((), "sender"),
+        (("unable to retrieve domain configuration",), "sender"),
+        (("x.cfg:7: config parsing error near `x': syntax error", "Failed to parse config: Bad"), "sender"),
+        ((f"{CUT} reading banner from migration receiver stream",), "receiver"),
+        (("ssh: connect", f"Bye {CUT} reading banner from migration receiver stream"), "receiver"),
+        (("libxl: error: libxl_utils.c:1:x: failed to write header to migration stream: Broken pipe",), "receiver"),
+        ((TARGET,), "receiver"),
         ((BEGUN, SAVE + "Invalid argument", TARGET), "sender"),
         ((BEGUN, TARGET, SAVE + "Invalid argument"), "sender"),
         ((BEGUN, TARGET, SAVE + "Broken pipe"), "receiver"),

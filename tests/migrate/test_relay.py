@@ -17,8 +17,10 @@ from typing import Optional
 import pytest
 
 from migrate.lab import Ends, no_zstd
+from pyxcsr.migrate import probe, relay
 from pyxcsr.migrate.chunks import END, FRAME_END, HEAD, LARGEST, MAGIC, PACKED, PLAIN
 from pyxcsr.migrate.packing import SHORT
+from pyxcsr.programs import FOLDERS
 
 RELAY = [sys.executable, "-m", "pyxcsr.migrate.relay"]
 with_zstd = pytest.mark.skipif(no_zstd, reason="there is no zstd: apt-get install zstd")
@@ -164,13 +166,36 @@ def test_what_is_no_relays(data: bytes, said: str) -> None:
     assert done.returncode == 1 and said in done.stderr.decode()
 
 
+FOUND_IN = """
+import sys
+from pyxcsr.migrate import relay
+relay.FOLDERS = sys.argv[1]
+sys.exit(relay.main(sys.argv[2:]))
+"""
+
+
+def by_cron(folder: Path, mode: str, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """A relay with a PATH in which nothing is, and ``folder`` as the place that is looked at besides."""
+    words = [sys.executable, "-c", FOUND_IN, str(folder), *mode.split()]
+    env = {**os.environ, "PATH": "/nowhere"}
+    return subprocess.run(words, input=data, capture_output=True, env=env, timeout=60, check=False)
+
+
 def test_no_zstd(tmp_path: Path) -> None:
-    env = {**os.environ, "PATH": str(tmp_path)}
-    assert b"zstd cannot be started" in unpacked(MAGIC + chunk(PACKED, b"x"), env=env).stderr
-    done = subprocess.run(
-        [*RELAY, "pack", "1"], input=bytes(9999), capture_output=True, env=env, timeout=60, check=False
-    )
-    assert done.returncode == 1 and b"zstd cannot be started" in done.stderr
+    for mode, data in (("unpack", MAGIC + chunk(PACKED, b"x")), ("pack 1", bytes(9999))):
+        done = by_cron(tmp_path, mode, data)
+        assert done.returncode == 1 and b"zstd cannot be started" in done.stderr
+
+
+def test_zstd_is_started_from_where_the_checks_look(tmp_path: Path) -> None:
+    """PATH may be shorter than theirs: where cron runs it here, or ssh there."""
+    (tmp_path / "zstd").write_text(f'#!/bin/sh\necho "$*" >"{tmp_path}/$1"\nexec /bin/cat\n')
+    (tmp_path / "zstd").chmod(0o755)
+    packed = by_cron(tmp_path, "pack 1", bytes(9999))
+    done = by_cron(tmp_path, "unpack", packed.stdout)
+    assert (packed.returncode, done.returncode, done.stdout) == (0, 0, bytes(9999)), packed.stderr + done.stderr
+    assert (tmp_path / "-cq").read_text() == "-cq -1\n" and (tmp_path / "-dcq").exists()
+    assert f"PATH=$PATH:{FOLDERS};" in probe.SCRIPT and relay.FOLDERS == FOLDERS
 
 
 def test_an_end_that_goes_is_noticed() -> None:
