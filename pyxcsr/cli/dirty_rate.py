@@ -19,11 +19,11 @@ from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.limits.words import LEAST_BANDWIDTH, MOST_BANDWIDTH
 from pyxcsr.measure.dirty_rate import dirty_rate
 from pyxcsr.units import parse_seconds, parse_size
 
 BANDWIDTHS = ("100M", "1G")
-LEAST_BANDWIDTH = 4096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +86,8 @@ def _bandwidth(text: str) -> int:
     nr_bytes = parse_size(text)
     if nr_bytes < LEAST_BANDWIDTH:
         raise UsageError(f"--bandwidth {text}: it must be at least {LEAST_BANDWIDTH} bytes a second")
+    if nr_bytes > MOST_BANDWIDTH:
+        raise UsageError(f"--bandwidth {text}: it is more than any output takes")
     return nr_bytes
 
 

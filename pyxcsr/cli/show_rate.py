@@ -31,7 +31,8 @@ def _summary(found: DirtyRate) -> list[str]:
         f"dirtied at all: {found.distinct} of {found.tot_pages} pages ({share:.1f}%)",
     ]
     if found.steady is not None:
-        lines[-1] += f"; in each second: {found.steady}"
+        each = "second" if found.period == 1 else format_seconds(found.period)
+        lines[-1] += f"; in each {each}: {found.steady}"
     if found.ended_by is not None:
         lines.append(f"note: it ended before its time: {found.ended_by}")
     if found.taken_over:

@@ -246,4 +246,5 @@ class Measurement:
             self._taken_over,
             self._warnings,
             self._tracking.ended_by,
+            windows.period_seconds,
         )

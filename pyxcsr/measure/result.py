@@ -21,10 +21,11 @@ class DirtyRate:
     ``seconds``: for how long it was measured; ``nr_pfns``: that the guest has; ``tot_pages``: pages of memory;
     ``bitmaps``: read; those that were cleared as well took ``fetch_seconds`` on an average; ``distinct``: pages dirtied
     at all;
-    ``steady``: of these, pages dirtied in each whole second, which no further pass of a save gets rid of, or None if
-    it was measured for less than a second; ``ranges``: how many of the distinct pages are in each range of
-    ``per_range`` pfns; ``taken_over``: log-dirty mode was on already, and was begun anew; ``ended_by``: what ended it
-    before its time, a save that began, in words, or None.
+    ``steady``: of these, pages dirtied in each period of the measurement, which no further pass of a save gets rid of,
+    or None if it was measured for less than a second; ``period``: seconds of a period, more than one if a bitmap takes
+    long; ``ranges``: how many of the distinct pages are in each range of ``per_range`` pfns; ``taken_over``: log-dirty
+    mode was on already, and was begun anew; ``ended_by``: what ended it before its time, a save that began, in words,
+    or None.
     """
 
     domid: int
@@ -42,6 +43,7 @@ class DirtyRate:
     taken_over: bool = False
     warnings: list[str] = field(default_factory=list)
     ended_by: Optional[str] = None
+    period: float = 1.0
 
     @property
     def second(self) -> Counted:

@@ -51,6 +51,7 @@ class Windows:
         """Pages dirtied at all."""
         self.steady: Optional[int] = None
         """Pages dirtied in each of the periods, if these are a second or longer; None before the first."""
+        self.period_seconds = 2.0**period
 
     @property
     def empty(self) -> bool:

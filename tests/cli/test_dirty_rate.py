@@ -55,6 +55,8 @@ def test_json(capfd: pytest.CaptureFixture[str], kind: str) -> None:
     [
         ("--bandwidth", "fast"),
         ("--bandwidth", "100"),
+        ("--bandwidth", "9" * 310),
+        ("--bandwidth", str((1 << 62) + 1)),
         ("--max-downtime", "300"),
         ("--max-downtime", "0ms"),
         ("--seconds", "0"),
@@ -72,6 +74,8 @@ def test_what_is_not_kept_is_said() -> None:
     text = told(found, [found.predict(50e6, 0.01)])
     assert "NOT KEPT: no further gain" in text and "warning: odd" in text and "begun anew" in text
     assert "in each second: 50000" in text and "60000 pages a second" in text
+    found.period = 4.0
+    assert "; in each 4 s: 50000" in told(found, [])
 
 
 PROGRAM = """

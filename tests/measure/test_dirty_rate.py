@@ -137,6 +137,15 @@ def test_seconds_that_are_no_power_of_two(hv: StubBackend) -> None:
     assert short.steady is None and short.seconds == 0.125 and short.pages_per_second > 0
 
 
+def test_bitmaps_that_take_long(hv: StubBackend) -> None:
+    """The periods are longer then, and what is dirtied in each of them is told with their length."""
+    domid, clock = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writer="none")), Clock()
+    with hv.stub.hook(on_fetch(lambda number: clock.sleep(0.3))):
+        found = Measurement(hv, domid, 8.0, None, clock=clock, sleep=clock.sleep).run()
+    assert found.period == found.to_dict()["period"] == 4.0 and found.steady is not None
+    assert measure(hv, domid).period == 1.0 and measure(hv, domid, 0.1).period == 0.125
+
+
 class Coming(Savers):
     """From one look on there is a save."""
 

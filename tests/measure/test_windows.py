@@ -41,7 +41,7 @@ def test_against_sets(seed: int, period: int) -> None:
         assert row.pages == pytest.approx(sum(map(len, sets)) / len(sets))
     assert windows.distinct == len(set.union(*periods))
     assert windows.steady == (len(set.intersection(*periods)) if period >= 0 else None)
-    assert sum(windows.spread(64)) == windows.distinct
+    assert sum(windows.spread(64)) == windows.distinct and windows.period_seconds == 2.0**period
 
 
 def test_what_is_read_within_a_period() -> None:
