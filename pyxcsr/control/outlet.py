@@ -20,7 +20,9 @@ PIECE = 4096
 LAST_WAIT = 0.1
 """Seconds that the end of a save waits for the last lines to be taken."""
 
-BETWEEN = 0.002
+BETWEEN, AT_FIRST = 0.002, 0.0001
+"""Seconds between two looks at what is still written; at first: behind xl a guest may be paused until the end is told,
+and a line on a local disk is there at once."""
 
 
 def sent(fd: int, data: bytes) -> int:
@@ -149,10 +151,10 @@ class EventsFile:
 
     def finish(self, seconds: float = LAST_WAIT) -> int:
         """Waits so long at most until all is written. Returns how many lines are not. Raises OSError."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         self.outlet.flush()
-        while (self.outlet.waiting or self._writes()) and time.monotonic() < until:
-            time.sleep(BETWEEN)
+        while (self.outlet.waiting or self._writes()) and (now := time.monotonic() - began) < seconds:
+            time.sleep(AT_FIRST if now < BETWEEN else BETWEEN)
             self.outlet.flush()
         in_hand = 0 if self._aside is None else self._aside.finish()
         return self.outlet.dropped + self.outlet.waiting + in_hand

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
@@ -302,6 +303,32 @@ def test_what_waits_is_bounded() -> None:
     takes[0] = 1000
     out.flush()
     assert bytes(got) == b"".join(b"%06d\n" % n * 10 for n in range(MOST // 70))
+
+
+def test_what_is_waited_for_at_the_end_is_looked_at_often_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind xl the guest may be paused until then: a line that is taken at once must not cost it a long nap."""
+    now, naps = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        naps.append(seconds)
+
+    def write(data: bytes) -> int:
+        if now[0] < taken_at:
+            raise BlockingIOError
+        return len(data)
+
+    monkeypatch.setattr(outlet, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    file = EventsFile(os.devnull)
+    file.outlet, taken_at = Outlet(write), 0.00035
+    file.outlet.put(b"a line\n")
+    assert file.finish() == 0 and naps == [0.0001] * 4
+    naps.clear()
+    taken_at = 9.0
+    file.outlet.put(b"another one\n")
+    assert file.finish() == 1, "it is given up"
+    assert naps[:20] == [0.0001] * 20 and set(naps[21:]) == {0.002} and 0.1 <= sum(naps) < 0.103
+    file.close()
 
 
 def test_it_is_closed(tmp_path: Path) -> None:
