@@ -51,6 +51,24 @@ step "SIGKILL in the middle again" ended KILL
 step "  without recover: the next live save is complete" pyxcsr save --format xl --live --force "$g" $f
 step "  nothing is noted any more" untold
 step "  the guest goes on, memory clean" goes_on
+api() { # from Python, which is told nothing of the device model: the guest stays suspended
+    python3 -c 'import sys, pyxcsr
+hv = pyxcsr.open_hypervisor("xen")
+with open("/tmp/api.raw", "wb") as out:
+    print(pyxcsr.save(hv, int(sys.argv[1]), out).pages)
+assert hv.domain_info(int(sys.argv[1])).suspended' "$(domid)" && pyxcsr verify /tmp/api.raw
+}
+resumed() { python3 -c 'import sys, pyxcsr; pyxcsr.resume(pyxcsr.open_hypervisor("xen"), int(sys.argv[1]))' "$(domid)"; }
+step "saved from Python, it stays suspended" api
+step "  pyxcsr.resume" resumed
+step "  the guest goes on, memory clean" goes_on
+if [ "$g" = hvm ]; then
+    refused_while_suspended() { refused 'pyxcsr recover' env LIBXL_SAVE_HELPER="$helper" xl save "$g" /tmp/g.xl; }
+    step "saved from Python again" api
+    step "  xl save of a guest that is suspended is refused: libxl would not take its QEMU's state" refused_while_suspended
+    step "  pyxcsr recover" pyxcsr recover "$g"
+    step "  the guest goes on, memory clean" goes_on
+fi
 step "and it can be saved by xl afterwards" xl save "$g" /tmp/g.xl
 forget
 step "  and restored" sh -c 'xl restore /tmp/g.xl'

@@ -36,6 +36,12 @@ signalled() { # a save that would take long, ended by SIGTERM
     tail -n 12 /tmp/said
     [ $status = 143 ] && [ "$(domid)" = "$was" ] && grep -aF "it runs here (id $was)" /tmp/said
 }
+timed_out() { # by timeout(1), which sends SIGTERM to all of the group, xl included
+    local was status; was=$(domid)
+    timeout 20 pyxcsr migrate --ssh '' --bandwidth 8M -- "$g" localhost >/tmp/said 2>&1; status=$?
+    tail -n 12 /tmp/said
+    [ $status = 124 ] && [ "$(domid)" = "$was" ] && grep -aF "it runs here (id $was)" /tmp/said
+}
 dying_zstd() { # one that fails in the middle of the stream
     mkdir -p /tmp/bad; printf '#!/bin/sh\n[ "$1" != -cq ] || { head -c 9000000 >/dev/null; exit 3; }\nexec /usr/bin/zstd "$@"\n' >/tmp/bad/zstd
     chmod +x /tmp/bad/zstd
@@ -52,6 +58,7 @@ step "zstd -5, with max_downtime and a bandwidth" moved --compress zstd:-5 --max
 step "timeout 2s, at 16 MiB a second: ended" runs_here 1 'timeout' --bandwidth 16M --timeout 2s; on
 step "the same with zstd" runs_here 1 'timeout' --compress zstd --bandwidth 16M --timeout 2s; on
 step "SIGTERM" signalled; on
+step "SIGTERM to all of its group, by timeout(1)" timed_out; on
 step "no helper at the other end: seen before anything is touched" stayed 2 'there is no pyxcsr-save-helper' --receiver-helper /nowhere/helper; on
 step "the same, unchecked" runs_here 4 'failed, or the connection' --no-checks --receiver-helper /nowhere/helper; on
 step "a zstd that dies" dying_zstd; on
