@@ -10,6 +10,18 @@ static void *lazy_memory(uint64_t nr_bytes) /* zero, and resident only where it 
     return at == MAP_FAILED ? NULL : at;
 }
 
+static void release(xcsr_restore *r)
+{
+    if (r->mfns)
+        munmap(r->mfns, r->limit * sizeof *r->mfns);
+    if (r->flags)
+        munmap(r->flags, r->limit);
+    if (r->bounce)
+        munmap(r->bounce, XCSR_BATCH * XCSR_PAGE);
+    free(r->entries);
+    free(r);
+}
+
 int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xcsr_restore **out)
 {
     XCSR_ENTER(h);
@@ -33,7 +45,7 @@ int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xc
     r->flags = lazy_memory(limit);
     r->bounce = lazy_memory(XCSR_BATCH * XCSR_PAGE);
     if (!limit || (!translated && !r->mfns) || !r->flags || !r->bounce) {
-        xcsr_restore_free(r);
+        release(r);
         return xcsr_fail_call(h, ENOMEM, "mmap", "no room to restore up to %llu pfns", (unsigned long long)limit);
     }
     *out = r;
@@ -44,15 +56,12 @@ void xcsr_restore_free(xcsr_restore *r)
 {
     if (!r)
         return;
-    pages_drop(r);
-    if (r->mfns)
-        munmap(r->mfns, r->limit * sizeof *r->mfns);
-    if (r->flags)
-        munmap(r->flags, r->limit);
-    if (r->bounce)
-        munmap(r->bounce, XCSR_BATCH * XCSR_PAGE);
-    free(r->entries);
-    free(r);
+    xcsr *h = r->h;
+    if (xcsr_seize(h)) { /* else the parent's restore goes on, and nothing is mapped here */
+        pages_drop(r);
+        xcsr_leave(&h);
+    }
+    release(r);
 }
 
 int xcsr_restore_grow(xcsr_restore *r, uint64_t nr_pfns)

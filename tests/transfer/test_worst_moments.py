@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -325,6 +326,45 @@ def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: 
     finally:
         if child:
             os._exit(99)
+    assert status == [0]
+
+
+def test_a_forked_child_of_a_restore_unmaps_nothing(hv: StubBackend, tmp_path: Path) -> None:
+    """The pages into which the parent is reading just then are mapped by its handle."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
+    save_to(hv, domid, tmp_path / "s")
+    stream = (tmp_path / "s").read_bytes()
+    cut = len(stream) // 2 + 100
+    reads, writes = os.pipe()
+    writer = threading.Thread(target=lambda: os.write(writes, stream[:cut]) == cut)
+    status: list[int] = []
+    child = False
+
+    def cancel() -> bool:
+        nonlocal child
+        if not status and not writer.is_alive() and not select.select([reads], [], [], 0)[0]:
+            assert hv.stub.leaks(), "the pages that are being read are mapped"
+            hv.stub.clear_calls()
+            pid = os.fork()
+            child = pid == 0
+            if child:
+                raise Boom
+            status.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            os.close(writes)
+        return False
+
+    new = hv.stub.create_empty("64M")
+    writer.start()
+    try:
+        with pytest.raises(pyxcsr.StreamTruncated):
+            pyxcsr.restore(hv, new, reads, cancel=cancel)
+    except Boom:
+        os._exit(hv.stub.calls().get("xenforeignmemory_unmap", 0))
+    finally:
+        if child:
+            os._exit(99)
+        writer.join()
+        os.close(reads)
     assert status == [0]
 
 
