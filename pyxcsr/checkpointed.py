@@ -23,7 +23,8 @@ class Checkpointed:
     ``interval``: for how long the guest runs between two checkpoints, in seconds or as text ("200ms").
     ``count``: so many checkpoints; the stream ends with the last one, at which the guest stays suspended. None: until
     the save is ended. ``last``: asked when the guest has been suspended for a checkpoint whether it is the last one.
-    ``postcopy``: lets the suspended guest go on once a checkpoint is written; None: what suspended it does.
+    ``postcopy``: lets the suspended guest, and its QEMU, go on once a checkpoint is written, as :func:`pyxcsr.resume`
+    does; None: what suspended it does.
     ``checkpoint``: called with a :class:`pyxcsr.Checkpoint` when the guest goes on again; at the last one it stays
     suspended, and END follows. It may write to the output, as libxl does, for what reads there what is its own at each
     checkpoint (``restore(checkpoint=...)``); to end the save it raises. (Both names are libxl's.)

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             with untouched_so_far():
                 replaced = os.path.isfile(args.file) and not is_standard_output(args.file)  # once all is read
                 if is_input(args.file, fd) and not replaced:
-                    raise UsageError(f"{args.file}: what is read there would be written over: name another place")
+                    raise UsageError(f"{args.file}: this is the input, and would be overwritten: name another place")
                 number = checkpoint_number(args.checkpoint, fd) if args.checkpoint else None
                 out = stack.enter_context(stream_output(args.file, args.force))
                 inside = stack.enter_context(plain(fd))

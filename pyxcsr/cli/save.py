@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     statuses = status.explained(
         "saved, and taken by the receiver if there is one",
-        "failed: the guest goes on, and no file or receiver has a complete stream (unless what --then asks for has "
-        "failed: then the guest stays suspended, and the message says so)",
+        "failed: the guest goes on, and no file or receiver has a complete stream (unless --then destroy has failed: "
+        "then the guest stays suspended, and the message says so)",
         "cannot be done as asked, and nothing was done",
     )
     parser.epilog = f"{COLUMNS_EXPLAINED} {statuses}"
@@ -162,8 +162,8 @@ def run(args: argparse.Namespace) -> int:
                 if args.then == "pause":
                     hv.domain_pause(domid)
                     suspend.resume()
+        _check_taken(receiver, domid, args.then)
         if destroyed_by is not None:  # it waited, suspended, until the stream was known to be safe
-            _check_taken(receiver, domid)
             destroyed_by()
         _print(report, args)
     return status.DONE
@@ -221,16 +221,20 @@ def _output(
     return stream_output(args.file, args.force, cancel, args.checksum) if receiver is None else receiver.stream()
 
 
-def _check_taken(receiver: Optional[Receiver], domid: int) -> None:
-    """Raises XcsrError for a guest that is neither to be destroyed nor to go on: a copy of it may be all that is left
-    of it, or run."""
-    if receiver is not None and receiver.told_to_end:
-        raise XcsrError(
-            "the receiver ended with status 0, but only once it had been told to end: nobody can tell whether it has "
-            f"the stream. Domain {domid} stays suspended: `xl destroy {domid}` if it has it, else "
-            f"`pyxcsr recover {domid}`",
-            domid=domid,
-        )
+def _check_taken(receiver: Optional[Receiver], domid: int, then: str) -> None:
+    """Raises XcsrError where a receiver may have the stream or not. The guest is not destroyed then."""
+    if receiver is None or not receiver.told_to_end:
+        return
+    place = {
+        "resume": "runs here",
+        "pause": "is paused here",
+        "destroy": f"stays suspended: `xl destroy {domid}` if the receiver has it, else `pyxcsr recover {domid}`",
+    }
+    raise XcsrError(
+        "the receiver ended with status 0, but only once it had been told to end: nobody can tell whether it has the "
+        f"stream. Domain {domid} {place[then]}",
+        domid=domid,
+    )
 
 
 @contextmanager

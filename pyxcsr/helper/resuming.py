@@ -13,7 +13,7 @@ from pyxcsr.errors import SuspendError, XcsrError, note
 from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.suspend.going_on import goes_on
+from pyxcsr.suspend.going_on import goes_on, qemu_of
 from pyxcsr.suspend.xenstore import is_suspended, suspends_yet, withdraw
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Resuming(Suspend):
     def __init__(self, hv: Control, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
         self._ours = False
+        qemu_of(hv, domid)  # what that loads is here, then, when a suspended guest waits
 
     def __call__(self) -> None:
         self._ours = True  # an attempt may have succeeded although it failed here

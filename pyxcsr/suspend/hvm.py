@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pyxcsr.devicemodel.place import Described, has_device_model
-from pyxcsr.errors import Cancelled, DomainDying, SuspendError, SuspendTimeout, XcsrError, note
+from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, SuspendError, SuspendTimeout, XcsrError, note
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.plain_contexts import insist
@@ -148,10 +148,16 @@ class HvmSuspend(Suspend):
     def found_suspended(self) -> None:
         """QEMU stops, if whoever has suspended the guest did not get that far: it would write while memory is copied.
 
-        It then stands still as the guest does, and is let go on together with it. Raises DeviceModelError.
+        It then stands still as the guest does, and is let go on together with it. A QEMU that has ended writes nothing,
+        and the guest's memory can be saved without it. Raises DeviceModelError.
         """
-        if self._qemu is not None:
+        if self._qemu is None:
+            return
+        try:
             self._qemu.stop()
+        except DeviceModelError as error:
+            if not isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError)):
+                raise
 
     def resume(self) -> bool:
         """Lets the guest and its QEMU go on; returns whether the guest was suspended here. Raises DeviceModelError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pyxcsr.arguments import check_domain, check_seconds
-from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, SuspendError, SuspendTimeout, note
+from pyxcsr.errors import Cancelled, DomainDying, DomainNotFound, HypervisorError, SuspendError, SuspendTimeout, note
 from pyxcsr.plain import TYPE_CHECKING, Protocol
 from pyxcsr.plain_contexts import insist
 from pyxcsr.suspend.base import Suspend
@@ -253,14 +253,20 @@ class XenstoreSuspend(Suspend):
         self._ours = False
         return _RESUMED_TEXT
 
+    def _withdraw_at_most(self) -> str:
+        """For a request that was refused: there is nothing that the guest could have taken."""
+        self._withdraw()
+        return _WITHDRAWN_TEXT
+
     def _leave_running_after(self, error: BaseException) -> None:
         """The same after ``error``, which stays the one that is reported: a note says if the guest may yet suspend."""
         if isinstance(error, (DomainDying, SuspendError)):
             return  # shut down or gone: there is no guest that could see the request
         outcomes: list[str] = []
+        leave = self._leave_running if self._ours or not isinstance(error, HypervisorError) else self._withdraw_at_most
         for left in reversed(range(_ATTEMPTS)):
             try:
-                insist(lambda: outcomes.append(self._leave_running()))
+                insist(lambda: outcomes.append(leave()))
                 break
             except (DomainDying, SuspendError):
                 return
@@ -271,7 +277,7 @@ class XenstoreSuspend(Suspend):
                         "(`pyxcsr recover`)"
                     )
         if outcomes[-1] not in (_WITHDRAWN_TEXT, _RESUMED_TEXT):
-            note(error, f"besides, domain {self._domid} may not go on: {outcomes[-1]}")
+            note(error, f"besides, domain {self._domid} may stop running later: {outcomes[-1]}")
 
     def _is_suspended(self) -> bool:
         return is_suspended(self._info())

@@ -88,8 +88,9 @@ def save(
 
     ``compress``: "zstd", "zstd:LEVEL", "lz4" or "lz4:LEVEL": the stream goes through that program, which writes to
     ``out``. Before the guest is suspended the program is waited for, two seconds at most; the stream is complete, and
-    the pause over, when the program has ended. UsageError where it is not installed, OutputError if it fails, or if
-    another thread of this process waits for any child and has taken the program's status.
+    the pause over, when the program has ended. UsageError where it is not installed, OutputError if it fails; also if
+    another thread of this process waits for any child and has taken the program's status: nobody knows then whether
+    the stream is whole, and nothing may be started from it.
     ``checkpointed``: an interval, as "200ms", or a :class:`pyxcsr.Checkpointed`: the save goes on after the guest has
     been suspended. Its state is followed by a CHECKPOINT record, the guest goes on, and after the interval what it has
     written since is sent in the same way (Remus, docs/remus.md). The stream is complete only after the last checkpoint;

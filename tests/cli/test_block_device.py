@@ -152,5 +152,5 @@ def test_converted_onto_itself(device: Device) -> None:
         to.write(c.libxl())
     before = device.content()
     done = run("convert", "--to", "libxc", device.name, device.name)
-    assert done.returncode == 2 and b"written over" in done.stderr
+    assert done.returncode == 2 and b"would be overwritten" in done.stderr
     assert device.content() == before

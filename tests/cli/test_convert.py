@@ -217,7 +217,7 @@ def test_standard_output_is_the_input(tmp_path: Path, name: str, data: bytes) ->
     with open(path, "r+b") as both:
         command = [sys.executable, "-c", CODE, "convert", str(path), name]
         done = subprocess.run(command, stdout=both, stderr=subprocess.PIPE, timeout=120, check=False)
-    assert done.returncode == 2 and b"written over" in done.stderr
+    assert done.returncode == 2 and b"would be overwritten" in done.stderr
     assert path.read_bytes() == data
 
 

@@ -208,15 +208,15 @@ def alive(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("trap", ["trap '' TERM", "trap 'echo given up >&2; exit 0' TERM"])
-@pytest.mark.parametrize(("then", "status", "guest"), [("destroy", 1, "suspended"), ("resume", 0, "runs")])
-def test_a_receiver_that_ends_well_once_it_is_told_to_may_have_the_guest(
-    ends: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], trap: str, then: str, status: int, guest: str
+@pytest.mark.parametrize(("then", "guest"), [("destroy", "suspended"), ("resume", "runs"), ("pause", "runs")])
+def test_a_receiver_that_ends_well_once_it_is_told_to_may_have_the_stream(
+    ends: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], trap: str, then: str, guest: str
 ) -> None:
-    """It may have let a copy run, or have given up in good order: the guest neither goes on nor is it destroyed."""
+    """It may have let a copy run, or have given up in good order: the guest is not destroyed, and it is no success."""
     command = f"{trap}; cat > {tmp_path}/s; sleep 1 & wait; exit 0"
-    assert save("--receiver-timeout", "0.3", "--receiver", command, "--then", then) == status
+    assert save("--receiver-timeout", "0.3", "--receiver", command, "--then", then) == 1
     assert ends == [guest]
-    assert ("nobody can tell whether it has the stream" in capfd.readouterr().err) is (then == "destroy")
+    assert "nobody can tell whether it has the stream" in capfd.readouterr().err
     judge_rules(tmp_path / "s", xen=False)
 
 

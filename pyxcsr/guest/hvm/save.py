@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.devicemodel.noted import Noted
+from pyxcsr.devicemodel.place import has_device_model
 from pyxcsr.devicemodel.told import Told
 from pyxcsr.errors import HypervisorError
 from pyxcsr.guest.hvm.following import PhysmapFollowing
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from typing import Optional
 
     from pyxcsr.guest.ops import Following, SaveContext, Write
-    from pyxcsr.hypervisor.interface import EndPlan, SaveHandle
+    from pyxcsr.hypervisor.interface import EndPlan, Hypervisor, SaveHandle
     from pyxcsr.stream.records import Record
 
 
 STATE_ROOM = 16384
 """Bytes by which the state may grow between the rehearsal and the end."""
+
+
+def has_pm_timer(hv: Hypervisor, domid: int) -> bool:
+    """Whether Xen has a PM timer for the guest, as it has where the guest has a device model, which nobody has named.
+    A guest of the stub has none: it has the id of a real one."""
+    return hv.backend == "xen" and has_device_model(hv, domid)
 
 
 @final
@@ -43,7 +50,7 @@ class HvmSaveOps:
         self._domid = context.info.domid
         self._report = context.report
         model = context.options.device_model or DeviceModel()
-        self._has_pm_timer = type(model) is not DeviceModel  # as guests have that Xen's and QEMU's devices are made for
+        self._has_pm_timer = type(model) is not DeviceModel  # one that is told what to note
         noted = Noted(self._hv, self._domid, model, self._report.warnings.append)
         self._device_model = Told(model, self._stands_still, noted)
         self._nr_gfns = 0
@@ -62,6 +69,7 @@ class HvmSaveOps:
         wait_until_populated(self._hv, self._domid, self._poll)
 
     def setup(self) -> None:
+        self._has_pm_timer = self._has_pm_timer or has_pm_timer(self._hv, self._domid)
         self._nr_gfns = check_nr_gfns(self._info, self._hv.nr_gpfns(self._domid))
 
     def following(self, save: SaveHandle, write: Write) -> Optional[Following]:

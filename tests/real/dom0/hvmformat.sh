@@ -65,9 +65,11 @@ step "  the guest goes on, memory clean" goes_on
 if [ "$g" = hvm ]; then
     refused_while_suspended() { refused 'pyxcsr recover' env LIBXL_SAVE_HELPER="$helper" xl save "$g" /tmp/g.xl; }
     step "saved from Python again" api
-    step "  xl save of a guest that is suspended is refused: libxl would not take its QEMU's state" refused_while_suspended
     step "  pyxcsr recover" pyxcsr recover "$g"
     step "  the guest goes on, memory clean" goes_on
+    step "saved from Python once more" api
+    step "  xl save of a guest that is suspended is refused: libxl would not take its QEMU's state" refused_while_suspended
+    step "  xl has resumed it: it goes on, memory clean" goes_on
 fi
 step "and it can be saved by xl afterwards" xl save "$g" /tmp/g.xl
 forget
