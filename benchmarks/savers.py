@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional
 
 import pyxcsr
 from benchmarks.measure import Seconds
+from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, Decision, P2mChanges, PrecopyStats
 
 SUSPENDED = 2
@@ -103,7 +104,7 @@ class Ours(Saver):
     def _save(self, fd: int, live: bool, suspend: Callable[[], None]) -> None:
         self.report = pyxcsr.save(
             self.hv, self.domid, fd, live=live, suspend=suspend, policy=one_pass, durable=self._durable,
-            p2m_changes=self._p2m_changes,
+            p2m_changes=self._p2m_changes, device_model=DeviceModel(),  # libxenguest is given none to tell, either
         )  # fmt: skip
 
 
