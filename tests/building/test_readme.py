@@ -166,8 +166,8 @@ def test_installed_in_dom0(tried: Path, tmp_path: Path) -> None:
     shell(text, tried)
     assert modules(system) == ({"_stub", "_xen"} if HAS_XEN else {"_stub"})
     programs = system / "usr/local/bin"
-    assert {x.name for x in programs.iterdir()} == {"pyxcsr", "pyxcsr-save-helper"}
-    shell("pyxcsr --version; test -x $(command -v pyxcsr-save-helper)", tmp_path, programs)
+    assert {x.name for x in programs.iterdir()} == {"pyxcsr", "pyxcsr-save-helper", "pyxcsr-relay"}
+    shell("pyxcsr --version; test -x $(command -v pyxcsr-save-helper); pyxcsr-relay facts", tmp_path, programs)
 
 
 @pytest.fixture(params=DEBIAN)
