@@ -24,7 +24,7 @@ LZ4_MOST = 12
 """lz4's levels are 1 to 12."""
 
 FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where the programs of a migration are looked for besides PATH, which cron and ssh may leave short, at both ends."""
+"""Where xl, and the programs of a migration, are looked for besides PATH, which cron, su and ssh may leave short."""
 
 LOOK = 0.001
 """Seconds between two looks at a program that is waited for."""

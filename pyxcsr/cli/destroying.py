@@ -10,9 +10,7 @@ from functools import partial
 
 from pyxcsr.errors import UsageError, XcsrError
 from pyxcsr.hypervisor.backend import Backend
-
-MORE_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Where xl is looked for besides PATH, which lacks these in a crontab, and behind Debian's `su`."""
+from pyxcsr.programs import FOLDERS
 
 
 def destroyer(hv: Backend, domid: int) -> Callable[[], None]:
@@ -23,7 +21,7 @@ def destroyer(hv: Backend, domid: int) -> Callable[[], None]:
     """
     if hv.backend != "xen":
         return partial(hv.domain_destroy, domid)
-    xl = shutil.which("xl", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *MORE_FOLDERS]))
+    xl = shutil.which("xl", path=f"{os.environ.get('PATH', os.defpath)}:{FOLDERS}")
     if xl is not None:
         return partial(_by_xl, xl, domid)
     if hv.xenstore_read(f"/libxl/{domid}/type") is not None:

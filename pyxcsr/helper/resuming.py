@@ -13,7 +13,7 @@ from pyxcsr.errors import SuspendError, XcsrError, note
 from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.suspend.base import Suspend
-from pyxcsr.suspend.going_on import goes_on, qemu_of
+from pyxcsr.suspend.going_on import goes_on, qemu_of, still_suspended
 from pyxcsr.suspend.xenstore import is_suspended, suspends_yet, withdraw
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ class Resuming(Suspend):
             return
         runs, problem = goes_on(self._hv, self._domid)
         if not runs:
-            text = f"Xen was asked to let domain {self._domid} go on, but it is still suspended"
-            raise SuspendError(text, domid=self._domid)
+            raise still_suspended(self._domid)
         but = "" if problem is None else f", but its devices may stand still: {problem}"
         self._tell(f"domain {self._domid}: the save has failed, and the guest goes on (PYXCSR_RESUME){but}")

@@ -27,7 +27,12 @@ def resume(hv: Hypervisor, domid: int) -> None:
     if problem is not None:
         raise problem
     if not runs:
-        raise SuspendError(f"Xen was asked to let domain {domid} go on, but it is still suspended", domid=domid)
+        raise still_suspended(domid)
+
+
+def still_suspended(domid: int) -> SuspendError:
+    """The error for a domain that Xen calls suspended although it was asked to let it go on."""
+    return SuspendError(f"Xen was asked to let domain {domid} go on, but it is still suspended", domid=domid)
 
 
 class Resumable(Protocol):

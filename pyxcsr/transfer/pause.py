@@ -78,11 +78,16 @@ class Pause:
         seconds, self._since = self.seconds(), None
         return seconds
 
-    def check_lasts(self, otherwise: str) -> None:
-        """Raises DomainDying if the guest is being destroyed, SuspendError(``otherwise``) if it is not suspended."""
+    def check_alive(self) -> DomainInfo:
+        """The domain's state. Raises DomainDying if the guest is being destroyed."""
         now = self._hv.domain_info(self._domid)
         if now.dying:
             raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
+        return now
+
+    def check_lasts(self, otherwise: str) -> None:
+        """Raises DomainDying if the guest is being destroyed, SuspendError(``otherwise``) if it is not suspended."""
+        now = self.check_alive()
         if not now.suspended:
             raise SuspendError(f"domain {self._domid} {otherwise}", domid=self._domid, reason=now.shutdown_reason)
 

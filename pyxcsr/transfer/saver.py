@@ -291,17 +291,13 @@ class Saver:
             try:
                 self._ops.rehearse(self._save)
             except HypervisorError:  # of a domain that is being destroyed Xen tells nothing more
-                self._check_alive()
+                self._pause.check_alive()
                 raise
             self._outlook.rehearsed(time.monotonic() - began, at_once=False)
             if self._ends_at_once and not self._options.verify:
                 self._ending = Ending(self._ops, self._save, self._following)
                 self._ending.prepare(END)
                 self._rehearse_end()
-
-    def _check_alive(self) -> None:
-        if self._hv.domain_info(self._domid).dying:
-            raise DomainDying(f"domain {self._domid} was destroyed while it was being saved", domid=self._domid)
 
     def _rehearse_end(self) -> None:
         """Learns how long the suspended guest will wait for what is not its pages."""

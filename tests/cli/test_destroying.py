@@ -37,7 +37,7 @@ def xl(folder: Path, script: str) -> None:
 def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that PATH lacks."""
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(destroying, "MORE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(destroying, "FOLDERS", str(tmp_path))
     return tmp_path
 
 

@@ -301,21 +301,24 @@ def test_somebody_else_resumes_the_guest_while_its_registers_are_read(hv: StubBa
 # -- the handle
 
 
+def child_that_unwinds(hv: StubBackend) -> int:
+    """Forks. In the child it raises Boom, with no call counted yet; in the parent it returns how the child ended."""
+    hv.stub.clear_calls()
+    pid = os.fork()
+    if not pid:
+        raise Boom
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: Path) -> None:
     """It must not switch off the log-dirty mode by which the parent goes on saving, nor unmap what it has not."""
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     status: list[int] = []
-    child = False
+    parent = os.getpid()
 
     def progress(now: pyxcsr.Progress) -> None:
-        nonlocal child
         if now.phase == "pass" and not status:
-            hv.stub.clear_calls()
-            pid = os.fork()
-            child = pid == 0
-            if child:
-                raise Boom
-            status.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            status.append(child_that_unwinds(hv))
 
     try:
         save_to(hv, domid, tmp_path / "s", progress=progress)
@@ -324,7 +327,7 @@ def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: 
         calls = set(hv.stub.calls()) & {"xc_shadow_control", "xenforeignmemory_unmap", "xc_domain_resume"}
         os._exit(len(calls))
     finally:
-        if child:
+        if os.getpid() != parent:
             os._exit(99)
     assert status == [0]
 
@@ -338,18 +341,12 @@ def test_a_forked_child_of_a_restore_unmaps_nothing(hv: StubBackend, tmp_path: P
     reads, writes = os.pipe()
     writer = threading.Thread(target=lambda: os.write(writes, stream[:cut]) == cut)
     status: list[int] = []
-    child = False
+    parent = os.getpid()
 
     def cancel() -> bool:
-        nonlocal child
         if not status and not writer.is_alive() and not select.select([reads], [], [], 0)[0]:
             assert hv.stub.leaks(), "the pages that are being read are mapped"
-            hv.stub.clear_calls()
-            pid = os.fork()
-            child = pid == 0
-            if child:
-                raise Boom
-            status.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            status.append(child_that_unwinds(hv))
             os.close(writes)
         return False
 
@@ -361,7 +358,7 @@ def test_a_forked_child_of_a_restore_unmaps_nothing(hv: StubBackend, tmp_path: P
     except Boom:
         os._exit(hv.stub.calls().get("xenforeignmemory_unmap", 0))
     finally:
-        if child:
+        if os.getpid() != parent:
             os._exit(99)
         writer.join()
         os.close(reads)
