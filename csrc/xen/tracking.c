@@ -32,6 +32,12 @@ static int fail_dying(xcsr *h, uint32_t domid, const char *op)
     return xcsr_fail_call(h, ESRCH, op, "domain %u is being destroyed", domid);
 }
 
+/* fmt: what cannot be done then, with %u for the domain. */
+static int refused(xcsr *h, uint32_t domid, const char *op, const char *fmt)
+{
+    return is_dying(h, domid) ? fail_dying(h, domid, op) : xcsr_fail_call(h, errno, op, fmt, domid);
+}
+
 int tracking_control(xcsr *h, uint32_t domid, unsigned int op)
 {
     int tries = 0, rc;
@@ -69,12 +75,10 @@ int tracking_begin(xcsr *h, uint32_t domid, bool take_over, uint32_t *retried)
         if (rc >= 0)
             rc = tracking_control(h, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
     }
-    if (rc < 0 && is_dying(h, domid))
-        return fail_dying(h, domid, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY");
-    if (rc < 0)
-        return xcsr_fail_call(h, errno ? errno : first, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY",
-                              "cannot track the writes of domain %u", domid);
-    return 0;
+    if (rc >= 0)
+        return 0;
+    errno = errno ? errno : first;
+    return refused(h, domid, "XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY", "cannot track the writes of domain %u");
 }
 
 int tracking_end(xcsr *h, uint32_t domid)
@@ -89,10 +93,8 @@ static int read_bitmap(xcsr *h, uint32_t domid, unsigned int op, xc_hypercall_bu
     const char *name = op == XEN_DOMCTL_SHADOW_OP_CLEAN ? "XEN_DOMCTL_SHADOW_OP_CLEAN" : "XEN_DOMCTL_SHADOW_OP_PEEK";
     xc_shadow_op_stats_t stats = {0, 0};
     long long rc = bitmap_call(h, domid, op, buffer, nr_pfns, mode, &stats);
-    if (rc < 0 && is_dying(h, domid))
-        return fail_dying(h, domid, name);
     if (rc < 0)
-        return xcsr_fail_call(h, errno, name, "cannot read domain %u's dirty bitmap", domid);
+        return refused(h, domid, name, "cannot read domain %u's dirty bitmap");
     if ((unsigned long long)rc != nr_pfns)
         return xcsr_fail_call(h, EPROTO, name, "Xen's dirty bitmap covers %lld of %llu pfns", rc, (unsigned long long)nr_pfns);
     return 0;
@@ -142,11 +144,8 @@ int tracking_peek(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64
 int tracking_count(xcsr *h, uint32_t domid, xc_hypercall_buffer_t *buffer, uint64_t *dirty)
 {
     xc_shadow_op_stats_t stats = {0, 0};
-    int rc = bitmap_call(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, 0, 0, &stats) < 0 ? -1 : 0;
-    if (rc && is_dying(h, domid))
-        return fail_dying(h, domid, "XEN_DOMCTL_SHADOW_OP_PEEK");
-    if (rc)
-        return xcsr_fail_call(h, errno, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages", domid);
+    if (bitmap_call(h, domid, XEN_DOMCTL_SHADOW_OP_PEEK, buffer, 0, 0, &stats) < 0)
+        return refused(h, domid, "XEN_DOMCTL_SHADOW_OP_PEEK", "cannot count domain %u's dirty pages");
     *dirty = stats.dirty_count;
     return 0;
 }
