@@ -42,7 +42,7 @@ class Resuming(Suspend):
     def __init__(self, hv: Control, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
         self._ours = False
-        qemu_of(hv, domid)  # what that loads is here, then, when a suspended guest waits
+        qemu_of(hv, domid)  # loads now what letting the guest go on needs: the package may be replaced meanwhile
 
     def __call__(self) -> None:
         self._ours = True  # an attempt may have succeeded although it failed here

@@ -30,8 +30,10 @@ STATE_ROOM = 16384
 
 
 def has_pm_timer(hv: Hypervisor, domid: int) -> bool:
-    """Whether Xen has a PM timer for the guest, as it has where the guest has a device model, which nobody has named.
-    A guest of the stub has none: it has the id of a real one."""
+    """Whether Xen emulates a PM timer for the guest, as it does for guests with a device model.
+
+    To be asked where the save's caller has named no device model. False for a guest of the stub: its id says nothing.
+    """
     return hv.backend == "xen" and has_device_model(hv, domid)
 
 
