@@ -5,12 +5,13 @@ from __future__ import annotations
 from pyxcsr.errors import StreamError
 from pyxcsr.hypervisor.interface import TscInfo
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.stream.format import RecordType
+from pyxcsr.stream.format import CPUID_LEAF, MSR_POLICY_ENTRY, RecordType
 from pyxcsr.stream.records import CpuidPolicy, MsrPolicy
 from pyxcsr.stream.records import TscInfo as TscRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Union
 
     from pyxcsr.hypervisor.interface import Hypervisor
     from pyxcsr.stream.origin import Origin
@@ -38,6 +39,18 @@ def policy_records(hv: Hypervisor, domid: int) -> Iterator[Record]:
         yield MsrPolicy(msrs)
 
 
+def _check_policy(record: Union[CpuidPolicy, MsrPolicy], offset: int) -> None:
+    """Raises StreamError unless it has whole entries: Xen is given their number, and would not see part of one."""
+    size = (CPUID_LEAF if isinstance(record, CpuidPolicy) else MSR_POLICY_ENTRY).size
+    length = len(record.blob)
+    if not length or length % size:
+        raise StreamError(
+            f"{record.name}: {length} bytes, must be a multiple of {size} and not empty",
+            offset=offset,
+            record=record.name,
+        )
+
+
 class PolicyAndTsc:
     """Takes a restored guest's CPU policy and TSC, and sets them."""
 
@@ -53,6 +66,7 @@ class PolicyAndTsc:
         if isinstance(record, (CpuidPolicy, MsrPolicy)):
             if self._policy_set:
                 raise StreamError(f"{record.name} comes after the static data", offset=offset, record=record.name)
+            _check_policy(record, offset)
             self._policy[record.name] = bytes(record.blob)
         elif isinstance(record, TscRecord):
             self._hv.set_domain_tsc(self._domid, TscInfo(record.mode, record.khz, record.nsec, record.incarnation))

@@ -254,6 +254,25 @@ def test_tampered(hv: StubBackend, stream: Stream, name: str) -> None:
     assert isinstance(error, (pyxcsr.StreamError, pyxcsr.NotSupported)), error
 
 
+POLICIES: dict[str, tuple[int, Callable[[bytearray], None], str]] = {
+    "CPUID, part of a leaf": (CPUID, lambda b: b.__delitem__(slice(23, None)), "X86_CPUID_POLICY: 23 bytes, must be"),
+    "CPUID, a byte short": (CPUID, lambda b: b.__delitem__(-1), "X86_CPUID_POLICY: .* must be a multiple of 24"),
+    "CPUID, empty": (CPUID, lambda b: b.clear(), "X86_CPUID_POLICY: 0 bytes, .* and not empty"),
+    "MSRs, three bytes short": (MSR, lambda b: b.__delitem__(slice(-3, None)), "X86_MSR_POLICY: .* multiple of 16"),
+    "MSRs, empty": (MSR, lambda b: b.clear(), "X86_MSR_POLICY: 0 bytes, .* and not empty"),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_that_is_not_of_whole_entries(hv: StubBackend, stream: Stream, name: str) -> None:
+    """Xen is given the number of entries: part of one would be left out in silence."""
+    head, pieces = stream
+    code, change, text = POLICIES[name]
+    error = refused(hv, put_together(head, changed(pieces, code, change)), pyxcsr.StreamError, text)
+    at = next(i for i, x in enumerate(pieces) if x.code == code)
+    assert error.offset == boundaries(head, pieces)[at]
+
+
 def test_a_record_that_claims_128_mib(hv: StubBackend, stream: Stream) -> None:
     head, pieces = stream
     cut = put_together(head, pieces[:6])
