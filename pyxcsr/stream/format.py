@@ -62,6 +62,9 @@ P2M_ENTRIES_LIMIT = 1 << 32
 VCPU_ID_LIMIT = 8192
 """First vcpu id that Xen cannot have (MAX_VIRT_CPUS of a PV guest)."""
 
+VCPU_EXTENDED_MIN = 8
+"""The vcpu and the size, which Xen goes by; what it asks for behind them differs from release to release."""
+
 VCPU_EXTENDED_MAX = 128
 VCPU_XSAVE_MIN = 16
 XSAVE_AREA_MIN = 576

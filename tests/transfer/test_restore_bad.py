@@ -18,6 +18,7 @@ from support.surgery import (
     BASIC,
     CPUID,
     END,
+    EXTENDED,
     MSR,
     P2M_FRAMES,
     PAGE_DATA,
@@ -25,7 +26,9 @@ from support.surgery import (
     SHARED_INFO,
     STATIC_DATA_END,
     TSC,
+    VCPU_MSRS,
     VERIFY,
+    XSAVE,
     Piece,
     boundaries,
     changed,
@@ -254,12 +257,45 @@ def test_tampered(hv: StubBackend, stream: Stream, name: str) -> None:
     assert isinstance(error, (pyxcsr.StreamError, pyxcsr.NotSupported)), error
 
 
+def cut(length: int) -> Callable[[bytearray], None]:
+    return lambda body: body.__delitem__(slice(length, None))
+
+
+STATES: dict[str, tuple[int, Callable[[bytearray], None], str]] = {
+    "XSAVE": (XSAVE, cut(8 + 15), "X86_PV_VCPU_XSAVE: 15 bytes of content, must be at least 16"),
+    "MSRs": (VCPU_MSRS, cut(-1), "X86_PV_VCPU_MSRS: .* must be a multiple of 16"),
+    "EXTENDED": (EXTENDED, cut(8 + 7), "X86_PV_VCPU_EXTENDED: 7 bytes of content, must be 8 to 128"),
+    "BASIC": (BASIC, cut(-8), "X86_PV_VCPU_BASIC: 5160 bytes of content, must be 5168"),
+    "BASIC, empty": (BASIC, cut(8), "X86_PV_VCPU_BASIC: 0 bytes of content"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_vcpu_record_of_impossible_size(hv: StubBackend, stream: Stream, name: str) -> None:
+    """It is the stream's fault, and is found where it stands: what follows has not been read."""
+    head, pieces = stream
+    code, change, text = STATES[name]
+    at = next(i for i, x in enumerate(pieces) if x.code == code)
+    data = put_together(head, changed(pieces, code, change))
+    error = refused(hv, data, pyxcsr.StreamError, text)
+    assert error.offset == boundaries(head, pieces)[at] and error.vcpu == 0
+    refused(hv, data[: error.offset + 8 + len(pieces[at].body)], pyxcsr.StreamError, text)
+
+
+def test_vcpu_records_without_content(hv: StubBackend, stream: Stream) -> None:
+    """Xen 4.6 to 4.8 wrote such: they count as left out."""
+    head, pieces = stream
+    for code in (EXTENDED, XSAVE, VCPU_MSRS):
+        pieces = changed(pieces, code, cut(8))
+    restored(hv, put_together(head, pieces))
+
+
 POLICIES: dict[str, tuple[int, Callable[[bytearray], None], str]] = {
-    "CPUID, part of a leaf": (CPUID, lambda b: b.__delitem__(slice(23, None)), "X86_CPUID_POLICY: 23 bytes, must be"),
-    "CPUID, a byte short": (CPUID, lambda b: b.__delitem__(-1), "X86_CPUID_POLICY: .* must be a multiple of 24"),
-    "CPUID, empty": (CPUID, lambda b: b.clear(), "X86_CPUID_POLICY: 0 bytes, .* and not empty"),
-    "MSRs, three bytes short": (MSR, lambda b: b.__delitem__(slice(-3, None)), "X86_MSR_POLICY: .* multiple of 16"),
-    "MSRs, empty": (MSR, lambda b: b.clear(), "X86_MSR_POLICY: 0 bytes, .* and not empty"),
+    "CPUID, part of a leaf": (CPUID, cut(23), "X86_CPUID_POLICY: 23 bytes, must be"),
+    "CPUID, a byte short": (CPUID, cut(-1), "X86_CPUID_POLICY: .* must be a multiple of 24"),
+    "CPUID, empty": (CPUID, cut(0), "X86_CPUID_POLICY: 0 bytes, .* and not empty"),
+    "MSRs, three bytes short": (MSR, cut(-3), "X86_MSR_POLICY: .* multiple of 16"),
+    "MSRs, empty": (MSR, cut(0), "X86_MSR_POLICY: 0 bytes, .* and not empty"),
 }
 
 

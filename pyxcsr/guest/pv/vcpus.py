@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import IncompleteStream, StreamError
 from pyxcsr.plain import TYPE_CHECKING, dataclass
+from pyxcsr.stream import format as fmt
 from pyxcsr.stream.records import VcpuBasic, VcpuExtended, VcpuXsave
 
 if TYPE_CHECKING:
@@ -72,14 +73,27 @@ def check_vcpu(record: VcpuRecord, max_vcpu_id: int, geometry: Geometry, offset:
             record=record.name,
             vcpu=record.vcpu_id,
         )
-    size = geometry.vcpu.size
-    if isinstance(record, VcpuBasic) and len(record.blob) != size:
+    fits, wanted = _size(record, geometry)
+    if not fits:
         raise StreamError(
-            f"{record.name}: {len(record.blob)} bytes of context, must be {size}",
+            f"{record.name}: {len(record.blob)} bytes of content, must be {wanted}",
             offset=offset,
             record=record.name,
             vcpu=record.vcpu_id,
         )
+
+
+def _size(record: VcpuRecord, geometry: Geometry) -> tuple[bool, str]:
+    """Whether its content can have that length, and which it must have. But for BASIC, empty ones are as none."""
+    length = len(record.blob)
+    if isinstance(record, VcpuBasic):
+        return length == geometry.vcpu.size, str(geometry.vcpu.size)
+    if isinstance(record, VcpuExtended):
+        least, most = fmt.VCPU_EXTENDED_MIN, fmt.VCPU_EXTENDED_MAX
+        return not length or least <= length <= most, f"{least} to {most}"
+    if isinstance(record, VcpuXsave):
+        return not length or length >= fmt.VCPU_XSAVE_MIN, f"at least {fmt.VCPU_XSAVE_MIN}"
+    return not length % fmt.VCPU_MSR_ENTRY.size, f"a multiple of {fmt.VCPU_MSR_ENTRY.size}"
 
 
 class HeldVcpus:

@@ -137,8 +137,8 @@ class BodyRules:
 
     def _check_extended(self, record: rec.VcpuExtended) -> None:
         if self._check_vcpu(record):
-            limit = fmt.VCPU_EXTENDED_MAX
-            self._check_size(len(record.blob) <= limit, len(record.blob), f"at most {limit}")
+            least, most = fmt.VCPU_EXTENDED_MIN, fmt.VCPU_EXTENDED_MAX
+            self._check_size(least <= len(record.blob) <= most, len(record.blob), f"{least} to {most}")
 
     def _check_xsave(self, record: rec.VcpuXsave) -> None:
         if self._check_vcpu(record):

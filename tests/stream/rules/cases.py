@@ -117,7 +117,7 @@ def too_long(records: Records) -> bytes:
 
 @case("padding", "X86_PV_VCPU_EXTENDED", "0000000001, not zero", base=build.pv32)
 def padding(records: Records) -> bytes:
-    insert_before(records, rec.End, rec.VcpuExtended(0, b"abc"))
+    insert_before(records, rec.End, rec.VcpuExtended(0, b"abc" * 3))
     data = bytearray(build.assemble(records))
     data[-9] = 1
     return bytes(data)
@@ -508,7 +508,8 @@ for _kind in (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs):
 _SIZES: list[tuple[type[rec.Record], int, str]] = [
     (rec.VcpuBasic, 2800, "2800 bytes of content, must be 5168"),
     (rec.VcpuBasic, 5169, "5169 bytes"),
-    (rec.VcpuExtended, 129, "at most 128"),
+    (rec.VcpuExtended, 129, "8 to 128"),
+    (rec.VcpuExtended, 4, "4 bytes of content, must be 8 to 128"),
     (rec.VcpuXsave, 15, "at least 16"),
     (rec.VcpuMsrs, 15, "multiple of 16"),
 ]
