@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, NoReturn, Optional
 CONFIG_MAX = 4 << 20
 """Longest configuration that is looked at, in bytes; one of a guest with many devices has some 20 KiB."""
 
+NESTED_MAX = 64
+"""Most levels of objects and lists in one another; libxl writes some five."""
+
 STREAM_KINDS = {"pv": "PV", "hvm": "HVM", "pvh": "HVM"}
 """A configuration's guest type -> the domain type of the libxc stream (PVH guests are sent as HVM)."""
 
@@ -43,7 +46,18 @@ def parse(text: bytes) -> dict[str, Any]:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(f"not an object but {_KINDS.get(type(value), 'a number')}")
+    if _is_deep(value):
+        raise ValueError("nested too deeply")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it has more levels than NESTED_MAX: whoever writes or copies it takes a call, and more, for each."""
+    level = [value]
+    for _ in range(NESTED_MAX):
+        inside = (x for outer in level for x in (outer.values() if isinstance(outer, dict) else outer))
+        level = [x for x in inside if isinstance(x, (dict, list))]
+    return bool(level)
 
 
 _KINDS = {list: "a list", str: "a string", type(None): "null", bool: "a truth value"}

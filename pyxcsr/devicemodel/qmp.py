@@ -104,7 +104,7 @@ class Qmp:
         line = self._line(op, silent)
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._error(f"has a device model that sent what is no message: {line[:80]!r}", op) from error
         if not isinstance(message, dict):
             raise self._error(f"has a device model that sent what is no message: {line[:80]!r}", op)

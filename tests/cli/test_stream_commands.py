@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from stream.rules.cases import set_page
+from support import containers as c
 from support import streams as build
 
 from pyxcsr.frames import PageType
@@ -73,6 +74,21 @@ def test_verify_complaints(broken: Path) -> None:
     )
     assert lines[-2] == "... and 250 more complaints"
     assert "300 complaints" in lines[-1]
+
+
+@pytest.mark.parametrize("depth", [65, 500, 900, 5000])
+def test_a_configuration_of_many_levels(tmp_path: Path, depth: int) -> None:
+    """Of such depth that the parser takes it, and what copies or writes it does not, or that neither does."""
+    path = tmp_path / "deep.xl"
+    text = c.text_of(c.config()).rstrip()[:-1] + b', "x": ' + b"[" * depth + b"]" * depth + b"}\0"
+    path.write_bytes(c.xl(text=text))
+    for words in (("verify",), ("verify", "--json"), ("inspect",), ("inspect", "--json")):
+        done = run(*words, str(path))
+        assert done.returncode == 1 - (words[0] == "inspect"), done.stderr
+        if words[0] == "verify":
+            assert "nested too deeply" in done.stdout and "xl-config-json" in done.stdout
+    done = run("convert", "--to", "xl", "--config", str(path), str(path), str(tmp_path / "out"))
+    assert done.returncode == 2 and "nested too deeply" in done.stderr
 
 
 def test_verify_max_complaints(broken: Path) -> None:

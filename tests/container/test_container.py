@@ -21,7 +21,7 @@ from support import oracle
 from support import streams as build
 
 from container.cases import BROKEN, HVM_TEXT, TEXT
-from pyxcsr.container.config import CONFIG_MAX, GuestSummary, describe, parse, problem, summary
+from pyxcsr.container.config import CONFIG_MAX, NESTED_MAX, GuestSummary, describe, parse, problem, summary
 from pyxcsr.container.reader import Kind, kind_of, prefix, xl_prefix
 from pyxcsr.container.survey import survey_input
 from pyxcsr.container.verify import verify_input
@@ -357,6 +357,18 @@ def test_problems() -> None:
     assert problem(c.config()) is None
     with pytest.raises(ValueError, match="more than"):
         parse(b" " * (CONFIG_MAX + 1))
+
+
+@pytest.mark.parametrize(("before", "after"), [("[", "]"), ('{"x": ', "}"), ('[{"x": [1], "y": ', "}]")])
+def test_levels_of_a_configuration(before: str, after: str) -> None:
+    """As many as can be written and copied by whatever calls itself for each."""
+    per = before.count("[", 0, 1) + before.count("{")
+    most = (NESTED_MAX - 1) // per
+    for levels in (1, most):
+        assert parse(b'{"a": %s1%s}' % (before.encode() * levels, after.encode() * levels))
+    for levels in (most + 1, 300, 900, 5000, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse(b'{"a": %s1%s}' % (before.encode() * levels, after.encode() * levels))
 
 
 # Writing

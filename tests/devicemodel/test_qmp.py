@@ -110,6 +110,7 @@ def answers(*lines: bytes) -> Reply:
         ([], "does not answer within 0 s"),
         ([b"not json\r\n"], "sent what is no message"),
         ([b"[1, 2]\r\n"], "sent what is no message"),
+        ([b'{"QMP": ' + b"[" * 5000 + b"]" * 5000 + b"}\r\n"], "sent what is no message"),
         ([b'{"return": {}'], "does not answer"),
         ([b""], "closed the connection"),
         ([b'{"event": "' + b"x" * (2 << 20)], "does not end"),
