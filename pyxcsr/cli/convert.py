@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
                     raise UsageError(f"{args.file}: this is the input, and would be overwritten: name another place")
                 number = checkpoint_number(args.checkpoint, fd) if args.checkpoint else None
                 out = stack.enter_context(stream_output(args.file, args.force))
-                inside = stack.enter_context(plain(fd))
+                inside = stack.enter_context(plain(fd, cut=lambda text: number is not None and _noted(text)))
             if number is not None:
                 done = convert_checkpoint(inside, Output(out).put, number, to)
             else:
@@ -85,6 +85,12 @@ def run(args: argparse.Namespace) -> int:
     return status.DONE
 
 
+def _noted(text: str) -> bool:
+    """Says that the compressed input is cut off, as that of a checkpointed stream may be: its sender has died."""
+    say.note(f"note: {text}")
+    return True
+
+
 def checkpoint_number(text: str, fd: int) -> int:
     """Which checkpoint is meant. ``fd``: the input, whose checkpoints are counted for "last". Raises UsageError."""
     if text != "last":
@@ -94,7 +100,8 @@ def checkpoint_number(text: str, fd: int) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise UsageError("--checkpoint last: the input is read twice, and must be a file; or give a number")
     start = os.lseek(fd, 0, os.SEEK_CUR)
-    with plain(fd) as inside:
+    found = 0
+    with plain(fd, cut=lambda text: found > 0) as inside:  # the input is read again, and then it is told
         found = count(inside)
     os.lseek(fd, start, os.SEEK_SET)
     if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.cli import failure, say, status
 from pyxcsr.cli.decoded import decoded_lines
@@ -58,8 +58,18 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit status."""
     lines: list[Line] = []
     details = Details()
+    sums: Optional[Survey] = None
+
+    def cut(text: str) -> bool:
+        """Of a compressed stream of checkpoints, whose sender has died."""
+        if sums is None or sums.cut_off is None:
+            return False
+        sums.cut_off += f"; {text}"
+        return True
+
     try:
-        with open_input(args.file) as fd, plain(fd) as inside, watched(inside, args.file, quiet=not args.json) as file:
+        quiet = not args.json
+        with open_input(args.file) as fd, plain(fd, cut=cut) as inside, watched(inside, args.file, quiet) as file:
             show = lines.append if args.json else _print_line
             take = details.take if args.json or args.decode else None
             sums = survey_input(file, show, fold=not args.all, take=take)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from pyxcsr.cli import checksum as sums
 from pyxcsr.cli import failure, say, status
@@ -79,10 +79,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _verify(name: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """One file: its status, and what is to be said of it as JSON. What is to be said in words is said."""
+    report: Optional[VerifyReport] = None
+
+    def cut(text: str) -> bool:
+        """Of a compressed stream of checkpoints, whose sender has died."""
+        if report is None or not report.checkpoints:
+            return False
+        report.unchecked.append(text)
+        return True
+
     try:
         with open_input(name) as fd:
             compared, damage = _compare(name, fd, args)
-            with plain(fd) as inside, watched(inside, name, args.quiet, args.progress) as file:
+            with plain(fd, cut=cut) as inside, watched(inside, name, args.quiet, args.progress) as file:
                 report = verify_input(file, checkpointed=args.checkpointed)
     except (NotAStream, UsageError, InputError) as error:
         return _unreadable(name, error, args)

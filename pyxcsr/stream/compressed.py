@@ -42,21 +42,27 @@ _F_SETPIPE_SZ = 1031  # <linux/fcntl.h>; Python's fcntl has it since 3.10
 
 
 class Compression(NamedTuple):
-    """A compression: how files of it begin, the program that undoes it, and the package that has the program."""
+    """A compression: how files of it begin, the program that undoes it, and the package that has the program.
+
+    ``early``: what the program says, among other things, of a file that is cut off, and of no other.
+    """
 
     name: str
     magic: bytes
     command: tuple[str, ...]
     package: str
+    early: str
 
+
+_ZSTD = (("zstd", "-dcq"), "zstd", "premature end")
 
 COMPRESSIONS = (
-    Compression("zstd", b"\x28\xb5\x2f\xfd", ("zstd", "-dcq"), "zstd"),
-    *(Compression("zstd", bytes([0x50 + at]) + b"\x2a\x4d\x18", ("zstd", "-dcq"), "zstd") for at in range(16)),
-    Compression("lz4", b"\x04\x22\x4d\x18", ("lz4", "-dcq"), "lz4"),
-    Compression("gzip", b"\x1f\x8b", ("gzip", "-dcq"), "gzip"),
-    Compression("xz", b"\xfd7zXZ\0", ("xz", "-dcq", "-T0", "-M", str(XZ_MEMORY)), "xz-utils"),
-    Compression("bzip2", b"BZh", ("bzip2", "-dcq"), "bzip2"),
+    Compression("zstd", b"\x28\xb5\x2f\xfd", *_ZSTD),
+    *(Compression("zstd", bytes([0x50 + at]) + b"\x2a\x4d\x18", *_ZSTD) for at in range(16)),
+    Compression("lz4", b"\x04\x22\x4d\x18", ("lz4", "-dcq"), "lz4", "Unfinished stream"),
+    Compression("gzip", b"\x1f\x8b", ("gzip", "-dcq"), "gzip", "unexpected end of file"),
+    Compression("xz", b"\xfd7zXZ\0", ("xz", "-dcq", "-T0", "-M", str(XZ_MEMORY)), "xz-utils", "Unexpected end"),
+    Compression("bzip2", b"BZh", ("bzip2", "-dc"), "bzip2", "ends unexpectedly"),  # with -q it would not say so
 )
 """Each by its magic number; those of zstd with 0x5. begin a skippable frame, as pzstd writes one first."""
 
@@ -69,16 +75,24 @@ def compression_of(head: bytes) -> Optional[Compression]:
 
 
 Poll = Callable[[], object]
+Cut = Callable[[str], bool]
 
 
 @contextmanager
-def plain(fd: int, poll: Poll = lambda: None, rest: Callable[[], bool] = lambda: True) -> Iterator[int]:
+def plain(
+    fd: int,
+    poll: Poll = lambda: None,
+    rest: Callable[[], bool] = lambda: True,
+    cut: Cut = lambda text: False,
+) -> Iterator[int]:
     """``fd`` itself or, if what it gives is compressed, a pipe that gives what comes out of it.
 
     ``fd`` stays the caller's. Where the block has ended well, the rest is read, so that the program's own checks have
     been made; unless ``rest``, which is asked then, says that it is of no use: then the program is ended at once, and
-    whether it has failed is not asked. ``poll`` is called again and again while anything is waited for here; what it
-    raises ends the wait. Raises UsageError where the program is not installed, InputError where it failed.
+    whether it has failed is not asked. If it has failed because the input is cut off, ``cut`` is told, in words, and
+    returns whether that is no error, as of a stream whose sender has died. ``poll`` is called again and again while
+    anything is waited for here; what it raises ends the wait. Raises UsageError where the program is not installed,
+    InputError where it failed.
     """
     found = compression_of(_peek(fd, poll))
     if found is None:
@@ -89,13 +103,14 @@ def plain(fd: int, poll: Poll = lambda: None, rest: Callable[[], bool] = lambda:
         raise UsageError(f"{text}: apt-get install {found.package}")
     must_be_heard(found.command[0])
     with tempfile.TemporaryFile() as said:
-        yield from _through(fd, found, said, poll, rest)
+        yield from _through(fd, found, said, poll, rest, cut)
 
 
 def _through(
-    fd: int, found: Compression, said: IO[bytes], poll: Poll, rest: Callable[[], bool]
+    fd: int, found: Compression, said: IO[bytes], poll: Poll, rest: Callable[[], bool], cut: Cut
 ) -> Iterator[int]:
-    process = Program(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True)
+    english = {**os.environ, "LC_ALL": "C"}  # in which ``early`` is
+    process = Program(found.command, stdin=fd, stdout=subprocess.PIPE, stderr=said, start_new_session=True, env=english)
     assert process.stdout is not None
     out = process.stdout.fileno()
     with suppress(OSError):  # a wish: an unprivileged user may have used up what pipes may take
@@ -117,7 +132,9 @@ def _through(
             process.kill()
         process.wait()
     if status:
-        raise InputError(f"it cannot be decompressed: {what_it_said(said, found.command[0], status)}", errno=errno.EIO)
+        why = what_it_said(said, found.command[0], status)
+        if found.early not in why or not cut(f"the {found.name} file is cut off: its checksum could not be compared"):
+            raise InputError(f"it cannot be decompressed: {why}", errno=errno.EIO)
 
 
 def _status_at_the_end(process: Program, out: int, poll: Poll) -> int:

@@ -20,6 +20,8 @@ from pyxcsr.errors import InputError, UsageError
 from pyxcsr.stream.compressed import COMPRESSIONS, plain
 
 PROGRAMS = sorted({x.command[0] for x in COMPRESSIONS})
+OPTIONS = {"bzip2": "-c1", "lz4": "-cq1B4"}
+"""Small blocks: what is cut off takes the rest of its block with it."""
 READERS = [["verify", "--quiet"], ["inspect"], ["restore", "--backend", "stub", "--max-mem", "64M"]]
 
 
@@ -35,7 +37,7 @@ def compressed(path: Path, program: str, folder: Path) -> Path:
         pytest.skip(f"{program} is not installed")
     out = folder / f"{path.name}.{program}"
     with out.open("wb") as to, path.open("rb") as content:
-        subprocess.run([program, "-cq1" if program != "bzip2" else "-c1"], stdin=content, stdout=to, check=True)
+        subprocess.run([program, OPTIONS.get(program, "-cq1")], stdin=content, stdout=to, check=True)
     assert out.stat().st_size < path.stat().st_size
     return out
 
@@ -111,6 +113,58 @@ def test_a_cut_file_says_so_and_what_the_program_says(image: Path, tmp_path: Pat
     packed.write_bytes(packed.read_bytes()[:-20000])
     done = run("restore", "--backend", "stub", packed)
     assert done.returncode == 1 and b"the stream ends" in done.stderr and b"unexpected end of file" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def remus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stream of four checkpoints, the last of which is not whole."""
+    path = tmp_path_factory.mktemp("remus") / "s"
+    words = ["--checkpointed", "10ms", "--checkpoints", "4"]
+    assert run("pv64:mem=8M,writes=20", path, command=[*SAVE, *words]).returncode == 0
+    os.truncate(path, path.stat().st_size - 5000)
+    return path
+
+
+CHECKPOINTED = ("verify --checkpointed", "inspect", "convert --checkpoint last", "convert --checkpoint 2")
+EACH = [("gzip", words) for words in CHECKPOINTED] + [(x, CHECKPOINTED[2]) for x in PROGRAMS if x != "gzip"]
+
+
+@pytest.mark.parametrize(("program", "words"), EACH)
+def test_a_checkpointed_stream_that_was_cut_behind_the_compressor(
+    remus: Path, tmp_path: Path, program: str, words: str
+) -> None:
+    """Its sender has died: what there is of it can be used, and it is said that the program's checks were not made."""
+    packed = compressed(remus, program, tmp_path)
+    os.truncate(packed, packed.stat().st_size - 300)
+    out = [tmp_path / "out"] if "convert" in words else []
+    done = run(*words.split(), packed, *out)
+    assert done.returncode == 0, done.stderr
+    assert b"file is cut off: its checksum could not be compared" in done.stdout + done.stderr
+    assert not out or run("verify", *out).returncode == 0
+
+
+@pytest.mark.parametrize(("program", "words"), EACH)
+def test_a_checkpointed_stream_that_is_damaged(
+    remus: Path, tmp_path: Path, program: str, words: str
+) -> None:
+    """That is no work of a dying sender: it must not be taken for good, however many checkpoints come out of it."""
+    packed = compressed(remus, program, tmp_path)
+    damaged = bytearray(packed.read_bytes())
+    for at in range(len(damaged) - 300, len(damaged) - 290):
+        damaged[at] ^= 0x5A
+    packed.write_bytes(damaged)
+    out = [tmp_path / "out"] if "convert" in words else []
+    done = run(*words.split(), packed, *out)
+    assert done.returncode in (1, 2) and b"cannot be decompressed" in done.stderr, done.stderr
+    assert not any(x.exists() for x in out)
+
+
+@pytest.mark.parametrize("words", CHECKPOINTED[:3])
+def test_one_that_was_cut_ahead_of_its_first_checkpoint(remus: Path, tmp_path: Path, words: str) -> None:
+    packed = compressed(remus, "gzip", tmp_path)
+    os.truncate(packed, 20000)
+    done = run(*words.split(), packed, *([tmp_path / "out"] if "convert" in words else []))
+    assert done.returncode in (1, 2) and b"unexpected end of file" in done.stderr, done.stderr
 
 
 def test_a_program_that_is_missing_is_named_with_its_package(
