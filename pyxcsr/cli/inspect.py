@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
                 say.report(line)
     for problem in sums.problems:
         say.note(f"{args.file}: {problem}")
+    if sums.dropped:
+        say.note(f"{args.file}: ... and {sums.dropped} more")
     return DAMAGED if sums.problems else OK
 
 

@@ -69,7 +69,8 @@ class _ContainerSurveyor:
         sums.container = self._facts
         if self._facts.complete:
             note_after_end(sums, look(self._source), self._show)
-        sums.problems += self._problems
+        for problem in self._problems:
+            sums.add_problem(problem)
         return sums
 
     def _read(self) -> None:
@@ -171,11 +172,11 @@ class _ContainerSurveyor:
         surveyor = Surveyor(stream, self._show, self._fold, self._take)
         sums = surveyor.sums
         first = self._survey is None
-        if first:
+        if self._survey is None:
             self._survey = sums
             self._facts.libxc_offset = start
         else:
-            self._problems.append(f"offset 0x{start:x}: a second libxc stream")
+            self._survey.add_problem(f"offset 0x{start:x}: a second libxc stream")
         while surveyor.follow() and self._read_checkpoint():
             self._whole += first
         return stream.ended

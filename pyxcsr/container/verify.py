@@ -47,6 +47,7 @@ class _ContainerVerifier:
         self._whole = 0  # checkpoints, with libxl's part of each
         self._order = rules.OrderRules(complaints)
         self._unchecked: list[str] = []
+        self._passed_over: dict[str, list[int]] = {}  # what it is -> how often there is such, and bytes in all
 
     def run(self) -> VerifyReport:
         try:
@@ -67,10 +68,22 @@ class _ContainerVerifier:
             complaints=self._complaints.kept,
             dropped=self._complaints.dropped,
             notes=self._complaints.notes,
-            unchecked=[*report.unchecked, *self._unchecked],
+            unchecked=[*report.unchecked, *self._unchecked, *self._what_was_passed_over()],
             container=self._facts,
             checkpoints=self._whole,
         )
+
+    def _pass_over(self, what: str, length: int) -> None:
+        sums = self._passed_over.setdefault(what, [0, 0])
+        sums[0] += 1
+        sums[1] += length
+
+    def _what_was_passed_over(self) -> list[str]:
+        """In words: a line for each kind, of which a hostile input may have millions."""
+        return [
+            f"{what} of {size} bytes" + (f", in {count} pieces" if count > 1 else "")
+            for what, (count, size) in self._passed_over.items()
+        ]
 
     def _read(self) -> None:
         if self._facts.kind == Kind.XENSERVER:
@@ -118,7 +131,7 @@ class _ContainerVerifier:
                 foreign_rules.check_end(part, self._report, self._complaints)
                 self._look_after_end()
             elif part.code != PartType.XENOPS:
-                self._unchecked.append(f"the part {part.name} of {part.length} bytes")
+                self._pass_over(f"the part {part.name}", part.length)
 
     def _read_record(self) -> bool:
         """One record, and the libxc stream if that is what it announces; whether the next one can be found."""
@@ -128,7 +141,7 @@ class _ContainerVerifier:
         rules.check_body(header, body, self._complaints)
         self._order.check(header)
         if header.code == LibxlType.EMULATOR_CONTEXT:
-            self._unchecked.append(f"the device model's state of {header.length} bytes")
+            self._pass_over("the device model's state", header.length)
         if header.code == LibxlType.LIBXC_CONTEXT:
             return self._read_libxc(header)
         if header.code == LibxlType.END:

@@ -56,7 +56,8 @@ class Survey:
     ``page_types``: name -> entries; ``vcpus``: id -> {record: bytes of content}; ``nr_pfns``: the size of
     the p2m (PV), else one more than the highest pfn; ``passes``: the first of ``nr_passes``. ``hvm_context``: type,
     instance and length of each save record; ``hvm_params``: name -> value; ``msr_policy``: the same of its first MSRs.
-    ``problems`` are bodies that could not be understood, and what ended the reading early. ``after_end`` (of
+    ``problems`` are bodies that could not be understood, and what ended the reading early: the first of them, and
+    ``dropped`` counts those beyond. ``after_end`` (of
     survey_input only) says what follows the stream in its input, if anything does; it is no problem of the stream's.
     ``checkpoints``: how many CHECKPOINT records there are (Remus); ``cut_off``: how a stream with such ends, if
     without END.
@@ -81,15 +82,26 @@ class Survey:
     hvm_context: list[dict[str, Any]] = field(default_factory=list)
     hvm_params: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    dropped: int = 0
     after_end: str | None = None
     container: Container | None = None
     checkpoints: int = 0
     cut_off: str | None = None
 
+    def add_problem(self, text: str) -> None:
+        """One more: a hostile stream has one for each eight bytes."""
+        if len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append(text)
+        else:
+            self.dropped += 1
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
+
+PROBLEMS_KEPT = 10_000
+"""As many as verify keeps complaints."""
 
 Take = Callable[[rec.Record], None]
 """Is given each record but PAGE_DATA, decoded, for whoever wants to know more of it."""
@@ -157,7 +169,7 @@ class Surveyor:
         if isinstance(error, StreamTruncated) and self._sums.checkpoints:
             self._sums.cut_off = f"it ends without END, {self._since} records behind its last checkpoint"
         else:
-            self._sums.problems.append(f"offset 0x{error.offset:x}: {error}")
+            self._sums.add_problem(f"offset 0x{error.offset:x}: {error}")
 
     def _take(self, raw: RawRecord) -> None:
         sums = self._sums
@@ -167,7 +179,7 @@ class Surveyor:
         try:
             record = raw.decode()
         except StreamError as error:
-            sums.problems.append(f"offset 0x{raw.offset:x}: {error}")
+            sums.add_problem(f"offset 0x{raw.offset:x}: {error}")
             self._line(Line(raw.offset, raw.name, raw.size, f"malformed: {error}"))
             return
         if isinstance(record, rec.PageData):
@@ -240,7 +252,10 @@ class Surveyor:
         elif isinstance(record, rec.MsrPolicy):
             sums.msr_policy = {msr_name(msr.msr): msr.value for msr in first_msrs(record.blob, _MSRS_KEPT)}
         elif isinstance(record, rec.HvmParams):
-            sums.hvm_params.update((hvm_params.name(index), value) for index, value in record.params[:_PARAMS_KEPT])
+            for index, value in record.params[:_PARAMS_KEPT]:
+                name = hvm_params.name(index)
+                if name in sums.hvm_params or len(sums.hvm_params) < _PARAMS_KEPT:
+                    sums.hvm_params[name] = value
         elif isinstance(record, rec.HvmContext):
             self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
@@ -257,16 +272,14 @@ class Surveyor:
             {"type": entry.name, "instance": entry.instance, "length": entry.length}
             for entry in facts.entries[:_SAVE_RECORDS_KEPT]
         ]
-        self._sums.problems += [
-            f"offset 0x{record.offset or 0:x}: HVM_CONTEXT: {problem.text}"
-            for problem in problems[:_PROBLEMS_KEPT]
-            if not problem.unknown
-        ]
+        for problem in problems[:_OF_A_CONTEXT]:
+            if not problem.unknown:
+                self._sums.add_problem(f"offset 0x{record.offset or 0:x}: HVM_CONTEXT: {problem.text}")
 
 
 _PASSES_KEPT = 1000
 _SAVE_RECORDS_KEPT = 4096
-_PROBLEMS_KEPT = 10
+_OF_A_CONTEXT = 10  # problems
 _MSRS_KEPT = 1024
 _PARAMS_KEPT = 1000
 _VCPUS_KEPT = 8192  # as many as a guest can have

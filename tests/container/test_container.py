@@ -28,11 +28,12 @@ from pyxcsr.container.verify import verify_input
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream import records as rec
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.complaints import CONTAINER_RULES, RULES
 from pyxcsr.stream.rules.verify import VerifyReport
 from pyxcsr.stream.source import Source
-from pyxcsr.stream.survey import Line, Survey
+from pyxcsr.stream.survey import PROBLEMS_KEPT, Line, Survey
 
 OLD = build.assemble(build.version2(build.pv64()), version=2)
 
@@ -336,6 +337,24 @@ def test_inspect_unfolded() -> None:
 def test_raw_streams_are_inspected_as_ever() -> None:
     lines, sums = look(c.PV)
     assert lines[0].name == "X86_PV_INFO" and sums.container is None and sums.bytes == len(c.PV)
+
+
+# As many as a hostile writer likes, each of some bytes
+
+
+def test_what_was_not_looked_at_is_summed_up() -> None:
+    data = c.libxl(c.HVM, c.PAIRS, *[c.emulator(c.EMULATOR, b"QEVM")] * 1000)
+    assert "the device model's state of 12000 bytes, in 1000 pieces" in check(data).unchecked
+    report = check(c.suspend_image(c.PV, *[c.part(c.QEMU_XEN, b"QEVM")] * 500, c.part(c.QEMU_TRAD, b"old")))
+    assert report.container is not None and report.container.complete
+    assert "the part XenServer QEMU_XEN of 2000 bytes, in 500 pieces" in report.unchecked
+    assert "the part XenServer QEMU_TRAD of 3 bytes" in report.unchecked
+
+
+def test_further_streams_are_problems_up_to_a_number() -> None:
+    empty = c.part(c.IMAGE) + build.assemble([rec.End()])
+    _, sums = look(c.suspend_image(c.PV, *[empty] * (PROBLEMS_KEPT + 3)))
+    assert len(sums.problems) == PROBLEMS_KEPT and sums.dropped == 3
 
 
 # The configuration

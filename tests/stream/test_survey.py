@@ -12,11 +12,12 @@ from support import streams as build
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
+from pyxcsr.stream import hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.describe import describe, msr_name
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.survey import Line, Survey, survey
+from pyxcsr.stream.survey import PROBLEMS_KEPT, Line, Survey, survey
 from stream.rules.cases import insert_before
 
 
@@ -63,6 +64,32 @@ def test_no_more_vcpus_are_kept_than_a_guest_can_have() -> None:
     _, sums = look(build.assemble([*build.pv64()[:-1], *records, rec.End()]))
     assert list(sums.vcpus) == list(range(8192)) and sums.complete
     assert sums.vcpus[8191] == {"BASIC": 1, "XSAVE": 1}
+
+
+def test_of_problems_the_first_are_kept_and_the_rest_is_counted() -> None:
+    """An empty X86_PV_INFO has eight bytes."""
+    records = build.pv64()
+    whole = build.assemble(records)
+    more = fmt.RECORD_HEADER.pack(fmt.RecordType.X86_PV_INFO, 0) * (PROBLEMS_KEPT + 5)
+    lines, sums = look(whole[:40] + more + whole[40:])
+    assert len(sums.problems) == PROBLEMS_KEPT and sums.dropped == 5 and sums.complete
+    assert len(lines) > PROBLEMS_KEPT, "each has its line all the same"
+    assert sums.to_dict()["dropped"] == 5
+
+
+def test_of_bad_contexts_too() -> None:
+    bad = rec.HvmContext(b"\x55" * 64)
+    _, sums = look(build.assemble([bad] * (PROBLEMS_KEPT + 5) + build.hvm(), DomainType.HVM))
+    assert len(sums.problems) == PROBLEMS_KEPT and sums.dropped == 5
+
+
+def test_no_more_parameters_are_kept_than_anybody_sends() -> None:
+    records: list[rec.Record] = [
+        rec.HvmParams([(1000 * nth + at, 7) for at in range(900)]) for nth in range(1, 4)
+    ]
+    last = rec.HvmParams([(1000, 8), (9999, 8)])
+    _, sums = look(build.assemble([*records, last, rec.End()], DomainType.HVM))
+    assert len(sums.hvm_params) == 1000 and sums.hvm_params[hvm_params.name(1000)] == 8
 
 
 def _msrs(count: int) -> bytes:
