@@ -135,14 +135,14 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
     what = progress.of_restore(progress.left(fd))
     line = None if args.quiet else progress.progress_line(args.progress, what, "stalled: nothing read")
     rings = Rings(args.store_evtchn, args.store_domid, args.console_evtchn, args.console_domid)
-    kinds: list[Kind] = []
+    around: list[tuple[Kind, int]] = []
     ticking = progress.Ticking(cancel, line)
     options = RestoreOptions(
         rings,
         None,
         line,
         ticking,
-        enter=lambda source: kinds.append(_entered(source, args)),
+        enter=lambda source: around.append((_entered(source, args), source.offset)),
         checkpointed=args.checkpointed,
         silence=args.silence,
     )
@@ -152,7 +152,8 @@ def _restore(hv: Backend, domid: int, fd: int, args: argparse.Namespace, cancel:
         if line:
             line.done()
     if not args.quiet and not report.failed_over:  # then what follows is what broke
-        _note_after_end(fd, kinds[0])
+        kind, start = around[0]
+        _note_after_end(fd, kind, start + report.bytes)
     return report
 
 
@@ -166,12 +167,14 @@ def _entered(source: Source, args: argparse.Namespace) -> Kind:
     return kind
 
 
-def _note_after_end(fd: int, kind: Kind) -> None:
-    """What follows in a file. In a pipe another stream may follow, which is for its next reader."""
+def _note_after_end(fd: int, kind: Kind, offset: int) -> None:
+    """What follows in a file, from ``offset`` on. In a pipe another stream may follow, which is for its next reader."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return
     try:
-        after = leave(Source(fd), kind)
+        rest = Source(fd)
+        rest.offset = offset
+        after = leave(rest, kind)
     except (StreamError, OSError) as error:  # the domain is complete, whatever can be read there
         say.note(f"note: the container around the stream: {error}")
         return

@@ -176,17 +176,15 @@ class _Converter:
     # The libxc stream
 
     def _begin(self) -> StreamReader:
-        """A reader of the headers of the libxc stream that begins here; they stay to be read."""
-        return StreamReader(io.BytesIO(self._source.peek(_HEADERS)))
+        """A reader of the headers of the libxc stream that begins here; they stay to be read. Offsets are the input's.
+        """
+        headers = Source(io.BytesIO(self._source.peek(_HEADERS)))
+        headers.offset = self._source.offset
+        return StreamReader(headers)
 
     def _look_at_libxc(self) -> str:
         """Which kind of guest the libxc stream holds that begins here; nothing of it is read."""
-        offset = self._source.offset
-        try:
-            domain = self._begin().domain_header
-        except StreamError as error:
-            raise type(error)(str(error), **{**error.facts, "offset": error.offset + offset}) from error
-        self._done.guest = DomainType(domain.type).name
+        self._done.guest = DomainType(self._begin().domain_header.type).name
         return self._done.guest
 
     def _copy_libxc(self) -> None:

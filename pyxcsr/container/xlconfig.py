@@ -15,7 +15,7 @@ from typing import Any, Optional, Protocol
 
 from pyxcsr.container import config as conf
 from pyxcsr.container.reader import ContainerReader, Kind, kind_of
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.errors import StreamError, UsageError, XcsrError
 from pyxcsr.hypervisor.names import domain_name
 from pyxcsr.stream.source import Source, open_input
 
@@ -47,6 +47,8 @@ def read_config(name: str) -> bytes:
             text = _text_in(Source(fd), name)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from error
+    except StreamError as error:
+        raise UsageError(f"{name}: {error}") from error
     _parse_usable(text, name)
     return text
 

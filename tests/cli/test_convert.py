@@ -147,6 +147,10 @@ def test_offsets_are_those_of_the_input() -> None:
     with pytest.raises(StreamError) as raised:
         converted(c.libxl(stream))
     assert raised.value.offset == 24 + 24
+    for cut in (34, 24 + 30):  # within either header
+        with pytest.raises(StreamTruncated, match=f"ends at byte {cut}") as raised:
+            converted(c.libxl()[:cut])
+        assert raised.value.offset == (24 if cut == 34 else 24 + 24)
 
 
 @pytest.mark.parametrize(("data", "to"), [(c.xl(), "libxc"), (c.HVM_XL, "libxl"), (c.PV, "libxl")], ids=case_id)

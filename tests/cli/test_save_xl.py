@@ -194,8 +194,11 @@ def test_configuration_files(tmp_path: Path) -> None:
         (c.xl(text=b""), "no configuration"),
         (c.xl(text=b"name = 1\0", must=2), "line 1"),
         (b" " * ((4 << 20) + 9), "more than"),
+        (c.xl()[:40], "f: the input ends"),
+        (c.xl()[:70], "f: the input ends"),
+        (c.xl(must=1), "f: .*legacy"),
     ],
-    ids=["empty", "xl.cfg", "list", "empty-in-xl", "text-in-xl", "long"],
+    ids=["empty", "xl.cfg", "list", "empty-in-xl", "text-in-xl", "long", "half-header", "half-config", "legacy"],
 )
 def test_bad_configuration_files(data: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(data)
@@ -260,6 +263,11 @@ def test_restore_out_of_a_container(config: Path, tmp_path: Path) -> None:
         report = json.loads(done.stdout)
         reports.append({name: value for name, value in report.items() if "seconds" not in name})
     assert reports[0] == reports[1] == reports[2]
+    ends = paths[1].stat().st_size - 8
+    (tmp_path / "cut").write_bytes(paths[1].read_bytes()[:ends])
+    done = pyxcsr_run("restore", "--backend", "stub", tmp_path / "cut")
+    assert done.returncode == 0
+    assert f"the container around the stream: the input ends at byte {ends}" in done.stderr.decode()
     data = bytearray(paths[1].read_bytes())
     data[20] ^= 1  # the type of libxl's first record
     paths[1].write_bytes(data)
