@@ -96,6 +96,8 @@ class MemoryRules:
             return f"the first pfn 0x{start:x} is beyond the last 0x{end:x}"
         if start > self.nr_pfns:
             return f"begins at pfn 0x{start:x}, but only pfns below 0x{self.nr_pfns:x} are covered"
+        if start % (PAGE_SIZE // self._width):
+            return f"begins at pfn 0x{start:x}, within the pfns of a frame"
         wanted = record.frames_wanted(self._width)
         if len(record.frames) != wanted:
             return f"{len(record.frames)} frames for pfns 0x{start:x} to 0x{end:x}, must be {wanted}"

@@ -484,6 +484,11 @@ def p2m_gap(records: Records) -> None:
     insert_before(records, rec.PageData, rec.P2mFrames(25, 40, array("Q", [P2M])))
 
 
+@case("p2m-frames", "X86_PV_P2M_FRAMES", "begins at pfn 0x17, within the pfns of a frame")
+def p2m_within_a_frame(records: Records) -> None:
+    insert_before(records, rec.PageData, rec.P2mFrames(23, 40, array("Q", [P2M])))
+
+
 @case("p2m-frames", "X86_PV_P2M_FRAMES", "begins at pfn 0xffffffff")
 def p2m_of_32_gib(records: Records) -> None:
     insert_before(records, rec.PageData, rec.P2mFrames(0xFFFF_FFFF, 0xFFFF_FFFF, array("Q", [P2M])))
