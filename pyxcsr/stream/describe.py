@@ -9,6 +9,7 @@ from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
+from pyxcsr.stream.hvm_context import HvmContextFacts, Problem
 
 MSR_NAMES = {
     0x48: "SPEC_CTRL",
@@ -101,8 +102,11 @@ def _list_msrs(record: rec.MsrPolicy | rec.VcpuMsrs) -> str:
 
 
 def _describe_hvm_context(record: rec.HvmContext) -> str:
-    """The save records by type, and of which vcpus there are registers."""
-    facts, problems = hvm_context.look(record.blob)
+    return describe_context(record, *hvm_context.look(record.blob))
+
+
+def describe_context(record: rec.HvmContext, facts: HvmContextFacts, problems: list[Problem]) -> str:
+    """The save records by type, and of which vcpus there are registers. The rest: what a look at it has found."""
     text = f"{len(record.blob)} bytes"
     if facts.entries:
         counts = Counter(entry.name for entry in facts.entries)

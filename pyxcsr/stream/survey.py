@@ -11,7 +11,7 @@ from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.after_end import AfterEnd
-from pyxcsr.stream.describe import describe, first_msrs, msr_name, nr_leaves, type_name, vendor
+from pyxcsr.stream.describe import describe, describe_context, first_msrs, msr_name, nr_leaves, type_name, vendor
 from pyxcsr.stream.format import DomainType, RecordType
 from pyxcsr.stream.reader import RawRecord, StreamReader
 from pyxcsr.stream.wrapping import Container
@@ -185,10 +185,14 @@ class Surveyor:
         if isinstance(record, rec.PageData):
             self._take_pages(raw, record)
             return
-        self._sum(record)
+        if isinstance(record, rec.HvmContext):
+            text = self._sum_context(record)
+        else:
+            self._sum(record)
+            text = describe(record)
         if self._more is not None:
             self._more(record)
-        self._line(Line(raw.offset, raw.name, raw.size, describe(record)))
+        self._line(Line(raw.offset, raw.name, raw.size, text))
 
     def _line(self, line: Line) -> None:
         self._flush()
@@ -256,8 +260,6 @@ class Surveyor:
                 name = hvm_params.name(index)
                 if name in sums.hvm_params or len(sums.hvm_params) < _PARAMS_KEPT:
                     sums.hvm_params[name] = value
-        elif isinstance(record, rec.HvmContext):
-            self._sum_context(record)
         elif isinstance(record, (rec.VcpuBasic, rec.VcpuExtended, rec.VcpuXsave, rec.VcpuMsrs)):
             self._sum_vcpu(record)
 
@@ -266,7 +268,8 @@ class Surveyor:
         if record.vcpu_id in vcpus or len(vcpus) < _VCPUS_KEPT:
             vcpus.setdefault(record.vcpu_id, {})[_VCPU_KINDS[type(record)]] = len(record.blob)
 
-    def _sum_context(self, record: rec.HvmContext) -> None:
+    def _sum_context(self, record: rec.HvmContext) -> str:
+        """Looks at it once, which may take long; its description."""
         facts, problems = hvm_context.look(record.blob)
         self._sums.hvm_context = [
             {"type": entry.name, "instance": entry.instance, "length": entry.length}
@@ -275,6 +278,7 @@ class Surveyor:
         for problem in problems[:_OF_A_CONTEXT]:
             if not problem.unknown:
                 self._sums.add_problem(f"offset 0x{record.offset or 0:x}: HVM_CONTEXT: {problem.text}")
+        return describe_context(record, facts, problems)
 
 
 _PASSES_KEPT = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from array import array
+from typing import Any
 
 import pytest
 from support import hvm
@@ -12,7 +13,7 @@ from support import streams as build
 from pyxcsr.errors import NotAStream, StreamError
 from pyxcsr.frames import PageType
 from pyxcsr.stream import format as fmt
-from pyxcsr.stream import hvm_params
+from pyxcsr.stream import hvm_context, hvm_params
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.describe import describe, msr_name
 from pyxcsr.stream.format import DomainType
@@ -81,6 +82,19 @@ def test_of_bad_contexts_too() -> None:
     bad = rec.HvmContext(b"\x55" * 64)
     _, sums = look(build.assemble([bad] * (PROBLEMS_KEPT + 5) + build.hvm(), DomainType.HVM))
     assert len(sums.problems) == PROBLEMS_KEPT and sums.dropped == 5
+
+
+def test_a_context_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = hvm_context.look, list[int]()
+
+    def counted(context: Any) -> Any:
+        seen.append(len(context))
+        return real(context)
+
+    monkeypatch.setattr(hvm_context, "look", counted)
+    lines, sums = look(build.assemble(build.hvm(), DomainType.HVM))
+    (line,) = (x for x in lines if x.name == "HVM_CONTEXT")
+    assert len(seen) == 1 and sums.hvm_context and line.text.startswith(f"{seen[0]} bytes: HEADER, ")
 
 
 def test_no_more_parameters_are_kept_than_anybody_sends() -> None:
