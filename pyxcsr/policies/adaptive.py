@@ -6,6 +6,10 @@ these pages, and while it does, the guest dirties pages again: as many as now in
 take, if it goes on as it did. (A guest that writes the same pages over and over dirties more of them than that in a
 short pass. Then the next look shows it.) That is what a further pass can win, and it is made if that is worth it.
 
+Once passes win nothing any more, the guest dirties now more pages in a pass, now fewer. Two passes in turn that win
+nothing are most likely where it has just dirtied more than usual. So it is not suspended there, but after one of the
+next passes, as soon as no more pages are dirty than usual.
+
 No dataclass here: the save helper loads this while a guest's user waits.
 """
 
@@ -32,11 +36,20 @@ GAIN_LATE = 0.05
 GAIN_WHEN_MET = 0.5
 """The part of the pause that a pass must win: in the first passes, later, once all that was asked for is reached."""
 
+GAIN_AGAIN = 0.4
+"""The same once passes have won nothing: less than that is won by chance, too."""
+
 LEAST_GAIN = 0.0001
 """Seconds. What is less cannot be told from chance."""
 
 FUTILE = 2
 """Passes that win nothing before the guest is suspended: one alone may have met a short burst of writes."""
+
+FUTILE_AT_MOST = 5
+"""And so many, while more pages are dirty than usual."""
+
+USUAL = 5
+"""Looks whose median counts as usual."""
 
 ALL_MEMORY = 0.9
 """A guest that has rewritten so much of its memory in a pass over all of it does so in the next one, too."""
@@ -73,7 +86,7 @@ class AdaptivePolicy:
     one save at a time.
     """
 
-    __slots__ = ("_futile", "limits", "reason", "rest")
+    __slots__ = ("_futile", "_looks", "limits", "reason", "rest")
 
     name = "adaptive"
 
@@ -81,6 +94,7 @@ class AdaptivePolicy:
         self.limits = Limits() if limits is None else limits
         self.reason, self.rest = "", 0.0
         self._futile = 0
+        self._looks: list[int] = []
 
     @property
     def target_dirty(self) -> Optional[int]:
@@ -90,7 +104,7 @@ class AdaptivePolicy:
     def __call__(self, stats: PrecopyStats) -> Decision:
         self.rest = 0.0
         if stats.iteration <= 1 and stats.dirty_count is None:
-            self._futile = 0
+            self._futile, self._looks = 0, []
         if stats.p2m_restless:
             return self._say(Decision.STOP_AND_COPY, "the guest changed its p2m more often than the limits allow")
         if stats.dirty_count is not None and stats.look is not None:  # what the pass to come leaves will be looked at
@@ -98,6 +112,7 @@ class AdaptivePolicy:
         last = stats.iteration >= self._most()
         if stats.dirty_now is None or stats.predicted_pause is None:
             return self._at_the_end(stats, None, last) if last else self._say(Decision.CONTINUE, "")
+        self._looks = [*self._looks[1 - USUAL :], stats.dirty_now]
         met = self._met(stats, stats.dirty_now, stats.predicted_pause)
         if not last and (self._throttles(stats, met) or self._pays(stats, met)):
             return self._say(Decision.CONTINUE, "")
@@ -132,6 +147,8 @@ class AdaptivePolicy:
         share = GAIN_EARLY if stats.iteration < LIBXC_PASSES else GAIN_LATE
         if met:
             share = GAIN_WHEN_MET
+        elif self._futile >= FUTILE:
+            share = GAIN_AGAIN
         if gain <= LEAST_GAIN and _cheap(stats):
             return False
         if gain > LEAST_GAIN and gain >= share * pause:
@@ -140,7 +157,15 @@ class AdaptivePolicy:
         if met:
             return False
         self._futile += FUTILE if _rewrites_all(stats) else 1
-        return self._futile < FUTILE
+        if self._futile < FUTILE:
+            return True
+        return self._futile < FUTILE_AT_MOST and self._is_more_than_usual(stats, pause) and not self._is_busy(stats)
+
+    def _is_more_than_usual(self, stats: PrecopyStats, pause: float) -> bool:
+        """Whether so many pages are dirty that the pause would be shorter worth its while after most other passes."""
+        usual = sorted(self._looks)[(len(self._looks) - 1) // 2]
+        longer = ((stats.dirty_now or 0) - usual) * (stats.page_seconds or 0.0)
+        return longer > max(LEAST_GAIN, GAIN_LATE * pause)
 
     def _throttles(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
         """Whether the guest has got less processor time just now, so that a further pass wins something."""

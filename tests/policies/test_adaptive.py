@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -237,6 +238,57 @@ def test_one_pass_without_a_gain_is_forgiven() -> None:
     assert policy(stats(3, None, looked=1000)) is Decision.CONTINUE
     assert policy(stats(4, None, looked=1000)) is Decision.STOP_AND_COPY
     assert policy.reason.startswith("the guest dirties pages as fast as they can be sent (1000 a second, and 1000")
+
+
+CALM: dict[str, Any] = {"dirty_rate": 1500, "send_seconds": 3e-4}
+"""A guest that dirties far fewer pages than can be sent, if the passes did not take a tenth of a second anyway."""
+
+
+def looks(policy: AdaptivePolicy, *dirty: int) -> list[Decision]:
+    """What it says to one look after the other, each pass having sent what the look before it saw."""
+    last = (1000, *dirty)
+    return [policy(stats(n, None, looked=dirty[n - 1], last_pages=last[n - 1], **CALM)) for n in range(1, len(last))]
+
+
+USUAL_OR_NOT = {
+    # how many pages are dirty after each pass: the guest is suspended after the last one
+    "it rises, and falls to what is usual": (500, 250, 200, 240, 300, 205),
+    "it never falls": (500, 250, 200, 240, 300, 330, 360, 390),
+    "as many as ever": (500, 250, 200, 200, 201),
+    "it falls by chance, but not below the usual": (500, 250, 200, 240, 300, 280, 250),
+    "it falls by so much that it counts as won": (500, 250, 200, 240, 300, 120, 60, 60, 60),
+}
+
+
+@pytest.mark.parametrize("name", USUAL_OR_NOT)
+def test_it_ends_where_no_more_pages_are_dirty_than_usual(name: str) -> None:
+    """Two passes in turn that win nothing are likeliest after a moment when the guest has dirtied more than usual."""
+    *going_on, last = looks(AdaptivePolicy(), *USUAL_OR_NOT[name])
+    assert last is Decision.STOP_AND_COPY and set(going_on) == {Decision.CONTINUE}
+
+
+def test_no_pass_is_made_for_that_of_a_guest_that_is_faster_than_its_output() -> None:
+    policy, busy = AdaptivePolicy(), {"dirty_rate": 1e5, "send_seconds": 1e-5}
+    assert policy(stats(1, None, looked=1000, last_pages=1000, **busy)) is Decision.CONTINUE
+    assert policy(stats(2, None, looked=1500, last_pages=1000, **busy)) is Decision.STOP_AND_COPY
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.4])
+def test_a_steady_state_with_chance_in_it(noise: float) -> None:
+    """On the whole, the pages that are left are no more than such a pass leaves; and not many more passes are made."""
+    left, passes = [], []
+    for seed in range(400):
+        chance, policy, dirty = random.Random(seed), AdaptivePolicy(), 32768
+        for iteration in range(1, 100):
+            last, mean = dirty, 1500 * (0.1 + dirty * 3e-4)
+            dirty = round(min(32768, mean * chance.lognormvariate(-noise * noise / 2, noise)))
+            told = stats(iteration, None, looked=dirty, last_pages=last, page_seconds=3e-4, pause_seconds=0.02, **CALM)
+            if policy(told) is not Decision.CONTINUE:
+                break
+        left.append(dirty)
+        passes.append(iteration)
+    assert sum(left) / len(left) < 1.15 * 1500 * 0.1 / (1 - 1500 * 3e-4)
+    assert sum(passes) / len(passes) < 15
 
 
 def test_an_object_serves_one_save_after_another() -> None:
