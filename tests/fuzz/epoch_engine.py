@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 
 from peer.image import image_of, kept_of_shared_info
 from support import hvm_truth
+from support.pace import too_long
 from support.remus import is_whole_with, places
 from support.widths import WIDTHS
 
@@ -121,7 +122,7 @@ class Epochs:
     @staticmethod
     def _bounded(length: int, began: float, before: int) -> None:
         seconds, more = time.process_time() - began, status("VmHWM") - before
-        if seconds > SECONDS:
+        if too_long(seconds, SECONDS):
             raise Finding(f"{seconds:.1f} s for {length} bytes")
         if more > MEMORY + DOMAIN + MEMORY_PER_BYTE * length:
             raise Finding(f"{more >> 20} MiB for {length} bytes")

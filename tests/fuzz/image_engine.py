@@ -19,6 +19,8 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
+from support.pace import too_long
+
 import pyxcsr
 from fuzz import image_targets
 from fuzz.corpus import HERE, seed
@@ -82,7 +84,7 @@ class Images:
             with open(self._path, "rb") as file, suppress(pyxcsr.XcsrError):
                 target(file.fileno(), data)
             self.executions += 1
-        if (seconds := time.process_time() - began) > SECONDS:
+        if too_long(seconds := time.process_time() - began, SECONDS):
             raise Misled(f"{seconds:.1f} s for {len(data)} bytes")
 
     # Targets

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from support.image import MemoryImage as Judge
+from support.pace import too_long
 
 import pyxcsr
 from fuzz import image_targets
@@ -73,7 +74,7 @@ class Targets:
         before, began = status("VmRSS"), time.process_time()
         target(fd)
         seconds, nr_bytes = time.process_time() - began, status("VmHWM") - before
-        if seconds > SECONDS + SECONDS_PER_BYTE * length:
+        if too_long(seconds, SECONDS + SECONDS_PER_BYTE * length):
             raise Finding(f"{target.__name__}: {seconds:.1f} s for {length} bytes")
         more = SLACK if target == self._image else 0
         if nr_bytes > BYTES + more + BYTES_PER_BYTE * length:
