@@ -142,7 +142,7 @@ def _special(path: Path, cancel: Cancel) -> Iterator[int]:
     if path.is_dir():
         raise UsageError(f"{path} is a directory")
     try:
-        fd = _open_fifo(path, cancel) if path.is_fifo() else os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = _open_fifo(path, cancel) if path.is_fifo() else _open_device(path)
     except OSError as error:
         raise _failed(path, "cannot be opened", error) from error
     try:
@@ -188,6 +188,17 @@ def _open_fifo(path: Path, cancel: Cancel) -> int:
         if cancel is not None and cancel():
             raise Cancelled(f"cancelled while nobody was reading {path}")
         time.sleep(FIFO_POLL)
+
+
+def _open_device(path: Path) -> int:
+    """A block device is refused if it is in use: the file system on it, or another guest's disk, would be lost."""
+    exclusive = os.O_EXCL if path.is_block_device() else 0
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | exclusive)
+    except OSError as error:
+        if error.errno == errno.EBUSY and exclusive:
+            raise UsageError(f"{path} is in use: it is mounted, or a volume or another guest has it") from error
+        raise
 
 
 def _sync(fd: int, name: Union[Path, str]) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a wish to cancel, so that a save ends in good order.
+"""SIGINT, SIGQUIT, SIGTERM and SIGHUP as a wish to cancel, so that a save ends in good order.
 
 One that was ignored when the program began stays so: nohup, or a shell's background job, means it.
 """
@@ -16,7 +16,7 @@ from pyxcsr.errors import Cancelled
 
 Handler = Callable[[int, Optional[FrameType]], object]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -56,10 +56,10 @@ class CancelBySignal:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as an exception does: with its half-written file removed."""
+    """SIGQUIT, SIGTERM and SIGHUP end the program as an exception does: with its half-written file removed."""
 
     def end(number: int, frame: Optional[FrameType]) -> None:
         sys.exit(128 + number)
 
-    with _handled((signal.SIGTERM, signal.SIGHUP), end):
+    with _handled((signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP), end):
         yield

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module round it loads enum
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# SIGTERM is libxl's way to abort. SIGINT and SIGHUP come from the terminal: the helper is in xl's foreground
-# process group, so Ctrl-C reaches both, xl dies of it without a word to us, and the default action would
-# kill this process as well, with log-dirty mode left on in the guest's domain. Ignoring them would copy on
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# SIGTERM is libxl's way to abort. SIGINT, SIGQUIT and SIGHUP come from the terminal: the helper is in xl's
+# foreground process group, so Ctrl-C reaches both, xl dies of it without a word to us, and the default action
+# would kill this process as well, with log-dirty mode left on in the guest's domain. Ignoring them would copy on
 # until the pipe to xl is found closed; so they mean what SIGTERM means. One that was ignored at start (nohup)
 # stays ignored.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,24 @@ def test_one_that_was_not_written_to_keeps_what_it_has(device: Device) -> None:
     assert run("--quiet", "pv64:mem=8M,writes=20,colour=red", device.name, command=SAVE).returncode == 2
     assert run("convert", os.devnull, device.name).returncode == 2
     assert device.content() == older and run("verify", "--quiet", device.name).returncode == 0
+
+
+def test_one_that_is_mounted(device: Device, tmp_path: Path) -> None:
+    """A file system would be lost."""
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("there is no mkfs.ext4: apt-get install e2fsprogs")
+    subprocess.run(["mkfs.ext4", "-q", "-F", device.name], check=True, timeout=60)
+    (tmp_path / "mnt").mkdir()
+    if subprocess.run(["mount", device.name, tmp_path / "mnt"], check=False, timeout=60).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        before = device.content()
+        done = run("--force", GUEST, device.name, command=SAVE)
+        assert done.returncode == 2 and b"is in use: it is mounted, or" in done.stderr
+        assert device.content() == before
+    finally:
+        subprocess.run(["umount", tmp_path / "mnt"], check=True, timeout=60)
+    assert run("--quiet", GUEST, device.name, command=SAVE).returncode == 0, "it is free again"
 
 
 def test_a_checksum_has_no_place_beside_it(device: Device) -> None:

@@ -127,7 +127,7 @@ def test_no_folder(tmp_path: Path) -> None:
     assert done.returncode == 2 and b"cannot be created" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_a_save_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     """The stream goes to a pipe that nobody reads: the save hangs until the signal comes."""
     command = [sys.executable, "-m", "pyxcsr.cli.main", "save", "--backend", "stub", "pv64:mem=64M", "-"]

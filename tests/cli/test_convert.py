@@ -271,7 +271,7 @@ def waiting_for_the_end(folder: Path, first: str = "") -> Iterator[subprocess.Po
         yield process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_signals_leave_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """Ended while it waits for more input."""
     with waiting_for_the_end(tmp_path) as process:

@@ -87,7 +87,7 @@ os._exit(main(["dirty-rate", "--backend", "stub", sys.argv[2], "--seconds", "60"
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 @pytest.mark.parametrize("kind", [GUEST, "hvm:mem=4M,devmodel=2,writer=thread"])
 def test_a_signal_leaves_log_dirty_mode_off(number: signal.Signals, kind: str) -> None:
     reader, writer = os.pipe()

@@ -348,7 +348,7 @@ def test_a_stream_fd_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_abort_while_the_stream_is_stalled(tmp_path: Path, number: signal.Signals) -> None:
     with fake(tmp_path, "stall", read_stream=False) as libxl:
         libxl.next_named("log")

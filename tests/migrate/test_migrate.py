@@ -447,7 +447,7 @@ def begun(ends: Ends, play: str, wanted: str, *words: str) -> subprocess.Popen[s
     raise AssertionError(f"it never said {wanted!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_save(ends: Ends, number: int) -> None:
     run = begun(ends, "slow", "live pass 0", "--progress")
     os.killpg(run.pid, number)  # as a terminal does it, and timeout(1)
