@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyxcsr.arguments import check_callback, check_flag, check_number, check_seconds
 from pyxcsr.control.control import Control
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.limits import Limits, check_not_live
+from pyxcsr.limits.limits import Limits, check_not_live, check_verified
 from pyxcsr.limits.words import BY_NAME
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policies.named import policy_for
@@ -106,6 +106,8 @@ class SaveOptions:
             check_flag(name, getattr(self, name))
         if not self.live:
             check_not_live(self.limits)
+        if self.verify:
+            check_verified(self.limits)
         for name, what in _CALLBACKS.items():
             if getattr(self, name, None) is not None:
                 check_callback(name, getattr(self, name), what)

@@ -11,6 +11,8 @@ from pyxcsr.plain_enum import Enum
 if TYPE_CHECKING:
     from typing import Callable, Literal, Optional
 
+    Costs = Callable[[int], tuple[float, Optional[float]]]
+
 
 class Decision(Enum):
     """What a policy answers (libxc's XGS_POLICY_*).
@@ -46,7 +48,9 @@ class PrecopyStats:
     and pages are unmapped at once, None at first;
     ``look``: asks Xen how many pfns are dirty now, while ``dirty_count`` is None. It fetches nothing, so that no pass
     must follow, but the guest stands still for a moment; it returns None, or is None, where that cannot be
-    told. ``dirty_now`` and the predictions call it. ``throttle``: takes one step more of its processor time from the
+    told. ``dirty_now`` and the predictions call it. ``costs``: what ``pause_seconds`` and ``page_seconds`` are with so
+    many pfns dirty (a slow output counts only for more than it takes at once): the predictions go by that; None: they
+    are as they stand. ``throttle``: takes one step more of its processor time from the
     guest and returns True, or False if no more can be taken; None where that is not wanted. ``p2m_restless``: the guest
     changes the structure of its p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs.
     Then STOP_AND_COPY suspends it at once, with all that is dirty left for the last pass, and any other answer ends the
@@ -69,6 +73,7 @@ class PrecopyStats:
     send_seconds: Optional[float] = None
     look: Optional[Callable[[], Optional[int]]] = field(default=None, compare=False, repr=False)
     throttle: Optional[Callable[[], bool]] = field(default=None, compare=False, repr=False)
+    costs: Optional[Costs] = field(default=None, compare=False, repr=False)
 
     @property
     def dirty_now(self) -> Optional[int]:
@@ -81,18 +86,24 @@ class PrecopyStats:
         return self.look() if self.look is not None else None
 
     @property
+    def costs_now(self) -> tuple[float, Optional[float]]:
+        """``pause_seconds`` and ``page_seconds`` for as many pfns as are dirty now."""
+        dirty = self.dirty_now
+        return (self.pause_seconds, self.page_seconds) if dirty is None or self.costs is None else self.costs(dirty)
+
+    @property
     def predicted_pause(self) -> Optional[float]:
         """Seconds for which the guest would be paused if it were suspended now; None if that is not known."""
-        return pause_of(self.pause_seconds, self.page_seconds, self.dirty_now)
+        return pause_of(*self.costs_now, self.dirty_now)
 
     @property
     def predicted_gain(self) -> Optional[float]:
         """By how many seconds a further pass shortens that, if the guest goes on as it did in the pass just made."""
-        dirty = self.dirty_now
-        if dirty is None or self.page_seconds is None:
+        dirty, (_, page_seconds) = self.dirty_now, self.costs_now
+        if dirty is None or page_seconds is None:
             return None
         again = min(1.0, dirty / self.last_pages) if self.last_pages else float(dirty > 0)
-        return self.page_seconds * dirty * (1.0 - again)
+        return page_seconds * dirty * (1.0 - again)
 
     @property
     def dirtied_for_sent(self) -> Optional[float]:

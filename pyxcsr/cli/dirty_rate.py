@@ -19,9 +19,9 @@ from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.hypervisor.names import BACKENDS
-from pyxcsr.limits.words import LEAST_BANDWIDTH, MOST_BANDWIDTH
+from pyxcsr.limits.words import BY_NAME
 from pyxcsr.measure.dirty_rate import dirty_rate
-from pyxcsr.units import parse_seconds, parse_size
+from pyxcsr.units import parse_seconds
 
 BANDWIDTHS = ("100M", "1G")
 
@@ -83,11 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bandwidth(text: str) -> int:
-    nr_bytes = parse_size(text)
-    if nr_bytes < LEAST_BANDWIDTH:
-        raise UsageError(f"--bandwidth {text}: it must be at least {LEAST_BANDWIDTH} bytes a second")
-    if nr_bytes > MOST_BANDWIDTH:
-        raise UsageError(f"--bandwidth {text}: it is more than any output takes")
+    try:
+        nr_bytes: int = BY_NAME["bandwidth"].parse(text)
+    except UsageError as error:
+        raise UsageError(f"--bandwidth: {error}") from None
     return nr_bytes
 
 

@@ -95,7 +95,7 @@ def _together(new: dict[str, Any], limits: Limits) -> dict[str, Any]:
     values = {x: getattr(limits, x) for x in BY_NAME if x in Limits.__slots__}
     values.update(new)
     for other, one in ABOUT.items():
-        if values[one] is None and one in new and other not in new:
+        if values[one] is None and other not in new:
             values[other] = None
     for name, value in values.items():
         if value is None and isinstance(getattr(limits, name), bool):

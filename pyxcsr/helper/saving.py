@@ -12,7 +12,7 @@ from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_sa
 from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay, warn
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_WARN, Channel
-from pyxcsr.helper.settings import read_settings
+from pyxcsr.helper.settings import read_settings, unknown_settings
 from pyxcsr.helper.stderr import complain
 from pyxcsr.limits.sources import Sources
 from pyxcsr.plain import TYPE_CHECKING
@@ -57,7 +57,7 @@ def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: 
             check_choice(environ, SAVE)
             _refuse_unsupported(arguments, channel)
             settings, sources = read_settings(environ), Sources(environ)
-            _save_domain(arguments, settings, sources, channel, abort, success, held)
+            _save_domain(arguments, settings, sources, unknown_settings(environ), channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
             if success.told:  # it takes one result only, and has it
                 raise
@@ -99,6 +99,7 @@ def _save_domain(
     arguments: SaveArguments,
     settings: Settings,
     sources: Sources,
+    unknown: list[str],
     channel: Channel,
     abort: Abort,
     success: Success,
@@ -136,6 +137,8 @@ def _save_domain(
         from pyxcsr.helper.resuming import Resuming
 
         suspend = success.resume = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
+    for name in unknown:
+        channel.log(XTL_WARN, f"{name} is no setting of pyxcsr's: it changes nothing")
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control, success.summary = control, summary
     given = sources.for_guest(
@@ -146,14 +149,18 @@ def _save_domain(
     limits = given.limits()
     if checkpointed is not None and limits.timeout is not None:
         channel.log(XTL_WARN, f"domain {domid}: the timeout does not hold: with Remus a save has no end")
-        limits.timeout = None
+        limits.timeout = limits.on_timeout = None
+    verify = bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None
+    if verify and limits.max_downtime is not None:
+        channel.log(XTL_WARN, f"domain {domid}: max_downtime does not hold: all memory is sent again in the pause")
+        limits.max_downtime = None
     with ExitStack() as telling:
         if checkpointed is not None:
             telling.enter_context(checkpointed.told())
         save(
             hv, domid, arguments.stream_fd,
             live=arguments.live,
-            verify=bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None,
+            verify=verify,
             policy=given.policy,
             limits=limits,
             suspend=suspend,

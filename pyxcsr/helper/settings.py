@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.limits.words import WORDS
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 
@@ -41,6 +42,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         p2m_changes=_choice(environ, "PYXCSR_P2M_CHANGES", P2M_CHANGES) or DEFAULT_P2M_CHANGES,
         resume=_choice(environ, "PYXCSR_RESUME", ("yes", "no")) == "yes",
     )
+
+
+_OTHERS = (
+    "PYXCSR_BACKEND", "PYXCSR_BACKENDS", "PYXCSR_CONFIG", "PYXCSR_EVENTS", "PYXCSR_HANDED_OVER", "PYXCSR_LIBXENCTRL",
+    "PYXCSR_P2M_CHANGES", "PYXCSR_RESTORE", "PYXCSR_RESUME", "PYXCSR_RUN_DIR", "PYXCSR_SAVE", "PYXCSR_STOCK_HELPER",
+    "PYXCSR_STUB_GUEST", "PYXCSR_WITHOUT",
+)  # fmt: skip
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """PYXCSR_* variables that mean nothing: a limit that is misspelt would be none, and nobody would know."""
+    known = {*_OTHERS, *(word.variable for word in WORDS)}
+    return sorted(x for x in environ if x.startswith("PYXCSR_") and x not in known)
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[Word, ...]) -> Optional[Word]:

@@ -9,7 +9,7 @@ from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Optional, Union
 
     from pyxcsr.limits.words import OnTimeout
@@ -30,10 +30,12 @@ class Limits:
     and given back before it is suspended, or when the save ends (:mod:`pyxcsr.transfer.throttle`).
 
     Times are seconds, or text such as "300ms"; a size is bytes, or text such as "500M". The fields may be changed while
-    a save that was given this object runs: it goes by the new ones from its next decision on. ``suspend_now``, False at
-    first, may be set then: the save suspends the guest as soon as it sees that.
+    a save that was given this object runs: it goes by the new ones from its next decision on, and what is changed stays
+    so. ``suspend_now``, False at first, may be set then: the save suspends the guest as soon as it sees that; it is
+    False again when the save ends.
 
-    Raises UsageError for values that are none, and for limits that contradict each other.
+    Raises UsageError for values that are none, also if a field is set to one, and for limits that contradict each
+    other.
     """
 
     __slots__ = (
@@ -54,30 +56,24 @@ class Limits:
         abort_if_busy: Optional[bool] = None,
         throttle: Optional[bool] = None,
     ) -> None:
-        self.max_downtime = _seconds("max_downtime", max_downtime)
-        self.timeout = _seconds("timeout", timeout)
+        self.max_downtime: Optional[float] = max_downtime  # type: ignore[assignment]  # __setattr__ makes it one
+        self.timeout: Optional[float] = timeout  # type: ignore[assignment]
         self.on_timeout: Optional[OnTimeout] = on_timeout
         self.max_iterations, self.target_dirty = max_iterations, target_dirty
-        self.bandwidth = None if bandwidth is None else _bandwidth(bandwidth)
+        self.bandwidth: Optional[int] = bandwidth  # type: ignore[assignment]
         self.bandwidth_while_paused, self.abort_if_busy = bandwidth_while_paused or False, abort_if_busy or False
         self.throttle, self.suspend_now = throttle or False, False
-        for name in ("bandwidth_while_paused", "abort_if_busy", "throttle"):
-            check_flag(name, getattr(self, name))
-        self._check_counts()
         self._check_together()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        take = _TAKES.get(name)
+        object.__setattr__(self, name, value if take is None else take(name, value))
 
     def __repr__(self) -> str:
         told = (f"{x}={getattr(self, x)!r}" for x in self.__slots__ if _given(self, x))
         return f"Limits({', '.join(told)})"
 
-    def _check_counts(self) -> None:
-        for name, least in (("max_iterations", 1), ("target_dirty", 0)):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), least)
-
     def _check_together(self) -> None:
-        if self.on_timeout is not None and self.on_timeout not in ON_TIMEOUT:
-            raise UsageError(f"on_timeout is {self.on_timeout!r}, not {' or '.join(ON_TIMEOUT)}")
         if self.on_timeout is not None and self.timeout is None:
             raise UsageError("on_timeout says what happens at the timeout, but there is no timeout: give one")
         if self.bandwidth_while_paused and self.bandwidth is None:
@@ -146,7 +142,13 @@ def without_live_ones(words: Mapping[str, Any]) -> dict[str, Any]:
     return left
 
 
-def _seconds(name: str, value: Optional[Time]) -> Optional[float]:
+def check_verified(limits: Limits) -> None:
+    """Raises UsageError for a limit that a save with VERIFY cannot keep."""
+    if limits.max_downtime is not None:
+        raise UsageError("verify sends all memory while the guest is paused: leave max_downtime out, it cannot be kept")
+
+
+def _seconds(name: str, value: Any) -> Optional[float]:
     if value is None:
         return None
     seconds: Any = _named(name, value) if isinstance(value, str) else value
@@ -156,12 +158,34 @@ def _seconds(name: str, value: Optional[Time]) -> Optional[float]:
     return float(seconds)
 
 
-def _bandwidth(value: Size) -> int:
-    nr_bytes: int = _named("bandwidth", value) if isinstance(value, str) else value
-    check_number("bandwidth", nr_bytes, LEAST_BANDWIDTH)
+def _bandwidth(name: str, value: Any) -> Optional[int]:
+    if value is None:
+        return None
+    nr_bytes: int = _named(name, value) if isinstance(value, str) else value
+    check_number(name, nr_bytes, LEAST_BANDWIDTH)
     if nr_bytes > MOST_BANDWIDTH:
-        raise UsageError(f"bandwidth is {value!r}: that is more than any output takes; None is no limit")
+        raise UsageError(f"{name} is {value!r}: that is more than any output takes; None is no limit")
     return nr_bytes
+
+
+def _count(least: int) -> Callable[[str, Any], Any]:
+    def take(name: str, value: Any) -> Any:
+        if value is not None:
+            check_number(name, value, least)
+        return value
+
+    return take
+
+
+def _flag(name: str, value: Any) -> Any:
+    check_flag(name, value)
+    return value
+
+
+def _on_timeout(name: str, value: Any) -> Any:
+    if value is not None and value not in ON_TIMEOUT:
+        raise UsageError(f"{name} is {value!r}, not {' or '.join(ON_TIMEOUT)}")
+    return value
 
 
 def _named(name: str, text: str) -> Any:
@@ -169,3 +193,18 @@ def _named(name: str, text: str) -> Any:
         return BY_NAME[name].parse(text)
     except UsageError as error:
         raise UsageError(f"{name} is {text!r}: {error}") from None
+
+
+_TAKES: dict[str, Callable[[str, Any], Any]] = {
+    "max_downtime": _seconds,
+    "timeout": _seconds,
+    "on_timeout": _on_timeout,
+    "max_iterations": _count(1),
+    "target_dirty": _count(0),
+    "bandwidth": _bandwidth,
+    "bandwidth_while_paused": _flag,
+    "abort_if_busy": _flag,
+    "throttle": _flag,
+    "suspend_now": _flag,
+}
+"""What checks a field's value, and makes it what the field has."""

@@ -7,6 +7,7 @@ from typing import Any, Literal, Optional
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.measure.curve import Curve
+from pyxcsr.policies.adaptive import MARGIN
 from pyxcsr.transfer.costs import FIXED
 from pyxcsr.transfer.outlook import STATE, STATE_VCPU, SUSPENDING
 
@@ -58,8 +59,9 @@ def predict(
 ) -> Prediction:
     """Goes through the passes of a save to an output that takes ``bandwidth`` bytes a second.
 
-    Passes are made until the pause is within ``max_downtime``, or until a further one would leave hardly less. The
-    guest is supposed to go on as it did while it was measured, and the output to be the only thing that is slow.
+    Passes are made as the policy "adaptive" makes them: until the pause is within ``max_downtime`` with something to
+    spare, for as long as passes may be made; without it until a further one would leave hardly less. The guest is
+    supposed to go on as it did while it was measured, and the output to be the only thing that is slow.
     """
     page = PAGE_BYTES / bandwidth
 
@@ -87,10 +89,10 @@ def predict(
 def _why(
     dirty: float, then: float, pause: float, max_downtime: Optional[float], passes: int, max_iterations: int
 ) -> Optional[Why]:
-    if max_downtime is not None and pause <= max_downtime:
+    if max_downtime is not None and pause * MARGIN <= max_downtime:
         return "short enough"
     if passes >= max_iterations:
         return "passes used up"
-    if dirty < 1 or then > WORTH * dirty:
+    if dirty < 1 or (max_downtime is None and then > WORTH * dirty):
         return "no further gain"
     return None

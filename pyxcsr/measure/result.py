@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from pyxcsr.arguments import check_number, check_seconds
+from pyxcsr.errors import UsageError
+from pyxcsr.limits.words import MOST_BANDWIDTH
 from pyxcsr.measure.curve import Curve
 from pyxcsr.measure.predict import MAX_ITERATIONS, Guest, Prediction, predict
 from pyxcsr.measure.windows import Counted
@@ -66,9 +68,12 @@ class DirtyRate:
     ) -> Prediction:
         """What a live save of this guest would come to, through an output that takes ``bandwidth`` bytes a second.
 
-        ``max_downtime``: seconds for which the guest may be paused. Raises UsageError for numbers that are not above 0.
+        ``max_downtime``: seconds for which the guest may be paused. Raises UsageError for numbers that are not above 0,
+        or larger than any output or time.
         """
         check_number("bandwidth", bandwidth, 1, (int, float))
+        if bandwidth > MOST_BANDWIDTH:
+            raise UsageError(f"bandwidth is {bandwidth!r}: that is more than any output takes")
         check_number("max_iterations", max_iterations, 1)
         if max_downtime is not None:
             check_seconds("max_downtime", max_downtime)

@@ -1,9 +1,10 @@
 """Running `xl migrate`, and ending it so that the guest runs on here.
 
-xl dies of SIGINT and leaves a guest that it has suspended as it is. So it is started with SIGINT, SIGQUIT and
-SIGHUP ignored, which the programs that it starts inherit, and a wish to cancel goes to the save helper: that ends the
-save, xl is told, and lets the guest go on. Where there is a terminal it stays theirs: ssh may ask for a password. Where there is none
-they get a session of their own, since timeout(1), for one, sends SIGTERM to a whole group, and xl would die of it, too.
+xl dies of SIGINT and leaves a guest that it has suspended as it is. So it is started with SIGINT, SIGQUIT and SIGHUP
+ignored, which the programs that it starts inherit, and a wish to cancel goes to the save helper: that ends the save, xl
+is told, and lets the guest go on. Where there is a terminal it stays theirs: ssh may ask for a password. Where there is
+none they get a session of their own, since timeout(1), for one, sends SIGTERM to a whole group, and xl would die of it,
+too.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ FEW = 50
 
 TOO_FAST = "the guest dirties pages as fast as they can be sent"
 
+RESTLESS = "the guest changed its p2m more often than the limits allow"
+
 NOT_KNOWN = "it is not known whether the limits can be kept"
 
 MARGIN = 1.3
@@ -106,7 +108,7 @@ class AdaptivePolicy:
         if stats.iteration <= 1 and stats.dirty_count is None:
             self._futile, self._looks = 0, []
         if stats.p2m_restless:
-            return self._say(Decision.STOP_AND_COPY, "the guest changed its p2m more often than the limits allow")
+            return self._restless(stats)
         if stats.dirty_count is not None and stats.look is not None:  # what the pass to come leaves will be looked at
             return self._say(Decision.CONTINUE, "")
         last = stats.iteration >= self._most()
@@ -164,7 +166,7 @@ class AdaptivePolicy:
     def _is_more_than_usual(self, stats: PrecopyStats, pause: float) -> bool:
         """Whether so many pages are dirty that the pause would be shorter worth its while after most other passes."""
         usual = sorted(self._looks)[(len(self._looks) - 1) // 2]
-        longer = ((stats.dirty_now or 0) - usual) * (stats.page_seconds or 0.0)
+        longer = ((stats.dirty_now or 0) - usual) * (stats.costs_now[1] or 0.0)
         return longer > max(LEAST_GAIN, GAIN_LATE * pause)
 
     def _throttles(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
@@ -192,6 +194,15 @@ class AdaptivePolicy:
         self.reason = reason
         return decision
 
+    def _restless(self, stats: PrecopyStats) -> Decision:
+        """The guest cannot be saved while it runs, so that no further pass makes its pause shorter."""
+        limits, dirty, pause = self.limits, stats.dirty_now, stats.predicted_pause
+        unknown = limits.max_downtime is not None or limits.target_dirty is not None
+        met = not unknown if dirty is None or pause is None else self._met(stats, dirty, pause) is not False
+        if limits.abort_if_busy and not met:
+            return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and the pause would be too long")
+        return self._say(Decision.STOP_AND_COPY, RESTLESS)
+
     def _at_the_end(self, stats: PrecopyStats, met: Optional[bool], last: bool) -> Decision:
         busy, limits = self._is_busy(stats), self.limits
         rates = _rates(stats)
@@ -210,7 +221,7 @@ class AdaptivePolicy:
 
 def _cheap(stats: PrecopyStats) -> bool:
     """Whether so little is dirty that no pass could win anything."""
-    return (stats.dirty_now or 0) * (stats.page_seconds or 0.0) <= LEAST_GAIN
+    return (stats.dirty_now or 0) * (stats.costs_now[1] or 0.0) <= LEAST_GAIN
 
 
 def _rewrites_all(stats: PrecopyStats) -> bool:

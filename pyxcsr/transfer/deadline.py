@@ -6,6 +6,7 @@ import errno
 import time
 
 from pyxcsr.errors import Cancelled
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.units import format_seconds
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from pyxcsr.hypervisor.interface import SinkHandle
     from pyxcsr.limits.limits import Limits
+
+ENTRY = 8
+"""Bytes that name a page in a stream, besides its content."""
 
 
 class Deadline:
@@ -57,11 +61,18 @@ class Bandwidth:
         self._limits, self._sink = limits, sink
         self._set: Optional[int] = None
 
+    @property
+    def held(self) -> float:
+        """Seconds that a page takes at least while the guest is paused."""
+        limit = self._wanted(paused=True)
+        return (PAGE_SIZE + ENTRY) / limit if limit else 0.0
+
+    def _wanted(self, paused: bool) -> Optional[int]:
+        return None if paused and not self._limits.bandwidth_while_paused else self._limits.bandwidth
+
     def apply(self, paused: bool) -> None:
         """To be called now and then, and as soon as the guest is ``paused``."""
-        wanted = self._limits.bandwidth
-        if paused and not self._limits.bandwidth_while_paused:
-            wanted = None
+        wanted = self._wanted(paused)
         if wanted != self._set:
             self._sink.limit(wanted)
             self._set = wanted

@@ -63,6 +63,7 @@ class Deciding:
             dirty_rate=self._outlook.dirty_rate,
             pause_seconds=self._outlook.pause_seconds,
             page_seconds=self._outlook.page_seconds,
+            costs=self._outlook.costs,
             send_seconds=self._outlook.send_seconds,
             look=Looking(self._look) if self._can_look else None,
             throttle=self._throttling.step if self._throttling is not None and self._throttling.wanted else None,

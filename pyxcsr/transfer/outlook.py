@@ -11,6 +11,7 @@ import time
 
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.policy import pause_of
 from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.recent import Recent
 
@@ -63,6 +64,8 @@ class Outlook:
         self._clock = clock
         self.room: Optional[int] = None
         """How many bytes the output holds before its reader has taken them, as a pipe does; None: not known."""
+        self.held = 0.0
+        """Seconds for which the bandwidth limit lets a page wait in the pause; 0: it does not hold there."""
         self._fetches: list[float] = []
         self._steps: list[float] = []  # what passes took besides their batches
         self._write: Optional[float] = None  # seconds for a few bytes
@@ -175,7 +178,7 @@ class Outlook:
     @property
     def page_seconds(self) -> Optional[float]:
         """What each dirty page adds to the pause, if as many are dirty as the last rate makes; None if not known."""
-        return self._page(self._expected()) if self._knows_costs else None
+        return self.costs(self._expected())[1]
 
     @property
     def send_seconds(self) -> Optional[float]:
@@ -185,7 +188,14 @@ class Outlook:
     @property
     def pause_seconds(self) -> float:
         """The pause if nothing were dirty, but for what the guest dirties while it suspends."""
-        return self._fixed(self._expected()) + (self.page_seconds or 0.0) * self._while_suspending()
+        return self.costs(self._expected())[0]
+
+    def costs(self, dirty: float) -> tuple[float, Optional[float]]:
+        """``pause_seconds`` and ``page_seconds``, if so many pfns are dirty."""
+        suspending = self._while_suspending()
+        pages = dirty + suspending
+        page = self._page(pages) if self._knows_costs else None
+        return self._fixed(pages) + (page or 0.0) * suspending, page
 
     def _fixed(self, pages: float) -> float:
         steps = 0.0 if self._at_once else min(self._steps, default=0.0)
@@ -205,10 +215,7 @@ class Outlook:
 
     def pause(self, dirty: int) -> Optional[float]:
         """For how many seconds the guest would be paused with so many pfns dirty; None if that is not known."""
-        if not self._knows_costs:
-            return None
-        pages = dirty + self._while_suspending()
-        return self._fixed(pages) + self._page(pages) * pages
+        return pause_of(*self.costs(dirty), dirty)
 
     def _page(self, pages: float) -> float:
         """Seconds for each of so many pages: by what they cost us, or by that and by how long the output lets us wait.
@@ -221,4 +228,4 @@ class Outlook:
             room = min(room, SUSPENDING / self._output)
         costs = self._costs.page(pages)
         lasts = costs + (self._waits.mean() or 0.0)
-        return max(costs, lasts * (1.0 - room / pages) if pages > room else 0.0)
+        return max(costs, lasts * (1.0 - room / pages) if pages > room else 0.0, self.held)

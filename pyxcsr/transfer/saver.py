@@ -111,11 +111,16 @@ class Saver:
 
         return default_suspend(self._hv, self._domid, info.hvm, options.device_model, self._wants_to_cancel)
 
+    def _forget_wish(self) -> None:
+        """The next save that is given the same limits is not to be suspended because it was wished for in this one."""
+        self._options.limits.suspend_now = False
+
     # -- the steps
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out``; see :func:`pyxcsr.transfer.save.save`."""
         with ExitStack() as stack:
+            stack.callback(self._forget_wish)
             with untouched_so_far():
                 self._control.claim()
             stack.enter_context(self._control)
@@ -137,6 +142,7 @@ class Saver:
             release_by(stack, self._throttling.release, self._report.warnings)
             bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
             bandwidth.apply(info.suspended)
+            self._outlook.held = bandwidth.held
             if self._options.durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)
             if ops.suspend_first and not self._options.live:
@@ -556,6 +562,7 @@ class Saver:
         self._throttling.heed()
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
+            self._outlook.held = self._bandwidth.held
 
     def _watching(self, poll: Callable[[], None]) -> Callable[[], None]:
         """What is called again and again where the save waits: for an output that stalls, or for a compressor."""

@@ -28,7 +28,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
 
 def test_text(capfd: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(
-        capfd, GUEST, "--seconds", "1", "--bandwidth", "10M", "--bandwidth", "1G", "--max-downtime", "300ms",
+        capfd, GUEST, "--seconds", "1", "--bandwidth", "10M/s", "--bandwidth", "1G", "--max-downtime", "300ms",
         "--max-downtime", "1ms",
     )  # fmt: skip
     lines = out.splitlines()
@@ -72,7 +72,7 @@ def test_what_is_not_kept_is_said() -> None:
     rows = [Counted(1 / 64, 100, 3000.0, 3000), Counted(1.0, 4, 60000.0, 61000)]
     found = DirtyRate(7, 4.0, 65536, 65536, 4, 60, 1e-4, rows, 64000, 50000, 1024, [1000] * 64, True, ["odd"])
     text = told(found, [found.predict(50e6, 0.01)])
-    assert "NOT KEPT: no further gain" in text and "warning: odd" in text and "begun anew" in text
+    assert "NOT KEPT: passes used up" in text and "warning: odd" in text and "begun anew" in text
     assert "in each second: 50000" in text and "60000 pages a second" in text
     found.period = 4.0
     assert "; in each 4 s: 50000" in told(found, [])

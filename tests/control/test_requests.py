@@ -99,6 +99,13 @@ def test_what_says_something_about_a_limit_goes_with_it() -> None:
     assert (limits.bandwidth, limits.bandwidth_while_paused) == (None, False)
 
 
+def test_what_says_something_about_a_limit_that_is_gone_refuses_nothing() -> None:
+    old = Limits(timeout=60, on_timeout="suspend", bandwidth="1M", bandwidth_while_paused=True)
+    old.timeout = old.bandwidth = None
+    values = tuned({"max_downtime": "1s"}, old, AdaptivePolicy(old), True, 1.0).values
+    assert (values["on_timeout"], values["bandwidth_while_paused"]) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("asked", "policy", "why"),
     [

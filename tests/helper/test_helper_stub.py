@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from fake_libxl import PROGRAM, FakeLibxl
 
+import pyxcsr
+from pyxcsr.helper.settings import unknown_settings
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
 
 GUEST = "pv64:mem=16M"
+PACKAGE = Path(pyxcsr.__file__).parent
 
 
 def on_stub(tmp_path: Path, guest: str = GUEST, **more: object) -> FakeLibxl:
@@ -118,6 +121,30 @@ def test_a_limit_that_was_missed_is_told(tmp_path: Path) -> None:
         assert libxl.serve() == 0
         assert libxl.completed == (0, 0)
         assert "; max_downtime of 0.001 ms was not kept: " in libxl.logged(5)[0]
+
+
+def test_a_setting_that_is_misspelt_is_told(tmp_path: Path) -> None:
+    env = {"PYXCSR_MAXDOWNTIME": "300ms", "PYXCSR_MAX_ITERATIONS": "3", "PYXCSR_RUN_DIR": "none"}
+    with on_stub(tmp_path, env=env) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert libxl.logged(7) == ["PYXCSR_MAXDOWNTIME is no setting of pyxcsr's: it changes nothing"]
+
+
+def test_every_setting_is_known() -> None:
+    """As the program and its documentation name them."""
+    names = {f"PYXCSR_{x}" for x in ("ALL", "P")}  # of C
+    for folder, pattern in ((PACKAGE, "**/*.py"), (PACKAGE.parent / "docs", "save-helper.md")):
+        for path in folder.glob(pattern):
+            names |= set(re.findall(r"\bPYXCSR_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
+    assert len(names) > 20 and unknown_settings(dict.fromkeys(names, "")) == ["PYXCSR_ALL", "PYXCSR_P"]
+
+
+def test_max_downtime_does_not_hold_where_all_is_sent_again(tmp_path: Path) -> None:
+    with on_stub(tmp_path, xcflags=3, env={"PYXCSR_MAX_DOWNTIME": "300ms"}) as libxl:
+        assert libxl.serve() == 0
+        assert libxl.completed == (0, 0)
+        assert any("max_downtime does not hold: all memory is sent again" in x for x in libxl.logged(7))
 
 
 def test_suspend_refused(tmp_path: Path) -> None:

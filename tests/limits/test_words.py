@@ -119,6 +119,21 @@ def test_limits() -> None:
         limits.max_down_time = 1  # type: ignore[attr-defined]
 
 
+def test_what_is_changed_is_checked_and_read_like_what_is_given() -> None:
+    limits = pyxcsr.Limits()
+    limits.max_downtime, limits.bandwidth = "300ms", "1G"  # type: ignore[assignment]
+    assert (limits.max_downtime, limits.bandwidth) == (pytest.approx(0.3), 1 << 30)
+    limits.bandwidth = None
+    for name, value in {
+        "max_downtime": 0, "timeout": "5", "on_timeout": "end", "max_iterations": "3", "target_dirty": -1,
+        "bandwidth": 0, "throttle": "yes", "suspend_now": None, "abort_if_busy": 1, "bandwidth_while_paused": 0,
+    }.items():  # fmt: skip
+        before = getattr(limits, name)
+        with pytest.raises(pyxcsr.UsageError, match=f"^{name} is "):
+            setattr(limits, name, value)
+        assert getattr(limits, name) == before
+
+
 def test_every_word_is_a_limit_or_the_policy() -> None:
     assert {x.name for x in WORDS} - {"policy"} == set(pyxcsr.Limits.__slots__) - {"suspend_now"}
 

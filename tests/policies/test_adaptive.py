@@ -313,6 +313,17 @@ def test_a_restless_guest_is_suspended() -> None:
     assert AdaptivePolicy()(stats(1, None, p2m_restless=True)) is Decision.STOP_AND_COPY
 
 
+@pytest.mark.parametrize("looked", [None, 60000, 10])
+@pytest.mark.parametrize("limits", [{}, {"max_downtime": 0.1}, {"target_dirty": 50}])
+def test_a_restless_guest_is_not_suspended_for_longer_than_allowed(limits: dict[str, Any], looked: int | None) -> None:
+    """If that is impossible, it is to stay here."""
+    allowed = not limits or looked == 10
+    policy = adaptive(abort_if_busy=True, **limits)
+    assert policy(stats(1, None, looked, p2m_restless=True)) is (Decision.STOP_AND_COPY if allowed else Decision.ABORT)
+    assert policy.reason.startswith("abort_if_busy: the guest changed its p2m") is not allowed
+    assert adaptive(**limits)(stats(1, None, looked, p2m_restless=True)) is Decision.STOP_AND_COPY
+
+
 def test_a_look_is_only_made_for_who_asks() -> None:
     def look() -> int:
         raise AssertionError("nobody asked")

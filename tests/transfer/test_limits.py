@@ -83,6 +83,33 @@ def test_max_iterations(hv: StubBackend, tmp_path: Path) -> None:
     judge(hv, domid, tmp_path / "s")
 
 
+def test_a_wish_to_suspend_is_one_save_s(hv: StubBackend, tmp_path: Path) -> None:
+    """Who saves several guests gives the same limits to each."""
+    limits = pyxcsr.Limits(max_iterations=3, target_dirty=0)
+
+    def progress(_: pyxcsr.Progress) -> None:
+        limits.suspend_now = True
+
+    first = save_to(hv, hv.stub.create(BUSY), tmp_path / "s", limits=limits, progress=progress)
+    assert first.stopped == "it was asked for while the save ran" and limits.suspend_now is False
+    second = save_to(hv, hv.stub.create(BUSY), tmp_path / "t", limits=limits)
+    assert second.stopped.startswith("max_iterations: 3")
+
+
+@pytest.mark.parametrize("bandwidth", [None, "8M"])
+def test_a_limit_that_holds_in_the_pause_is_foreseen(hv: StubBackend, tmp_path: Path, bandwidth: str | None) -> None:
+    more = {"bandwidth_while_paused": True} if bandwidth else {}
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writes=700))
+    report = save_to(hv, domid, tmp_path / "s", max_iterations=2, target_dirty=0, bandwidth=bandwidth, **more)
+    assert report.predicted_pause is not None
+    assert (report.predicted_pause > 0.2) is (report.seconds_paused > 0.2) is bool(bandwidth)
+
+
+def test_what_a_save_with_verify_cannot_keep_is_refused(hv: StubBackend, tmp_path: Path) -> None:
+    with pytest.raises(pyxcsr.UsageError, match="verify sends all memory while the guest is paused"):
+        save_to(hv, hv.stub.create(BUSY), tmp_path / "s", verify=True, max_downtime=1.0)
+
+
 def test_what_the_policy_looked_at_was_true(hv: StubBackend, tmp_path: Path) -> None:
     domid = hv.stub.create(BUSY)
     looked: list[tuple[Any, int]] = []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 import pyxcsr
-from pyxcsr.report import PassReport
+from pyxcsr.policies.adaptive import AdaptivePolicy
+from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.report import PassReport, SaveReport
 from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, HANDFUL
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
+from pyxcsr.transfer.deciding import Deciding
 from pyxcsr.transfer.outlook import (
     FETCH,
     FETCHES,
@@ -315,6 +318,39 @@ def test_a_timeout_that_suspends(clock: Clock) -> None:
     assert deadline.suspends() is None, "it may be changed"
     limits.suspend_now = True
     assert deadline.suspends() == "it was asked for while the save ran"
+
+
+@pytest.mark.parametrize(("output", "pause"), [("fast", 0.6), ("slow", 2.9)])
+def test_the_first_look_is_judged_by_what_it_found(clock: Clock, output: str, pause: float) -> None:
+    """Before it, nothing was known to be dirty: of so few pages a slow output takes all at once."""
+    outlook = Outlook(1, clock)
+    outlook.room = 1 << 20
+    outlook.begin()
+    done, waited = a_pass(0, 65536, 2.6), 2.5 if output == "slow" else 0.0
+    clock.now += 2.6
+    outlook.passed(done, 2.6 if waited else 0.6, 0.0, waited)
+    report = SaveReport(1, True)
+    report.passes.append(done)
+    policy = AdaptivePolicy(pyxcsr.Limits(max_downtime=1.0))
+    seen: list[PrecopyStats] = []
+
+    def asked(stats: PrecopyStats) -> Decision:
+        seen.append(stats)
+        return policy(stats)
+
+    decision = Deciding(asked, report, outlook, lambda: 65000).ask(None, nr_pfns=65536, bytes_sent=1, seconds=2.6)
+    assert decision is (Decision.CONTINUE if output == "slow" else Decision.STOP_AND_COPY)
+    assert seen[0].predicted_pause == pytest.approx(outlook.pause(65000)) == pytest.approx(pause, rel=0.15)
+
+
+def test_a_limit_that_holds_in_the_pause_makes_it_longer(clock: Clock) -> None:
+    outlook, limits = Outlook(1, clock), pyxcsr.Limits(bandwidth=4104 * 1000)
+    like_passes(outlook, clock, 2, 20000, 0.1, 0.1)
+    bandwidth, free = Bandwidth(limits, FakeSink()), outlook.pause(20000)  # type: ignore[arg-type]
+    assert bandwidth.held == 0.0 and free is not None and free < 0.2
+    limits.bandwidth_while_paused = True
+    outlook.held = bandwidth.held
+    assert outlook.pause(20000) == pytest.approx(20.0, rel=0.05)
 
 
 class FakeSink:
