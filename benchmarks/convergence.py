@@ -268,6 +268,21 @@ def longer(runs: list[Run]) -> tuple[int, list[str]]:
     return kinds, found
 
 
+def medians(runs: list[Run]) -> tuple[int, int]:
+    """Of how many kinds of save, by their medians, the prediction was within 30 %; and how many kinds there are.
+
+    The saves with two live passes or more, where most of a kind's have as many.
+    """
+    good, kinds = 0, 0
+    for kind in dict.fromkeys((x.size, x.rate, x.output, x.policy) for x in runs):
+        same = [x for x in runs if (x.size, x.rate, x.output, x.policy) == kind]
+        counted = [x for x in same if x.is_judged]
+        if 2 * len(counted) > len(same):
+            pause, predicted = (statistics.median(x) for x in zip(*((x.pause, x.predicted) for x in counted)))
+            good, kinds = good + (abs(predicted - pause) <= 0.3 * pause), kinds + 1
+    return good, kinds
+
+
 def judged(runs: list[Run]) -> list[str]:
     """How often predictions were right and the limit was kept, and what ours saves or costs."""
     predicted = [x for x in runs if x.is_judged]
@@ -275,11 +290,13 @@ def judged(runs: list[Run]) -> list[str]:
     can, cannot = ([x for x in limited if feasible(runs, x) == flag] for flag in (True, False))
     kept = sum(x.pause <= DOWNTIME for x in can)
     kinds, more = longer(runs)
+    good, of = medians(runs)
     which = f" ({'; '.join(more)})" if more else ""
     return [
         f"* The prediction was within 30 % of the pause, or less than {1000 * CHANCE:.1f} ms off, in "
         f"{sum(x.is_predicted_closely for x in predicted)} of {len(predicted)} saves with two live passes or more; "
-        f"within 30 %, however short the pause, in {sum(x.is_predicted for x in predicted)}.",
+        f"within 30 %, however short the pause, in {sum(x.is_predicted for x in predicted)}. Of the "
+        f"medians of each kind of save, pause and prediction were within 30 % in {good} of {of}.",
         f"* `max_downtime` of 100 ms was kept in {kept} of {len(can)} saves where the guest's rate allows it; of the "
         f"{len(cannot)} others, in {sum(x.pause <= DOWNTIME for x in cannot)}. There the guest was suspended at the "
         "end of the passes, and the report says so.",

@@ -313,7 +313,15 @@ def test_predictions_are_counted_with_and_without_what_chance_makes() -> None:
         a_run("libxc", 0.0002, 0.00031), a_run("adaptive", 1.0, 9.0, passes=1),
     ]  # fmt: skip
     told = convergence.judged(runs)[0]
-    assert "or less than 0.1 ms off, in 2 of 4 saves" in told and told.endswith("however short the pause, in 1.")
+    assert "or less than 0.1 ms off, in 2 of 4 saves" in told and "however short the pause, in 1." in told
+    assert told.endswith("within 30 % in 1 of 1."), "0.5001 and 0.6452: the medians of those with two passes"
+
+
+def test_predictions_are_counted_by_the_medians_of_each_kind() -> None:
+    runs = [a_run("libxc", x, y) for x, y in ((1.0, 1.2), (2.0, 9.0), (3.0, 2.0))]  # 2.0 and 2.0
+    runs += [a_run("adaptive", 1.0, 1.4), a_run("adaptive", 1.0, 1.0, passes=1)]  # too few of two passes
+    runs += [a_run("libxc", x, 1.4, rate=7) for x in (1.0, 1.0, 1.4)]
+    assert convergence.medians(runs) == (1, 2)
 
 
 def test_pauses_longer_than_the_other_policy_are_counted_and_named() -> None:
