@@ -33,7 +33,7 @@ def overview(commands: Mapping[str, str], statuses: str) -> str:
 def _columns() -> int:
     """How wide the terminal is, as shutil has it."""
     told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told):
+    if told.isascii() and told.isdigit() and len(told) < 6 and int(told):
         return int(told)
     try:
         return os.get_terminal_size(1).columns or 80

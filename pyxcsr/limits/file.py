@@ -146,11 +146,12 @@ class _Reading:
     """The lines of a file while configparser takes them one by one: it keeps none of the places of what it finds.
 
     ``places``: the line of each section and of each word in it. They are noted in the two hooks by which it asks what a
-    header and what a word is: a second opinion of that would name the wrong line, or none.
+    header and what a word is: a second opinion of that would name the wrong line, or none. ``crowded``: the first line
+    that has something behind its header, which configparser drops; 0: there is none.
     """
 
     def __init__(self, lines: list[str]) -> None:
-        self._lines, self._number, self._section = lines, 0, ""
+        self._lines, self._number, self._section, self.crowded = lines, 0, "", 0
         self.places: Places = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -166,6 +167,9 @@ class _Reading:
         if found:
             self._section = found["header"]
             self.places.setdefault((self._section, ""), self._number)
+            behind = text[found.end() :].strip()
+            if behind and behind[0] not in "#;":
+                self.crowded = self.crowded or self._number
         return found
 
     def word(self, text: str) -> str:
@@ -189,6 +193,8 @@ def _sections(path: str, lines: list[str]) -> tuple[dict[str, dict[str, str]], P
         parser.read_file(reading, path)
     except configparser.Error as error:
         raise _wrong(path, _line_of(error), _text_of(error)) from None
+    if reading.crowded:
+        raise _wrong(path, reading.crowded, "there is something behind the section's name: give it a line of its own")
     return {x: dict(parser.items(x)) for x in parser.sections()}, reading.places
 
 

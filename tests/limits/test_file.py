@@ -50,6 +50,7 @@ def test_little_is_enough(text: bytes) -> None:
     ("header", "guest"),
     [
         (b"[guests]\t# see [1]", None), (b"[guests] # see [1]", None), (b"[guests] # a ] b [", None),
+        (b"[guests] ; here", None),
         (b"[guest a]\t# [1]", "a"), (b"[guest a]b] # x", "a]b"), (b"[guest a]\t# x # ]", "a"), (b"[guest a#1]", "a#1"),
         (b"\xef\xbb\xbf[guests]", None), (b"  [guest a]", "a"), (b"[guest [a]]", "[a]"),
     ],
@@ -105,6 +106,8 @@ bandwidth = none
         (b"[guests]\n[guest a]\n[guests]\n", 3, r"\[guests\] stands twice"),
         (b"[guest a]\ntimeout = 1s\n[guest]\n", 3, r"no section \[guest\]"),
         (b"[guest ]\n", 1, "no section"),
+        (b"# x\n[guests] max_downtime = 300ms\n", 2, "a line of its own"),
+        (b"[guests]\n[guest a] timeout = 1m\nthrottle = yes\n", 2, "a line of its own"),
         (b"[Guests]\n", 1, "no section"),
         (b"[DEFAULT]\n", 1, "no section"),
         (b"[guests]\ntimeout = 1s\n   2s\n", 2, "timeout is"),
