@@ -32,6 +32,8 @@ def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
         options.add(word.name, text, word.option, word.option)
     if not args.live:
         _refuse_live_ones(options)
+    if args.verify and options.values.get("max_downtime") is not None:
+        raise UsageError("--max-downtime: of no use with --verify, which sends all again while the guest is paused")
     return Sources(environ, options)
 
 

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
     """What can be told from the arguments alone. Raises UsageError."""
-    args.live = True
+    args.live, args.verify = True, False
     for name in ("helper", "receiver_helper"):
         path = getattr(args, name)
         if path is not None and not path.startswith("/") and not (name == "receiver_helper" and path == STOCK):

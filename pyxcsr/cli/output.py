@@ -191,13 +191,14 @@ def _open_fifo(path: Path, cancel: Cancel) -> int:
 
 
 def _open_device(path: Path) -> int:
-    """A block device is refused if it is in use: the file system on it, or another guest's disk, would be lost."""
+    """A block device is refused if it is in use here: a file system on it would be lost. Of a guest that has it as its
+    disk the kernel does not tell."""
     exclusive = os.O_EXCL if path.is_block_device() else 0
     try:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC | exclusive)
     except OSError as error:
         if error.errno == errno.EBUSY and exclusive:
-            raise UsageError(f"{path} is in use: it is mounted, or a volume or another guest has it") from error
+            raise UsageError(f"{path} is in use: it is mounted, or swapped to, or part of a volume") from error
         raise
 
 

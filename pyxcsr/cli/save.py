@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
         args.control = control
         with untouched_so_far():
             domid = find_domain(hv, args.domain)
-            given = limits.for_guest(lambda: domain_name(hv, domid), args.live, say.note)
+            given = limits.for_guest(lambda: domain_name(hv, domid), args.live, say.note, args.verify)
             config = config_for(hv, domid, args)
             either = controlling.either(cancel, control)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)

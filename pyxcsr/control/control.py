@@ -261,7 +261,7 @@ class Control:
         if asked.get(SUSPEND_NOW) and save.suspended:
             raise BadRequest("the guest has been suspended already")
         goes_on = save.report.checkpoints is not None
-        new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds, goes_on)
+        new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds, goes_on, save.verify)
         if new.values["throttle"] and not (save.limits.throttle or save.suspended):
             _check_throttle(save)
         new.apply(save.limits)

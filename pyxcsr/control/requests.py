@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Optional
 
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.limits import Limits, beyond_libxc, check_not_live
+from pyxcsr.limits.limits import Limits, beyond_libxc, check_not_live, check_verified
 from pyxcsr.limits.words import ABOUT, BY_NAME, parse
 from pyxcsr.policies.named import policy_for
 from pyxcsr.policy import Policy, SimplePolicy
@@ -57,7 +57,8 @@ class Tuned(NamedTuple):
 
 
 def tuned(
-    asked: dict[str, Any], limits: Limits, policy: Policy, live: bool, seconds: float, checkpointed: bool = False
+    asked: dict[str, Any], limits: Limits, policy: Policy, live: bool, seconds: float, checkpointed: bool = False,
+    verify: bool = False,
 ) -> Tuned:
     """What would become of the limits. ``seconds``: since the save began. Raises BadRequest, and changes nothing."""
     if not asked:
@@ -73,6 +74,8 @@ def tuned(
         wanted = Limits(**values)
         if not live:
             check_not_live(wanted)
+        if verify:
+            check_verified(wanted)
         changed = _policy(chosen, new, wanted, limits, policy)
     except UsageError as error:
         raise BadRequest(str(error)) from None

@@ -24,6 +24,10 @@ class Steered(Protocol):
         """Its limits, which may be changed."""
 
     @property
+    def verify(self) -> bool:
+        """Whether all memory is sent again while the guest is paused."""
+
+    @property
     def policy(self) -> Policy:
         """The policy that it goes by."""
 

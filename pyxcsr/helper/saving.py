@@ -141,19 +141,17 @@ def _save_domain(
         channel.log(XTL_WARN, f"{name} is no setting of pyxcsr's: it changes nothing")
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control, success.summary = control, summary
+    verify = bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None
     given = sources.for_guest(
         lambda: domain_name(hv, domid),
         arguments.live,
         lambda text: channel.log(XTL_WARN, text),
+        verify,
     )
     limits = given.limits()
     if checkpointed is not None and limits.timeout is not None:
         channel.log(XTL_WARN, f"domain {domid}: the timeout does not hold: with Remus a save has no end")
         limits.timeout = limits.on_timeout = None
-    verify = bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None
-    if verify and limits.max_downtime is not None:
-        channel.log(XTL_WARN, f"domain {domid}: max_downtime does not hold: all memory is sent again in the pause")
-        limits.max_downtime = None
     with ExitStack() as telling:
         if checkpointed is not None:
             telling.enter_context(checkpointed.told())

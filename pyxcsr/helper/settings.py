@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.names import BACKENDS
-from pyxcsr.limits.words import WORDS
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 
@@ -53,6 +52,8 @@ _OTHERS = (
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:
     """PYXCSR_* variables that mean nothing: a limit that is misspelt would be none, and nobody would know."""
+    from pyxcsr.limits.words import WORDS  # a restore has no use for it
+
     known = {*_OTHERS, *(word.variable for word in WORDS)}
     return sorted(x for x in environ if x.startswith("PYXCSR_") and x not in known)
 

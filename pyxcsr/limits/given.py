@@ -8,7 +8,7 @@ from pyxcsr.limits.words import ABOUT, WORDS, parse
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Optional
 
     from pyxcsr.limits.words import PolicyName
@@ -43,6 +43,12 @@ class Given:
         out.values = dict(self.values) if live else without_live_ones(self.values)
         out.where = {x: self.where[x] for x in out.values}
         return out
+
+    def leave_out(self, name: str, why: str, warn: Callable[[str], None]) -> None:
+        """A limit that does not hold. ``warn``: is told, if it was given."""
+        if self.values.pop(name, None) is not None:
+            warn(f"{name} does not hold: {why} ({self.where[name]})")
+        self.where.pop(name, None)
 
     @property
     def policy(self) -> Optional[PolicyName]:

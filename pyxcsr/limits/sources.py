@@ -31,14 +31,19 @@ class Sources:
         self.control = control_words(environ, self._file)
         """How saves are seen and steered: "run_dir" and "events", if they are given."""
 
-    def for_guest(self, read_name: ReadName, live: bool, warn: Callable[[str], None]) -> Given:
+    def for_guest(
+        self, read_name: ReadName, live: bool, warn: Callable[[str], None], verify: bool = False
+    ) -> Given:
         """What holds for a guest. ``read_name`` is called only if the file says something about single guests; if it
         fails, ``warn`` is told. Raises UsageError for limits that contradict each other.
 
-        Where the guest is suspended first, what speaks of the time before is left out, unless it is an option.
+        Where the guest is suspended first, what speaks of the time before is left out, unless it is an option. So is
+        what cannot hold with ``verify``, of which ``warn`` is told.
         """
-        rest = self._environment.over(self._file.for_guest(self._name(read_name, warn)))
-        given = self._options.over(rest.for_save(live))
+        rest = self._environment.over(self._file.for_guest(self._name(read_name, warn))).for_save(live)
+        if verify:
+            rest.leave_out("max_downtime", "verify sends all memory again while the guest is paused", warn)
+        given = self._options.over(rest)
         given.limits()
         return given
 

@@ -59,8 +59,8 @@ def predict(
 ) -> Prediction:
     """Goes through the passes of a save to an output that takes ``bandwidth`` bytes a second.
 
-    Passes are made as the policy "adaptive" makes them: until the pause is within ``max_downtime`` with something to
-    spare, for as long as passes may be made; without it until a further one would leave hardly less. The guest is
+    Passes are made much as the policy "adaptive" makes them: until the pause is within ``max_downtime`` with something
+    to spare, for as long as passes may be made; without it until a further one would leave hardly less. The guest is
     supposed to go on as it did while it was measured, and the output to be the only thing that is slow.
     """
     page = PAGE_BYTES / bandwidth
@@ -93,6 +93,6 @@ def _why(
         return "short enough"
     if passes >= max_iterations:
         return "passes used up"
-    if dirty < 1 or (max_downtime is None and then > WORTH * dirty):
+    if max_downtime is None and (dirty < 1 or then > WORTH * dirty):
         return "no further gain"
     return None

@@ -149,7 +149,7 @@ class AdaptivePolicy:
         share = GAIN_EARLY if stats.iteration < LIBXC_PASSES else GAIN_LATE
         if met:
             share = GAIN_WHEN_MET
-        elif self._futile >= FUTILE:
+        elif met is None and self._futile >= FUTILE:  # a limit is worth each pass that brings it nearer
             share = GAIN_AGAIN
         if gain <= LEAST_GAIN and _cheap(stats):
             return False
@@ -196,11 +196,13 @@ class AdaptivePolicy:
 
     def _restless(self, stats: PrecopyStats) -> Decision:
         """The guest cannot be saved while it runs, so that no further pass makes its pause shorter."""
-        limits, dirty, pause = self.limits, stats.dirty_now, stats.predicted_pause
-        unknown = limits.max_downtime is not None or limits.target_dirty is not None
-        met = not unknown if dirty is None or pause is None else self._met(stats, dirty, pause) is not False
-        if limits.abort_if_busy and not met:
-            return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and the pause would be too long")
+        limits = self.limits
+        if limits.abort_if_busy and (limits.max_downtime is not None or limits.target_dirty is not None):
+            dirty, pause = stats.dirty_now, stats.predicted_pause
+            if dirty is None or pause is None:
+                return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and {NOT_KNOWN}")
+            if not self._met(stats, dirty, pause):
+                return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and the limits are not kept")
         return self._say(Decision.STOP_AND_COPY, RESTLESS)
 
     def _at_the_end(self, stats: PrecopyStats, met: Optional[bool], last: bool) -> Decision:

@@ -55,6 +55,11 @@ class Steering:
         return self._options.limits
 
     @property
+    def verify(self) -> bool:
+        """Of its options."""
+        return self._options.verify
+
+    @property
     def policy(self) -> Policy:
         """The policy that it goes by."""
         return self._options.policy

@@ -38,6 +38,18 @@ def test_max_downtime(tmp_path: Path) -> None:
     assert b" predicted)" in done.stdout
 
 
+def test_max_downtime_with_verify(tmp_path: Path) -> None:
+    """Where a file or a variable has it, it does not hold, which is said; as an option it is an error."""
+    (tmp_path / "conf").write_text("[guests]\nmax_downtime = 60s\n")
+    for env in ({"PYXCSR_CONFIG": str(tmp_path / "conf")}, {"PYXCSR_MAX_DOWNTIME": "60s"}):
+        done = run(IDLE, tmp_path / "s", "--verify", "--force", "--json", command=SAVE, env=environment(**env))
+        assert done.returncode == 0 and json.loads(done.stdout)["max_downtime"] is None
+        assert b"max_downtime does not hold: verify sends all memory again while the guest is paused (" in done.stderr
+    done = run(IDLE, tmp_path / "t", "--verify", "--max-downtime", "60s", command=SAVE)
+    assert done.returncode == 2 and b"--max-downtime: of no use with --verify" in done.stderr
+    assert not (tmp_path / "t").exists()
+
+
 def test_libxc_by_name(tmp_path: Path) -> None:
     found = report(BUSY, tmp_path / "s", "--policy", "libxc")
     assert (found["policy"], passes(found), found["target_dirty"]) == ("libxc", 6, 50)

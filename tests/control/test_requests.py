@@ -151,6 +151,13 @@ def test_a_save_that_goes_on_and_on() -> None:
     assert tuned({"bandwidth": "1M"}, old, AdaptivePolicy(old), True, 1.0, checkpointed=True).suspend_now is False
 
 
+def test_a_save_with_verify() -> None:
+    old = Limits()
+    with pytest.raises(BadRequest, match="verify sends all memory while the guest is paused"):
+        tuned({"max_downtime": "1s"}, old, AdaptivePolicy(old), True, 1.0, verify=True)
+    assert tuned({"bandwidth": "1M"}, old, AdaptivePolicy(old), True, 1.0, verify=True).values["bandwidth"] == 1 << 20
+
+
 def test_a_save_of_a_suspended_guest() -> None:
     with pytest.raises(BadRequest, match="save the guest live"):
         changed({"max_downtime": "1s"}, SimplePolicy(), live=False)

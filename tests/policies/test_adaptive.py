@@ -298,6 +298,36 @@ def test_an_object_serves_one_save_after_another() -> None:
         assert policy(stats(2, None, looked=1000)) is Decision.STOP_AND_COPY
 
 
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.8, 0.9])
+def test_a_limit_is_reached_once_a_guest_has_become_less_busy(share: float) -> None:
+    """Each pass wins less than half, after many that won nothing; to wait between them would undo it."""
+    page, policy, last, now = 5e-4, adaptive(max_downtime=0.1, timeout=600), 4096.0, 0.0
+    for iteration in range(1, 100):
+        rate = (1.2 if iteration < 40 else share) / page
+        seconds = 0.002 + last * page
+        dirty = round(min(4096, rate * seconds))
+        told = stats(iteration, None, looked=dirty, last_pages=round(last), last_seconds=seconds, dirty_rate=rate,
+                     page_seconds=page, send_seconds=page)  # fmt: skip
+        now += seconds + policy.rest
+        if policy(told) is not Decision.CONTINUE:
+            break
+        last = min(4096, dirty + rate * policy.rest)
+    assert policy.reason == "what was asked for was reached" and iteration <= 75 and now < 120
+
+
+def test_a_limit_that_comes_nearer_is_no_reason_to_abort() -> None:
+    """Two passes that won nothing came first."""
+    policy, last = adaptive(max_downtime=0.5, abort_if_busy=True), 4000
+    for iteration, (left, rate) in enumerate([(0.99, 1600), (0.99, 1600), *[(0.91, 1810)] * 30], 1):
+        dirty = round(last * left)
+        rates = {"page_seconds": 5e-4, "send_seconds": 5e-4, "dirty_rate": rate}
+        told = stats(iteration, None, looked=dirty, last_pages=last, **rates)
+        if policy(told) is not Decision.CONTINUE:
+            break
+        last = dirty
+    assert policy.reason == "what was asked for was reached"
+
+
 def test_a_guest_with_a_few_dirty_pages_is_not_busy() -> None:
     policy = adaptive(abort_if_busy=True)
     few = {"looked": 10, "last_pages": 10}
