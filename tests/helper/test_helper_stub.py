@@ -18,6 +18,7 @@ from pyxcsr.stream.rules.verify import verify
 
 GUEST = "pv64:mem=16M"
 PACKAGE = Path(pyxcsr.__file__).parent
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def on_stub(tmp_path: Path, guest: str = GUEST, **more: object) -> FakeLibxl:
@@ -134,7 +135,7 @@ def test_a_setting_that_is_misspelt_is_told(tmp_path: Path) -> None:
 def test_every_setting_is_known() -> None:
     """As the program and its documentation name them."""
     names = {f"PYXCSR_{x}" for x in ("ALL", "P")}  # of C
-    for folder, pattern in ((PACKAGE, "**/*.py"), (PACKAGE.parent / "docs", "save-helper.md")):
+    for folder, pattern in ((PACKAGE, "**/*.py"), (DOCS, "save-helper.md")):
         for path in folder.glob(pattern):
             names |= set(re.findall(r"\bPYXCSR_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
     assert len(names) > 20 and unknown_settings(dict.fromkeys(names, "")) == ["PYXCSR_ALL", "PYXCSR_P"]
