@@ -9,7 +9,7 @@ f=/tmp/f.xl
 judged() { verify-stream-v2 -f xl -i $f && pyxcsr verify $f; }
 back() { xl restore $f && goes_on; }
 emulated() { # an HVM guest's file has its device model's state, a PVH guest's has none
-    xlwrap list $f >/tmp/list
+    xlwrap list $f >/tmp/list || return 1
     if [ "$g" = hvm ]; then grep -q EMULATOR_CONTEXT /tmp/list; else ! grep -q EMULATOR_CONTEXT /tmp/list; fi || { cat /tmp/list; return 1; }
 }
 for how in --live --no-live; do
@@ -26,31 +26,37 @@ bare() { pyxcsr save --live --force "$g" /tmp/f.raw 2>/tmp/said && pyxcsr verify
 step "save --format libxc, live" bare
 [ "$g" != hvm ] || step "  it says that the devices are not in it" grep -i 'device' /tmp/said
 step "  the guest goes on, memory clean" goes_on
-full() { ! pyxcsr save --format xl --live --force "$g" /tmp/small/f.xl; }
 mkdir /tmp/small; mount -t tmpfs -o size=20m none /tmp/small
-step "a full disk: refused" full
+step "a full disk: refused" refused 'no space' pyxcsr save --format xl --live --force "$g" /tmp/small/f.xl
 step "  nothing is left" nothing_in /tmp/small
 step "  the guest goes on, memory clean" goes_on
-ended() { # ended SIGNAL: in the middle of a save
+ended() { # ended SIGNAL STATUS: in the middle of a save
     pyxcsr save --format xl --live --force "$g" /tmp/s/f.xl & local pid=$!
-    written /tmp/s; kill -"$1" $pid; ! wait $pid
+    written /tmp/s || { kill -KILL $pid; return 1; }
+    kill -"$1" $pid; wait $pid; [ $? = "$2" ]
 }
 mkdir -p /tmp/s
-step "SIGTERM in the middle: it ends" ended TERM
+step "SIGTERM in the middle: it ends" ended TERM 143
 step "  nothing is left" nothing_in /tmp/s
+step "  its writes are not tracked any more" untracked
 step "  the guest goes on, memory clean" goes_on
 node=/local/domain/$(domid)/pyxcsr/device-model # what QEMU was told: pyxcsr/devicemodel/noted.py
 untold() { [ -z "$(xenstore-read "$node")" ]; }
-step "SIGKILL in the middle: it ends" ended KILL
+step "SIGKILL in the middle: it ends" ended KILL 137
+step "  its writes are tracked still" tracked
 [ "$g" != hvm ] || step "  what its QEMU was told is noted" xenstore-read "$node"
 step "  pyxcsr recover" pyxcsr recover "$g"; cat /tmp/step
+step "  its writes are not tracked any more" untracked
 step "  nothing is noted any more" untold
 step "  the guest goes on, memory clean" goes_on
 rm -f /tmp/s/*
-step "SIGKILL in the middle again" ended KILL
+step "SIGKILL in the middle again" ended KILL 137
 step "  without recover: the next live save is complete" pyxcsr save --format xl --live --force "$g" $f
-step "  nothing is noted any more" untold
+step "  nothing is noted any more, its writes are not tracked" eval 'untold && untracked'
 step "  the guest goes on, memory clean" goes_on
+step "  pyxcsr verify takes the image" pyxcsr verify $f
+xl destroy "$g"; forget
+needed "  plain xl restore of it, it goes on, memory clean" back
 api() { # from Python, which is told nothing of the device model: the guest stays suspended
     python3 -c 'import sys, pyxcsr
 hv = pyxcsr.open_hypervisor("xen")

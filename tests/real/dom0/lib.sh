@@ -73,15 +73,31 @@ beat() { field n; }
 domid() { xl domid "$g"; }
 state() { xl list "$g" | awk 'NR == 2 {print $5}'; }
 
+# about: what Xen tells of the guest's domain on its console, asked by its debug key q
+about() {
+    local of; of="information for domain $(domid):"
+    xl dmesg -c >/dev/null; xl debug-keys q
+    for _ in $(seq 50); do xl dmesg | grep -q "$of" && break; sleep 0.2; done
+    sleep 0.5; xl dmesg | sed -n "/$of/,/information for domain/p"
+}
+# tracked, untracked: whether the guest's writes are, by Xen's own word
+tracked() { about | tee /tmp/about | grep 'paging assistance:.*log_dirty' || { cat /tmp/about; return 1; }; }
+untracked() {
+    about >/tmp/about; [ -s /tmp/about ] || { echo "Xen says nothing of it"; return 1; }
+    ! grep 'paging assistance:.*log_dirty' /tmp/about
+}
+
 # clean: not one corrupt page or wrong sum, and started once only
 clean() {
     ! cat $logs/guest-"$g"*.log | grep -aE 'CORRUPT|bad=[1-9]' || return 1
     [ "$(cat $logs/guest-"$g"*.log | grep -ac 'PULSE start')" -le 1 ] || { echo "the guest started anew"; return 1; }
 }
-# goes_on: three more heartbeats and two more sweeps over all its memory, all vcpus, all clean
+# goes_on: three more heartbeats and two more sweeps over all its memory, all vcpus, all clean. Where the log is new, as
+# after `forget`, they are counted from the first one in it.
 goes_on() {
     local n sweeps want until=$(($(ms) + 300000))
     want=$(sed -n 's/.*pulse.workers=\([0-9]*\).*/\1/p' "/lab/$g.cfg")
+    while [ -z "$(beat)" ] && [ "$(ms)" -lt $until ]; do sleep 0.5; done
     n=$(beat) sweeps=$(field sweeps)
     while [ "$(ms)" -lt $until ]; do
         if [ "$(beat || true)" -ge $((${n:-0} + 3)) ] 2>/dev/null && [ "$(field sweeps)" -ge $((${sweeps:-0} + 2)) ] &&

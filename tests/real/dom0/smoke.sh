@@ -24,4 +24,8 @@ step "the guest goes on, memory clean" goes_on
 needed "xl migrate through it" env LIBXL_SAVE_HELPER="$helper" \
     xl migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive'
 step "the guest goes on, memory clean" goes_on
+step "xl migrate through it with a timeout: ended" refused 'longer than its timeout' env PYXCSR_BANDWIDTH=8M PYXCSR_TIMEOUT=2s \
+    LIBXL_SAVE_HELPER="$helper" xl migrate -s '' "$g" 'env -u LIBXL_SAVE_HELPER xl migrate-receive'
+step "its writes are not tracked any more" untracked
+step "the guest goes on, memory clean" goes_on
 finish
