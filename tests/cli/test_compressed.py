@@ -155,8 +155,9 @@ def test_a_checkpointed_stream_that_is_damaged(
     packed.write_bytes(damaged)
     out = [tmp_path / "out"] if "convert" in words else []
     done = run(*words.split(), packed, *out)
-    assert done.returncode in (1, 2) and b"cannot be decompressed" in done.stderr, done.stderr
-    assert not any(x.exists() for x in out)
+    # bzip2 gives what it has made of a damaged block, so that the stream may be found to be none first
+    assert done.returncode in (1, 2) and packed.name.encode() in done.stderr, done.stderr
+    assert b"cut off" not in done.stdout + done.stderr and not any(x.exists() for x in out)
 
 
 @pytest.mark.parametrize("words", CHECKPOINTED[:3])

@@ -5,7 +5,8 @@ and what it and its device model write, is in its text. What it does to its phys
 
 still        nothing
 down, up     pages leave it; pages come, to where some have been and to where none has ever been
-both         it balloons down for a while, then up for a while; how fast, and how long for, the seed decides
+both         it balloons down for a while, then up for a while; how fast, and how long for, the seed decides. Between
+             the two it rests, or they could hide each other from Xen's count of its pages, as "unseen" ones do
 mixed        pages leave and come in turns without rhyme, some calls apart
 flutter      the same with hardly a call between
 unseen       a page leaves and another comes in its place, with no call in between: nothing that Xen tells shows it
@@ -57,6 +58,7 @@ class HvmStorm:
         self.done: dict[str, int] = {}
         self.was: set[int] = set()  # gfns that have been ballooned out
         self.calls = self.quiet_until = 0
+        self.down = True  # which way a guest goes that goes both ways
         pages = parsed.mem // 4096
         self.entries = list(range(pages - parsed.pod // 4096, pages))  # those not yet dealt with
         self._odd_layout()
@@ -126,14 +128,23 @@ class HvmStorm:
             self._populate(PROVIDED if name == "xc_domain_get_pod_target" else 1)
 
     def _act(self) -> None:
-        if self.kind == "down" or (self.kind == "both" and self.calls // self.turn % 2 == 0):
+        if self.kind == "both":
+            self._one_way()
+        elif self.kind == "down":
             self._out()
-        elif self.kind in ("up", "both"):
+        elif self.kind == "up":
             self._in()
         elif self.kind in ("mixed", "flutter", "pod"):
             self.rng.choice([self._out, self._in])()
         elif self.kind == "unseen":
             self._and_back()
+
+    def _one_way(self) -> None:
+        down = self.calls // self.turn % 2 == 0
+        if down != self.down:
+            self.down, self.quiet_until = down, self.calls + APART
+        elif self.calls >= self.quiet_until:
+            (self._out if down else self._in)()
 
     def _count(self, what: str, did: int) -> None:
         self.done[what] = self.done.get(what, 0) + did
