@@ -79,12 +79,17 @@ class Run:
     @property
     def is_predicted(self) -> bool:
         """Within 30 %."""
-        return abs(self.predicted - self.pause) <= 0.3 * self.pause
+        return near(self.predicted, self.pause)
 
     @property
     def is_predicted_closely(self) -> bool:
         """Within 30 %, or by less than chance makes of it."""
         return self.is_predicted or abs(self.predicted - self.pause) <= CHANCE
+
+
+def near(predicted: float, pause: float) -> bool:
+    """Whether a prediction was within 30 % of the pause."""
+    return abs(predicted - pause) <= 0.3 * pause
 
 
 @dataclass
@@ -229,16 +234,23 @@ def cell(runs: list[Run]) -> list[str]:
     ]
 
 
+def by_kind(runs: list[Run]) -> dict[tuple[str, int, str, str], list[Run]]:
+    """The saves of each kind: of the same guest, to the same output, by the same policy."""
+    kinds: dict[tuple[str, int, str, str], list[Run]] = {}
+    for run in runs:
+        kinds.setdefault((run.size, run.rate, run.output, run.policy), []).append(run)
+    return kinds
+
+
 def table(runs: list[Run]) -> list[str]:
     """A row for each kind of save."""
     head = ["guest", "pages/s", "output", "policy", "passes", "MiB", "s", "pause ms", "predicted ms"]
     lines = [head, ["---"] * len(head)]
-    kinds = dict.fromkeys((x.size, x.rate, x.output, x.policy) for x in runs)
+    kinds = by_kind(runs)
     order = {name: i for i, name in enumerate(POLICIES)}
     for kind in sorted(kinds, key=lambda x: (pages_of(x[0]), x[1], list(OUTPUTS).index(x[2]), order[x[3]])):
         size, rate, to, policy = kind
-        same = [x for x in runs if (x.size, x.rate, x.output, x.policy) == kind]
-        lines.append([size, f"{rate}" if rate else "idle", to, policy, *cell(same)])
+        lines.append([size, f"{rate}" if rate else "idle", to, policy, *cell(kinds[kind])])
     return [f"| {' | '.join(x)} |" for x in lines]
 
 
@@ -269,17 +281,16 @@ def longer(runs: list[Run]) -> tuple[int, list[str]]:
 
 
 def medians(runs: list[Run]) -> tuple[int, int]:
-    """Of how many kinds of save, by their medians, the prediction was within 30 %; and how many kinds there are.
+    """Of how many kinds of save the median prediction was within 30 % of the median pause; and how many kinds count.
 
-    The saves with two live passes or more, where most of a kind's have as many.
+    Counted are the saves with two live passes or more, of the kinds of which more than half of the saves have as many.
     """
     good, kinds = 0, 0
-    for kind in dict.fromkeys((x.size, x.rate, x.output, x.policy) for x in runs):
-        same = [x for x in runs if (x.size, x.rate, x.output, x.policy) == kind]
+    for same in by_kind(runs).values():
         counted = [x for x in same if x.is_judged]
         if 2 * len(counted) > len(same):
             pause, predicted = (statistics.median(x) for x in zip(*((x.pause, x.predicted) for x in counted)))
-            good, kinds = good + (abs(predicted - pause) <= 0.3 * pause), kinds + 1
+            good, kinds = good + near(predicted, pause), kinds + 1
     return good, kinds
 
 

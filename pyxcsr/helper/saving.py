@@ -57,7 +57,9 @@ def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: 
             check_choice(environ, SAVE)
             _refuse_unsupported(arguments, channel)
             settings, sources = read_settings(environ), Sources(environ)
-            _save_domain(arguments, settings, sources, unknown_settings(environ), channel, abort, success, held)
+            for name in unknown_settings(environ):
+                channel.log(XTL_WARN, f"{name} is no setting of pyxcsr's: it changes nothing")
+            _save_domain(arguments, settings, sources, channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
             if success.told:  # it takes one result only, and has it
                 raise
@@ -99,7 +101,6 @@ def _save_domain(
     arguments: SaveArguments,
     settings: Settings,
     sources: Sources,
-    unknown: list[str],
     channel: Channel,
     abort: Abort,
     success: Success,
@@ -137,8 +138,6 @@ def _save_domain(
         from pyxcsr.helper.resuming import Resuming
 
         suspend = success.resume = Resuming(hv, domid, suspend, lambda text: warn(channel, text))
-    for name in unknown:
-        channel.log(XTL_WARN, f"{name} is no setting of pyxcsr's: it changes nothing")
     control = control_for(sources.control, lambda text: channel.log(XTL_WARN, text))
     success.control, success.summary = control, summary
     verify = bool(arguments.xcflags & XCFLAGS_DEBUG) and checkpointed is None

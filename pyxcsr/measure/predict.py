@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Optional
 
-from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.measure.curve import Curve
 from pyxcsr.policies.adaptive import MARGIN
+from pyxcsr.stream.format import PAGE_BYTES
 from pyxcsr.transfer.costs import FIXED
 from pyxcsr.transfer.outlook import STATE, STATE_VCPU, SUSPENDING
-
-PAGE_BYTES = PAGE_SIZE + 8 + 24 / 1024
-"""In the stream: a page, its entry, and its share of a record's head."""
 
 WORTH = 0.9
 """A further pass is made if it leaves less than this share of the dirty pages."""

@@ -6,9 +6,9 @@ these pages, and while it does, the guest dirties pages again: as many as now in
 take, if it goes on as it did. (A guest that writes the same pages over and over dirties more of them than that in a
 short pass. Then the next look shows it.) That is what a further pass can win, and it is made if that is worth it.
 
-Once passes win nothing any more, the guest dirties now more pages in a pass, now fewer. Two passes in turn that win
-nothing are most likely where it has just dirtied more than usual. So it is not suspended there, but after one of the
-next passes, as soon as no more pages are dirty than usual.
+Once passes win nothing any more, the guest dirties more pages during one pass and fewer during another. Two passes in
+turn that win nothing are most likely when it has just dirtied more than usual. So it is not suspended then, but after
+one of the next passes, as soon as no more pages are dirty than usual.
 
 No dataclass here: the save helper loads this while a guest's user waits.
 """
@@ -130,8 +130,12 @@ class AdaptivePolicy:
         limits = self.limits
         if limits.max_iterations is not None:
             return limits.max_iterations
-        wanted = limits.max_downtime is not None or limits.target_dirty is not None
-        return float("inf") if wanted and limits.timeout is not None else MAX_ITERATIONS
+        return float("inf") if self._is_asked and limits.timeout is not None else MAX_ITERATIONS
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether anything was asked for of the pause."""
+        return self.limits.max_downtime is not None or self.limits.target_dirty is not None
 
     def _met(self, stats: PrecopyStats, dirty: int, pause: float) -> Optional[bool]:
         """Whether all that was asked for of the pause is reached; None if nothing was."""
@@ -164,7 +168,7 @@ class AdaptivePolicy:
         return self._futile < FUTILE_AT_MOST and self._is_more_than_usual(stats, pause) and not self._is_busy(stats)
 
     def _is_more_than_usual(self, stats: PrecopyStats, pause: float) -> bool:
-        """Whether so many pages are dirty that the pause would be shorter worth its while after most other passes."""
+        """Whether so many pages are dirty that to wait for fewer is worth its while."""
         usual = sorted(self._looks)[(len(self._looks) - 1) // 2]
         longer = ((stats.dirty_now or 0) - usual) * (stats.costs_now[1] or 0.0)
         return longer > max(LEAST_GAIN, GAIN_LATE * pause)
@@ -196,8 +200,7 @@ class AdaptivePolicy:
 
     def _restless(self, stats: PrecopyStats) -> Decision:
         """The guest cannot be saved while it runs, so that no further pass makes its pause shorter."""
-        limits = self.limits
-        if limits.abort_if_busy and (limits.max_downtime is not None or limits.target_dirty is not None):
+        if self.limits.abort_if_busy and self._is_asked:
             dirty, pause = stats.dirty_now, stats.predicted_pause
             if dirty is None or pause is None:
                 return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and {NOT_KNOWN}")
@@ -208,7 +211,7 @@ class AdaptivePolicy:
     def _at_the_end(self, stats: PrecopyStats, met: Optional[bool], last: bool) -> Decision:
         busy, limits = self._is_busy(stats), self.limits
         rates = _rates(stats)
-        unknown = met is None and (limits.max_downtime is not None or limits.target_dirty is not None)
+        unknown = met is None and self._is_asked
         if limits.abort_if_busy and not met and (busy or unknown or met is False):
             what = TOO_FAST if busy else NOT_KNOWN if unknown else "the limits cannot be kept"
             return self._say(Decision.ABORT, f"abort_if_busy: {what}{rates}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.plain_enum import IntEnum
 
@@ -52,6 +53,9 @@ ENTRY_RESERVED_MASK = ((1 << 60) - 1) & ~ENTRY_PFN_MASK
 
 BATCH_PAGES = 1024
 """Pages that a saver puts in one PAGE_DATA record at most (Xen's limit on one type query)."""
+
+PAGE_BYTES = PAGE_SIZE + 8 + 24 / BATCH_PAGES
+"""What a page with data takes in a stream: with its entry, and its share of the heads of a full record."""
 
 PFN_LIMIT = 1 << 40
 """First pfn that no x86 guest can have: physical addresses have at most 52 bits."""

@@ -6,8 +6,8 @@ import errno
 import time
 
 from pyxcsr.errors import Cancelled
-from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.stream.format import PAGE_BYTES
 from pyxcsr.units import format_seconds
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from pyxcsr.hypervisor.interface import SinkHandle
     from pyxcsr.limits.limits import Limits
-
-ENTRY = 8
-"""Bytes that name a page in a stream, besides its content."""
 
 
 class Deadline:
@@ -61,11 +58,10 @@ class Bandwidth:
         self._limits, self._sink = limits, sink
         self._set: Optional[int] = None
 
-    @property
     def held(self) -> float:
         """Seconds that a page takes at least while the guest is paused."""
         limit = self._wanted(paused=True)
-        return (PAGE_SIZE + ENTRY) / limit if limit else 0.0
+        return PAGE_BYTES / limit if limit else 0.0
 
     def _wanted(self, paused: bool) -> Optional[int]:
         return None if paused and not self._limits.bandwidth_while_paused else self._limits.bandwidth

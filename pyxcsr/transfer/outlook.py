@@ -64,8 +64,8 @@ class Outlook:
         self._clock = clock
         self.room: Optional[int] = None
         """How many bytes the output holds before its reader has taken them, as a pipe does; None: not known."""
-        self.held = 0.0
-        """Seconds for which the bandwidth limit lets a page wait in the pause; 0: it does not hold there."""
+        self.held: Callable[[], float] = lambda: 0.0
+        """Tells for how many seconds the bandwidth limit lets a page wait in the pause; 0: it does not hold there."""
         self._fetches: list[float] = []
         self._steps: list[float] = []  # what passes took besides their batches
         self._write: Optional[float] = None  # seconds for a few bytes
@@ -228,4 +228,4 @@ class Outlook:
             room = min(room, SUSPENDING / self._output)
         costs = self._costs.page(pages)
         lasts = costs + (self._waits.mean() or 0.0)
-        return max(costs, lasts * (1.0 - room / pages) if pages > room else 0.0, self.held)
+        return max(costs, lasts * (1.0 - room / pages) if pages > room else 0.0, self.held())

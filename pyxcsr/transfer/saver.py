@@ -562,7 +562,6 @@ class Saver:
         self._throttling.heed()
         if self._bandwidth is not None:
             self._bandwidth.apply(self._pause.begun)
-            self._outlook.held = self._bandwidth.held
 
     def _watching(self, poll: Callable[[], None]) -> Callable[[], None]:
         """What is called again and again where the save waits: for an output that stalls, or for a compressor."""

@@ -8,9 +8,10 @@ import pytest
 
 import pyxcsr
 from pyxcsr.measure.curve import Curve
-from pyxcsr.measure.predict import MAX_ITERATIONS, PAGE_BYTES, Guest, predict
+from pyxcsr.measure.predict import MAX_ITERATIONS, Guest, predict
 from pyxcsr.measure.result import DirtyRate
 from pyxcsr.measure.windows import Counted
+from pyxcsr.stream.format import PAGE_BYTES
 from pyxcsr.transfer.costs import FIXED
 from pyxcsr.transfer.outlook import STATE, STATE_VCPU, SUSPENDING
 

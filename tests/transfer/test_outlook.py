@@ -347,9 +347,9 @@ def test_a_limit_that_holds_in_the_pause_makes_it_longer(clock: Clock) -> None:
     outlook, limits = Outlook(1, clock), pyxcsr.Limits(bandwidth=4104 * 1000)
     like_passes(outlook, clock, 2, 20000, 0.1, 0.1)
     bandwidth, free = Bandwidth(limits, FakeSink()), outlook.pause(20000)  # type: ignore[arg-type]
-    assert bandwidth.held == 0.0 and free is not None and free < 0.2
-    limits.bandwidth_while_paused = True
+    assert bandwidth.held() == 0.0 and free is not None and free < 0.2
     outlook.held = bandwidth.held
+    limits.bandwidth_while_paused = True
     assert outlook.pause(20000) == pytest.approx(20.0, rel=0.05)
 
 

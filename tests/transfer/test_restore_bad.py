@@ -261,6 +261,16 @@ def cut(length: int) -> Callable[[bytearray], None]:
     return lambda body: body.__delitem__(slice(length, None))
 
 
+def refused_where_it_stands(
+    hv: StubBackend, stream: Stream, code: int, change: Callable[[bytearray], None], text: str
+) -> pyxcsr.XcsrError:
+    """Changes the records of a type. The error must name the place of the first. Returns it."""
+    head, pieces = stream
+    error = refused(hv, put_together(head, changed(pieces, code, change)), pyxcsr.StreamError, text)
+    assert error.offset == boundaries(head, pieces)[next(i for i, x in enumerate(pieces) if x.code == code)]
+    return error
+
+
 STATES: dict[str, tuple[int, Callable[[bytearray], None], str]] = {
     "XSAVE": (XSAVE, cut(8 + 15), "X86_PV_VCPU_XSAVE: 15 bytes of content, must be at least 16"),
     "MSRs": (VCPU_MSRS, cut(-1), "X86_PV_VCPU_MSRS: .* must be a multiple of 16"),
@@ -275,11 +285,11 @@ def test_a_vcpu_record_of_impossible_size(hv: StubBackend, stream: Stream, name:
     """It is the stream's fault, and is found where it stands: what follows has not been read."""
     head, pieces = stream
     code, change, text = STATES[name]
-    at = next(i for i, x in enumerate(pieces) if x.code == code)
+    error = refused_where_it_stands(hv, stream, code, change, text)
+    assert error.vcpu == 0
+    record = next(x for x in pieces if x.code == code)
     data = put_together(head, changed(pieces, code, change))
-    error = refused(hv, data, pyxcsr.StreamError, text)
-    assert error.offset == boundaries(head, pieces)[at] and error.vcpu == 0
-    refused(hv, data[: error.offset + 8 + len(pieces[at].body)], pyxcsr.StreamError, text)
+    refused(hv, data[: error.offset + 8 + len(record.body)], pyxcsr.StreamError, text)
 
 
 def test_vcpu_records_without_content(hv: StubBackend, stream: Stream) -> None:
@@ -302,11 +312,7 @@ POLICIES: dict[str, tuple[int, Callable[[bytearray], None], str]] = {
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_that_is_not_of_whole_entries(hv: StubBackend, stream: Stream, name: str) -> None:
     """Xen is given the number of entries: part of one would be left out in silence."""
-    head, pieces = stream
-    code, change, text = POLICIES[name]
-    error = refused(hv, put_together(head, changed(pieces, code, change)), pyxcsr.StreamError, text)
-    at = next(i for i, x in enumerate(pieces) if x.code == code)
-    assert error.offset == boundaries(head, pieces)[at]
+    refused_where_it_stands(hv, stream, *POLICIES[name])
 
 
 def test_a_record_that_claims_128_mib(hv: StubBackend, stream: Stream) -> None:
