@@ -45,7 +45,7 @@ class Given:
         return out
 
     def leave_out(self, name: str, why: str, warn: Callable[[str], None]) -> None:
-        """A limit that does not hold. ``warn``: is told, if it was given."""
+        """Drops a limit that does not hold. ``warn`` is told of it, if it was given."""
         if self.values.pop(name, None) is not None:
             warn(f"{name} does not hold: {why} ({self.where[name]})")
         self.where.pop(name, None)

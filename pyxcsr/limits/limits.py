@@ -34,8 +34,7 @@ class Limits:
     so. An object serves one save at a time. ``suspend_now``, False at first, may be set then: the save suspends the
     guest as soon as it sees that; it is False again when the save ends.
 
-    Raises UsageError for values that are none, also if a field is set to one, and for limits that contradict each
-    other.
+    Raises UsageError for a wrong value, also when a field is set later, and for limits that contradict each other.
     """
 
     __slots__ = (

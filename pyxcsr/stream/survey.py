@@ -89,7 +89,7 @@ class Survey:
     cut_off: str | None = None
 
     def add_problem(self, text: str) -> None:
-        """One more: a hostile stream has one for each eight bytes."""
+        """Keeps one more, or only counts it: a hostile stream may have one in every eight bytes."""
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(text)
         else:
