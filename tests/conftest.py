@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from support.lacks import lacking
 
 import pyxcsr
 from pyxcsr.hypervisor.open import StubBackend
@@ -16,6 +17,19 @@ def pytest_configure() -> None:
     """A shell's background job ignores SIGINT, and so would all that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where nothing may be missing, a run whose tests were skipped because something is has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker process: what started it counts
+        return
+    reasons = [x.longrepr[2] for x in reporter.stats.get("skipped", ()) if isinstance(x.longrepr, tuple)]
+    missing = lacking(reasons)
+    if missing:
+        reporter.write_line("\nskipped, but may not be here:\n" + "\n".join(missing), red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)

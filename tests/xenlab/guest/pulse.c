@@ -21,7 +21,13 @@
  *                  got on since the last>, and a sum that differs counts as bad
  *   pulse.churn=1  a process takes half of the free memory, fills it, checks it some
  *                  tenths of a second later and gives it back, again and again: so
- *                  pages that the balloon brings are used, and checked, at once
+ *                  pages that the balloon brings are used, and checked, at once; the
+ *                  heartbeat ends with churned=<how often it has done so>
+ *   pulse.churn=2  the same, but it waits until the balloon has moved by 2 MiB
+ *   pulse.uart=1   each tick changes the scratch register of the serial port, which is
+ *                  in QEMU, and looks first whether it is what the last tick wrote: a
+ *                  device model that goes on from an older state counts as bad; the
+ *                  heartbeat ends with uart=<how often it was as it should be>
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -168,12 +175,13 @@ static void start_worker(unsigned cpu)
     }
 }
 
-static uint64_t free_pages(void)
+/* A line of /proc/meminfo, in pages; as a scanf format. 0 if there is none. */
+static uint64_t meminfo(const char *format)
 {
     char line[128];
     unsigned long kib = 0;
     FILE *f = fopen("/proc/meminfo", "r");
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemFree: %lu", &kib) != 1)
+    while (f && fgets(line, sizeof line, f) && sscanf(line, format, &kib) != 1)
         ;
     if (f)
         fclose(f);
@@ -186,13 +194,14 @@ static uint64_t *at(uint64_t *mem, uint64_t page, unsigned i)
     return mem + page * WORDS + i * (WORDS / 4);
 }
 
-static void churn(struct worker *w)
+/* Returns whether there was memory to take. */
+static int churn(struct worker *w)
 {
-    uint64_t n = free_pages() / 2, turn = w->done, wrong = 0;
+    uint64_t n = meminfo("MemFree: %lu") / 2, turn = w->done, wrong = 0;
     struct timespec nap = {0, 300 * 1000000};
     uint64_t *mem = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!n || mem == MAP_FAILED)
-        return;
+        return 0;
     for (uint64_t p = 0; p < n; p++)
         for (unsigned i = 0; i < 4; i++)
             *at(mem, p, i) = word(p, turn, i);
@@ -207,17 +216,47 @@ static void churn(struct worker *w)
         printf("PULSE CORRUPT: %lu of %lu pages taken anew\n", wrong, n);
     w->bad += wrong;
     munmap(mem, n * PAGE);
+    return 1;
 }
 
-static void start_churning(struct worker *w)
+static void start_churning(struct worker *w, int at_once)
 {
     if (fork())
         return;
-    for (;; w->done++) {
-        struct timespec nap = {0, 50 * 1000000};
-        churn(w);
+    struct timespec nap = {0, 50 * 1000000};
+    uint64_t first = meminfo("MemTotal: %lu"), now = first;
+    while (!at_once && now + 512 > first && first + 512 > now) {
+        nanosleep(&nap, NULL);
+        now = meminfo("MemTotal: %lu");
+    }
+    for (;;) {
+        w->done += churn(w);
         nanosleep(&nap, NULL);
     }
+}
+
+enum { SCRATCH = 0x3f8 + 7 };
+
+/* Of COM1's registers the one that means nothing to the port: it keeps what was last written. */
+static void scratch(struct worker *w)
+{
+    static uint8_t wrote;
+    static int begun;
+    uint8_t has;
+    if (!begun && ioperm(SCRATCH, 1, 1)) {
+        printf("PULSE CORRUPT: no access to the serial port: %s\n", strerror(errno));
+        w->bad++;
+        return;
+    }
+    has = inb(SCRATCH);
+    if (begun && has != wrote) {
+        w->bad++;
+        printf("PULSE CORRUPT: the serial port's scratch register has=%x want=%x\n", has, wrote);
+    } else if (begun) {
+        w->done++;
+    }
+    begun = 1, wrote = has + 1;
+    outb(wrote, SCRATCH);
 }
 
 int main(void)
@@ -242,9 +281,10 @@ int main(void)
     workers = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     for (unsigned i = 0; i < nworkers; i++)
         start_worker(i);
-    struct worker *churner = workers + PAGE / sizeof *workers - 1;
-    if (option("pulse.churn=", 0))
-        start_churning(churner);
+    struct worker *churner = workers + PAGE / sizeof *workers - 1, uart = {0, 0};
+    long churning = option("pulse.churn=", 0), scratching = option("pulse.uart=", 0);
+    if (churning)
+        start_churning(churner, churning == 1);
     printf("PULSE start pages=%lu rate=%lu check=%lu\n", pages, rate, sweep);
 
     uint64_t rng = 88172645463325252ull, beat = 0, next = 0, due_w = 0, due_c = 0;
@@ -259,6 +299,8 @@ int main(void)
         last = t, wall = w;
         if (dt > 200)
             dt = 200;
+        if (scratching)
+            scratch(&uart);
         for (due_w += rate * dt; due_w >= 1000; due_w -= 1000) {
             rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
             uint64_t page = rng % pages;
@@ -272,7 +314,7 @@ int main(void)
         }
         if (t >= next_beat) {
             next_beat = t + 1000 * every;
-            uint64_t wrong = bad + churner->bad, alive = 0;
+            uint64_t wrong = bad + churner->bad + uart.bad, alive = 0;
             for (unsigned i = 0; i < nworkers; i++) {
                 wrong += workers[i].bad;
                 alive += workers[i].done != seen[i];
@@ -283,6 +325,10 @@ int main(void)
             gap = 0;
             if (nworkers)
                 printf(" vcpus=%lu", alive);
+            if (churning)
+                printf(" churned=%lu", churner->done);
+            if (scratching)
+                printf(" uart=%lu", uart.done);
             printf("\n");
             if (grants && beat % batch == 0 && batches)
                 batches--, map_grants(grants);
