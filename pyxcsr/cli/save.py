@@ -13,6 +13,7 @@ from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.destroying import destroyer
 from pyxcsr.cli.opening import find_domain, opened
+from pyxcsr.cli.outcome import Outcome, guest_goes_on_if_this_fails
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
 from pyxcsr.cli.packed import check_compression, compressed
 from pyxcsr.cli.receiver import Receiver, started
@@ -20,14 +21,13 @@ from pyxcsr.cli.show import COLUMNS_EXPLAINED, summary
 from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import NO_DEVICES, GuestParts, guest_parts
 from pyxcsr.cli.xlfile import check_arguments, config_for, wrapped
-from pyxcsr.errors import DeviceModelError, DomainNotFound, UsageError, XcsrError, untouched_so_far
+from pyxcsr.errors import Cancelled, UsageError, XcsrError, untouched_so_far
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS, domain_name
 from pyxcsr.limits.given import Given
 from pyxcsr.policy import DEFAULT_P2M_CHANGES, P2M_CHANGES
 from pyxcsr.programs import LEAST, LZ4_MOST, MOST
 from pyxcsr.report import SaveReport
-from pyxcsr.suspend.base import Suspend
 from pyxcsr.transfer.save import save
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     statuses = status.explained(
         "saved, and taken by the receiver if there is one",
-        "failed: the guest goes on, and no file or receiver has a complete stream (unless --then destroy has failed: "
-        "then the guest stays suspended, and the message says so)",
+        "failed: the guest goes on, and no file or receiver has a complete stream. If it is what comes after the save "
+        "that has failed (--then), the stream is complete; what has become of the guest is said in the message",
         "cannot be done as asked, and nothing was done",
     )
     parser.epilog = f"{COLUMNS_EXPLAINED} {statuses}"
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
             config = config_for(hv, domid, args)
             either = controlling.either(cancel, control)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)
-            destroyed_by = destroyer(hv, domid) if args.then == "destroy" else None
+            destroyed_by = destroyer(hv, domid, cancel) if args.then == "destroy" else None
         devices_are_lost = model is not None and args.format == "libxc"
         if devices_are_lost and not args.quiet:
             say.note(NO_DEVICES.format(domid))
@@ -151,17 +151,19 @@ def run(args: argparse.Namespace) -> int:
             with untouched_so_far():
                 receiver = _receiver(args, stack, cancel)
                 output = _begun(_output(args, receiver, cancel))
-            with _guest_goes_on_if_this_fails(hv, domid, suspend):
+            outcome = Outcome(hv, domid, suspend)
+            with guest_goes_on_if_this_fails(hv, domid, suspend):
                 with output as file, compressed(file, args.compress, cancel, whole=waits) as packed:
                     with wrapped(hv, domid, packed.fileno(), config, qemu, cancel):
-                        packed.report = report = _save(hv, domid, packed.out, args, given, parts, cancel)
+                        packed.report = report = _save(hv, domid, packed.out, args, given, parts, outcome, cancel)
                         if devices_are_lost:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
-                        suspend.resume()  # as soon as its image is complete: it need not wait for the disk
-                if args.then == "pause":
-                    hv.domain_pause(domid)
-                    suspend.resume()
+                        outcome.goes_on()  # as soon as its image is complete: it need not wait for the disk
+                _check_not_cancelled(args, domid, cancel)
+            if args.then == "pause":
+                outcome.is_paused()
+            outcome.check(_become_of_image(args, receiver))
         _check_taken(receiver, domid, args.then)
         if destroyed_by is not None:  # it waited, suspended, until the stream was known to be safe
             destroyed_by()
@@ -221,6 +223,21 @@ def _output(
     return stream_output(args.file, args.force, cancel, args.checksum) if receiver is None else receiver.stream()
 
 
+def _check_not_cancelled(args: argparse.Namespace, domid: int, cancel: Callable[[], bool]) -> None:
+    """The last chance to keep a guest that is to be destroyed. A receiver that has the stream may let it run already:
+    then it is too late. Raises Cancelled."""
+    if args.then == "destroy" and args.receiver is None and cancel():
+        raise Cancelled(f"cancelled once {args.file} was complete: domain {domid} is not destroyed", domid=domid)
+
+
+def _become_of_image(args: argparse.Namespace, receiver: Optional[Receiver]) -> str:
+    if receiver is None:
+        return f"{args.file} is complete all the same"
+    if receiver.told_to_end:
+        return "nobody can tell whether the receiver has the stream"
+    return "the receiver has the stream all the same"
+
+
 def _check_taken(receiver: Optional[Receiver], domid: int, then: str) -> None:
     """Raises XcsrError where a receiver may have the stream or not. The guest is not destroyed then."""
     if receiver is None or not receiver.told_to_end:
@@ -253,6 +270,7 @@ def _save(
     args: argparse.Namespace,
     given: Given,
     parts: GuestParts,
+    outcome: Outcome,
     cancel: CancelBySignal,
 ) -> SaveReport:
     line = None if args.quiet else progress.progress_line(args.progress, progress.of_save, "stalled: nothing written")
@@ -268,7 +286,7 @@ def _save(
             suspend=parts.suspend,
             progress=line,
             cancel=progress.Ticking(cancel, line),
-            complete=_resume_at_once(parts.suspend) if args.then == "resume" and args.format == "libxc" else None,
+            complete=outcome.goes_on if args.then == "resume" and args.format == "libxc" else None,
             durable=args.checkpointed is None,
             checkpointed=None if args.checkpointed is None else Checkpointed(args.checkpointed, count=args.checkpoints),
             p2m_changes=args.p2m_changes,
@@ -278,39 +296,6 @@ def _save(
     finally:
         if line:
             line.done()
-
-
-def _resume_at_once(suspend: Suspend) -> Callable[[SaveReport], None]:
-    """For save(): the guest goes on as soon as the stream is complete, whatever is left to tidy up."""
-
-    def resume(_report: SaveReport) -> None:
-        suspend.resume()
-
-    return resume
-
-
-@contextmanager
-def _guest_goes_on_if_this_fails(hv: Backend, domid: int, suspend: Suspend) -> Iterator[None]:
-    """For what comes after the save: a file that could not be kept must not cost a guest."""
-    try:
-        yield
-    except BaseException:
-        try:
-            suspend.resume()
-        except XcsrError as problem:  # not the first error, which is the one that is raised
-            if is_suspended(hv, domid):
-                say.note(f"the guest may still be suspended: {problem}")
-            elif isinstance(problem, DeviceModelError):
-                say.note(f"the guest does not wait to be resumed, but its devices may stand still: {problem}")
-        raise
-
-
-def is_suspended(hv: Backend, domid: int) -> bool:
-    """Whether a guest waits to be resumed, for all that is known: one that has crashed or gone does not."""
-    try:
-        return hv.domain_info(domid).suspended
-    except XcsrError as error:
-        return not isinstance(error, DomainNotFound)
 
 
 def _print(report: SaveReport, args: argparse.Namespace) -> None:

@@ -36,19 +36,24 @@ class Control:
     are appended to, or a descriptor: lines of JSON (docs/control.md). Raises UsageError if it cannot be opened.
 
     If the folder cannot be used the save goes on without it, and has a warning in its report.
+
+    As a context around a save it keeps the lock until the context ends: nobody else saves a guest of which it is yet to
+    be decided what becomes of it. Without, the lock ends with the save.
     """
 
     __slots__ = (
-        "_cancel", "_claimed", "_feed", "_file", "_held", "_next", "_quiet_until", "_run_dir", "_save", "_server",
+        "_cancel", "_claimed", "_entered", "_feed", "_file", "_held", "_next", "_quiet_until", "_run_dir", "_save",
+        "_seen", "_server",
     )  # fmt: skip
 
     def __init__(self, run_dir: Optional[str] = None, events: Union[str, int, None] = None) -> None:
         if not (run_dir is None or isinstance(run_dir, str)):
             raise UsageError(f"run_dir is {run_dir!r}: give a folder's path")
-        self._run_dir, self._held = run_dir, ExitStack()
+        self._run_dir, self._entered = run_dir, 0
+        self._held, self._seen = ExitStack(), ExitStack()  # the lock, and by what others see the save
         self._file = None if events is None or events == "" else _opened(events)
         if self._file is not None:
-            self._held.callback(self._file.close)
+            self._seen.callback(self._file.close)
         self._claimed = False
         self._save: Optional[Steered] = None
         self._feed: Optional[Feed] = None
@@ -124,28 +129,35 @@ class Control:
         return self._cancel
 
     def end(self, error: Optional[BaseException] = None) -> None:
-        """The save has ended, by ``error`` if it failed: tells it, and takes socket and lock away. Never raises.
+        """The save has ended, by ``error`` if it failed: tells it, and takes the socket away. Never raises.
 
-        Again: nothing happens.
+        The lock goes, too, unless this is the context of more than the save. Again: nothing more is told.
         """
         self._claimed = True
         if self._feed is not None:
             self._guarded(lambda: self._last(error))
         self._feed = self._server = None
-        try:
-            self._held.close()
-        except Exception as problem:  # the save has succeeded or failed before
-            self._warn(f"the save's control could not be tidied up: {problem}")
+        self._close(self._seen)
+        if self._entered == 0:
+            self._close(self._held)
 
     def __enter__(self) -> Control:
+        self._entered += 1
         return self
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        self._entered -= 1
         self.end(error)
 
     # -- within
+
+    def _close(self, held: ExitStack) -> None:
+        try:
+            held.close()
+        except Exception as problem:  # the save has succeeded or failed before
+            self._warn(f"the save's control could not be tidied up: {problem}")
 
     def _warn(self, text: str) -> None:
         if self._save is not None:
@@ -177,7 +189,7 @@ class Control:
             ) from None  # fmt: skip
         self._held.callback(lock.release)
         self._server = Server(folder, domid, self._answer)
-        self._held.callback(self._server.abandon)
+        self._seen.callback(self._server.abandon)
 
     def _check_file(self, out: int) -> None:
         if self._file is not None and self._file.is_same(out):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Any, NamedTuple, Optional, cast
 
 import pytest
 
 from pyxcsr.cli import destroying
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.errors import SuspendError, UsageError, XcsrError
+
+
+class Info(NamedTuple):
+    suspended: bool
 
 
 class Xen:
@@ -16,8 +22,12 @@ class Xen:
 
     backend = "xen"
 
-    def __init__(self, kind: Optional[bytes]) -> None:
-        self.kind, self.destroyed = kind, 0
+    def __init__(self, kind: Optional[bytes], suspended: bool = True) -> None:
+        self.kind, self.destroyed, self.suspended = kind, 0, suspended
+
+    def domain_info(self, domid: int) -> Info:
+        assert domid == 7
+        return Info(self.suspended)
 
     def xenstore_read(self, path: str) -> Optional[bytes]:
         assert path == "/libxl/7/type"
@@ -28,9 +38,18 @@ class Xen:
         self.destroyed += 1
 
 
+def destroyer(xen: Xen, cancel: Callable[[], bool] = lambda: False) -> Callable[[], None]:
+    return destroying.destroyer(cast(Any, xen), 7, cancel)
+
+
 def xl(folder: Path, script: str) -> None:
     (folder / "xl").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "xl").chmod(0o755)
+
+
+def said_besides(error: BaseException) -> str:
+    """On a Python without notes they are in the text."""
+    return "; ".join(getattr(error, "__notes__", [str(error)]))
 
 
 @pytest.fixture
@@ -44,27 +63,73 @@ def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_xl_is_found_where_path_lacks_it(more: Path) -> None:
     xl(more, f'echo "$@" > {more}/said')
     xen = Xen(b"pv")
-    destroying.destroyer(cast(Any, xen), 7)()
+    destroyer(xen)()
     assert (more / "said").read_text() == "destroy 7\n" and not xen.destroyed
 
 
 def test_without_xl_a_guest_of_libxls_is_not_destroyed(more: Path) -> None:
     xen = Xen(b"hvm")
     with pytest.raises(UsageError, match="no xl"):
-        destroying.destroyer(cast(Any, xen), 7)
+        destroyer(xen)
     assert not xen.destroyed
-    destroying.destroyer(cast(Any, own := Xen(None)), 7)()
+    destroyer(own := Xen(None))()
     assert own.destroyed == 1
 
 
 def test_an_xl_that_fails_leaves_the_guest_suspended(more: Path) -> None:
     xl(more, "echo it is busy >&2; exit 1")
-    with pytest.raises(XcsrError, match="stays suspended: it is busy"):
-        destroying.destroyer(cast(Any, Xen(b"pv")), 7)()
+    with pytest.raises(XcsrError, match="it is busy") as raised:
+        destroyer(Xen(b"pv"))()
+    assert said_besides(raised.value).endswith(
+        "the stream is complete; domain 7 stays suspended: `xl destroy 7`, or let it go on with `pyxcsr recover 7`"
+    )
+
+
+def test_a_guest_that_was_let_go_on_is_not_destroyed(more: Path) -> None:
+    xl(more, f"touch {more}/called")
+    with pytest.raises(SuspendError, match="somebody has let it go on") as raised:
+        destroyer(Xen(b"pv", suspended=False))()
+    assert "the stream is complete; domain 7 is not suspended" in said_besides(raised.value)
+    assert not (more / "called").exists()
+
+
+def test_an_xl_that_cannot_be_started_is_told_as_well(more: Path) -> None:
+    xl(more, "")
+    destroy = destroyer(Xen(b"pv"))
+    (more / "xl").unlink()
+    with pytest.raises(XcsrError, match="cannot be started") as raised:
+        destroy()
+    assert "the stream is complete; domain 7 stays suspended" in said_besides(raised.value)
+
+
+@pytest.mark.parametrize("why", ["a signal", "its time is over"])
+def test_an_xl_that_hangs_is_not_waited_for(more: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    xl(more, f"echo $$ > {more}/pid; exec /bin/sleep 60")
+    calls: list[int] = []
+
+    def cancel() -> bool:
+        calls.append(1)
+        return why == "a signal" and len(calls) > 3
+
+    if why != "a signal":
+        monkeypatch.setattr(destroying, "PATIENCE", 0.2)
+    with pytest.raises(XcsrError, match=r"has not ended yet\. It is left to itself") as raised:
+        destroyer(Xen(b"pv"), cancel)()
+    assert "the stream is complete; domain 7 stays suspended" in said_besides(raised.value)
+    process = int(str(raised.value).rpartition("process ")[2].rstrip(")"))
+    os.kill(process, 0)  # it still runs
+    os.kill(process, 9)
+    os.waitpid(process, 0)
+
+
+def test_a_signal_that_came_too_late_does_not_end_the_wait(more: Path) -> None:
+    xl(more, f"/bin/sleep 0.2; : > {more}/done")
+    destroyer(Xen(b"pv"), lambda: True)()
+    assert (more / "done").exists()
 
 
 def test_ctrl_c_does_not_end_it(more: Path) -> None:
     xl(more, f"read -r _ _ _ _ group _ < /proc/$$/stat; echo $group $$ > {more}/group")
-    destroying.destroyer(cast(Any, Xen(b"pv")), 7)()
+    destroyer(Xen(b"pv"))()
     group, pid = (more / "group").read_text().split()
     assert group == pid
