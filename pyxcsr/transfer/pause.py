@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from pyxcsr.errors import DomainDying, DomainNotFound, SuspendError, note
+from pyxcsr.errors import DomainDying, DomainNotFound, SuspendError, XcsrError, note
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import contextmanager, insist
 
@@ -106,12 +106,20 @@ class Pause:
 
             def leave() -> None:
                 if is_complete():
-                    note(failed, f"the stream is complete, and domain {self._domid} stays suspended")
+                    note(failed, f"the stream is complete{self._state()}")
                 elif not before.suspended:
                     self._end(failed)
 
             insist(leave)
             raise
+
+    def _state(self) -> str:
+        """As it is, and not as it was left: who is told that the stream is complete may have let the guest go on."""
+        try:
+            suspended = self._hv.domain_info(self._domid).suspended
+        except XcsrError:  # it has gone, or nothing can be told of it
+            return ""
+        return f", and domain {self._domid} {'stays suspended' if suspended else 'runs'}"
 
     def _end(self, error: BaseException) -> None:
         problem: Optional[Exception] = None

@@ -19,6 +19,7 @@ LAB = TESTS / "xenlab"
 SCRIPTS = Path(__file__).resolve().parent / "dom0"
 IMAGES = Path(os.environ.get("XENLAB", "/var/tmp/xenlab"))
 TIME_OUT, NO_ANSWER = 124, 125  # statuses of tests/xenlab/run
+XEN_DIED = "Panic on CPU"  # the console's end is shown when nothing came back from dom0
 LEFT_OUT = " left out: "  # what tests/real/dom0/lib.sh says of steps that the hypervisor cannot do
 PAIR_SIZE = ("--mem", "2048", "--dom0-mem", "768", "--cpus", "1")  # each of two machines at a time
 NO_AVX = "max,-la57,-smap,-smep,-rdtscp,-avx"  # run's usual --cpu but for the last word
@@ -129,7 +130,7 @@ class Lab:
         ``seconds`` it may take.
 
         The emulator itself hangs now and then; a boot that neither ended nor told of a failure is tried
-        once more, with a warning.
+        once more, with a warning, unless it was Xen that died.
         """
         hypervisor = hypervisor or self.hypervisor(live_pv)
         cpu = cpu or (NO_AVX if pvh and self.release == "4.17" else "")
@@ -143,7 +144,7 @@ class Lab:
                 script, *arguments, payload=payload, out=out, hypervisor=hypervisor, cpu=cpu, seconds=seconds,
                 pair=pair,
             )
-            if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or not left:
+            if status not in (TIME_OUT, NO_ANSWER) or "FAIL" in text or XEN_DIED in text or not left:
                 break
             warnings.warn(f"{what}: the lab hung (status {status}); once more", stacklevel=2)
         failed = [line for line in text.splitlines() if " FAIL " in line]

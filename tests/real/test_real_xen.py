@@ -25,9 +25,10 @@ each_release = pytest.mark.parametrize("lab", ["4.17", "4.20"], indirect=True)
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("lab", ["4.17"], indirect=True)
-def test_smoke(lab: Lab, one_wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("guest", ["pulse", "pvh"])
+def test_smoke(lab: Lab, one_wheel: Path, guest: str, tmp_path: Path) -> None:
     """The wheel for every Xen installed, and the guest saved by pyxcsr, xl save and xl migrate."""
-    lab.prove("smoke.sh", tmp_path=tmp_path, wheel=one_wheel)
+    lab.prove("smoke.sh", guest, tmp_path=tmp_path, wheel=one_wheel, pvh=guest == "pvh")
 
 
 @each_release

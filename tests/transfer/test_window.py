@@ -92,16 +92,23 @@ def test_complete_is_called_before_anything_is_unmapped(hv: StubBackend, tmp_pat
     assert guest.running and report.seconds >= report.seconds_paused
 
 
-def test_complete_raises(hv: StubBackend, tmp_path: Path) -> None:
+@pytest.mark.parametrize("resumed", [False, True])
+def test_complete_raises(hv: StubBackend, tmp_path: Path, resumed: bool) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
 
     def complete(_report: pyxcsr.SaveReport) -> None:
-        raise KeyboardInterrupt
+        if resumed:
+            hv.domain_resume(domid)
+        raise RuntimeError("nobody is told")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError) as raised:
         save_to(hv, domid, tmp_path / "s", complete=complete)
-    assert hv.stub.leaks() == {} and hv.stub.guest(domid).suspended, "whoever has the stream may go on with it"
-    judge(hv, domid, tmp_path / "s")
+    assert hv.stub.leaks() == {}
+    assert hv.stub.guest(domid).suspended is not resumed, "whoever has the stream may go on with it"
+    told = "; ".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
+    assert f"the stream is complete, and domain {domid} {'runs' if resumed else 'stays suspended'}" in told
+    if not resumed:
+        judge(hv, domid, tmp_path / "s")
 
 
 def test_state_that_xen_refuses_is_found_out_while_the_guest_runs(hv: StubBackend, tmp_path: Path) -> None:

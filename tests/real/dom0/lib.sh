@@ -32,6 +32,7 @@ refused() {
 
 finish() {
     dmesg | grep -E 'segfault|general protection|BUG:' && fails=$((fails + 1))
+    xl dmesg | grep -E 'Xen (BUG|WARN) at|Assertion .* failed' && fails=$((fails + 1))
     say "failures: $fails"
     exit $((fails > 0))
 }

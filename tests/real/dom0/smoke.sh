@@ -1,14 +1,17 @@
-# The short proof: pyxcsr is installed in dom0, lists domains, and the guest
+# smoke.sh [GUEST]: the short proof: pyxcsr is installed in dom0, lists domains, and the PV or PVH guest
 # is saved by `pyxcsr save --live`, by `xl save` and by `xl migrate`, once each.
 . /payload/tests/real/dom0/lib.sh
 install_pyxcsr
 listed() { python3 -c "import pyxcsr; hv = pyxcsr.open_hypervisor('xen'); print(hv.domains())"; }
 needed "lists domains" listed
 cat /tmp/step
-start pulse
+start "${1:-pulse}"
 needed "its configuration" xlwrap config "$(domid)" /tmp/c.json
 
-live() { pyxcsr save --live "$@" --json >/tmp/r.json && python3 "$real/report.py" live /tmp/r.json; }
+live() {
+    pyxcsr save --live "$@" --json >/tmp/r.json || return 1
+    [ "$g" != pulse ] || python3 "$real/report.py" live /tmp/r.json # the gfns of a PVH guest do not all have a page
+}
 needed "pyxcsr save --live" live "$g" /tmp/a.raw
 cat /tmp/step
 step "verify-stream-v2 accepts it" verify-stream-v2 -i /tmp/a.raw
