@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     CancelledBy = Literal["caller", "policy", "limit", "control"]
 
+_NOTED = "_noted"
+
 
 class XcsrError(Exception):
     """Base of all errors that pyxcsr raises on purpose.
@@ -59,8 +61,14 @@ def note(error: BaseException, text: str) -> None:
         error.add_note(text)
     elif error.args and isinstance(error.args[0], str):
         error.args = (f"{error.args[0]}; {text}", *error.args[1:])
+        error.__dict__.setdefault(_NOTED, []).append(text)  # __notes__ would be said twice
     else:  # out of memory, for example, which has no text to add to
         error.__notes__ = [*getattr(error, "__notes__", ()), text]  # type: ignore[attr-defined, unused-ignore]
+
+
+def notes_on(error: BaseException) -> list[str]:
+    """What :func:`note` has added: also where an older Python has it in the error's text alone."""
+    return [*error.__dict__.get(_NOTED, ()), *getattr(error, "__notes__", ())]
 
 
 @contextmanager

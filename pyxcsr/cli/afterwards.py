@@ -50,6 +50,8 @@ class Seen(NamedTuple):
             return f"process {told['pid']} still holds the guest's lock: look at that"
         if self.guest_is is None:
             return f"it is not known whether the guest runs: {self.why}"
+        if self.guest_is == RUNNING and told.get("notes"):  # which may say that it will not do so for long
+            return "the guest runs now"
         return _SAID.get(self.guest_is, f"the guest has not gone on: it is {self.guest_is}").format(domid=told["domid"])
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from pyxcsr.cli import afterwards, figures, say, status
-from pyxcsr.cli.controlling import add_run_dir, run_dir_of
+from pyxcsr.cli.controlling import add_run_dir, run_dir_of, tell_killed
 from pyxcsr.control.client import PATIENT_CANCEL, running_save
 from pyxcsr.errors import UsageError
 
@@ -14,8 +14,9 @@ from pyxcsr.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.epilog = status.explained(
-        "the save has ended, and the guest was seen to run",
-        "the save has ended in another way, or not yet; or the guest does not run, or it is not known whether it does",
+        "the save has ended with nothing left to undo, and the guest was seen to run",
+        "the save has ended in another way, or not yet; or the guest does not run, or may stop running later, or it is "
+        "not known whether it runs",
         "nothing was done: that GUEST is not being saved, or its stream is complete already",
     )
     add = parser.add_argument
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.wait > 0:
         raise UsageError("--wait must be more than 0")
     run_dir = run_dir_of(args)
-    told = running_save(args.guest, run_dir).cancel(args.wait)
+    told = running_save(args.guest, run_dir, tell_killed).cancel(args.wait)
     cancelled = told.get("result") == "cancelled" and not told.get("stream_complete")
     seen = afterwards.look(told, run_dir) if cancelled else None
     if seen is not None:

@@ -9,6 +9,7 @@ from typing import Optional
 
 from pyxcsr.cli import say
 from pyxcsr.control.control import Control
+from pyxcsr.control.lock import was_killed
 from pyxcsr.control.names import DEFAULT, VARIABLE
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.file import read_settings_file
@@ -55,6 +56,11 @@ def run_dir_of(args: argparse.Namespace) -> Optional[str]:
     if args.run_dir is not None:
         return str(args.run_dir)
     return control_words(os.environ, read_settings_file(os.environ)).get("run_dir")
+
+
+def tell_killed(domid: int) -> None:
+    """Says that a save was killed: for who looks for saves, and removes what that one has left behind."""
+    say.note(was_killed(domid))
 
 
 def savers_for(args: argparse.Namespace, hv: Asked, domid: int) -> Savers:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
+from pyxcsr.cli import say
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.given import Given
 from pyxcsr.limits.sources import Sources
+from pyxcsr.limits.variables import unknown_variables
 from pyxcsr.limits.words import ABOUT, BY_NAME, NONE, WORDS, Word
 
 
@@ -26,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def asked(args: argparse.Namespace, environ: Mapping[str, str]) -> Sources:
-    """What options, environment and file say. Raises UsageError for what is not understood."""
+    """What options, environment and file say. Raises UsageError for what is not understood.
+
+    A variable that there is not is told of, also with --quiet: a limit that was wanted does not hold.
+    """
+    for text in unknown_variables(environ):
+        say.note(text)
     options = Given()
     for word, text in _texts(args):
         options.add(word.name, text, word.option, word.option)

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     way, level, limits = _understood(args)
     with untouched_so_far():
         if args.dry_run and args.no_checks:
+            limits.for_guest(lambda: _name_in(args.guest), True, say.note)
             say.report(shown(*_command(args, way, args.guest, level, *_unasked(args))))
             return status.DONE
         slow = show_migration.slow(args)
@@ -127,6 +128,11 @@ def _understood(args: argparse.Namespace) -> tuple[Route, Optional[int], Any]:
     if os.environ.get("PYXCSR_SAVE") == STOCK and (limiting.variables(args) or args.p2m_changes):
         raise UsageError("PYXCSR_SAVE=stock leaves it to Xen's helper, which knows neither limits nor --p2m-changes")
     return route(args.host, args.ssh), _compression(args.compress), limiting.asked(args, os.environ)
+
+
+def _name_in(guest: str) -> Optional[bytes]:
+    """The name, where nobody is asked for it: a number is an id, and what the file says of its guest is not known."""
+    return None if id_in(guest) is not None else os.fsencode(guest)
 
 
 def _compression(text: Optional[str]) -> Optional[int]:

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from pyxcsr.cli import figures, say, status
-from pyxcsr.cli.controlling import add_run_dir, run_dir_of
+from pyxcsr.cli.controlling import add_run_dir, run_dir_of, tell_killed
 from pyxcsr.control.client import running_save
 from pyxcsr.errors import UsageError
 from pyxcsr.limits.words import WORDS, parse
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     asked = {x: value for x, value in words.items() if value is not None}
     if not asked and not args.suspend_now:
         raise UsageError("say what is to be changed: --max-downtime 500ms, for example, or --suspend-now")
-    save = running_save(args.guest, run_dir_of(args))
+    save = running_save(args.guest, run_dir_of(args), tell_killed)
     told = save.tune(suspend_now=args.suspend_now, **asked)
     say.report(json.dumps(told) if args.json else f"{figures.name(told)}: {limits(told)}")
     return status.DONE

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Optional
 
 from pyxcsr.cli import figures, say, status
-from pyxcsr.cli.controlling import add_run_dir, run_dir_of
+from pyxcsr.cli.controlling import add_run_dir, run_dir_of, tell_killed
 from pyxcsr.cli.watching import Watched, Watching, facts_of
 from pyxcsr.control.connection import Event
-from pyxcsr.control.events import VERSION
+from pyxcsr.control.events import event as made
+from pyxcsr.control.lock import was_killed
 from pyxcsr.errors import ControlError
 
 REDRAWN = 0.25
@@ -68,12 +69,18 @@ class Shower:
     def over(self, one: Watched) -> None:
         """A save is over."""
 
+    def killed(self, domid: int) -> None:
+        """A save was killed."""
+
 
 class AsJson(Shower):
     """Each event as it came."""
 
     def event(self, one: Watched, event: Event) -> None:
         _out(json.dumps(event))
+
+    def killed(self, domid: int) -> None:
+        _out(json.dumps(made("killed", {"domid": domid})))
 
 
 class AsLines(Shower):
@@ -98,6 +105,9 @@ class AsLines(Shower):
         self._told.pop(one.save.domid, None)
         _out(figures.ending(one.state))
 
+    def killed(self, domid: int) -> None:
+        _out(was_killed(domid))
+
 
 class AsTable(Shower):
     """A table on a terminal, drawn anew in its place; the end of a save is a line above it.
@@ -119,7 +129,13 @@ class AsTable(Shower):
             self._put([], _rows(watching))
 
     def over(self, one: Watched) -> None:
-        self._put([figures.ending(one.state)], [])
+        self._say(figures.ending(one.state))
+
+    def killed(self, domid: int) -> None:
+        self._say(was_killed(domid))
+
+    def _say(self, line: str) -> None:
+        self._put([line], [])
         self._drawn = 0.0
 
     def _put(self, above: list[str], below: list[str]) -> None:
@@ -155,6 +171,7 @@ def _shower(as_json: bool) -> Shower:
 
 def _follow(watching: Watching, shower: Shower) -> int:
     result: Optional[str] = None
+    _tell_killed(watching, shower)
     shower.draw(watching)
     while not watching.ended:
         before = list(watching.saves.values())
@@ -166,9 +183,15 @@ def _follow(watching: Watching, shower: Shower) -> int:
             if one.over and not one.lost:
                 shower.over(one)
                 result = one.state.get("result")
+        _tell_killed(watching, shower)
         if not watching.ended:
             shower.draw(watching)
     return status.DONE if result == "done" else status.FAILED
+
+
+def _tell_killed(watching: Watching, shower: Shower) -> None:
+    while watching.killed:
+        shower.killed(watching.killed.pop(0))
 
 
 def _lost(one: Watched) -> ControlError:
@@ -187,7 +210,12 @@ def _once(watching: Watching, as_json: bool) -> int:
     silent = [x.state for x in watching.saves.values() if not x.answered]
     silent += map(facts_of, watching.unreachable.values())
     for state in silent if as_json else ():
-        show(json.dumps({"pyxcsr": VERSION, "event": "silent", **state}))
+        show(json.dumps(made("silent", state)))
+    for domid in watching.killed:
+        if as_json:
+            show(json.dumps(made("killed", {"domid": domid})))
+        else:
+            tell_killed(domid)
     if not as_json:
         for line in _rows(watching):
             show(line)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Optional
 
 from pyxcsr.control.client import JUST_BEGUN, RunningSave, running, running_save
 from pyxcsr.control.connection import Event, NoAnswer
-from pyxcsr.control.lock import is_being_saved
+from pyxcsr.control.lock import is_being_saved, was_killed
 from pyxcsr.control.requests import WATCH
-from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.errors import UsageError, XcsrError, note
 
 LOOKED = 0.5
 """Seconds between two looks for new saves."""
@@ -60,17 +61,19 @@ class Watched:
 class Watching:
     """All saves of this machine, or one. ``guest``: a domid or name. Raises UsageError if it is not being saved.
 
-    ``unreachable``: those that have a lock and no socket, because there could be none, or it broke.
+    ``unreachable``: those that have a lock and no socket, because there could be none, or it broke. ``killed``: guests
+    whose saves were found killed, for who shows it to take out.
     """
 
     def __init__(self, run_dir: Optional[str], guest: Optional[str]) -> None:
         self._run_dir, self._only = run_dir, guest is not None
         self.saves: dict[int, Watched] = {}
         self.unreachable: dict[int, RunningSave] = {}
+        self.killed: list[int] = []
         self._looked = time.monotonic()
         if guest is not None:
-            self._add_one(running_save(guest, run_dir))
-        for save in running(run_dir) if guest is None else ():
+            self._add_one(guest)
+        for save in running(run_dir, self.killed.append) if guest is None else ():
             self._add(save)
 
     @property
@@ -103,6 +106,13 @@ class Watching:
                 del self.saves[domid]
             if one.lost:
                 self.unreachable[domid] = one.save
+            elif one.over and "result" not in one.state:
+                self._look_why()
+
+    def _look_why(self) -> None:
+        """A save has ended without a word: it may have been killed."""
+        with suppress(XcsrError):  # the folder has gone, and tells nothing any more
+            running(self._run_dir, self.killed.append)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -110,13 +120,23 @@ class Watching:
             return
         self._looked = now
         known, self.unreachable = self.unreachable, {}
-        for save in running(self._run_dir):
+        for save in running(self._run_dir, self.killed.append):
             if save.domid not in self.saves:
                 self._add(save, 0.0 if save.domid in known else JUST_BEGUN)
 
-    def _add_one(self, save: RunningSave) -> None:
+    def _add_one(self, guest: str) -> None:
+        save = running_save(guest, self._run_dir, self.killed.append)
         try:
-            self.saves[save.domid] = Watched(save)
+            self.saves[save.domid] = self._watched(save)
+        except XcsrError as error:  # then nobody takes them out
+            for domid in self.killed:
+                note(error, was_killed(domid))
+            raise
+
+    @staticmethod
+    def _watched(save: RunningSave) -> Watched:
+        try:
+            return Watched(save)
         except NoAnswer as problem:
             raise UsageError(str(problem)) from None
 

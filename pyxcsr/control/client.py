@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Optional, Union
 
 from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
 from pyxcsr.control.folder import Folder, Unusable
-from pyxcsr.control.lock import Holder, holder, holder_of, is_being_saved, sweep
+from pyxcsr.control.lock import Holder, holder, holder_of, is_being_saved, sweep, was_killed
 from pyxcsr.control.names import folder_name
 from pyxcsr.control.requests import CANCEL, STATUS, SUSPEND_NOW, TUNE, WATCH
-from pyxcsr.errors import ControlError, UsageError, XcsrError, untouched_so_far
+from pyxcsr.errors import ControlError, UsageError, XcsrError, note, untouched_so_far
 from pyxcsr.limits.words import BY_NAME, NONE
 
 PATIENCE = 5.0
@@ -112,8 +112,19 @@ class RunningSave:
 
     def _why(self, problem: NoAnswer) -> str:
         """A connection that ends is no save that does: it may have had no room, or have lost its socket."""
-        hung_up = problem.hung_up and self.is_running()
-        return f"the save of domain {self.domid} has hung up, but runs" if hung_up else str(problem)
+        if not problem.hung_up:
+            return str(problem)
+        if self.is_running():
+            return f"the save of domain {self.domid} has hung up, but runs"
+        return f"{problem}; {was_killed(self.domid)}" if self._is_swept_up() else str(problem)
+
+    def _is_swept_up(self) -> bool:
+        """Whether it was killed, and what it has left is removed."""
+        try:
+            with opened_folder(self._run_dir) as folder:
+                return sweep(folder, self.domid)
+        except (OSError, Unusable, UsageError):
+            return False
 
     def _while_it_runs(self, told: Event) -> Event:
         """The answer. A save that ends tells that instead, and has not looked at the request: nothing was done."""
@@ -165,16 +176,21 @@ def opened_folder(run_dir: Optional[str] = None) -> Folder:
         raise UsageError(str(problem)) from None
 
 
-def running(run_dir: Optional[str] = None) -> list[RunningSave]:
-    """The saves that pyxcsr makes on this machine now, by domid. What dead ones have left is removed.
+def running(
+    run_dir: Optional[str] = None, killed: Optional[Callable[[int], object]] = None
+) -> list[RunningSave]:
+    """The saves that pyxcsr makes on this machine now, by domid.
 
-    ``run_dir``: where they have their sockets, if not in /run/pyxcsr. Raises UsageError if that folder cannot be used.
+    ``run_dir``: where they have their sockets, if not in /run/pyxcsr. ``killed``: is called with the domid of each
+    guest whose save was killed outright, by SIGKILL for example: `pyxcsr recover` undoes what that has left in the
+    guest. The socket and the lock of that save are then removed, so that it is told once; without ``killed`` they stay.
+    Raises UsageError if that folder cannot be used.
     """
     found = []
     try:
         with opened_folder(run_dir) as folder:
             for domid in sorted({*folder.domids(), *listeners(folder)}):
-                holder = _holder(folder, domid)
+                holder = _holder(folder, domid, killed)
                 if holder is not None:
                     found.append(RunningSave(folder.path, domid, holder))
     except FileNotFoundError:
@@ -182,20 +198,40 @@ def running(run_dir: Optional[str] = None) -> list[RunningSave]:
     return found
 
 
-def _holder(folder: Folder, domid: int) -> Optional[Holder]:
+def _holder(folder: Folder, domid: int, killed: Optional[Callable[[int], object]]) -> Optional[Holder]:
     try:
         holder = holder_of(folder, domid)
-        if holder is None:
-            sweep(folder, domid)
+        if holder is not None and not holder.pid:  # it has its lock, and is about to write who it is
+            time.sleep(0.02)
+            holder = holder_of(folder, domid)
+        dead = holder is None and killed is not None and sweep(folder, domid)
     except (OSError, Unusable):  # what is not ours is no save of ours
         return None
+    if dead and killed is not None:
+        killed(domid)
     return holder
 
 
-def running_save(guest: Union[int, str], run_dir: Optional[str] = None) -> RunningSave:
+def running_save(
+    guest: Union[int, str], run_dir: Optional[str] = None, killed: Optional[Callable[[int], object]] = None
+) -> RunningSave:
     """The save of one guest, by domid or name. Raises UsageError if it is not being saved, and ControlError if that
-    is not known, because a save does not say its guest's name now."""
-    saves = running(run_dir)
+    is not known, because a save does not say its guest's name now. An error says by notes of saves that were killed;
+    otherwise ``killed`` is told, as by :func:`running`."""
+    dead: list[int] = []
+    try:
+        found = _found(guest, run_dir, running(run_dir, dead.append))
+    except XcsrError as error:
+        for domid in dead:
+            note(error, was_killed(domid))
+        raise
+    for domid in dead:
+        if killed is not None:
+            killed(domid)
+    return found
+
+
+def _found(guest: Union[int, str], run_dir: Optional[str], saves: list[RunningSave]) -> RunningSave:
     for save in saves:
         if str(save.domid) == str(guest):
             return save

@@ -175,7 +175,7 @@ class Control:
 
     def _enter(self, name: str, domid: int) -> None:
         from pyxcsr.control.folder import Folder
-        from pyxcsr.control.lock import GuestLock, Held
+        from pyxcsr.control.lock import GuestLock, Held, was_killed
         from pyxcsr.control.server import Server
 
         folder = Folder(name, make=True)
@@ -188,6 +188,8 @@ class Control:
                 domid=domid, errno=errno.EBUSY, pid=held.holder.pid, program=held.holder.program,
             ) from None  # fmt: skip
         self._held.callback(lock.release)
+        if lock.former.pid:
+            self._warn(f"{was_killed(domid)}, once this save is over")
         self._server = Server(folder, domid, self._answer)
         self._seen.callback(self._server.abandon)
 

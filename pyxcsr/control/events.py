@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from pyxcsr.errors import notes_on
 from pyxcsr.limits.limits import Limits
 from pyxcsr.limits.words import BY_NAME
 from pyxcsr.plain import TYPE_CHECKING
@@ -70,7 +71,7 @@ def of_end(report: SaveReport, error: Optional[BaseException], complete: bool, s
     if error is None:
         return {**fields, "result": "done", **{x: getattr(report, x) for x in _ENDED}}
     cancelled = type(error).__name__ == "Cancelled"
-    fields["notes"] = list(getattr(error, "__notes__", ()))
+    fields["notes"] = notes_on(error)
     return {**fields, "result": "cancelled" if cancelled else "failed", "error": type(error).__name__,
             "message": str(error)}  # fmt: skip
 

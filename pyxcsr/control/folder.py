@@ -71,15 +71,17 @@ class Folder:
         path = f"{self.path}/{name}"
         return path if len(os.fsencode(path)) <= LONGEST else f"/proc/self/fd/{self.fd}/{name}"
 
-    def remove_socket(self, name: str) -> None:
-        """Removes a socket that nobody listens to any more. Raises Unusable if there is anything else; OSError."""
+    def remove_socket(self, name: str) -> bool:
+        """Removes a socket that nobody listens to any more; whether there was one. Raises Unusable if there is anything
+        else; OSError."""
         try:
             facts = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return
+            return False
         if not stat.S_ISSOCK(facts.st_mode) or facts.st_uid != os.geteuid():
             raise Unusable(f"{self.path}/{name} is not a socket of ours, and is left alone")
         os.unlink(name, dir_fd=self.fd)
+        return True
 
 
 def socket_name(domid: int) -> str:

@@ -49,13 +49,17 @@ class Held(Exception):
 
 
 class GuestLock:
-    """The lock of a guest, held. Raises Held; Unusable and OSError if there can be no such lock."""
+    """The lock of a guest, held. Raises Held; Unusable and OSError if there can be no such lock.
 
-    __slots__ = ("_fd", "_folder", "_name")
+    ``former``: who had it and was killed, so that the file was left; its ``pid`` is 0 if there was nobody.
+    """
+
+    __slots__ = ("_fd", "_folder", "_name", "former")
 
     def __init__(self, folder: Folder, domid: int) -> None:
         self._folder, self._name = folder, lock_name(domid)
         self._fd = self._taken()
+        self.former = _told(self._fd)
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, os.fsencode(f"{os.getpid()} {program()}\n"), 0)
@@ -179,13 +183,23 @@ def is_being_saved(domid: int, run_dir: Optional[str] = None) -> bool:
     return holder(domid, run_dir) is not None
 
 
-def sweep(folder: Folder, domid: int) -> None:
-    """Removes what a dead save has left, unless somebody saves the domain. Raises Unusable, OSError."""
+def sweep(folder: Folder, domid: int) -> bool:
+    """Removes what a dead save has left, unless somebody saves the domain. Raises Unusable, OSError.
+
+    Returns whether a save was killed, which has tidied up nothing: say :func:`was_killed` then, as nothing else will
+    be left to tell of it. A save that ends removes its socket before its lock, and its lock before it lets go of it.
+    """
     try:
         lock = GuestLock(folder, domid)
     except Held:
-        return
+        return False
     try:
-        folder.remove_socket(socket_name(domid))
+        left = folder.remove_socket(socket_name(domid))
     finally:
         lock.release()
+    return left or lock.former.pid > 0
+
+
+def was_killed(domid: int) -> str:
+    """For who has swept up after a save that was killed."""
+    return f"a save of domain {domid} was killed: `pyxcsr recover {domid}` undoes what it has left in the guest"

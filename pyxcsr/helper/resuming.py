@@ -71,7 +71,7 @@ class Resuming(Suspend):
             note(
                 error,
                 f"besides, domain {self._domid} may have been asked to suspend, and has not done so: should it do so "
-                "later, it has to be resumed by hand (`pyxcsr recover`)",
+                f"later, let it go on with `pyxcsr recover {self._domid}`",
             )
 
     def resume(self) -> None:

@@ -12,9 +12,10 @@ from pyxcsr.helper.arguments import PLAIN, XCFLAGS_DEBUG, XCFLAGS_LIVE, parse_sa
 from pyxcsr.helper.ending import EXIT_UNREPORTED, report_failure, report_success, stay, warn
 from pyxcsr.helper.handover import SAVE, check_choice, hand_over, is_asked_for
 from pyxcsr.helper.protocol import SUSPEND, XTL_DEBUG, XTL_WARN, Channel
-from pyxcsr.helper.settings import read_settings, unknown_settings
+from pyxcsr.helper.settings import read_settings
 from pyxcsr.helper.stderr import complain
 from pyxcsr.limits.sources import Sources
+from pyxcsr.limits.variables import unknown_variables
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import ExitStack, insist
 from pyxcsr.suspend.base import Suspend
@@ -57,8 +58,8 @@ def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: 
             check_choice(environ, SAVE)
             _refuse_unsupported(arguments, channel)
             settings, sources = read_settings(environ), Sources(environ)
-            for name in unknown_settings(environ):
-                channel.log(XTL_WARN, f"{name} is no setting of pyxcsr's: it changes nothing")
+            for text in unknown_variables(environ):
+                channel.log(XTL_WARN, text)
             _save_domain(arguments, settings, sources, channel, abort, success, held)
         except BaseException as error:  # whatever it is, libxl has to hear of it
             if success.told:  # it takes one result only, and has it

@@ -43,21 +43,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     )
 
 
-_OTHERS = (
-    "PYXCSR_BACKEND", "PYXCSR_BACKENDS", "PYXCSR_CONFIG", "PYXCSR_EVENTS", "PYXCSR_HANDED_OVER", "PYXCSR_LIBXENCTRL",
-    "PYXCSR_P2M_CHANGES", "PYXCSR_RESTORE", "PYXCSR_RESUME", "PYXCSR_RUN_DIR", "PYXCSR_SAVE", "PYXCSR_STOCK_HELPER",
-    "PYXCSR_STUB_GUEST", "PYXCSR_WITHOUT",
-)  # fmt: skip
-
-
-def unknown_settings(environ: Mapping[str, str]) -> list[str]:
-    """PYXCSR_* variables that mean nothing: a limit that is misspelt would be none, and nobody would know."""
-    from pyxcsr.limits.words import WORDS  # a restore has no use for it
-
-    known = {*_OTHERS, *(word.variable for word in WORDS)}
-    return sorted(x for x in environ if x.startswith("PYXCSR_") and x not in known)
-
-
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[Word, ...]) -> Optional[Word]:
     word = environ.get(name, "")
     if not word:

@@ -66,7 +66,7 @@ class ByXen(Suspend):
             if time.monotonic() >= until:
                 raise SuspendTimeout(
                     f"Xen has not suspended domain {self._domid} within {self._timeout:.0f} s. That cannot be taken "
-                    "back: should it suspend later, it has to be resumed by hand (`pyxcsr recover`)",
+                    f"back: should it suspend later, let it go on with `pyxcsr recover {self._domid}`",
                     domid=self._domid,
                     seconds=self._timeout,
                     acknowledged=True,
@@ -75,7 +75,9 @@ class ByXen(Suspend):
 
     def _await(self, error: BaseException) -> None:
         """Waits for a domain that may be about to suspend; says by a note to ``error`` if it has not done so."""
-        may_suspend = f"besides, domain {self._domid} may suspend yet and has to be resumed by hand (`pyxcsr recover`)"
+        may_suspend = (
+            f"besides, domain {self._domid} may suspend yet: let it go on then with `pyxcsr recover {self._domid}`"
+        )
         suspended = False
 
         def wait() -> None:

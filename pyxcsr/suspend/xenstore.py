@@ -23,7 +23,7 @@ SECONDS_AFTER_CANCEL = 5.0
 
 _WITHDRAWN_TEXT = "the request was withdrawn"
 _RESUMED_TEXT = "it had acknowledged, and was resumed when it had suspended"
-_MAY_SUSPEND_TEXT = "it acknowledged but has not suspended yet: should it do so, resume it by hand"
+_MAY_SUSPEND_TEXT = "it acknowledged but has not suspended yet"
 
 _ATTEMPTS = 2
 """How often it is tried to leave a guest running: one that suspends with nobody there is lost to its users."""
@@ -228,16 +228,25 @@ class XenstoreSuspend(Suspend):
     def _no_suspend(self, seconds: float) -> SuspendTimeout:
         return SuspendTimeout(
             f"domain {self._domid} acknowledged the request to suspend but did not suspend within "
-            f"{seconds:.0f} s. The request cannot be withdrawn any more: should the guest suspend later, it "
-            "has to be resumed by hand; its console may tell what it waits for",
+            f"{seconds:.0f} s. The request cannot be withdrawn any more: should the guest suspend later, let it go on "
+            f"with `pyxcsr recover {self._domid}`; its console may tell what it waits for",
             domid=self._domid, seconds=seconds, acknowledged=True,
         )
 
     def _give_up_cancelled(self) -> NoReturn:
         outcome = self._leave_running()
-        raise Cancelled(
-            f"cancelled while domain {self._domid} was asked to suspend; {outcome}",
-            domid=self._domid, acknowledged=outcome != _WITHDRAWN_TEXT,
+        what = f"cancelled while domain {self._domid} was asked to suspend"
+        if outcome != _MAY_SUSPEND_TEXT:
+            raise Cancelled(f"{what}; {outcome}", domid=self._domid, acknowledged=outcome != _WITHDRAWN_TEXT)
+        error = Cancelled(what, domid=self._domid, acknowledged=True)
+        self._note_may_suspend(error, outcome)  # a note: it is what is left to be done, and who cancels looks for that
+        raise error
+
+    def _note_may_suspend(self, error: BaseException, why: str) -> None:
+        note(
+            error,
+            f"besides, domain {self._domid} may stop running later: {why}. Should it suspend, let it go on with "
+            f"`pyxcsr recover {self._domid}`",
         )
 
     def _leave_running(self) -> str:
@@ -272,12 +281,9 @@ class XenstoreSuspend(Suspend):
                 return
             except Exception as second:
                 if not left:
-                    outcomes.append(
-                        f"the request to suspend may still be there ({second}): should it suspend, resume it by hand "
-                        "(`pyxcsr recover`)"
-                    )
+                    outcomes.append(f"the request to suspend may still be there ({second})")
         if outcomes[-1] not in (_WITHDRAWN_TEXT, _RESUMED_TEXT):
-            note(error, f"besides, domain {self._domid} may stop running later: {outcomes[-1]}")
+            self._note_may_suspend(error, outcomes[-1])
 
     def _is_suspended(self) -> bool:
         return is_suspended(self._info())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, Optional, Protocol
 
-from pyxcsr.control.folder import Folder, Unusable
+from pyxcsr.control.folder import Folder, Unusable, socket_name
 from pyxcsr.control.lock import GuestLock, Held, holder
 from pyxcsr.control.names import folder_name
 from pyxcsr.errors import BeingSaved, HypervisorError
@@ -108,6 +108,7 @@ class Savers:
                 if name is not None:
                     folder = held.enter_context(Folder(name, make=True))
                     held.callback(GuestLock(folder, self._domid).release)
+                    folder.remove_socket(socket_name(self._domid))  # of a dead save: nobody need be told of it any more
             except Held as other:
                 refuse_beside([Saver(other.holder.pid, other.holder.program, None)], self._domid, what)
             except (OSError, Unusable):  # no save has a lock there either

@@ -195,8 +195,48 @@ def test_a_save_that_is_killed_while_it_is_watched(run_dir: Path, tmp_path: Path
         assert watch.stdout is not None
         watch.stdout.readline()
         process.send_signal(signal.SIGKILL)
-        assert b"is gone without a word" in watch.stdout.read() and watch.wait(20) == 1
-    assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n" and list(run_dir.iterdir()) == []
+        told = watch.stdout.read()
+        assert b"is gone without a word\na save of domain 1 was killed: `pyxcsr recover 1`" in told
+        assert watch.wait(20) == 1 and list(run_dir.iterdir()) == []
+    done = on(run_dir, "watch", "--once")
+    assert (done.stdout, done.stderr) == (b"nothing is being saved\n", b""), "it is said once"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("watch", "--once"), ("watch", "--once", "stub-1"), ("tune", "1", "--timeout", "9h"), ("cancel", "stub-1"),
+     ("watch", "--once", "--json"), ("cancel", "7"), ("watch", "--once", "7", "--json")],
+)  # fmt: skip
+def test_a_save_that_was_killed_is_told_of(run_dir: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """By whoever removes what it has left: nothing else would tell that the guest may need to be recovered. Also by who
+    looks for the save of another guest."""
+    with saving(run_dir, tmp_path / "s") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert sorted(os.listdir(run_dir)) == ["1.lock", "1.sock"]
+    with ExitStack() as stack:
+        if "7" in words:
+            stack.enter_context(holding(run_dir, 7))
+        done = on(run_dir, *words)
+        assert os.listdir(run_dir) == (["7.lock"] if "7" in words else [])
+    if "--json" in words and "7" not in words:
+        (event,) = map(json.loads, done.stdout.splitlines())
+        assert (event["event"], event["domid"], done.returncode) == ("killed", 1, 0) and event["time"] > 0
+    elif "--json" in words:  # it cannot be reached, which is an error
+        assert "`pyxcsr recover 1`" in "".join(json.loads(done.stdout)["error"]["notes"])
+    else:
+        assert b"a save of domain 1 was killed: `pyxcsr recover 1` undoes what it has left" in done.stderr
+
+
+def test_a_save_that_is_killed_while_it_is_cancelled(run_dir: Path, tmp_path: Path) -> None:
+    guest = f"{GUEST},suspend=ack-only"  # the guest is waited for then
+    with saving(run_dir, tmp_path / "s", "--no-live", guest=guest) as process:
+        with subprocess.Popen([*COMMAND, "cancel", "--run-dir", run_dir, "1"], stderr=subprocess.PIPE) as cancel:
+            time.sleep(2)
+            process.send_signal(signal.SIGKILL)
+            assert cancel.stderr is not None
+            assert b"is over; a save of domain 1 was killed: `pyxcsr recover 1`" in cancel.stderr.read()
+        assert cancel.returncode == 1 and list(run_dir.iterdir()) == []
 
 
 def test_a_save_without_a_socket(run_dir: Path) -> None:

@@ -55,6 +55,13 @@ def test_libxc_by_name(tmp_path: Path) -> None:
     assert (found["policy"], passes(found), found["target_dirty"]) == ("libxc", 6, 50)
 
 
+def test_a_misspelt_variable_is_told_of(tmp_path: Path) -> None:
+    """Also with --quiet: a limit that was wanted does not hold."""
+    done = run(IDLE, tmp_path / "s", "--quiet", command=SAVE, env=environment(PYXCSR_MAXDOWNTIME="1ms"))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"pyxcsr: PYXCSR_MAXDOWNTIME is no setting of pyxcsr's: it changes nothing\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

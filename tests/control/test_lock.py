@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import pyxcsr
-from pyxcsr.control.client import running
+from pyxcsr.control.client import running, running_save
 from pyxcsr.control.folder import Folder, Unusable
 from pyxcsr.control.lock import GuestLock, Held, holder_of, is_being_saved, program
+from pyxcsr.errors import notes_on
 
 HOLD = """
 import sys, time
@@ -68,7 +69,39 @@ def test_a_lock_of_a_process_that_was_killed(run_dir: Path) -> None:
     assert (run_dir / "7.lock").exists() and not is_being_saved(7, str(run_dir))
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(run_dir / "7.sock"))
-    assert running(str(run_dir)) == [] and list(run_dir.iterdir()) == []
+    assert running(str(run_dir)) == [] and len(list(run_dir.iterdir())) == 2, "nobody would be told of it"
+    killed: list[int] = []
+    for _ in range(2):
+        assert running(str(run_dir), killed.append) == [] and list(run_dir.iterdir()) == []
+    assert killed == [7]
+
+
+@pytest.mark.parametrize("left", ["lock", "socket", "empty"])
+def test_what_tells_of_a_save_that_was_killed(run_dir: Path, left: str) -> None:
+    """Its name in the lock, or its socket. A lock without a name is of one that begins, or that looks."""
+    run_dir.mkdir(mode=0o700)
+    if left == "socket":
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(run_dir / "7.sock"))
+    else:
+        (run_dir / "7.lock").write_text("" if left == "empty" else "4711 pyxcsr\n")
+    killed: list[int] = []
+    with pytest.raises(pyxcsr.UsageError, match="'db1' is not being saved") as caught:
+        running_save("db1", str(run_dir), killed.append)
+    assert ["`pyxcsr recover 7`" in x for x in notes_on(caught.value)] == [True] * (left != "empty") and killed == []
+    assert list(run_dir.iterdir()) == []
+
+
+def test_a_lock_without_a_socket_is_of_a_save_that_goes_on(run_dir: Path) -> None:
+    """As while its file is being synced, with its socket gone."""
+    killed: list[int] = []
+    with Folder(str(run_dir), make=True) as folder:
+        lock = GuestLock(folder, 7)
+        (one,) = running(str(run_dir), killed.append)
+        assert one.domid == 7 and killed == [] and (run_dir / "7.lock").exists()
+        lock.release()
+        GuestLock(folder, 7).release()
+        assert running(str(run_dir), killed.append) == [] and killed == []
 
 
 def test_a_lock_that_is_removed_while_it_is_taken(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,13 @@ from support.judge import judge, looks_complete
 
 import pyxcsr
 from control.scene import GUEST, Beside, save, sock, the_save, wait_for
+from pyxcsr.cli.main import main
 from pyxcsr.control.client import RunningSave, running_save
 from pyxcsr.control.connection import Connection
 from pyxcsr.control.control import Control
 from pyxcsr.control.folder import Folder
 from pyxcsr.control.lock import GuestLock
+from pyxcsr.errors import notes_on
 from pyxcsr.hypervisor.open import StubBackend
 
 
@@ -180,6 +182,27 @@ def test_cancelled_while_the_guest_is_asked_to_suspend(hv: StubBackend, tmp_path
     with Beside(cancel), pytest.raises(pyxcsr.Cancelled):
         save(hv, domid, tmp_path / "s", run_dir)
     assert runs(hv, domid)
+
+
+def test_cancelled_when_the_guest_has_taken_the_request(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may suspend when nobody is there any more: it runs as yet, and that is not what was asked for."""
+    monkeypatch.setattr("pyxcsr.suspend.xenstore.SECONDS_AFTER_CANCEL", 0.05)
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", suspend="ack-only"))
+    ended: list[int] = []
+
+    def cancel() -> None:
+        for event in the_save(run_dir).events():
+            if event.get("phase") == "suspend":
+                break
+        ended.append(main(["cancel", str(domid), "--run-dir", str(run_dir)]))
+
+    with Beside(cancel), pytest.raises(pyxcsr.Cancelled) as caught:
+        save(hv, domid, tmp_path / "s", run_dir)
+    told = capsys.readouterr()
+    assert ended == [1] and f"stub-{domid}: the save was cancelled; the guest runs now\n" == told.out
+    assert f"let it go on with `pyxcsr recover {domid}`" in told.err and notes_on(caught.value) != []
 
 
 def test_a_save_that_is_not_live_is_cancelled_in_its_pause(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
@@ -448,8 +471,10 @@ def test_a_dead_saves_socket_is_swept_up(hv: StubBackend, tmp_path: Path, run_di
         dead.bind(str(run_dir / "1.sock"))
     domid = hv.stub.create(GUEST)
     with Beside(lambda: the_save(run_dir).status() and None):
-        assert save(hv, domid, tmp_path / "s", run_dir).warnings == []
-    assert list(run_dir.iterdir()) == []
+        (warning,) = save(hv, domid, tmp_path / "s", run_dir).warnings
+    assert warning.startswith(f"a save of domain {domid} was killed: `pyxcsr recover {domid}`")
+    hv.domain_resume(domid)
+    assert list(run_dir.iterdir()) == [] and save(hv, domid, tmp_path / "s", run_dir).warnings == []
 
 
 def test_none_is_wanted(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:

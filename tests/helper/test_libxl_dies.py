@@ -199,7 +199,8 @@ def test_the_guest_has_taken_it_and_does_not_suspend(
     monkeypatch.setattr(xenstore, "SECONDS_AFTER_CANCEL", 0.1)
     hv.stub.guest(domid).set_suspend("ack-only")
     text, said = failed(hv, domid, tmp_path, 5)
-    assert "may have been asked to suspend, and has not done so" in text and "`pyxcsr recover`" in text and said == []
+    assert "may have been asked to suspend, and has not done so" in text and f"`pyxcsr recover {domid}`" in text
+    assert said == []
 
 
 def test_the_guest_powers_off_instead(hv: StubBackend, domid: int, tmp_path: Path) -> None:

@@ -108,6 +108,34 @@ def test_a_dry_run_without_checks_asks_nobody(ends: Ends) -> None:
     assert not (ends.folder / "ssh").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "more", "said"),
+    [
+        (["--on-timeout", "suspend"], {}, "there is no timeout"),
+        (["--policy", "libxc", "--throttle"], {}, "policy libxc"),
+        (["--policy", "libxc"], {"PYXCSR_MAX_DOWNTIME": "1s"}, "PYXCSR_MAX_DOWNTIME"),
+        (["--timeout", "2s"], {}, "x.conf, line 4"),
+        (["--target-dirty", "9", "--policy", "libxc"], {}, "x.conf, line 4"),
+    ],
+)
+def test_a_dry_run_without_checks_refuses_contradictions(
+    ends: Ends, words: list[str], more: dict[str, str], said: str
+) -> None:
+    """With options, variables and the file together, as far as the guest is known: xl's helper would refuse them."""
+    (ends.folder / "x.conf").write_text("[guests]\nbandwidth = 1G\n[guest pulse]\nmax_downtime = 5s\n")
+    config = {"PYXCSR_CONFIG": str(ends.folder / "x.conf")} if "x.conf" in said else {}
+    done = ends.migrate("--dry-run", "--no-checks", *words, **more, **config)
+    assert done.returncode == 2 and said in done.stderr and done.stdout == ""
+    if config:  # nobody knows whose number that is
+        ends.guest = "5"
+        assert ends.migrate("--dry-run", "--no-checks", *words, **config).returncode == 0
+
+
+def test_a_misspelt_variable_is_told_of(ends: Ends) -> None:
+    done = ends.migrate("--dry-run", PYXCSR_MAXDOWNTIME="1ms")
+    assert done.returncode == 0 and "PYXCSR_MAXDOWNTIME is no setting of pyxcsr's" in done.stderr
+
+
 def test_to_this_machine_itself_without_ssh(ends: Ends) -> None:
     done = ends.migrate("--ssh", "", "--receiver-helper", "stock", host="localhost")
     assert done.returncode == 0, done.stderr

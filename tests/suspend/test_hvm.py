@@ -12,7 +12,15 @@ from support.hvm_guests import save_hvm
 from pyxcsr import Progress, StubGuest
 from pyxcsr.devicemodel import place
 from pyxcsr.devicemodel.qemu import Qemu
-from pyxcsr.errors import Cancelled, DeviceModelError, DomainDying, HypervisorError, SuspendError, SuspendTimeout
+from pyxcsr.errors import (
+    Cancelled,
+    DeviceModelError,
+    DomainDying,
+    HypervisorError,
+    SuspendError,
+    SuspendTimeout,
+    notes_on,
+)
 from pyxcsr.guest.hvm.save import has_pm_timer
 from pyxcsr.hypervisor.interface import SHUTDOWN_SUSPEND, DomainInfo
 from pyxcsr.hypervisor.open import StubBackend
@@ -223,7 +231,8 @@ def test_a_guest_that_may_be_suspended_later_is_told_of(monkeypatch: pytest.Monk
     looks_that_fail(xen, 3, suspends_at=10**9)
     with pytest.raises(HypervisorError) as caught:
         ByXen(xen, DOMID)()
-    assert "may suspend yet" in str([caught.value, *getattr(caught.value, "__notes__", [])])
+    (left,) = notes_on(caught.value)
+    assert "may suspend yet" in left and f"`pyxcsr recover {DOMID}`" in left
 
 
 def test_a_shutdown_that_xen_refuses_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

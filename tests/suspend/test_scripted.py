@@ -14,6 +14,7 @@ from pyxcsr.errors import (
     SuspendError,
     SuspendTimeout,
     UsageError,
+    notes_on,
 )
 from pyxcsr.helper.outcome import notes_of
 from pyxcsr.hypervisor.interface import DomainInfo
@@ -195,7 +196,7 @@ def test_acknowledged_in_the_last_moment(guest: Guest) -> None:
 
 def test_acknowledged_but_never_suspended(guest: Guest) -> None:
     guest.script = [(1.0, guest.acknowledge)]
-    with pytest.raises(SuspendTimeout, match="by hand") as caught:
+    with pytest.raises(SuspendTimeout, match="let it go on with `pyxcsr recover 5`") as caught:
         XenstoreSuspend(guest, 5, timeout=3.0)()
     assert caught.value.acknowledged is True
     assert guest.now == pytest.approx(6.0, abs=0.02), "one timeout and the same again"
@@ -291,9 +292,25 @@ def test_cancelled_in_the_last_moment_before_the_acknowledgement(guest: Guest) -
 
 def test_cancelled_and_the_guest_stays_on_its_way(guest: Guest) -> None:
     guest.script = [(0.5, guest.acknowledge)]
-    with pytest.raises(Cancelled, match="by hand"):
+    with pytest.raises(Cancelled) as caught:
         XenstoreSuspend(guest, 5, cancel=lambda: guest.now >= 1.0)()
     assert guest.now == pytest.approx(1.0 + module.SECONDS_AFTER_CANCEL, abs=0.05)
+    (left,) = notes_on(caught.value)
+    assert "may stop running later: it acknowledged" in left and "`pyxcsr recover 5`" in left
+    assert caught.value.acknowledged is True
+
+
+def test_a_guest_that_stays_on_its_way_after_ctrl_c(guest: Guest) -> None:
+    def interrupt() -> bool:
+        if guest.now >= 1.0:
+            raise KeyboardInterrupt
+        return False
+
+    guest.script = [(0.5, guest.acknowledge)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        XenstoreSuspend(guest, 5, cancel=interrupt)()
+    (left,) = notes_on(caught.value)
+    assert "may stop running later: it acknowledged" in left and "`pyxcsr recover 5`" in left
 
 
 def test_a_suspend_wins_over_a_cancel_seen_at_the_same_time(guest: Guest) -> None:
@@ -341,7 +358,7 @@ def test_a_failed_withdrawal_does_not_hide_the_first_error(guest: Guest) -> None
         XenstoreSuspend(guest, 5)()
     assert caught.value.op == "xc_domain_getinfolist"
     text = said(caught.value)
-    assert "xenstore is gone" in text and "may stop running later" in text and "resume it by hand" in text
+    assert "xenstore is gone" in text and "may stop running later" in text and "`pyxcsr recover 5`" in text
 
 
 def test_a_withdrawal_that_fails_once_is_tried_again(guest: Guest) -> None:

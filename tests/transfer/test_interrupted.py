@@ -11,7 +11,7 @@ from support.hvm_guests import ToldDeviceModel, save_hvm, suspend_hvm
 
 import pyxcsr
 from pyxcsr import StubGuest
-from pyxcsr.errors import DeviceModelError, OutputError, note
+from pyxcsr.errors import DeviceModelError, OutputError, note, notes_on
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.plain_contexts import insist
@@ -68,6 +68,7 @@ def test_what_else_went_wrong_is_kept_by_every_python(args: tuple[Any, ...], tex
     note(error, "besides")
     assert str(error) == text
     assert list(getattr(error, "__notes__", ())) == ([] if "besides" in text else ["besides"])
+    assert notes_on(error) == ["besides"], "`pyxcsr cancel` asks whether there is anything left to undo"
 
 
 @pytest.mark.parametrize("after", [False, True])
