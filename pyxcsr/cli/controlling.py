@@ -12,7 +12,7 @@ from pyxcsr.control.control import Control
 from pyxcsr.control.lock import was_killed
 from pyxcsr.control.names import DEFAULT, VARIABLE
 from pyxcsr.errors import UsageError
-from pyxcsr.limits.file import read_settings_file
+from pyxcsr.limits.file import read_settings_file, wrong_run_dir
 from pyxcsr.limits.sources import Sources, control_words
 from pyxcsr.transfer.savers import Asked, Savers, savers_of
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def control_for(args: argparse.Namespace, sources: Sources) -> Control:
     """The control of a save. A file that was named by an option has to be one that can be written."""
-    run_dir = args.run_dir if args.run_dir is not None else sources.control.get("run_dir")
+    run_dir = _option(args) or sources.control.get("run_dir")
     if args.events is not None:
         return Control(run_dir, args.events)
     try:
@@ -52,15 +52,27 @@ def control_for(args: argparse.Namespace, sources: Sources) -> Control:
 
 
 def run_dir_of(args: argparse.Namespace) -> Optional[str]:
-    """Where other processes' saves are found. Raises UsageError if the settings file is wrong."""
-    if args.run_dir is not None:
-        return str(args.run_dir)
+    """Where other processes' saves are found. Raises UsageError for what can be no folder, or a wrong settings file."""
+    option = _option(args)
+    if option is not None:
+        return option
     return control_words(os.environ, read_settings_file(os.environ)).get("run_dir")
 
 
 def tell_killed(domid: int) -> None:
     """Says that a save was killed: for who looks for saves, and removes what that one has left behind."""
     say.note(was_killed(domid))
+
+
+def _option(args: argparse.Namespace) -> Optional[str]:
+    """--run-dir; an empty one is none, as ever. Raises UsageError for what can be no folder."""
+    if args.run_dir is None:
+        return None
+    option = str(args.run_dir) or "none"
+    wrong = wrong_run_dir(option)
+    if wrong:
+        raise UsageError(f"--run-dir is {option!r}: {wrong}")
+    return option
 
 
 def savers_for(args: argparse.Namespace, hv: Asked, domid: int) -> Savers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from pyxcsr.frames import PAGE_SIZE
@@ -13,10 +13,14 @@ State = dict[str, Any]
 
 UNKNOWN = "-"
 WIDE = 77
-"""Columns of the table."""
+"""Columns that the table takes at least."""
+LEAST_NAME = 12
+"""Characters of a name, if a line has room for them."""
 
-_HEAD = ("GUEST", "PHASE", "PASS", "SENT", "LEFT", "DIRTY/S", "SPEED", "PAUSE", "TIME")
-_WIDTHS = (-12, -8, 4, 7, 7, 8, 9, 7, 7)
+_HEAD = ("ID", "GUEST", "PHASE", "PASS", "SENT", "LEFT", "DIRTY/S", "SPEED", "PAUSE", "TIME")
+_WIDTHS = (-7, 4, 6, 6, 7, 8, 7, 7)
+"""Of all behind the guest's name, which has the rest of the line; below 0: to the left."""
+CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def size(nr_bytes: Optional[float]) -> str:
@@ -48,8 +52,16 @@ def clock(seconds: Optional[float]) -> str:
 
 def name(state: State) -> str:
     """The guest's name, without anything that a terminal would obey; or its domid."""
-    shown = "".join(x if x.isprintable() else "?" for x in state.get("guest") or "")
-    return shown or f"domain {state['domid']}"
+    return _own_name(state) or f"domain {state['domid']}"
+
+
+def _own_name(state: State) -> str:
+    return "".join(x if x.isprintable() else "?" for x in state.get("guest") or "")
+
+
+def _fitted(text: str, width: int) -> str:
+    """In so many characters, with a mark if it is cut: whoever copies it is to see that this is not all of it."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}{CUT}"
 
 
 def _speed(state: State) -> str:
@@ -77,14 +89,26 @@ def _phase(state: State, silent: bool) -> str:
     return "silent" if silent else str(state.get("phase", UNKNOWN))
 
 
-def _row(cells: Iterable[str]) -> str:
-    fitted = (x[: abs(width)].ljust(-width) if width < 0 else x.rjust(width) for x, width in zip(cells, _WIDTHS))
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [cells[0], _fitted(cells[1], -widths[1]), *cells[2:]]
+    fitted = (x.ljust(-width) if width < 0 else x.rjust(width) for x, width in zip(cells, widths))
     return " ".join(fitted).rstrip()
+
+
+def _wide(saves: list[tuple[State, bool]], columns: int) -> list[str]:
+    rows = [_HEAD, *([str(x["domid"]), _own_name(x) or UNKNOWN, *_cells(x, silent)] for x, silent in saves)]
+    of_ids, of_names = (max(len(x[i]) for x in rows) for i in (0, 1))
+    room = columns - of_ids - sum(map(abs, _WIDTHS)) - len(_HEAD) + 1
+    widths = (of_ids, -max(min(max(of_names, LEAST_NAME), room), 1), *_WIDTHS)
+    lines = [_row(rows[0], widths)]
+    for (state, _), row in zip(saves, rows[1:]):
+        lines += [_row(row, widths), *_below(state)]
+    return lines
 
 
 def _cells(state: State, silent: bool) -> list[str]:
     return [
-        name(state), _phase(state, silent), str(state.get("iteration", UNKNOWN)), size(state.get("bytes_written")),
+        _phase(state, silent), str(state.get("iteration", UNKNOWN)), size(state.get("bytes_written")),
         _left(state), count(state.get("dirty_rate")), _speed(state), _pause(state), clock(state.get("seconds")),
     ]  # fmt: skip
 
@@ -94,8 +118,8 @@ def table(saves: list[tuple[State, bool]], columns: int) -> list[str]:
     if not saves:
         return ["nothing is being saved"[:columns]]
     if columns >= WIDE:
-        return [_row(_HEAD), *(line for x in saves for line in (_row(_cells(*x)), *_below(x[0])))]
-    return [line[:columns] for x in saves for line in (*_narrow(*x), *_below(x[0], "time"))]
+        return _wide(saves, columns)
+    return [line[:columns] for x in saves for line in (*_narrow(*x, columns), *_below(x[0], "time"))]
 
 
 def _below(state: State, what: str = "processor time") -> list[str]:
@@ -104,10 +128,13 @@ def _below(state: State, what: str = "processor time") -> list[str]:
     return [f"  {slowed}"] if slowed else []
 
 
-def _narrow(state: State, silent: bool) -> list[str]:
-    guest, phase, number, sent, left, dirty, speed, pause, elapsed = _cells(state, silent)
+def _narrow(state: State, silent: bool, columns: int) -> list[str]:
+    phase, number, sent, left, dirty, speed, pause, elapsed = _cells(state, silent)
+    own, where = _own_name(state), f": {phase} {number}, {elapsed}"
+    room = max(columns - len(where) - len(f"{state['domid']} "), LEAST_NAME)
+    guest = f"{state['domid']} {_fitted(own, room)}" if own else name(state)
     return [
-        f"{guest[:16]}: {phase} {number}, {elapsed}",
+        f"{guest}{where}",
         f"  {sent} sent, {left} left, {speed}",
         f"  {dirty} dirty/s, pause {pause}",
     ]
@@ -115,10 +142,10 @@ def _narrow(state: State, silent: bool) -> list[str]:
 
 def text(state: State, silent: bool = False) -> str:
     """One line for a log."""
-    guest, phase, number, sent, left, dirty, speed, pause, elapsed = _cells(state, silent)
+    phase, number, sent, left, dirty, speed, pause, elapsed = _cells(state, silent)
     return (
-        f"{guest}: {phase} {number}, {sent} sent, {left} left, {dirty} dirty/s, {speed}, predicted pause {pause}, "
-        f"{elapsed}" + "".join(f", {x}" for x in [throttled(state)] if x)
+        f"{name(state)}: {phase} {number}, {sent} sent, {left} left, {dirty} dirty/s, {speed}, predicted pause {pause}"
+        f", {elapsed}" + "".join(f", {x}" for x in [throttled(state)] if x)
     )
 
 

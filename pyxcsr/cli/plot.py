@@ -7,10 +7,10 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from pyxcsr.cli import say, status
-from pyxcsr.cli.from_events import report_of
+from pyxcsr.cli.from_events import events_in, report_of
 from pyxcsr.errors import UsageError
 
 KINDS = (".svg", ".png")
@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("report", metavar="REPORT", help="what save --json or dirty-rate --json has printed, or events; - is stdin")
     add("picture", metavar="PICTURE", help=f"the file to draw into: {' or '.join(KINDS)}")
+    add(
+        "--guest",
+        metavar="NAME|ID",
+        help="of a file with the events of several guests' saves, the last one of this guest (else the last of all)",
+    )
     add("--force", action="store_true", help="replace PICTURE if it exists")
 
 
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{picture}: its name must end in {' or '.join(KINDS)}, which says what to draw")
     if not args.force and os.path.lexists(picture):
         raise UsageError(f"{picture} exists: --force replaces it")
-    report = _report(args.report)
+    report = _report(args.report, args.guest)
     try:
         from pyxcsr.cli.picture import draw
     except ImportError as error:
@@ -46,12 +51,14 @@ def run(args: argparse.Namespace) -> int:
     return status.DONE
 
 
-def _report(name: str) -> dict[str, Any]:
+def _report(name: str, guest: Optional[str]) -> dict[str, Any]:
     """The report, of which all is there that is drawn. Raises UsageError, OSError."""
     shown = "standard input" if name == "-" else name
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as source:
         text = source.read(MOST + 1)
-    report = report_of(text) if len(text) <= MOST else None
+    report = _of_events(text, guest, shown) if len(text) <= MOST else None
+    if guest is not None and report is None:
+        raise UsageError(f"--guest chooses among the saves in a file of events, and {shown} is none")
     try:
         report = json.loads(text) if report is None and len(text) <= MOST else report
     except (ValueError, RecursionError) as error:
@@ -64,6 +71,14 @@ def _report(name: str) -> dict[str, Any]:
         raise UsageError(f"{shown} is no report of save --json or dirty-rate --json: it has neither passes nor windows")
     _check_rest(report, shown)
     return report
+
+
+def _of_events(text: bytes, guest: Optional[str], shown: str) -> Optional[dict[str, Any]]:
+    events = events_in(text)
+    try:
+        return None if events is None else report_of(events, guest)
+    except UsageError as problem:
+        raise UsageError(f"{shown}: {problem}") from None
 
 
 def _check_rest(report: dict[str, Any], shown: str) -> None:

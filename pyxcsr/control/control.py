@@ -28,6 +28,9 @@ QUIET = 1.0
 the save. A pause that lasts longer than that is one that somebody may want to see, or to end."""
 
 
+NOR_ANOTHER = ", and a second save of the guest would not be noticed"
+
+
 class Control:
     """Makes a save visible to `pyxcsr watch`, and steerable by `pyxcsr tune` and `cancel`. An object serves one save.
 
@@ -42,8 +45,8 @@ class Control:
     """
 
     __slots__ = (
-        "_cancel", "_claimed", "_entered", "_feed", "_file", "_held", "_next", "_quiet_until", "_run_dir", "_save",
-        "_seen", "_server",
+        "_cancel", "_claimed", "_entered", "_feed", "_file", "_held", "_locked", "_next", "_quiet_until", "_run_dir",
+        "_save", "_seen", "_server",
     )  # fmt: skip
 
     def __init__(self, run_dir: Optional[str] = None, events: Union[str, int, None] = None) -> None:
@@ -54,7 +57,7 @@ class Control:
         self._file = None if events is None or events == "" else _opened(events)
         if self._file is not None:
             self._seen.callback(self._file.close)
-        self._claimed = False
+        self._claimed = self._locked = False
         self._save: Optional[Steered] = None
         self._feed: Optional[Feed] = None
         self._server: Optional[Server] = None
@@ -84,7 +87,7 @@ class Control:
         except BeingSaved:
             raise
         except Exception as problem:  # whatever it is: the save goes on without
-            self._warn(f"`pyxcsr watch` does not see this save: {problem}")
+            self._warn(f"`pyxcsr watch` does not see this save{'' if self._locked else NOR_ANOTHER}: {problem}")
         self._check_file(out)
         if self._server is not None or self._file is not None:
             from pyxcsr.control.feed import Feed
@@ -188,6 +191,7 @@ class Control:
                 domid=domid, errno=errno.EBUSY, pid=held.holder.pid, program=held.holder.program,
             ) from None  # fmt: skip
         self._held.callback(lock.release)
+        self._locked = True
         if lock.former.pid:
             self._warn(f"{was_killed(domid)}, once this save is over")
         self._server = Server(folder, domid, self._answer)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pyxcsr.control.control import Control
 from pyxcsr.errors import UsageError
+from pyxcsr.limits.file import STDERR
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-STDERR = "2"
 
 
 def control_for(words: Mapping[str, str], warn: Callable[[str], None]) -> Control:

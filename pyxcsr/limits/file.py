@@ -31,6 +31,8 @@ ALL = "guests"
 ONE = "guest "
 CONTROL = "control"
 CONTROL_WORDS = ("run_dir", "events")
+STDERR = "2"
+"""Where events go: a descriptor that every program has."""
 LARGEST = 1 << 20
 """Bytes; what is larger is no settings file."""
 
@@ -93,9 +95,9 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     guests: dict[str, Given] = {}
     sections, places = _sections(path, lines)
     control = sections.pop(CONTROL, {})
-    for word in control:
-        if word not in CONTROL_WORDS:
-            what = f"there is no setting {word!r} in [{CONTROL}] (there are {', '.join(CONTROL_WORDS)})"
+    for word, value in control.items():
+        what = _wrong_control(word, value)
+        if what:
             raise _wrong(path, places[CONTROL, word], what)
     for section, words in sections.items():
         given = everybody
@@ -107,6 +109,23 @@ def parse_settings(path: str, data: bytes) -> SettingsFile:
     for given in (everybody, *(settings.for_guest(x) for x in guests)):
         given.limits()
     return settings
+
+
+def _wrong_control(word: str, value: str) -> str:
+    """What is wrong with a word of [control]; "" if it is all right. The file is read by programs in any folder, none
+    of which has been handed a descriptor by who wrote it."""
+    if word not in CONTROL_WORDS:
+        return f"there is no setting {word!r} in [{CONTROL}] (there are {', '.join(CONTROL_WORDS)})"
+    if word == "run_dir":
+        return wrong_run_dir(value) and f"run_dir is {value!r}: {wrong_run_dir(value)}"
+    if value.startswith("/") or value == STDERR:
+        return ""
+    return f"events is {value!r}: give a file's path that begins with /, or {STDERR} for standard error"
+
+
+def wrong_run_dir(value: str) -> str:
+    """What is wrong with it as the folder of saves' sockets, wherever it was given; "" if it is all right."""
+    return "" if value.startswith("/") or value == "none" else "give a path that begins with /, or none for no folder"
 
 
 def _guest(path: str, section: str, line: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pyxcsr.errors import XcsrError
-from pyxcsr.limits.file import CONTROL_WORDS, read_settings_file
+from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.limits.file import CONTROL_WORDS, read_settings_file, wrong_run_dir
 from pyxcsr.limits.given import Given, from_environment
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -59,6 +59,12 @@ class Sources:
 
 
 def control_words(environ: Mapping[str, str], file: SettingsFile) -> dict[str, str]:
-    """PYXCSR_RUN_DIR and PYXCSR_EVENTS, or what the settings file says; an empty variable counts as unset."""
+    """PYXCSR_RUN_DIR and PYXCSR_EVENTS, or what the settings file says; an empty variable counts as unset.
+
+    Raises UsageError for a folder that can be none: a save would go on where nobody sees it.
+    """
     given = {x: environ.get(f"PYXCSR_{x.upper()}", "") for x in CONTROL_WORDS}
+    wrong = wrong_run_dir(given["run_dir"] or "none")
+    if wrong:
+        raise UsageError(f"PYXCSR_RUN_DIR is {given['run_dir']!r}: {wrong}")
     return {**file.control, **{x: text for x, text in given.items() if text}}

@@ -31,7 +31,7 @@ from pyxcsr.report import PassReport, Progress, SaveReport
 from pyxcsr.stream.records import End, StaticDataEnd, Verify, domain_header, frame, framed, image_header
 from pyxcsr.suspend.base import as_suspend
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
-from pyxcsr.transfer.deciding import Deciding
+from pyxcsr.transfer.deciding import Deciding, name_of
 from pyxcsr.transfer.descriptor import Written, output_descriptor, through
 from pyxcsr.transfer.ending import Ending
 from pyxcsr.transfer.outlook import Outlook
@@ -132,6 +132,7 @@ class Saver:
                 ops = self._new_ops(info)
                 ops.check()
                 self._pause.check(info)
+                self._report.policy = name_of(self._options.policy)  # which the first event tells
                 fd, self._through = output_descriptor(out), through(out)
                 goes_to = fd if self._through is None else self._through.out
                 self._control.begin(self._steering(), self._hv.backend, goes_to)
@@ -163,6 +164,7 @@ class Saver:
 
     def _new_policy(self, policy: Policy) -> None:
         self._options.policy = policy
+        self._report.policy = name_of(policy)
         deciding: Optional[Deciding] = vars(self).get("_deciding")
         if deciding is not None:  # else it will be made with this one
             deciding.change(policy)

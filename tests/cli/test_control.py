@@ -105,8 +105,8 @@ def test_seen(run_dir: Path, tmp_path: Path) -> None:
     with saving(run_dir, tmp_path / "s") as process:
         done = on(run_dir, "watch", "--once")
         head, row = done.stdout.decode().splitlines()
-        assert head.split() == ["GUEST", "PHASE", "PASS", "SENT", "LEFT", "DIRTY/S", "SPEED", "PAUSE", "TIME"]
-        assert row.split()[0] == "stub-1" and max(len(head), len(row)) <= 79
+        assert head.split() == ["ID", "GUEST", "PHASE", "PASS", "SENT", "LEFT", "DIRTY/S", "SPEED", "PAUSE", "TIME"]
+        assert row.split()[:2] == ["1", "stub-1"] and max(len(head), len(row)) <= 79
         for guest in ("1", "stub-1"):
             told = json.loads(on(run_dir, "watch", "--once", "--json", guest).stdout)
             assert (told["event"], told["domid"], told["pid"]) == ("status", 1, process.pid)
@@ -143,7 +143,7 @@ def test_there_is_no_room_for_another(run_dir: Path, tmp_path: Path) -> None:
         done = on(run_dir, "watch", "1")
         assert done.returncode == 1 and b"has hung up, but runs: 16 clients are connected" in done.stderr
         done = on(run_dir, "watch", "--once")
-        assert done.returncode == 0 and done.stdout.splitlines()[1].split()[:3] == [b"domain", b"1", b"silent"]
+        assert done.returncode == 0 and done.stdout.splitlines()[1].split()[:3] == [b"1", b"-", b"silent"]
         (told,) = map(json.loads, on(run_dir, "watch", "--once", "--json").stdout.splitlines())
         assert (told["event"], told["domid"]) == ("silent", 1)
 
@@ -243,7 +243,7 @@ def test_a_save_without_a_socket(run_dir: Path) -> None:
     """It is a save all the same: nobody is told that nothing is being saved."""
     with holding(run_dir, 7) as other:
         rows = on(run_dir, "watch", "--once").stdout.decode().splitlines()
-        assert rows[1].split()[:3] == ["domain", "7", "silent"]
+        assert rows[1].split()[:3] == ["7", "-", "silent"]
         told = json.loads(on(run_dir, "watch", "--once", "--json").stdout)
         assert (told["event"], told["domid"], told["pid"]) == ("silent", 7, other.pid)
     assert on(run_dir, "watch", "--once").stdout == b"nothing is being saved\n"
@@ -291,6 +291,23 @@ def test_throttling_is_shown(run_dir: Path, tmp_path: Path, columns: int) -> Non
     assert figures.text(told).endswith("% of its processor time") and "throttled" not in figures.text({"domid": 1})
 
 
+@pytest.mark.parametrize("columns", [120, 80, 78, 40])
+def test_two_guests_of_nearly_one_name(columns: int) -> None:
+    """Whoever cancels one of them has to know which is which: by name where there is room, and by id."""
+    state = {"phase": "suspend", "iteration": 12, "bytes_written": 5e9, "seconds": 3723.0, "predicted_pause": 0.000123,
+             "dirty_rate": 123456.0, "bandwidth": 9.9e8, "remaining": 79000}  # fmt: skip
+    saves = [({**state, "domid": x, "guest": f"production-database-0{x % 10}"}, False) for x in (1, 12342)]
+    lines = figures.table([*saves, ({"domid": 9, "pid": 4711}, True)], columns - 1)
+    assert max(map(len, lines)) < columns
+    (first,) = (x for x in lines if re.match(r" *1 prod", x))
+    (second,) = (x for x in lines if x.startswith("12342 prod"))
+    assert ("production-database-02" in second) is (columns == 120) is ("production-database-01" in first)
+    assert ("…" in second) is (columns != 120), "it is seen that there is more of it"
+    assert [x.split()[:2] for x in lines if " 9" in x[:9]] == [["9", "-"] if columns > 40 else ["domain", "9:"]]
+    short = figures.table([({**state, "domid": 7, "guest": "db1"}, False)], columns - 1)
+    assert short[0 if columns == 40 else 1].startswith("7 db1:" if columns == 40 else " 7 db1 ")
+
+
 def throttled(lines: bytes) -> Any:
     """A save's state, once time has been taken from its guest."""
     told = [json.loads(x) for x in lines.splitlines()]
@@ -328,6 +345,26 @@ def test_the_settings_file(run_dir: Path, tmp_path: Path) -> None:
     config.write_text("[control]\nrundir = /run\n")
     done = run("watch", "--once", env=env)
     assert done.returncode == 2 and b"line 2: there is no setting 'rundir' in [control]" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["events = 7", "run_dir = relative/dir", "run_dir ="])
+def test_wrong_values_of_the_settings_file(tmp_path: Path, line: str) -> None:
+    """All programs say it alike, with file and line, and no guest is touched."""
+    config = tmp_path / "conf"
+    config.write_text(f"[control]\n{line}\n")
+    env = environment(PYXCSR_CONFIG=str(config))
+    for words in (("save", "--backend", "stub", GUEST, tmp_path / "s"), ("watch", "--once"), ("cancel", "1")):
+        done = run(*words, env=env)
+        assert done.returncode == 2 and f"{config}, line 2: {line.split(maxsplit=1)[0]} is ".encode() in done.stderr
+    assert sorted(tmp_path.iterdir()) == [config]
+
+
+def test_an_option_that_can_be_no_folder(tmp_path: Path) -> None:
+    save = ("save", "--backend", "stub", GUEST, tmp_path / "s")
+    for words in (save, ("watch", "--once"), ("tune", "1", "--throttle")):
+        done = run(*words, "--run-dir", "relative/dir")
+        assert done.returncode == 2 and b"--run-dir is 'relative/dir': give a path that begins with /" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_folder_can_be_had(tmp_path: Path) -> None:

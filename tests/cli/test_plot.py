@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -49,13 +49,71 @@ def test_events(tmp_path: Path) -> None:
     last = json.loads(lines[-1])["domid"]
     assert "predicted" in whole and "real" in whole and f"live save of domain {last}:" in whole
     assert len([x for x in lines if b'"begin"' in x]) == 2
-    passes = len(from_events.report_of(events.read_bytes())["passes"])  # type: ignore[index]
+    passes = len(from_events.report_of(events_of(events))["passes"])
     assert passes < len([x for x in lines if b'"event": "pass"' in x])
     at = max(i for i, x in enumerate(lines) if b'"event": "pass"' in x)
     (tmp_path / "running").write_bytes(b"".join(lines[: at + 1]) + lines[-1][:9])
     assert plot(tmp_path / "running", tmp_path / "running.svg") == 0
     (tmp_path / "garbled").write_bytes(b"".join(lines[:at]) + b"x\n" + lines[at])
     assert plot(tmp_path / "garbled", tmp_path / "garbled.svg") == 2
+
+
+def events_of(path: Path) -> list[dict[str, Any]]:
+    found = from_events.events_in(path.read_bytes())
+    assert found is not None
+    return found
+
+
+def told(event: str, domid: int, pid: int, guest: str, **more: Any) -> str:
+    return json.dumps({"pyxcsr": 1, "event": event, "domid": domid, "pid": pid, "guest": guest, **more}) + "\n"
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Two guests that are saved at the same time, one of them for the second time, all into one file."""
+    a, b = (1, 100, "db1"), (2, 200, "db2")
+    lines = [
+        told("begin", 1, 99, "db1"), told("pass", 1, 99, "db1", **one_pass(pages=1)), told("end", 1, 99, "db1"),
+        told("begin", *a), told("begin", *b), told("pass", *a, **one_pass(pages=2)),
+        told("pass", *b, **one_pass(pages=3)), told("pass", *a, **one_pass(pages=4)),
+        told("pass", *b, **one_pass(pages=5)), told("end", *a, bytes=7), told("end", *b, bytes=8),
+    ]  # fmt: skip
+    (tmp_path / "mixed").write_text("".join(lines))
+    return tmp_path / "mixed"
+
+
+@pytest.mark.parametrize(
+    ("guest", "pages", "nr_bytes"), [(None, [3, 5], 8), ("db1", [2, 4], 7), ("1", [2, 4], 7), ("db2", [3, 5], 8)]
+)
+def test_events_of_several_guests(mixed: Path, guest: Optional[str], pages: list[int], nr_bytes: int) -> None:
+    """A picture is of one save, whatever others tell at the same time."""
+    report = from_events.report_of(events_of(mixed), guest)
+    assert [x["pages"] for x in report["passes"]] == pages and report["bytes"] == nr_bytes
+    assert report["domid"] == (1 if guest in ("db1", "1") else 2)
+
+
+def test_the_guest_is_chosen(capfd: pytest.CaptureFixture[str], mixed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for guest, domid in ("db1", 1), ("2", 2):
+        assert plot(mixed, tmp_path / f"{guest}.svg", "--guest", guest) == 0
+        assert f"save of domain {domid}:" in (tmp_path / f"{guest}.svg").read_text()
+    assert plot(mixed, tmp_path / "x.svg", "--guest", "db3") == 2
+    assert f"{mixed}: there is no save of guest 'db3' in it" in capfd.readouterr().err
+    (tmp_path / "report").write_text(json.dumps({"passes": [one_pass()]}))
+    assert plot(tmp_path / "report", tmp_path / "x.svg", "--guest", "db1") == 2
+    assert "--guest chooses among the saves in a file of events" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_last_save_has_no_pass(
+    capfd: pytest.CaptureFixture[str], mixed: Path, tmp_path: Path, ends: bool
+) -> None:
+    """That is said, and no other save is drawn in its place."""
+    with open(mixed, "a") as events:
+        events.write(told("begin", 3, 300, "db3") + (told("end", 3, 300, "db3") if ends else ""))
+    assert plot(mixed, tmp_path / "x.svg") == 2 and not (tmp_path / "x.svg").exists()
+    what = "ended before its first pass was over" if ends else "has not come to the end of its first pass"
+    assert f"the last save in it, of domain 3, {what}; --guest chooses" in capfd.readouterr().err
 
 
 def test_a_dirty_rate(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -94,7 +152,7 @@ def one_pass(**other: Any) -> dict[str, Any]:
             (json.dumps({"windows": [{"seconds": 1.0, "pages": 1, "most": 1}], "passes": x}), "passes cannot be")
             for x in (5, True, ["a"], "ab", {"a": 1}, [one_pass(), {}], [one_pass(seconds=None)])
         ),
-        ('{"pyxcsr": 1, "event": "begin"}\n{"pyxcsr": 1, "event": "end"}\n', "neither"),
+        ('{"pyxcsr": 1, "event": "begin"}\n{"pyxcsr": 1, "event": "end"}\n', "there is no save in it"),
     ],
 )
 def test_what_is_no_report(capfd: pytest.CaptureFixture[str], tmp_path: Path, text: str, why: str) -> None:

@@ -46,6 +46,7 @@ def test_a_file(hv: StubBackend, tmp_path: Path, patient: None) -> None:
     assert data.startswith(b'{"what": "was there"}\n'), "it is appended to"
     told = lines(data)[1:]
     assert report.warnings == [] and told[0]["event"] == "begin" and told[-1]["event"] == "end"
+    assert told[0]["policy"] == told[-1]["policy"] == "libxc"
     passes = [x for x in told if x["event"] == "pass"]
     assert [(x["iteration"], x["dirty"], x["pages"], x["bytes"]) for x in passes] == [
         (x.iteration, x.dirty, x.pages, x.bytes) for x in report.passes

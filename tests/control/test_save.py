@@ -448,7 +448,8 @@ def test_a_folder_that_cannot_be_made(hv: StubBackend, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_ours(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     run_dir.mkdir()
     run_dir.chmod(0o777)
-    assert "can be written to by others" in refused(hv, tmp_path, run_dir)
+    warning = refused(hv, tmp_path, run_dir)
+    assert "can be written to by others" in warning and "a second save of the guest would not be noticed" in warning
     assert list(run_dir.iterdir()) == []
 
 
@@ -459,6 +460,7 @@ def test_something_else_is_in_the_way(hv: StubBackend, tmp_path: Path, run_dir: 
     (run_dir / name).symlink_to(tmp_path / "precious")
     warning = refused(hv, tmp_path, run_dir)
     assert "left alone" in warning or "symbolic links" in warning
+    assert ("a second save of the guest would not be noticed" in warning) is (name == "1.lock")
     assert (tmp_path / "precious").read_text() == "precious" and (run_dir / name).is_symlink()
 
 

@@ -117,11 +117,32 @@ bandwidth = none
         (b"[guests]\ntimeout = 1\0s\n", 2, "timeout is"),
         (b"[guest a\nb]\ntimeout = 1s\n", 1, "neither|ahead"),
         (b"[guests]\npolicy = %(home)s\n", 2, "policy is"),
+        (b"[control]\n\nevents = 7\n", 3, "events is '7': give a file's path that begins with /, or 2 for standard"),
+        (b"[control]\nevents = here/events\n", 2, "events is 'here/events'"),
+        (b"[control]\nevents =\n", 2, "events is ''"),
+        (b"[control]\nevents = none\n", 2, "events is 'none'"),
+        (b"[control]\nrun_dir = relative/dir\n", 2, "run_dir is 'relative/dir': give a path that begins"),
+        (b"[guests]\n[control]\nrun_dir =\n", 3, "run_dir is ''"),
     ],
 )
 def test_what_is_wrong(text: bytes, line: int, why: str) -> None:
     with pytest.raises(pyxcsr.UsageError, match=rf"^FILE, line {line}: .*({why})"):
         parse_settings("FILE", text)
+
+
+@pytest.mark.parametrize(
+    "words", [{"run_dir": "/run/x", "events": "/var/log/x"}, {"run_dir": "none", "events": "2"}]
+)  # fmt: skip
+def test_how_saves_are_seen(words: dict[str, str]) -> None:
+    text = "\n".join(f"{x} = {y}" for x, y in words.items())
+    assert parse_settings("FILE", f"[control]\n{text}\n".encode()).control == words
+
+
+def test_a_variable_that_can_be_no_folder() -> None:
+    with pytest.raises(pyxcsr.UsageError, match="PYXCSR_RUN_DIR is 'run': give a path that begins with /"):
+        Sources({"PYXCSR_RUN_DIR": "run"})
+    for name in "/run/x", "none", "":
+        assert Sources({"PYXCSR_RUN_DIR": name}).control == ({"run_dir": name} if name else {})
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ told = [json.loads(x) for x in open(sys.argv[1])]
 first, last = told[0], told[-1]
 assert $2, told" "$1"; }
 status() { pyxcsr watch --once --json "$g" >/tmp/status && cat /tmp/status && holds /tmp/status "$1"; }
-table() { pyxcsr watch --once >/tmp/table; cat /tmp/table; grep -q "^GUEST" /tmp/table && grep -q "^$g " /tmp/table; }
+table() { pyxcsr watch --once >/tmp/table; cat /tmp/table; grep -q "^ *ID GUEST" /tmp/table && grep -q "^ *[0-9]* $g " /tmp/table; }
 modes() { [ "$(stat -c %a:%U $run $run/*.sock $run/*.lock | tr '\n' ' ')" = "700:root 600:root 600:root " ] || { ls -laR $run; return 1; }; }
 watcher() { pyxcsr watch --json "$g" >/tmp/events & watch=$!; until [ -s /tmp/events ]; do sleep 0.2; kill -0 $watch || return 1; done; }
 tune() { pyxcsr tune "$g" "$@"; }
