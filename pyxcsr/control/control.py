@@ -144,6 +144,12 @@ class Control:
         if self._entered == 0:
             self._close(self._held)
 
+    def leave(self) -> None:
+        """The save has succeeded, and the process ends without returning from it: the lock goes as well, in whatever
+        context this is. One that is left behind is of a save that was killed. Never raises."""
+        self.end()
+        self._close(self._held)
+
     def __enter__(self) -> Control:
         self._entered += 1
         return self

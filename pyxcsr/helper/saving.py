@@ -214,7 +214,7 @@ class Success:
         if self.status == EXIT_UNREPORTED and self.resume is not None:
             self._let_go_on(self.resume)
         if self.control is not None:  # the process may end with this
-            self.control.end()
+            self.control.leave()
         self._leave(self.status)
 
     @staticmethod
