@@ -132,6 +132,8 @@ class Cancelled(XcsrError):
 class BeingSaved(XcsrError):
     """A save of this guest is under way on this machine: a second one, a measurement or a recovery would harm it.
 
+    One that came while this save was made has ended this one, and may be called complete although it is wrong.
+
     Facts: domid, errno; and of the other one: pid, program.
     """
 

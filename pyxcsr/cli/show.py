@@ -43,8 +43,6 @@ def summary(report: SaveReport) -> str:
         lines.append(f"all pages sent a second time: {report.verify.pages} in {1000 * report.verify.seconds:.1f} ms")
     if report.throttled:
         lines.append(f"throttled: the guest lacked up to {100 * report.throttled:.0f} % of its processor time")
-    if report.logdirty_retried:
-        lines.append("note: log-dirty mode had been left on by another tool, and was begun anew")
     lines += [f"note: {x}" for x in missed(report)]
     return "\n".join([*lines, *(f"warning: {x}" for x in report.warnings)])
 

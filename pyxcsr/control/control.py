@@ -96,6 +96,11 @@ class Control:
             self._guarded(self._begun)
 
     @property
+    def locked(self) -> bool:
+        """Whether this save has its guest's lock: no other one of this guest begins through this package."""
+        return self._locked
+
+    @property
     def cancelled(self) -> bool:
         """Whether somebody wants the save to end. Never true once the stream is complete."""
         return self._cancel

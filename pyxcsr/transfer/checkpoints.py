@@ -101,6 +101,7 @@ class CheckpointedSaver(Saver):
         until = time.monotonic() + self._asked.interval
         while True:
             self._poll()
+            self._look_for_others(often=True)
             if self._following is not None and self._ops.p2m is None:
                 self._following.look()  # pages that go and come between two looks Xen does not tell of
             left = until - time.monotonic()

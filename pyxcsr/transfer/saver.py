@@ -53,8 +53,16 @@ if TYPE_CHECKING:
     from pyxcsr.stream.records import Record
     from pyxcsr.suspend.base import Suspend
     from pyxcsr.transfer.descriptor import Stream, Through
+    from pyxcsr.transfer.others import Others
 
 END = frame(End())
+
+LEFT_ON = (
+    "log-dirty mode was on already, and was begun anew. A save or a measurement that was killed leaves it on, and "
+    "`pyxcsr dirty-rate` leaves it to a save; but if another save uses it that cannot be seen from here, that one's "
+    "image and this one are wrong"
+)
+"""A warning."""
 
 REST = 0.005
 """Seconds between two looks for wishes while the next pass is put off."""
@@ -92,6 +100,7 @@ class Saver:
         self._pause: Pause
         self._bandwidth: Optional[Bandwidth] = None
         self._through: Optional[Through] = None
+        self._others: Optional[Others] = None
         self._ops: SaveOps
         self._save: SaveHandle
         self._sink: SinkHandle
@@ -136,6 +145,7 @@ class Saver:
                 fd, self._through = output_descriptor(out), through(out)
                 goes_to = fd if self._through is None else self._through.out
                 self._control.begin(self._steering(), self._hv.backend, goes_to)
+                self._refuse_beside_others(info)
                 self._throttling.check()  # may give time back: not before it is known that nobody else has taken it
                 self._sink = self._hv.open_sink(fd)
             release_by(stack, self._sink.close, self._report.warnings)
@@ -157,6 +167,19 @@ class Saver:
                     self._stream()
         self._report.seconds = self._telling.seconds()
         return self._report
+
+    def _refuse_beside_others(self, info: DomainInfo) -> None:
+        """After the lock has been taken: of two saves through this package one goes on."""
+        if self._hv.backend != "stub":
+            from pyxcsr.transfer.others import Others
+
+            self._others = Others(self._hv, self._domid, self._control, self._report.warnings)
+            self._others.refuse(info.suspended)
+
+    def _look_for_others(self, often: bool = False) -> None:
+        """While the guest runs, and log-dirty mode is on."""
+        if self._others is not None:
+            self._others.look(often)
 
     def _steering(self) -> Steering:
         mine = self._now, self._is_complete, self._new_policy
@@ -326,6 +349,7 @@ class Saver:
         if self._options.live:
             if self._through is not None:
                 self._report.seconds_settling = self._through.settle(self._watching(self._poll))
+            self._look_for_others()
             self._deciding.look()
             self._report.predicted_pause = self._predicted_pause()
         self._tell("suspend")
@@ -379,6 +403,9 @@ class Saver:
     def _logdirty_on(self) -> None:
         self._ops.switch_device_model(True)
         self._report.logdirty_retried = self._save.logdirty_enable()
+        self._look_for_others()
+        if self._report.logdirty_retried:
+            self._report.warnings.append(LEFT_ON)
         self._outlook.begin()
         if self._following:
             self._following.tracked()
@@ -403,6 +430,7 @@ class Saver:
             self._rest(self._deciding.rest)
             if self._is_over():
                 return
+            self._look_for_others(often=True)
             dirty = self._fetch_dirty(final=False)
             decision = self._ask(dirty)
 

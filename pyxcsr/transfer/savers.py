@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, Optional, Protocol
 
 from pyxcsr.control.folder import Folder, Unusable, socket_name
 from pyxcsr.control.lock import GuestLock, Held, holder
 from pyxcsr.control.names import folder_name
 from pyxcsr.errors import BeingSaved, HypervisorError
 from pyxcsr.hypervisor.names import domain_name
+from pyxcsr.plain import TYPE_CHECKING, NamedTuple, Protocol
+from pyxcsr.plain_contexts import ExitStack, contextmanager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from typing import Optional
 
 LIBXL, OURS, XENGUEST = "libxl-save-helper", "pyxcsr-save-helper", "xenguest"
 NAMES = (LIBXL, OURS, XENGUEST)
@@ -37,18 +38,39 @@ CARRIES = ("save", "migrate", "remus")
 COMM = 15
 """Characters of a name that the kernel keeps."""
 
+COMMS = (*(x[:COMM] for x in NAMES), PROGRAM)
+MARKS = (LIBXL[:COMM], XENGUEST, PROGRAM)
+"""One of the latter is in the arguments of each that counts, or one of the former is its name: told with few steps,
+as nearly all processes of a host are others."""
+
+PYTHON = "python"
+"""The first word of ours begins so, also where it has been put in the place of libxl's and has that one's name."""
+
 SAVE, LIVE = "--save-domain", 1
 """How a save helper is called: SAVE STREAM_FD BACK_FD DOMID FLAGS ...; LIVE is a flag."""
+
+LONGEST = 1 << 16
+"""Bytes of a process's arguments that are read."""
 
 DEVICES = ("/dev/xen/privcmd", "/proc/xen/privcmd", "/dev/xen/hypercall")
 
 
 class Saver(NamedTuple):
-    """A process that saves the domain, or may do so. ``live``: whether it uses log-dirty mode; None: not known."""
+    """A process that saves the domain, or may do so. ``live``: whether it uses log-dirty mode; None: not known.
+
+    ``sure``: its arguments name the domain, or its lock does; False: it may as well work on another one.
+    """
 
     pid: int
     name: str
     live: Optional[bool]
+    sure: bool = True
+
+    @property
+    def ours(self) -> bool:
+        """Whether it saves through this package, as its name says: then it asks for the guest's lock, and looks for
+        others itself."""
+        return self.name.startswith(PROGRAM)
 
     def __str__(self) -> str:
         return f"{self.name} (process {self.pid})"
@@ -69,10 +91,28 @@ class Savers:
 
     def now(self) -> list[Saver]:
         """Those that are there now. Raises OSError if /proc, or the folder with the locks, cannot be read."""
-        found = [self._saver(x) for x in self._pids() if x != os.getpid()]
-        savers = [x for x in found if x is not None]
-        own = self._holds_lock()
+        savers = self.among(self.pids())
+        own = self.holds_lock()
         return savers if own is None or own.pid in (x.pid for x in savers) else [*savers, own]
+
+    def pids(self) -> list[int]:
+        """All processes. Raises OSError if /proc cannot be read."""
+        return [int(x) for x in os.listdir(self._proc) if x.isdigit()]
+
+    def among(self, pids: Collection[int]) -> list[Saver]:
+        """Those of ``pids`` that save the domain, but for this process. Raises OSError."""
+        found = [self._saver(x) for x in pids if x != os.getpid()]
+        return [x for x in found if x is not None]
+
+    def ancestors(self) -> set[int]:
+        """The processes that have started this one, each the one before. Raises OSError."""
+        found, pid = set[int](), os.getpid()
+        while True:
+            words = self._stat(pid)
+            pid = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            if pid <= 0 or pid in found:
+                return found
+            found.add(pid)
 
     def carriers(self) -> list[Saver]:
         """xl at work for a save or a migration of the domain, as far as its arguments tell. It has the suspended guest
@@ -80,10 +120,7 @@ class Savers:
 
         Such a one is none of :meth:`now`'s: it must not be told to end. Raises OSError if /proc cannot be read.
         """
-        return [Saver(x, XL, None) for x in self._pids() if self._is_carrier(self._words(x))]
-
-    def _pids(self) -> list[int]:
-        return [int(x) for x in os.listdir(self._proc) if x.isdigit()]
+        return [Saver(x, XL, None) for x in self.pids() if self._is_carrier(self._words(x))]
 
     def _is_carrier(self, words: list[str]) -> bool:
         if not words or os.path.basename(words[0]) != XL or not self._called & set(words[1:]):
@@ -91,7 +128,7 @@ class Savers:
         command = next((x for x in words[1:] if not x.startswith("-")), "")
         return len(command) > 1 and any(x.startswith(command) for x in CARRIES)  # xl takes "mig" for migrate
 
-    def _holds_lock(self) -> Optional[Saver]:
+    def holds_lock(self) -> Optional[Saver]:
         """Who saves the domain through this package; that may be another thread of this process."""
         held = holder(self._domid, self._run_dir)
         return None if held is None else Saver(held.pid, held.program, None)
@@ -127,6 +164,8 @@ class Savers:
         """Tells it to give up, as libxl does: SIGTERM, on which it ends its save with an error. False: it has gone."""
         if saver.pid <= 0:  # it has its lock, and has not even written yet who it is: it has not begun
             return False
+        import signal  # takes time to load, and a save has no use for it
+
         try:
             fd = os.pidfd_open(saver.pid)
         except (OSError, AttributeError) as error:
@@ -150,13 +189,16 @@ class Savers:
         return True
 
     def _is_there(self, saver: Saver) -> bool:
-        own = self._holds_lock()
+        own = self.holds_lock()
         return self._saver(saver.pid) is not None or (own is not None and own.pid == saver.pid)
 
     def _saver(self, pid: int) -> Optional[Saver]:
         """What a process is, if it is one that saves the domain."""
-        words = self._words(pid)
-        names = list(self._names(pid, words))
+        text, comm = self._read(pid, "cmdline"), self._read(pid, "comm").rstrip("\n")
+        if comm not in COMMS and not any(x in text for x in MARKS):
+            return None
+        words = _split(text)
+        names = [*_first_words(words), comm]
         for name in NAMES:
             if any(x in (name, name[:COMM]) for x in names):
                 return self._helper(pid, name, words) if words or self._lives(pid) else None
@@ -173,30 +215,33 @@ class Savers:
             domid = _after(words, "-domid", 1)
         elif SAVE in words:
             domid, flags = _after(words, SAVE, 3), _after(words, SAVE, 4)
-            live = bool(int(flags) & LIVE) if flags and re.fullmatch("[0-9]{1,9}", flags) else None
+            live = bool(int(flags) & LIVE) if flags and _is_number(flags) else None
         elif len(words) > 1:
             return None
-        return Saver(pid, name, live) if domid in (None, str(self._domid)) else None
-
-    def _names(self, pid: int, words: list[str]) -> Iterator[str]:
-        """By which it may be known: its first words (a script's first one is its interpreter), and the kernel's."""
-        yield from (os.path.basename(x) for x in words[:3] if not x.startswith("-"))
-        yield self._read(pid, "comm").rstrip("\n")
+        if name == LIBXL and words and os.path.basename(words[0]).startswith(PYTHON):
+            name = OURS
+        return Saver(pid, name, live, domid is not None) if domid in (None, str(self._domid)) else None
 
     def _words(self, pid: int) -> list[str]:
-        text = self._read(pid, "cmdline")
-        return text.rstrip("\0").split("\0") if text else []
+        return _split(self._read(pid, "cmdline"))
 
     def _lives(self, pid: int) -> bool:
         """A process that has ended and is still listed has no arguments; nor has one that just begins."""
-        state = self._read(pid, "stat").rpartition(")")[2].split()
-        return bool(state) and state[0] not in "ZXx"
+        words = self._stat(pid)
+        return bool(words) and words[0] not in "ZXx"
+
+    def _stat(self, pid: int) -> list[str]:
+        """Of a process's figures those behind its name: its state, its parent, and more."""
+        return self._read(pid, "stat").rpartition(")")[2].split()
 
     def _read(self, pid: int, name: str) -> str:
         """Empty if the process has gone."""
         try:
-            with open(os.path.join(self._proc, str(pid), name), "rb") as file:
-                return os.fsdecode(file.read(1 << 16))
+            fd = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.fsdecode(os.read(fd, LONGEST))
+            finally:
+                os.close(fd)
         except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
             return ""
 
@@ -248,6 +293,20 @@ def refuse_beside(savers: list[Saver], domid: int, what: str) -> None:
             f"{what}: {names} saves it; wait until that is over",
             errno=errno.EBUSY, domid=domid, pid=first.pid, program=first.name,
         )  # fmt: skip
+
+
+def _split(text: str) -> list[str]:
+    """A process's arguments."""
+    return text.rstrip("\0").split("\0") if text else []
+
+
+def _first_words(words: list[str]) -> Iterator[str]:
+    """By which it may be known: its first words (a script's first one is its interpreter)."""
+    return (os.path.basename(x) for x in words[:3] if not x.startswith("-"))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _target(link: str) -> str:

@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fcntl import ioctl
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from control.scene import wait_for
 from support.judge import judge_rules, looks_complete
+from support.processes import OnXen, only_processes
 
 import pyxcsr
 from cli.programs import COMMAND, SAVE, environment, run
@@ -30,7 +30,7 @@ from pyxcsr import StubGuest
 from pyxcsr.cli import dirty_rate, figures, main, recover
 from pyxcsr.control.names import folder_name
 from pyxcsr.hypervisor.open import StubBackend
-from pyxcsr.transfer import recovery, savers
+from pyxcsr.transfer import recovery
 
 GUEST = "pv64:mem=8M,writes=60,seed=5"
 SLOW = ("--bandwidth", "1M")
@@ -372,29 +372,26 @@ def test_no_folder_can_be_had(tmp_path: Path) -> None:
     assert done.returncode == 0 and b"warning: `pyxcsr watch` does not see this save" in done.stdout
 
 
-class OnXen:
-    """The stub, as if it were Xen: its guests are saved by other processes, too."""
-
-    backend = "xen"
-
-    def __init__(self, hv: StubBackend) -> None:
-        self._hv = hv
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
-
-    def __enter__(self) -> OnXen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without other processes: those of other tests save a domain of the same number."""
-    (tmp_path / "proc").mkdir()
-    monkeypatch.setattr(savers, "Savers", partial(savers.Savers, proc=str(tmp_path / "proc")))
+    only_processes(tmp_path / "proc", monkeypatch)
+
+
+def test_a_save_beside_another_program_s(
+    hv: StubBackend, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Nothing was done, as the exit status says; and nothing is left where the stream was to go."""
+    domid = hv.stub.create(StubGuest.pv64(mem="4M"))
+    only_processes(tmp_path / "proc", monkeypatch).helper(50, domid)
+    monkeypatch.setattr(importlib.import_module("pyxcsr.cli.save"), "opened", lambda *_: OnXen(hv))
+    to = tmp_path / "to"
+    to.mkdir()
+    assert main.main(["save", str(domid), str(to / "s"), "--run-dir", str(run_dir), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["class"], error["facts"]["pid"]) == ("BeingSaved", 50) and "libxl-save-helper" in error["message"]
+    assert list(to.iterdir()) == list(run_dir.iterdir()) == [] and hv.stub.guest(domid).state().running
 
 
 @pytest.mark.usefixtures("alone")

@@ -61,6 +61,13 @@ def test_a_save_helper_loads_nothing_heavy(tmp_path: Path, guest: str, own: set[
     assert not names & HEAVY
 
 
+def test_looking_for_other_saves_loads_nothing_heavy() -> None:
+    """On Xen every save does, before it begins."""
+    code = "from pyxcsr.transfer import others; others.savers_of; from pyxcsr.transfer.savers import Savers; "
+    names = loaded(code + "Savers(1).now(), Savers(1).ancestors()")
+    assert "pyxcsr.transfer.others" in names and not names & HEAVY
+
+
 LATE = """
 import os, sys
 from pyxcsr.helper import saving

@@ -20,6 +20,7 @@ from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
 from pyxcsr.report import Progress
 from pyxcsr.stream.records import PageData
 from pyxcsr.transfer.save import save
+from pyxcsr.transfer.saver import LEFT_ON
 
 GUESTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -233,7 +234,7 @@ def test_log_dirty_left_on_by_another(hv: StubBackend, tmp_path: Path) -> None:
     other = hv.new_save(domid, 2048, None)
     other.logdirty_enable()
     report = save_to(hv, domid, tmp_path / "s")
-    assert report.logdirty_retried
+    assert report.logdirty_retried and report.warnings == [LEFT_ON]
     judge(hv, domid, tmp_path / "s", xen=False)
     other.close()
 

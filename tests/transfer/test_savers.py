@@ -50,14 +50,15 @@ def process(proc: Path, pid: int, *words: str, comm: str = "", state: str = "S")
         ((HELPER, "--save-domain", "7", "-1", "77", *LIVE), "", None),
         ((HELPER, *RESTORE), "", None),
         ((HELPER, *SAVE_7), "", Saver(50, "libxl-save-helper", None)),
-        ((HELPER, "--save-domain", "12"), "", Saver(50, "libxl-save-helper", None)),
-        ((HELPER,), "", Saver(50, "libxl-save-helper", None)),
+        ((HELPER, "--save-domain", "12"), "", Saver(50, "libxl-save-helper", None, sure=False)),
+        ((HELPER,), "", Saver(50, "libxl-save-helper", None, sure=False)),
         ((*SCRIPT, *SAVE_7, *LIVE), "pyxcsr-save-helper", Saver(50, "pyxcsr-save-helper", True)),
         ((SCRIPT[0], "-I", SCRIPT[1], *SAVE_7, *LIVE), "python3", Saver(50, "pyxcsr-save-helper", True)),
+        ((SCRIPT[0], HELPER, *SAVE_7, *LIVE), "libxl-save-helper", Saver(50, "pyxcsr-save-helper", True)),
         (("/odd/name", *SAVE_7, *LIVE), "libxl-save-helper", Saver(50, "libxl-save-helper", True)),
         ((XENGUEST, "-debug", "-domid", "7", "-mode", "listen"), "", Saver(50, "xenguest", None)),
         ((XENGUEST, "-debug", "-domid", "8", "-mode", "listen"), "", None),
-        ((XENGUEST, "-mode", "listen"), "", Saver(50, "xenguest", None)),
+        ((XENGUEST, "-mode", "listen"), "", Saver(50, "xenguest", None, sure=False)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "--live", "7", "x"), "pyxcsr", Saver(50, "pyxcsr save", True)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "db1", "x"), "pyxcsr", Saver(50, "pyxcsr save", True)),
         (("/usr/bin/python3", "/usr/bin/pyxcsr", "save", "--no-live", "7", "x"), "", Saver(50, "pyxcsr save", False)),
@@ -80,7 +81,7 @@ def test_what_counts(tmp_path: Path, words: tuple[str, ...], comm: str, expected
 def test_without_arguments(tmp_path: Path, state: str, counts: bool) -> None:
     """A process that has ended has none, and one that has only just been started has none yet."""
     process(tmp_path, 50, comm="libxl-save-helper", state=state)
-    assert Savers(7, proc=str(tmp_path)).now() == ([Saver(50, "libxl-save-helper", None)] if counts else [])
+    assert Savers(7, proc=str(tmp_path)).now() == ([Saver(50, "libxl-save-helper", None, sure=False)] if counts else [])
 
 
 def test_what_goes_while_it_is_looked_at(tmp_path: Path) -> None:
