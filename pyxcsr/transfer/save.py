@@ -100,9 +100,9 @@ def save(
     :func:`pyxcsr.resume`, or destroy the domain. On failure the stream
     is incomplete (it has no END record), log-dirty mode is off, nothing is mapped, and the guest runs if it ran
     before and ``suspend`` can resume it. (If ``complete`` raises, or ``progress`` at "done", the stream is complete
-    nevertheless, and the guest stays suspended: whoever has the stream may have it running.) A guest of Xen that another
-    process of this host saves is not touched (BeingSaved); if such a save comes while this one is live, this one ends
-    with that error, which says what has become of the other: both have used one dirty bitmap. Raises XcsrError:
+    nevertheless, and the guest stays suspended: whoever has the stream may have it running.) A guest of Xen that
+    another process of this host saves is not touched (BeingSaved). If such a save comes while this one is live, this
+    one ends with that error, and the other's image is wrong: both have used one dirty bitmap. Raises XcsrError:
     DomainNotFound, DomainDying, BeingSaved, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError,
     PageError, GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
