@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Callable, Literal, Optional
 
     Costs = Callable[[int], tuple[float, Optional[float]]]
+    Suspending = Callable[[], float]
 
 
 class Decision(Enum):
@@ -51,7 +52,10 @@ class PrecopyStats:
     told. ``dirty_now`` and the predictions call it. ``costs``: what ``pause_seconds`` and ``page_seconds`` are with so
     many pfns dirty (a slow output counts only for more than it takes at once): the predictions go by that; None: they
     are as they stand. ``throttle``: takes one step more of its processor time from the
-    guest and returns True, or False if no more can be taken; None where that is not wanted. ``p2m_restless``: the guest
+    guest and returns True, or False if no more can be taken; None where that is not wanted. ``suspending``: how many
+    pfns the guest dirties while it suspends, with all of its processor time, as last measured; None: not known.
+    ``bandwidth_changed``: the bandwidth limit has been changed since the policy was asked after the pass before, so
+    that the passes made so far tell little of the next one. ``p2m_restless``: the guest
     changes the structure of its p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs.
     Then STOP_AND_COPY suspends it at once, with all that is dirty left for the last pass, and any other answer ends the
     save.
@@ -74,16 +78,25 @@ class PrecopyStats:
     look: Optional[Callable[[], Optional[int]]] = field(default=None, compare=False, repr=False)
     throttle: Optional[Callable[[], bool]] = field(default=None, compare=False, repr=False)
     costs: Optional[Costs] = field(default=None, compare=False, repr=False)
+    suspending: Optional[Suspending] = field(default=None, compare=False, repr=False)
+    bandwidth_changed: bool = False
 
     @property
     def dirty_now(self) -> Optional[int]:
-        """How many pfns would be left for the pause if the guest were suspended at once; None if that is not known.
+        """How many pfns are dirty at this moment; None if that is not known.
 
         Once the dirty bitmap has been fetched these are the ones that the next pass sends.
         """
         if self.dirty_count is not None:
             return self.dirty_count
         return self.look() if self.look is not None else None
+
+    @property
+    def predicted_dirty(self) -> Optional[int]:
+        """How many pfns would be left for the pause if the guest were suspended now: those that are dirty, and those
+        that it dirties while it suspends. None if that is not known."""
+        dirty = self.dirty_now
+        return None if dirty is None else dirty + round(0.0 if self.suspending is None else self.suspending())
 
     @property
     def costs_now(self) -> tuple[float, Optional[float]]:
@@ -127,7 +140,8 @@ if TYPE_CHECKING:
     """What says when to stop copying.
 
     A policy may have a number ``target_dirty``: that many dirty pages are more than it wants to be left for the pause.
-    Then the report says whether that was reached (:class:`pyxcsr.SaveReport`). It may have a text ``reason``, why it
+    Then the report says whether that was reached (:class:`pyxcsr.SaveReport`): by what was left, or, if the policy
+    answered STOP_AND_COPY when ``dirty_count`` was known, by that count. It may have a text ``reason``, why it
     gave its last answer: that is in the report, and in the error if it answered ABORT. It may have a number ``rest``:
     so many seconds, one at most, pass before the next dirty bitmap is fetched.
     """

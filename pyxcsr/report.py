@@ -185,11 +185,13 @@ class SaveReport:
     sent all pages a second time, if asked for; ``p2m``: what became of the p2m meanwhile; ``physmap``: the same of an
     HVM guest's physmap; ``mapped_ahead``: batches whose pages a second thread mapped while the one before was
     written; ``target_dirty``: fewer dirty pages than these the policy wanted to be left for the pause, and
-    ``target_reached``: whether it ever had so few (both None if the policy has no such number, or the save was not
-    live); ``policy``: its name, or that of its class; ``stopped``: why the guest was suspended just then, "" if the
-    policy does not tell; ``predicted_pause``: what ``seconds_paused`` was expected to be when the guest was
-    asked to suspend, None if nothing was known; ``max_downtime``: the limit for it, and ``downtime_kept``: whether
-    it was kept (both None if there was none); ``bandwidth_limit``: in bytes a second, if there was one;
+    ``target_reached``: whether fewer were left, or, if the policy decided once the dirty bitmap was fetched, had been
+    counted then (both None if the policy has no such number, or the save was not live); ``dirty_left``: how many pages
+    were left for the pause, None if the save was not live; ``policy``: its name, or that of its class; ``stopped``: why
+    the guest was suspended just then, "" if the policy does not tell; ``predicted_pause``: what ``seconds_paused`` was
+    expected to be when the guest was asked to suspend, None if nothing was known; ``max_downtime``: the limit for it,
+    and ``downtime_kept``: whether it was kept (both None if there was none when the guest was asked to suspend);
+    ``bandwidth_limit``: in bytes a second, if there was one, and the last one if it was changed;
     ``throttled``: the largest share of its processor time that was taken from the guest, between 0 and 1;
     ``compress``: what compressed the stream, "" if nothing did; ``bytes_compressed``: to so many bytes, None where the
     output is no file; ``seconds_settling``: for how long the compressor was waited for before the guest was suspended;
@@ -215,6 +217,7 @@ class SaveReport:
     mapped_ahead: int = 0
     target_dirty: Optional[int] = None
     target_reached: Optional[bool] = None
+    dirty_left: Optional[int] = None
     policy: str = ""
     stopped: str = ""
     predicted_pause: Optional[float] = None

@@ -285,16 +285,19 @@ class Control:
         return feed.status()
 
     def _tune(self, save: Steered, asked: dict[str, Any]) -> None:
-        from pyxcsr.control.requests import SUSPEND_NOW, BadRequest, tuned
+        from pyxcsr.control.requests import SUSPEND_NOW, BadRequest, check_in_time, tuned
 
-        if asked.get(SUSPEND_NOW) and save.suspended:
+        goes_on = save.report.checkpoints
+        over = save.suspended or (goes_on is not None and goes_on.count > 0)  # whether or not it runs between two
+        if asked.get(SUSPEND_NOW) and over:
             raise BadRequest("the guest has been suspended already")
-        goes_on = save.report.checkpoints is not None
-        new = tuned(asked, save.limits, save.policy, save.report.live, save.now().seconds, goes_on, save.verify)
+        new = tuned(
+            asked, save.limits, save.policy, save.report.live, save.now().seconds, goes_on is not None, save.verify
+        )
+        check_in_time(asked, save.limits, new, decided=save.decided, suspended=over)
         if new.values["throttle"] and not (save.limits.throttle or save.suspended):
             _check_throttle(save)
         new.apply(save.limits)
-        save.report.bandwidth_limit = save.limits.bandwidth
         if new.policy is not None:
             save.change_policy(new.policy)
 

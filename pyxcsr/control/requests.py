@@ -85,6 +85,27 @@ def tuned(
     return Tuned(values, changed, suspend_now)
 
 
+def check_in_time(asked: dict[str, Any], limits: Limits, new: Tuned, *, decided: bool, suspended: bool) -> None:
+    """Raises BadRequest for what would change nothing any more, or nothing but the report.
+
+    ``limits``: as they are; ``new``: what would become of them; ``decided``: it has been decided that the guest is
+    suspended; ``suspended``: it has been.
+    """
+    late = [name for name in asked if name in BY_NAME and BY_NAME[name].only_live]
+    if late and decided:
+        what = "the guest has been suspended already" if suspended else "the guest is about to be suspended"
+        raise BadRequest(
+            f"{what}, and {', '.join(late)} {'says' if len(late) == 1 else 'say'} something about the time before "
+            "that: leave it out. A timeout, or bandwidth together with bandwidth_while_paused, would still hold"
+        )
+    held = limits.bandwidth_while_paused or new.values["bandwidth_while_paused"]
+    if suspended and "bandwidth" in asked and new.values["bandwidth"] is not None and not held:
+        raise BadRequest(
+            "the guest has been suspended already, and bandwidth says something about the time in which it runs: give "
+            "bandwidth_while_paused as well"
+        )
+
+
 def _value(name: str, text: object) -> Any:
     if name not in BY_NAME or (name != "policy" and name not in Limits.__slots__):
         raise BadRequest(f"there is no limit {name!r} that can be changed")

@@ -32,6 +32,10 @@ class Steered(Protocol):
         """The policy that it goes by."""
 
     @property
+    def decided(self) -> bool:
+        """Whether it has been decided that the guest is suspended: what is about the passes before that is over."""
+
+    @property
     def suspended(self) -> bool:
         """Whether the guest has been suspended for it."""
 

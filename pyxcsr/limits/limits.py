@@ -31,8 +31,9 @@ class Limits:
 
     Times are seconds, or text such as "300ms"; a size is bytes, or text such as "500M". The fields may be changed while
     a save that was given this object runs: it goes by the new ones from its next decision on, and what is changed stays
-    so. An object serves one save at a time. ``suspend_now``, False at first, may be set then: the save suspends the
-    guest as soon as it sees that; it is False again when the save ends.
+    so. Once the guest is asked to suspend, ``max_downtime`` and ``target_dirty`` are what they are, in the report, too.
+    An object serves one save at a time. ``suspend_now``, False at first, may be set then: the save suspends the guest
+    as soon as it sees that; it is False again when the save ends.
 
     Raises UsageError for a wrong value, also when a field is set later, and for limits that contradict each other.
     """

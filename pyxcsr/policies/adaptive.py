@@ -61,13 +61,16 @@ THROTTLED = 0.5
 """Pages dirtied for each page sent, from which on time is taken from a guest, if that is wanted: as in QEMU."""
 
 BEARABLE = 0.3
-"""Seconds of a predicted pause for which no time is taken, if nobody has said how long it may be: as in QEMU."""
+"""Seconds of a predicted pause for which no time is taken, if nobody has said how long it may be: as in QEMU. But time
+is taken if the save would end otherwise, because the guest is busy."""
 
 REST = 0.1
 """Seconds between passes that win nothing, once :data:`MAX_ITERATIONS` were made: while a timeout is waited for."""
 
 FEW = 50
 """Dirty pages below which no guest is busy."""
+
+EXPECTED = "the limits were expected to be kept"
 
 TOO_FAST = "the guest dirties pages as fast as they can be sent"
 
@@ -115,7 +118,11 @@ class AdaptivePolicy:
         if stats.dirty_now is None or stats.predicted_pause is None:
             return self._at_the_end(stats, None, last) if last else self._say(Decision.CONTINUE, "")
         self._looks = [*self._looks[1 - USUAL :], stats.dirty_now]
-        met = self._met(stats, stats.dirty_now, stats.predicted_pause)
+        met = self._met(stats)
+        if stats.bandwidth_changed:
+            self._futile, self._looks = 0, []
+            if not (last or met):
+                return self._say(Decision.CONTINUE, "")
         if not last and (self._throttles(stats, met) or self._pays(stats, met)):
             return self._say(Decision.CONTINUE, "")
         if not last and met is False and not self._ends_busy(stats):
@@ -137,9 +144,11 @@ class AdaptivePolicy:
         """Whether anything was asked for of the pause."""
         return self.limits.max_downtime is not None or self.limits.target_dirty is not None
 
-    def _met(self, stats: PrecopyStats, dirty: int, pause: float) -> Optional[bool]:
-        """Whether all that was asked for of the pause is reached; None if nothing was."""
+    def _met(self, stats: PrecopyStats) -> Optional[bool]:
+        """Whether all that was asked for of the pause is reached, as is predicted; None if nothing was."""
         limits, met = self.limits, []
+        pause, dirty = stats.predicted_pause, stats.predicted_dirty
+        assert pause is not None and dirty is not None
         if limits.max_downtime is not None:
             met.append(pause * MARGIN <= limits.max_downtime)
         if limits.target_dirty is not None:
@@ -176,7 +185,9 @@ class AdaptivePolicy:
     def _throttles(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
         """Whether the guest has got less processor time just now, so that a further pass wins something."""
         dirty, pause = stats.dirty_now or 0, stats.predicted_pause or 0.0
-        if met or (met is None and pause <= BEARABLE) or stats.throttle is None:
+        if met or stats.throttle is None:
+            return False
+        if met is None and pause <= BEARABLE and not self._ends_busy(stats):
             return False
         if dirty < FEW or dirty < THROTTLED * stats.last_pages or not stats.throttle():
             return False
@@ -189,7 +200,7 @@ class AdaptivePolicy:
     def _is_busy(self, stats: PrecopyStats) -> bool:
         dirty, share = stats.dirty_now or 0, stats.dirtied_for_sent
         if share is None:
-            share = dirty / max(stats.last_pages, 1)
+            share = 0.0 if stats.bandwidth_changed else dirty / max(stats.last_pages, 1)
         return dirty >= FEW and share >= BUSY
 
     # -- the answer
@@ -201,10 +212,9 @@ class AdaptivePolicy:
     def _restless(self, stats: PrecopyStats) -> Decision:
         """The guest cannot be saved while it runs, so that no further pass makes its pause shorter."""
         if self.limits.abort_if_busy and self._is_asked:
-            dirty, pause = stats.dirty_now, stats.predicted_pause
-            if dirty is None or pause is None:
+            if stats.dirty_now is None or stats.predicted_pause is None:
                 return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and {NOT_KNOWN}")
-            if not self._met(stats, dirty, pause):
+            if not self._met(stats):
                 return self._say(Decision.ABORT, f"abort_if_busy: {RESTLESS}, and the limits are not kept")
         return self._say(Decision.STOP_AND_COPY, RESTLESS)
 
@@ -216,7 +226,7 @@ class AdaptivePolicy:
             what = TOO_FAST if busy else NOT_KNOWN if unknown else "the limits cannot be kept"
             return self._say(Decision.ABORT, f"abort_if_busy: {what}{rates}")
         if met:
-            return self._say(Decision.STOP_AND_COPY, "what was asked for was reached")
+            return self._say(Decision.STOP_AND_COPY, EXPECTED)
         if last:
             return self._say(Decision.STOP_AND_COPY, f"max_iterations: {stats.iteration} live passes were made{rates}")
         if busy:

@@ -40,6 +40,7 @@ class Deciding:
         self._throttling = throttling
         self._target = Target(policy)
         self._can_look = True
+        self._bandwidth_changed = False
         report.policy = name_of(policy)
 
     def ask(
@@ -49,6 +50,8 @@ class Deciding:
         last = self._report.passes[-1]
         if self._throttling is not None:
             self._outlook.slowed = self._throttling.taken
+        if dirty is None:  # else it was told when it was asked before
+            self._bandwidth_changed, self._outlook.bandwidth_changed = self._outlook.bandwidth_changed, False
         stats = PrecopyStats(
             iteration=len(self._report.passes),
             dirty_count=dirty,
@@ -67,8 +70,9 @@ class Deciding:
             send_seconds=self._outlook.send_seconds,
             look=Looking(self._look) if self._can_look else None,
             throttle=self._throttling.step if self._throttling is not None and self._throttling.wanted else None,
+            suspending=self._outlook.suspending,
+            bandwidth_changed=self._bandwidth_changed,
         )
-        self._target.asked(dirty)
         decision = self._policy(stats)
         if not isinstance(decision, Decision):
             raise UsageError(
@@ -80,6 +84,7 @@ class Deciding:
             raise self._aborted(stats, reason)
         if decision is Decision.STOP_AND_COPY:
             self._report.stopped = reason
+            self._target.decided(dirty if self._can_look else None)  # who would rather look means what is left
         return decision
 
     @property
@@ -92,6 +97,10 @@ class Deciding:
         """Another policy is asked from now on."""
         self._policy = self._target.policy = policy
         self._report.policy = name_of(policy)
+
+    def suspends(self, left: int) -> None:
+        """The guest is about to be asked to suspend, with so many pages of a pass under way still to be sent."""
+        self._target.settle(left)
 
     def finish(self) -> None:
         """The last pass of a live save has been made: puts into the report whether the target was reached."""
@@ -113,7 +122,6 @@ class Deciding:
             self._report.warnings.append(f"the policy was not told how many pages are dirty: {problem}")
             return None
         self._outlook.looked(dirty)
-        self._target.asked(dirty)
         return dirty
 
     def _reason(self) -> str:

@@ -22,7 +22,7 @@ def missed(report: SaveReport) -> list[str]:
         live = sum(not x.suspended for x in report.passes)
         out.append(
             f"the target of fewer than {report.target_dirty} dirty pages was not reached in {live} passes: "
-            f"{report.passes[-1].dirty} were left to be sent while the guest was paused"
+            f"{report.dirty_left} were left to be sent while the guest was paused"
         )
     if report.stopped and (out or report.stopped.startswith(TOO_FAST)):
         out.append(f"the guest was suspended because {_clause(report.stopped)}")

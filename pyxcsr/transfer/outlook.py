@@ -12,6 +12,7 @@ import time
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.policy import pause_of
+from pyxcsr.stream.format import PAGE_BYTES
 from pyxcsr.transfer.costs import HANDFUL, Costs
 from pyxcsr.transfer.recent import Recent
 
@@ -36,8 +37,8 @@ SUSPENDING = 0.005
 """Seconds for which a guest that was asked to suspend goes on dirtying pages."""
 
 LATELY = 2 * SUSPENDING
-"""Seconds of which its rate tells what it dirties in that time. It writes to some pages again and again: so it dirties
-more for each second of a short time than of a long one."""
+"""Seconds of its processor time of which its rate tells what it dirties in that time. It writes to some pages again and
+again: so it dirties more for each second of a short time than of a long one."""
 
 BOUND = 0.2
 """The part of a pass for which it has waited for the output, from which on the output tells how long pages take."""
@@ -71,7 +72,11 @@ class Outlook:
         self._write: Optional[float] = None  # seconds for a few bytes
         self._rest = STATE + STATE_VCPU * nr_vcpus
         self._at_once, self._has_bitmap = True, False  # what is in self._rest
-        self._costs, self._sending, self._rates = Costs(), Costs(), Recent(WINDOW)  # paused; while the guest runs
+        self._costs, self._sending = Costs(), Costs()  # paused; while the guest runs, if no limit holds
+        self._rates, self._own = Recent(WINDOW), Recent(LATELY)  # by seconds; by processor time
+        self._limit: Optional[int] = None
+        self.bandwidth_changed = False
+        """Whether the bandwidth limit has been changed. To be set to False when the policy has been told."""
         self._output = 0.0  # seconds in which a slow output takes a page
         self._waits = Recent(ABSORBED)  # seconds of waiting for the output, by pages
         self._runs: Optional[int] = None  # of the pfns that are marked for the pass to come
@@ -82,21 +87,27 @@ class Outlook:
         self.slowed = 0.0
         """The share of its processor time that the guest lacks now, and gets back before it is suspended."""
         self.dirty_rate: Optional[float] = None
-        self._lately: Optional[float] = None  # the same, in the time before that
+        self._lately: Optional[float] = None  # the same, lately, and in a second of the guest's processor time
         self.bandwidth: Optional[float] = None
 
     # -- what is measured
 
     def begin(self) -> None:
         """Log-dirty mode has been switched on: from now on the guest's writes are counted."""
-        self._since = self._clock()
+        self._since, self.bandwidth_changed = self._clock(), False
+
+    def limited(self, bandwidth: Optional[int]) -> None:
+        """So many bytes a second may be sent from now on while the guest runs. To be called now and then."""
+        if bandwidth != self._limit:
+            self._limit, self.bandwidth_changed = bandwidth, True
 
     def passed(self, done: PassReport, busy: float, unmapping: float, waited: float) -> None:
         """A pass is over. Of its seconds a suspended guest would have waited for the ``busy`` ones, without those for
         which the bandwidth limit held it; not for those of ``unmapping``. ``waited``: for the output, of the busy ones.
         """
         self._steps = [*self._steps, done.seconds - busy - unmapping][-FETCHES:]
-        sending, busy = busy + unmapping, busy - done.seconds_held
+        busy -= done.seconds_held  # neither the pause nor a pass under another limit is held as long
+        sending = busy + unmapping
         if waited > BOUND * busy:
             self._output = busy / max(done.pages, 1)
         elif done.pages > ABSORBED:
@@ -136,6 +147,7 @@ class Outlook:
         self._rate(dirty, began)
         if began > self._since:
             self._rates.add(began - self._since, dirty)
+            self._own.add(self._own_time(began), dirty)
         self._since, self._counted = began, None
 
     def looked(self, dirty: int) -> None:
@@ -154,7 +166,7 @@ class Outlook:
     def pages_to_try(self, nr_pfns: int) -> int:
         """How many pages the last pass will have. 0: more than a handful, of which a trial tells nothing, or hardly
         any, as of an idle guest."""
-        pages = self.dirty_now(nr_pfns) + self._while_suspending()
+        pages = self.dirty_now(nr_pfns) + OWN + self.suspending()
         return round(pages) if OWN + 1 <= pages <= HANDFUL else 0
 
     def tried(self, pages: int, seconds: float) -> None:
@@ -171,7 +183,11 @@ class Outlook:
     def _rate(self, dirty: int, at: float) -> None:
         if at > self._since:
             self.dirty_rate = self._rates.mean(at - self._since, dirty)
-            self._lately = self._rates.mean(at - self._since, dirty, LATELY)
+            self._lately = self._own.mean(self._own_time(at), dirty)
+
+    def _own_time(self, at: float) -> float:
+        """Seconds of processor time that the guest has had since Xen began to count."""
+        return (at - self._since) * (1.0 - self.slowed)
 
     # -- what is made of it
 
@@ -182,8 +198,10 @@ class Outlook:
 
     @property
     def send_seconds(self) -> Optional[float]:
-        """The same for a pass while the guest runs."""
-        return self._sending.page(self._expected()) if self._knows_costs else None
+        """The same for a pass while the guest runs, under the bandwidth limit that there is now."""
+        if not self._knows_costs:
+            return None
+        return max(self._sending.page(self._expected()), PAGE_BYTES / self._limit if self._limit else 0.0)
 
     @property
     def pause_seconds(self) -> float:
@@ -192,7 +210,7 @@ class Outlook:
 
     def costs(self, dirty: float) -> tuple[float, Optional[float]]:
         """``pause_seconds`` and ``page_seconds``, if so many pfns are dirty."""
-        suspending = self._while_suspending()
+        suspending = OWN + self.suspending()
         pages = dirty + suspending
         page = self._page(pages) if self._knows_costs else None
         return self._fixed(pages) + (page or 0.0) * suspending, page
@@ -202,8 +220,10 @@ class Outlook:
         fetch = 0.0 if self._has_bitmap else min(self._fetches, default=FETCH)
         return fetch + self._costs.fixed(pages) + self._rest + steps
 
-    def _while_suspending(self) -> float:
-        return OWN + (self._lately or 0.0) / (1.0 - self.slowed) * SUSPENDING
+    def suspending(self) -> float:
+        """How many pfns the guest dirties while it suspends, besides those that it writes to for that. What was taken
+        of its processor time it has back by then."""
+        return (self._lately or 0.0) * SUSPENDING
 
     def _expected(self) -> float:
         counted, at = (0, self._since) if self._counted is None else (self._counted, self._counted_at)

@@ -89,6 +89,8 @@ class Saver:
         self._throttling = Throttling(hv, domid, options.limits, self._report)
         self._following: Optional[Following] = None
         self._where: tuple[Phase, Optional[PassReport], int] = ("setup", None, 0)
+        self._decided = False
+        self._max_downtime: Optional[float] = None  # as it was when the guest was asked to suspend
         self._left = 0  # pfns of the pass under way that have still to be sent
         self._ending: Optional[Ending] = None
         self._reached = NOTHING
@@ -151,9 +153,9 @@ class Saver:
             release_by(stack, self._sink.close, self._report.warnings)
             self._outlook.room = self._sink.room
             release_by(stack, self._throttling.release, self._report.warnings)
-            bandwidth = self._bandwidth = Bandwidth(self._options.limits, self._sink)
-            bandwidth.apply(info.suspended)
-            self._outlook.held = bandwidth.held
+            self._bandwidth = Bandwidth(self._options.limits, self._sink)
+            self._outlook.held = self._bandwidth.held
+            self._heed_bandwidth(info.suspended)
             if self._options.durable:
                 self._sink.durable(info.tot_pages * PAGE_SIZE)
             if ops.suspend_first and not self._options.live:
@@ -182,8 +184,11 @@ class Saver:
             self._others.look(often)
 
     def _steering(self) -> Steering:
-        mine = self._now, self._is_complete, self._new_policy
+        mine = self._now, self._is_complete, self._is_decided, self._new_policy
         return Steering(self._hv, self._report, self._options, self._pause, *mine)
+
+    def _is_decided(self) -> bool:
+        return self._decided
 
     def _new_policy(self, policy: Policy) -> None:
         self._options.policy = policy
@@ -236,6 +241,7 @@ class Saver:
             if self._options.live:
                 self._logdirty_on()
                 self._precopy()
+                self._decided = True
             if not self._pause.begun:
                 self._rehearse()
                 self._suspend_guest()
@@ -346,12 +352,15 @@ class Saver:
             outlook.tried(trial.pages, trial.seconds)
 
     def _suspend_guest(self) -> None:
+        self._decided = True
         if self._options.live:
             if self._through is not None:
                 self._report.seconds_settling = self._through.settle(self._watching(self._poll))
             self._look_for_others()
             self._deciding.look()
             self._report.predicted_pause = self._predicted_pause()
+            self._max_downtime = self._options.limits.max_downtime
+            self._deciding.suspends(self._left)
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
         self._pause.begin(self._info, look=self._ending is None or not self._ending.ready)
@@ -369,8 +378,8 @@ class Saver:
     def _paused(self, seconds: float) -> None:
         """The stream's last byte has been written, and the guest has been suspended for so long."""
         self._report.seconds_paused = seconds
-        most = self._options.limits.max_downtime
-        if self._options.live and most is not None:
+        most = self._max_downtime
+        if most is not None:
             self._report.max_downtime, self._report.downtime_kept = most, seconds <= most
 
     def _tail(self, last: bytes) -> bytes:
@@ -433,6 +442,7 @@ class Saver:
             self._look_for_others(often=True)
             dirty = self._fetch_dirty(final=False)
             decision = self._ask(dirty)
+            self._decided = decision is not Decision.CONTINUE
 
     def _rest(self, seconds: float) -> None:
         """A further pass would win nothing now. A wish to end the save, or to suspend the guest, is heard."""
@@ -479,6 +489,7 @@ class Saver:
             )
 
     def _ask(self, dirty: Optional[int], restless: bool = False) -> Decision:
+        self._heed_bandwidth(paused=False)
         return self._deciding.ask(
             dirty,
             nr_pfns=self._ops.nr_pfns,
@@ -590,8 +601,15 @@ class Saver:
             raise Cancelled(f"the save of domain {self._domid} was cancelled", domid=self._domid)
         self._deadline.check()
         self._throttling.heed()
+        self._heed_bandwidth(self._pause.begun)
+
+    def _heed_bandwidth(self, paused: bool) -> None:
+        limits = self._options.limits
         if self._bandwidth is not None:
-            self._bandwidth.apply(self._pause.begun)
+            self._bandwidth.apply(paused)
+            self._outlook.limited(limits.bandwidth)
+            if not paused or limits.bandwidth_while_paused:
+                self._report.bandwidth_limit = limits.bandwidth
 
     def _watching(self, poll: Callable[[], None]) -> Callable[[], None]:
         """What is called again and again where the save waits: for an output that stalls, or for a compressor."""

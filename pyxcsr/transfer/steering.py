@@ -32,9 +32,9 @@ def condition_of(hv: Hypervisor, domid: int) -> str:
 
 
 class Steering:
-    """What there is to be seen and changed. ``now``, ``is_complete``, ``change``: the saver's own."""
+    """What there is to be seen and changed. ``now`` and those after it: the saver's own."""
 
-    __slots__ = ("_change", "_hv", "_is_complete", "_now", "_options", "_pause", "report")
+    __slots__ = ("_change", "_hv", "_is_complete", "_is_decided", "_now", "_options", "_pause", "report")
 
     def __init__(
         self,
@@ -44,10 +44,11 @@ class Steering:
         pause: Pause,
         now: Callable[[], Progress],
         is_complete: Callable[[], bool],
+        is_decided: Callable[[], bool],
         change: Callable[[Policy], None],
     ) -> None:
         self._hv, self.report, self._options, self._pause = hv, report, options, pause
-        self._now, self._is_complete, self._change = now, is_complete, change
+        self._now, self._is_complete, self._is_decided, self._change = now, is_complete, is_decided, change
 
     @property
     def limits(self) -> Limits:
@@ -63,6 +64,11 @@ class Steering:
     def policy(self) -> Policy:
         """The policy that it goes by."""
         return self._options.policy
+
+    @property
+    def decided(self) -> bool:
+        """Whether it has been decided that the guest is suspended."""
+        return self._is_decided()
 
     @property
     def suspended(self) -> bool:

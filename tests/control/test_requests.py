@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyxcsr.control.requests import BadRequest, parsed, tuned
+from pyxcsr.control.requests import BadRequest, check_in_time, parsed, tuned
 from pyxcsr.limits.limits import Limits
 from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import Decision, Policy, PrecopyStats, SimplePolicy
@@ -156,6 +156,42 @@ def test_a_save_with_verify() -> None:
     with pytest.raises(BadRequest, match="verify sends all memory while the guest is paused"):
         tuned({"max_downtime": "1s"}, old, AdaptivePolicy(old), True, 1.0, verify=True)
     assert tuned({"bandwidth": "1M"}, old, AdaptivePolicy(old), True, 1.0, verify=True).values["bandwidth"] == 1 << 20
+
+
+LATE = ["max_downtime", "max_iterations", "target_dirty", "abort_if_busy", "throttle", "policy"]
+VALUES = {"max_downtime": "9s", "max_iterations": "9", "target_dirty": "9", "policy": "adaptive"}
+
+
+def check(asked: dict[str, Any], decided: bool, suspended: bool, **limits: Any) -> None:
+    old = Limits(**limits)
+    new = tuned(asked, old, AdaptivePolicy(old), True, 1.0)
+    check_in_time(asked, old, new, decided=decided, suspended=suspended)
+
+
+@pytest.mark.parametrize("value", ["yes", "none"])
+@pytest.mark.parametrize("name", LATE)
+def test_what_would_change_nothing_but_the_report(name: str, value: str) -> None:
+    """Also what lifts a limit: what was asked for has been missed then, and that is to be told."""
+    asked = {name: VALUES.get(name, value) if value != "none" or name == "policy" else value}
+    check(asked, False, False)
+    with pytest.raises(BadRequest, match=f"the guest is about to be suspended, and {name} says something about"):
+        check(asked, True, False)
+    with pytest.raises(BadRequest, match=r"the guest has been suspended already, and .* would still hold"):
+        check({**asked, "timeout": "9h"}, True, True)
+
+
+def test_what_is_about_the_pause_can_be_changed_in_it() -> None:
+    for asked in ({"timeout": "9h"}, {"timeout": "9h", "on_timeout": "abort"}, {"bandwidth": "none"},
+                  {"bandwidth": "1M", "bandwidth_while_paused": "yes"}):  # fmt: skip
+        check(asked, True, True)
+
+
+def test_a_bandwidth_limit_that_does_not_hold_in_the_pause() -> None:
+    with pytest.raises(BadRequest, match=r"already, and bandwidth says something .*: give bandwidth_while_paused as"):
+        check({"bandwidth": "1M"}, True, True, bandwidth="2M")
+    check({"bandwidth": "1M"}, True, False, bandwidth="2M")
+    check({"bandwidth": "1M"}, True, True, bandwidth="2M", bandwidth_while_paused=True)
+    check({"bandwidth": "1M", "bandwidth_while_paused": "no"}, True, True, bandwidth="2M", bandwidth_while_paused=True)
 
 
 def test_a_save_of_a_suspended_guest() -> None:

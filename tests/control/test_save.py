@@ -75,7 +75,7 @@ def test_tuned(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     with Beside(tune):
         report = save(hv, domid, tmp_path / "s", run_dir, bandwidth="512K")
     assert report.policy == "adaptive" and report.max_downtime == 60.5 and report.downtime_kept
-    assert report.stopped == "what was asked for was reached"
+    assert report.stopped == "the limits were expected to be kept"
     assert report.seconds < 16, "at the old bandwidth it would have taken longer"
     judge(hv, domid, tmp_path / "s")
 
@@ -278,6 +278,83 @@ def test_too_late(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
     with open(tmp_path / "s", "wb") as out:
         pyxcsr.save(hv, domid, out, control=control, complete=complete)
     assert answers[0].count(b"the stream is complete already") == 2 and not control.cancelled
+
+
+class Asks:
+    """A callback for progress that sends a request at once, whenever ``when`` is true, and has the save look at it."""
+
+    def __init__(self, run_dir: Path, when: Callable[[pyxcsr.Progress], bool], line: bytes) -> None:
+        self.control, self.answers = Control(str(run_dir)), list[bytes]()
+        self._run_dir, self._when, self._line = run_dir, when, line
+
+    def __call__(self, now: pyxcsr.Progress) -> None:
+        if self._when(now):
+            with sock(self._run_dir) as client:
+                client.sendall(self._line)
+                self.control._next = 0.0
+                self.control.serve()
+                self.answers.append(client.recv(4096))
+
+
+TUNE = b'{"pyxcsr": 1, "do": "tune", '
+LATE = TUNE + b'"max_downtime": "9h", "target_dirty": "100000"}\n'
+
+
+@pytest.mark.parametrize("phase", ["suspend", "final", "tail"])
+def test_what_can_have_no_effect_any_more_is_refused(
+    hv: StubBackend, tmp_path: Path, run_dir: Path, phase: str
+) -> None:
+    """The report goes by what was asked for when the guest was suspended."""
+    domid = hv.stub.create(GUEST)
+    asks = Asks(run_dir, lambda now: now.phase == phase, LATE)
+    with open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(
+            hv, domid, out, max_downtime="1us", target_dirty=1, max_iterations=2, control=asks.control, progress=asks
+        )
+    assert asks.answers and all(b'"error"' in x and b"max_downtime, target_dirty say" in x for x in asks.answers)
+    assert (report.max_downtime, report.downtime_kept) == (1e-6, False)
+    assert (report.target_dirty, report.target_reached) == (1, False)
+
+
+def test_once_the_last_live_pass_is_decided_on(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    """As libxenguest's policy does, with the bitmap known: nobody is asked after it. But the guest still runs."""
+    domid = hv.stub.create(GUEST)
+
+    def policy(stats: pyxcsr.PrecopyStats) -> pyxcsr.Decision:
+        known = stats.dirty_count is not None
+        return pyxcsr.Decision.STOP_AND_COPY if known else pyxcsr.Decision.CONTINUE
+
+    line = TUNE + b'"policy": "adaptive", "max_downtime": "9h"}\n' + TUNE + b'"suspend_now": true}\n'
+    asks = Asks(run_dir, lambda now: now.phase == "pass" and now.iteration == 1, line)
+    with open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, policy=policy, control=asks.control, progress=asks)
+    first, second = asks.answers[0].splitlines()
+    assert b"the guest is about to be suspended, and policy, max_downtime say" in first and b'"tuned"' in second
+    assert report.policy == "policy" and report.max_downtime is None
+
+
+@pytest.mark.parametrize("words", [b'"suspend_now": true}\n', b'"max_downtime": "9h"}\n', b'"bandwidth": "1M"}\n'])
+def test_once_the_first_checkpoint_is_made(hv: StubBackend, tmp_path: Path, run_dir: Path, words: bytes) -> None:
+    """The guest runs between two of them, but what is about the live passes is over for ever."""
+    domid = hv.stub.create(GUEST)
+    asks = Asks(run_dir, lambda now: now.phase == "suspend" and now.iteration > 2, TUNE + words)
+    with open(tmp_path / "s", "wb") as out:
+        checkpointed = pyxcsr.Checkpointed("10ms", count=3)
+        report = pyxcsr.save(
+            hv, domid, out, policy="libxc", max_iterations=1, checkpointed=checkpointed, control=asks.control,
+            progress=asks,
+        )  # fmt: skip
+    assert report.checkpoints is not None and report.checkpoints.count == 3
+    assert asks.answers and all(b"the guest has been suspended already" in x for x in asks.answers)
+
+
+def test_what_is_about_the_pause_is_changed_in_it(hv: StubBackend, tmp_path: Path, run_dir: Path) -> None:
+    domid = hv.stub.create(GUEST)
+    line = TUNE + b'"bandwidth": "1G", "bandwidth_while_paused": "yes", "timeout": "9h"}\n'
+    asks = Asks(run_dir, lambda now: now.phase == "final", line)
+    with open(tmp_path / "s", "wb") as out:
+        report = pyxcsr.save(hv, domid, out, control=asks.control, progress=asks)
+    assert asks.answers and all(b'"tuned"' in x for x in asks.answers) and report.bandwidth_limit == 1 << 30
 
 
 def beside_the_end(hv: StubBackend, domid: int, tmp_path: Path, run_dir: Path, beside: Beside) -> None:

@@ -8,6 +8,7 @@ import pyxcsr
 from pyxcsr.policies.adaptive import AdaptivePolicy
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.report import PassReport, SaveReport
+from pyxcsr.stream.format import PAGE_BYTES
 from pyxcsr.transfer.costs import DIRTY_PAGE, FIXED, HANDFUL
 from pyxcsr.transfer.deadline import Bandwidth, Deadline
 from pyxcsr.transfer.deciding import Deciding
@@ -232,8 +233,12 @@ def test_before_a_pass_over_dirty_pages_one_costs_what_it_costs_alone(clock: Clo
 
 
 def test_what_a_page_costs_while_the_guest_runs(clock: Clock) -> None:
-    """With what the pause is without: unmapping, and the bandwidth limit. What each pass takes anyway is not in it."""
+    """With what the pause is without: unmapping, and the bandwidth limit. What each pass takes anyway is not in it.
+
+    The limit is the one that there is now, however long the passes were held by another one.
+    """
     outlook = Outlook(1, clock)
+    outlook.limited(PAGE_BYTES * 25_000)
     outlook.passed(a_pass(0, 100_000, 2.0), 2.0, 0.0, 0.0)
     for iteration, pages in enumerate((1000, 400, 150, 60, 30, 20), 1):
         outlook.fetched(pages, clock.now, 0.0)
@@ -242,6 +247,41 @@ def test_what_a_page_costs_while_the_guest_runs(clock: Clock) -> None:
         outlook.passed(done, 30e-6 * pages, 10e-6 * pages, 0.0)
     assert outlook.send_seconds == pytest.approx(40e-6, rel=0.1)
     assert outlook.page_seconds == pytest.approx(20e-6, rel=0.1)
+    for bandwidth, seconds in ((None, 30e-6), (PAGE_BYTES * 1000, 1e-3), (1 << 40, 30e-6)):
+        outlook.limited(bandwidth)
+        assert outlook.send_seconds == pytest.approx(seconds, rel=0.1)
+
+
+def test_a_bandwidth_limit_that_is_changed_is_told_once(clock: Clock) -> None:
+    outlook, told = Outlook(1, clock), list[bool]()
+    report = SaveReport(1, True)
+    report.passes.append(a_pass(0, 1000, 0.1))
+
+    def policy(stats: PrecopyStats) -> Decision:
+        told.append(stats.bandwidth_changed)
+        return Decision.CONTINUE
+
+    deciding = Deciding(policy, report, outlook, lambda: 1000)
+    outlook.limited(1 << 20)
+    outlook.begin()
+    for limit in (1 << 20, 2 << 20, 2 << 20, None, None):
+        outlook.limited(limit)
+        for dirty in (None, 1000):
+            deciding.ask(dirty, nr_pfns=65536, bytes_sent=1, seconds=2.6)
+    assert told == [False, False, True, True, False, False, True, True, False, False]
+
+
+def test_a_guest_dirties_pages_at_full_speed_while_it_suspends(clock: Clock) -> None:
+    """It has had a tenth of its processor time, and then a hundredth: too little to tell much by that alone."""
+    outlook = Outlook(1, clock)
+    outlook.begin()
+    outlook.slowed = 0.9
+    clock.now += 10 * LATELY
+    outlook.fetched(round(LATELY * 60_000), clock.now, 0.0)
+    outlook.slowed = 0.99
+    clock.now += 10 * LATELY
+    outlook.looked(0)
+    assert outlook.suspending() == pytest.approx(0.9 * 60_000 * SUSPENDING)
 
 
 def test_a_slow_output(clock: Clock) -> None:

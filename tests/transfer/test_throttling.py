@@ -96,6 +96,22 @@ def test_a_guest_that_gives_no_reason_is_left_alone(
     assert report.throttled == 0.0, "it was not asked for"
 
 
+def test_it_is_slowed_down_before_the_save_ends(hv: StubBackend, tmp_path: Path) -> None:
+    """With abort_if_busy a guest that is busy is, however short its pause would be."""
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writes=3000, vcpus=2))
+    with pytest.raises(pyxcsr.Cancelled, match="abort_if_busy"):
+        save_to(hv, domid, tmp_path / "s", abort_if_busy=True)
+    hv.stub.clear_calls()
+    caps: list[int] = []
+    try:
+        save_to(hv, domid, tmp_path / "s", abort_if_busy=True, throttle=True,
+                progress=lambda now: caps.append(cap_of(hv, domid)))  # fmt: skip
+    except pyxcsr.Cancelled as ended:  # it is a busy one indeed
+        assert "abort_if_busy" in str(ended) and min(x for x in caps if x) == 2
+    assert any(caps)
+    as_it_was(hv, domid)
+
+
 class Boom(Exception):
     """Of a test's."""
 
