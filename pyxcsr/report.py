@@ -120,8 +120,10 @@ class PhysmapReport:
     ``moves``: how often the number of the guest's pages was seen to have changed; ``looks``: at all gfns, because of
     that; ``appeared``, ``vanished``: gfns that had got a page, or lost theirs, since they were sent, and were sent
     again; ``sent_again``: how often all pages were, since a gfn may have lost its page and got another one unseen, the
-    last time perhaps while the guest was suspended; ``may_have_missed``: the number went both up and down during the
-    save, and up to Xen 4.21 nothing tells of a page that goes and comes between two questions; ``exchanges_shown``:
+    last time perhaps while the guest was suspended; ``may_have_missed``: pages both came and went during the save, or
+    some did either while it was not watched, and up to Xen 4.21 nothing tells of a page that goes and comes between two
+    questions; ``unwatched``: the longest time in seconds, of those that made a look necessary, for which the guest ran
+    and the number was not asked for, as in a function of the caller's; ``exchanges_shown``:
     whether this Xen tells of such a page (since 4.22): if not, a guest that makes such an exchange, and seems to move
     in one direction only, is not noticed.
     """
@@ -132,6 +134,7 @@ class PhysmapReport:
     vanished: int = 0
     sent_again: int = 0
     may_have_missed: bool = False
+    unwatched: float = 0.0
     exchanges_shown: bool = False
     seconds_looking: float = 0.0
 

@@ -55,7 +55,9 @@ class Following(Protocol):
 
     The saver calls ``tracked`` once; ``begin_pass`` before each pass, and while the guest runs ``look`` in it; and each
     time that a dirty bitmap has been fetched ``fetched`` and then ``sweep``. The last time, when the guest is
-    suspended, these two are called with ``final``. ``watch`` is called whenever the saver waits while the guest runs.
+    suspended, these two are called with ``final``. ``watch`` is called whenever the saver waits while the guest runs,
+    and ``returned`` after it has called what need not have watched; ``suspended`` when the guest has been suspended,
+    and ``goes_on`` when it goes on after a checkpoint.
     """
 
     restless: Optional[str]
@@ -68,6 +70,17 @@ class Following(Protocol):
     def watch(self) -> None:
         """Notes what can be seen now only. Neither looks nor writes: a page may be half-written."""
 
+    def returned(self, longest: float) -> None:
+        """A function of somebody else's has returned, during which the guest ran. If nobody has watched for longer than
+        ``longest`` seconds, a look is due, whatever there is to see by now. Asks Xen nothing."""
+
+    def suspended(self) -> None:
+        """The guest has been suspended, by a function that need not have watched until then: the same, if it has taken
+        longer than is usual between two looks."""
+
+    def goes_on(self) -> None:
+        """A checkpoint has been written, and the guest, which was suspended until now, is about to go on."""
+
     def ended(self, found: SweepResult) -> None:
         """The last look and the last sweep were made by SaveHandle.end, which ``found`` that."""
 
@@ -77,8 +90,9 @@ class Following(Protocol):
     def begin_pass(self) -> None:
         """A pass begins: what is limited in one pass is counted from here."""
 
-    def look(self) -> None:
-        """Brings what is mapped up to date, and writes records that tell the receiver. Does nothing once restless."""
+    def look(self, now: bool = False) -> None:
+        """Brings what is mapped up to date, and writes records that tell the receiver. Does nothing once restless.
+        ``now``: the guest will be suspended next, so a look that is due is not put off."""
 
     def fetched(self, final: bool) -> None:
         """A dirty bitmap has been fetched: looks again. ``final``: the guest is suspended, so this look is the last."""

@@ -12,6 +12,15 @@ import os
 import struct
 
 from pyxcsr.errors import UsageError, XcsrError
+from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Optional
+
+WATCH_MS = 4
+"""Milliseconds between two calls of Channel.watch."""
 
 LOG = 1
 PROGRESS = 2
@@ -155,6 +164,8 @@ class Channel:
         self._answers_fd = answers_fd
         self._messages_fd = messages_fd
         self._cbflags = cbflags
+        self.watch: Optional[Callable[[], None]] = None
+        """Called every few milliseconds while a callback's answer is waited for: the guest may run meanwhile."""
 
     @classmethod
     def take_over_stdio(cls, cbflags: int) -> Channel:
@@ -233,7 +244,19 @@ class Channel:
         if not self.has_callback(number):
             raise UsageError(f"libxl offers no {CALLBACKS[number]} callback (CBFLAGS {self._cbflags})")
         self._send(message)
+        if self.watch is not None:
+            self._watch_until_answered(self.watch)
         return self._answer()
+
+    def _watch_until_answered(self, watch: Callable[[], None]) -> None:
+        """If ``watch`` fails, the answer is waited for without it: one that nobody reads is taken for the next one."""
+        import select
+
+        poll = select.poll()
+        poll.register(self._answers_fd, select.POLLIN)
+        with suppress(XcsrError):
+            while not poll.poll(WATCH_MS):
+                watch()
 
     def _send(self, message: bytes) -> None:
         try:

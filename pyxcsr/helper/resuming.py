@@ -12,7 +12,7 @@ from __future__ import annotations
 from pyxcsr.errors import SuspendError, XcsrError, note
 from pyxcsr.helper.protocol import ChannelClosed
 from pyxcsr.plain import TYPE_CHECKING
-from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.base import Suspend, as_suspend
 from pyxcsr.suspend.going_on import goes_on, qemu_of, still_suspended
 from pyxcsr.suspend.xenstore import is_suspended, suspends_yet, withdraw
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from pyxcsr.suspend.base import SuspendCallable
     from pyxcsr.suspend.xenstore import DomainControl
 
     class Control(DomainControl, Protocol):
@@ -39,10 +40,13 @@ class Resuming(Suspend):
     have its copy running by the time that this save fails.
     """
 
-    def __init__(self, hv: Control, domid: int, suspend: Callable[[], None], tell: Callable[[str], None]) -> None:
-        self._hv, self._domid, self._suspend, self._tell = hv, domid, suspend, tell
+    def __init__(self, hv: Control, domid: int, suspend: SuspendCallable, tell: Callable[[str], None]) -> None:
+        self._hv, self._domid, self._suspend, self._tell = hv, domid, as_suspend(suspend), tell
         self._ours = False
         qemu_of(hv, domid)  # loads now what letting the guest go on needs: the package may be replaced meanwhile
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self._suspend.watched_by(watch)
 
     def __call__(self) -> None:
         self._ours = True  # an attempt may have succeeded although it failed here

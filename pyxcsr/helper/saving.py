@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pyxcsr.helper.resuming import Resuming
     from pyxcsr.helper.settings import Settings
     from pyxcsr.report import SaveReport
-    from pyxcsr.suspend.base import SuspendCallable
 
 def run_save(words: list[str], environ: Mapping[str, str], program: str, leave: Leave = stay) -> int:
     """Does what ``words`` (``--save-domain`` and the rest) say; returns the exit status.
@@ -121,7 +120,7 @@ def _save_domain(
 
     hv = held.enter_context(open_hypervisor(settings.backend))
     domid = arguments.domid
-    suspend: SuspendCallable = SuspendThroughLibxl(channel, domid)
+    suspend: Suspend = SuspendThroughLibxl(channel, domid)
     device_model: Optional[DeviceModel] = device_model_for(hv, domid, channel, arguments.live)
     checkpointed: Optional[CheckpointsThroughLibxl] = None
     if arguments.stream_type != PLAIN:
@@ -181,6 +180,10 @@ class SuspendThroughLibxl(Suspend):
     def __init__(self, channel: Channel, domid: int) -> None:
         self._channel = channel
         self._domid = domid
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        """From now on, whatever libxl is asked for: with Remus the guest runs on while it keeps to the interval."""
+        self._channel.watch = watch
 
     def __call__(self) -> None:
         """Raises SuspendError if libxl answers that it failed, ChannelClosed if it does not answer."""

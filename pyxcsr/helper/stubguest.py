@@ -7,6 +7,7 @@ from pyxcsr.errors import UsageError
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.text import StubGuest
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.suspend.base import Suspend
 
 if TYPE_CHECKING:
     from typing import Callable, Optional, Union
@@ -31,23 +32,29 @@ def create_empty(hv: Union[Backend, StubBackend], description: str) -> int:
     return hv.stub.create_empty(max_mem=guest.max_mem or guest.mem, vcpus=guest.vcpus)
 
 
-def suspend_in_step(
-    hv: Union[Backend, StubBackend], domid: int, ask_libxl: Callable[[], None]
-) -> Callable[[], None]:
+class SuspendInStep(Suspend):
     """A ``suspend`` that asks libxl, then does what libxl would have done to a guest it can reach.
 
     Like the one for real guests it has no ``resume``: whether the guest goes on is libxl's affair.
     """
 
+    def __init__(self, asks_libxl: Suspend, suspends: Suspend) -> None:
+        self._asks_libxl, self._suspends = asks_libxl, suspends
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self._asks_libxl.watched_by(watch)
+        self._suspends.watched_by(watch)
+
+    def __call__(self) -> None:
+        self._asks_libxl()
+        self._suspends()
+
+
+def suspend_in_step(hv: Union[Backend, StubBackend], domid: int, asks_libxl: Suspend) -> Suspend:
+    """That of the guest that :func:`create_guest` has made."""
     from pyxcsr.suspend.default import default_suspend
 
-    suspends = default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None)
-
-    def suspend() -> None:
-        ask_libxl()
-        suspends()
-
-    return suspend
+    return SuspendInStep(asks_libxl, default_suspend(hv, domid, hv.domain_info(domid).hvm, None, None))
 
 
 def goes_on_in_step(hv: Union[Backend, StubBackend], domid: int, checkpointed: Optional[Checkpointed]) -> None:

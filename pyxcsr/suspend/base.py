@@ -15,11 +15,21 @@ class Suspend:
 
     The saver calls ``check`` before it copies anything; then the object itself once, when the guest is to be suspended;
     and ``resume`` if the save fails after that and before the stream is complete. If somebody else has suspended the
-    guest before, ``found_suspended`` is called in the object's place.
+    guest before, ``found_suspended`` is called in the object's place. An HVM or PVH guest has to be watched until it is
+    suspended, which one that waits for it can do: see ``watched_by``.
     """
 
     def check(self) -> None:
         """Raises SuspendError if the guest cannot be asked in the state that it is in. The base refuses nothing."""
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        """``watch`` is to be called every few milliseconds while the call waits for the guest, in its thread.
+
+        It notes what Xen tells of at that moment only: that the guest's memory grows or shrinks. May raise
+        HypervisorError. Called before the guest is suspended, if there is anything to watch, and with a function that
+        does nothing at the save's end. The base forgets it: if suspending takes longer than a tenth of a second, the
+        suspended guest's memory is looked through for what has changed (docs/hvm.md).
+        """
 
     def __call__(self) -> None:
         """Returns once the guest is suspended. Raises SuspendError, SuspendTimeout, DomainDying."""
@@ -54,14 +64,14 @@ class PlainSuspend(Suspend):
 def as_suspend(given: SuspendCallable) -> Suspend:
     """``given`` itself, or a plain callable made into a Suspend.
 
-    Raises UsageError for a callable that is no Suspend and has a method named ``check`` or ``resume``: it would never
-    be called, so that a guest whose owner expects it to be resumed would stay suspended.
+    Raises UsageError for a callable that is no Suspend and has a method named ``check``, ``resume`` or ``watched_by``:
+    it would never be called, so that a guest whose owner expects it to be resumed would stay suspended.
     """
     if isinstance(given, Suspend):
         return given
     if not callable(given):
         raise UsageError(f"suspend is {given!r}: give a pyxcsr.Suspend, or a callable that suspends the guest")
-    for name in ("check", "resume"):
+    for name in ("check", "resume", "watched_by"):
         if hasattr(given, name):
             raise UsageError(
                 f"{type(given).__name__} has a method {name!r}, which is called only of a pyxcsr.Suspend: inherit it"

@@ -40,6 +40,10 @@ class ByXen(Suspend):
     ) -> None:
         self._hv, self._domid, self._timeout, self._cancel = hv, domid, timeout, cancel
         self._ours = False
+        self._watch: Callable[[], None] = lambda: None
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self._watch = watch
 
     def __call__(self) -> None:
         if self._info().suspended:
@@ -71,6 +75,7 @@ class ByXen(Suspend):
                     seconds=self._timeout,
                     acknowledged=True,
                 )
+            self._watch()
             time.sleep(_POLL)
 
     def _await(self, error: BaseException) -> None:
@@ -129,6 +134,10 @@ class HvmSuspend(Suspend):
             self._qemu.check()
         if self._has_driver():
             self._by_driver.check()
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self._by_driver.watched_by(watch)
+        self._by_xen.watched_by(watch)
 
     def _has_driver(self) -> bool:
         def param(index: int) -> int:

@@ -119,6 +119,7 @@ class XenstoreSuspend(Suspend):
         self._timeout = timeout
         self._poll = poll
         self._cancel = cancel
+        self._watch: Callable[[], None] = lambda: None
         self._path = _path(domid)
         self._ours = False  # our request was made and not withdrawn: if the domain suspends, then because of it
         self.seconds_to_acknowledge: Optional[float] = None
@@ -149,6 +150,9 @@ class XenstoreSuspend(Suspend):
                 raise  # whoever raised these has dealt with the request
             self._leave_running_after(error)
             raise
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self._watch = watch
 
     def resume(self) -> bool:
         """Resumes the domain if this object's request has suspended it; returns whether it did.
@@ -186,6 +190,7 @@ class XenstoreSuspend(Suspend):
             if self._is_suspended():
                 self._note_suspended(start)
                 return
+            self._watch()
             now = time.monotonic()
             if not acknowledged and self._hv.xenstore_read(self._path) != REQUEST:
                 self.seconds_to_acknowledge = now - start

@@ -29,6 +29,10 @@ CHECKPOINT = RECORD_HEADER.pack(RecordType.CHECKPOINT, 0)
 STEP = 0.01
 """Seconds between two looks at what may change while the guest runs: a wish to cancel, the guest's physmap."""
 
+CALLED = 2 * STEP
+"""Seconds for which a function of the caller's may keep the save from watching the guest's physmap between two
+checkpoints. It is less than in a pass, because the look that is due after it is made while the guest runs."""
+
 
 class CheckpointedSaver(Saver):
     """One checkpointed save."""
@@ -84,6 +88,8 @@ class CheckpointedSaver(Saver):
 
     def _goes_on(self) -> float:
         """The guest runs again. Returns for how long it was suspended."""
+        if self._following is not None:
+            self._following.goes_on()
         seconds = self._pause.goes_on(self._asked.postcopy)
         self._save.goes_on()
         if self._bandwidth is not None:
@@ -99,17 +105,21 @@ class CheckpointedSaver(Saver):
     def _run_on(self) -> None:
         """The guest runs for the interval, and is suspended again."""
         until = time.monotonic() + self._asked.interval
+        if self._following is not None:
+            self._following.returned(CALLED)
         while True:
             self._poll()
             self._look_for_others(often=True)
-            if self._following is not None and self._ops.p2m is None:
-                self._following.look()  # pages that go and come between two looks Xen does not tell of
             left = until - time.monotonic()
+            if self._following is not None and self._ops.p2m is None:
+                self._following.look(now=left <= 0)  # what is not found now the suspended guest will wait for
             if left <= 0:
                 break
             time.sleep(min(left, STEP))
         self._tell("suspend")
         self._pause.begin(self._info)
+        if self._following is not None:
+            self._following.suspended()
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
 

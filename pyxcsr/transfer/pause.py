@@ -29,6 +29,7 @@ class Pause:
     def __init__(self, hv: Hypervisor, domid: int, suspend: Suspend) -> None:
         self._hv, self._domid, self._suspend = hv, domid, suspend
         self._since: Optional[float] = None
+        self._going_on = False
         self.seconds_suspending = 0.0
         """How long the guest took to suspend, from being asked."""
 
@@ -36,6 +37,15 @@ class Pause:
     def begun(self) -> bool:
         """Whether the guest has been suspended for this save."""
         return self._since is not None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the guest has been suspended for this save, and nobody has been asked yet to let it go on."""
+        return self.begun and not self._going_on
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        """See :meth:`pyxcsr.Suspend.watched_by`."""
+        self._suspend.watched_by(watch)
 
     def seconds(self) -> float:
         """How long the guest has been suspended for this save."""
@@ -70,12 +80,13 @@ class Pause:
 
         Returns for how long it was suspended. Raises SuspendError if it still is, and what ``resume`` raises.
         """
+        self._going_on = True
         (self._suspend.resume if resume is None else resume)()
         if self._hv.domain_info(self._domid).suspended:
             raise SuspendError(
                 f"domain {self._domid} is still suspended after a checkpoint: nobody has resumed it", domid=self._domid
             )
-        seconds, self._since = self.seconds(), None
+        seconds, self._since, self._going_on = self.seconds(), None, False
         return seconds
 
     def check_alive(self) -> DomainInfo:

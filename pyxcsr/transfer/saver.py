@@ -215,6 +215,9 @@ class Saver:
         self._begin_ahead()
         if self._options.live:
             self._following = self._ops.following(self._save, self._write)
+            if self._following is not None and self._ops.p2m is None:  # else there is nothing to watch
+                self._pause.watched_by(self._watch)
+                stack.callback(self._pause.watched_by, lambda: None)
 
     def _begin_ahead(self) -> None:
         try:
@@ -364,6 +367,8 @@ class Saver:
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
         self._pause.begin(self._info, look=self._ending is None or not self._ending.ready)
+        if self._following is not None:
+            self._following.suspended()
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
 
@@ -622,11 +627,10 @@ class Saver:
 
     def _watch(self) -> None:
         """The save waits for something: what a guest that runs does meanwhile, and Xen tells of now only, is noted."""
-        if self._following is not None and not self._pause.begun:
+        if self._following is not None and not self._pause.lasts:
             self._following.watch()
 
     def _wants_to_cancel(self) -> bool:
-        self._watch()
         cancel = self._options.cancel
         return self._control.asks_to_cancel() or (cancel is not None and cancel())
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pyxcsr.errors import UsageError
+from pyxcsr.errors import HypervisorError, UsageError
 from pyxcsr.helper import protocol
 from pyxcsr.helper.protocol import Channel, ChannelClosed
 
@@ -114,6 +114,36 @@ def test_suspend_asks_and_returns_the_answer(pipes: Pipes, answer: int) -> None:
     os.write(pipes.answer_fd, struct.pack("=i", answer))
     assert pipes.channel.suspend() == answer
     assert os.read(pipes.message_fd, 100) == protocol.encode_suspend()
+
+
+@pytest.mark.parametrize("ask", ["suspend", "postcopy", "checkpoint"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_guest_is_watched_until_the_answer_comes(ask: str, fails: bool) -> None:
+    """And the answer is read though watching fails: it would be taken for the next one."""
+    pipes, calls = Pipes(1 << 3 | 1 << 4 | 1 << 5), 0
+
+    def watch() -> None:
+        nonlocal calls
+        calls += 1
+        if fails or calls == 3:
+            os.write(pipes.answer_fd, struct.pack("=i", 6))
+        if fails:
+            raise HypervisorError("Xen does not say", op="domain_info", errno=3)
+
+    pipes.channel.watch = watch
+    assert getattr(pipes.channel, ask)() == 6
+    assert calls == (1 if fails else 3)
+    pipes.channel.watch = None
+    os.write(pipes.answer_fd, struct.pack("=i", 7))
+    assert getattr(pipes.channel, ask)() == 7
+    for fd in pipes.fds:
+        os.close(fd)
+
+
+def test_libxl_dies_while_the_guest_is_watched(pipes: Pipes) -> None:
+    pipes.channel.watch = lambda: pipes.answer_fd in pipes.fds and pipes.close(pipes.answer_fd)
+    with pytest.raises(ChannelClosed, match="instead of answering"):
+        pipes.channel.suspend()
 
 
 def test_an_answer_in_pieces(pipes: Pipes) -> None:

@@ -23,6 +23,7 @@ def _looks_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens when is told by the calls, and not by the clock."""
     monkeypatch.setattr(saving, "BATCHES_US", 0)
     monkeypatch.setattr(following, "REST", 0)
+    monkeypatch.setattr(following, "UNWATCHED", 1e9)  # nor because this process had to wait for a processor
 
 
 @pytest.mark.usefixtures("_looks_after_each_batch")

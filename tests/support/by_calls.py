@@ -15,6 +15,7 @@ def go_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the rest of the test."""
     monkeypatch.setattr("pyxcsr.hypervisor.saving.BATCHES_US", ENDLESS)  # Python looks at nothing between two batches
     monkeypatch.setattr("pyxcsr.guest.hvm.following.WATCH", ENDLESS)  # its pages are not counted in between
+    monkeypatch.setattr("pyxcsr.guest.hvm.following.UNWATCHED", ENDLESS)  # nor looked for because that took long
     monkeypatch.setattr("pyxcsr.transfer.outlook.SHORT", ENDLESS)  # a rehearsal reads the bitmap whatever it took
     # how many pages it tries goes by how many the guest dirties in a second
     monkeypatch.setattr("pyxcsr.transfer.outlook.Outlook.pages_to_try", lambda one, nr_pfns: 0)

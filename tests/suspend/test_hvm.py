@@ -129,6 +129,21 @@ def test_no_qemu_of_dom0s_is_looked_for_on_the_stub(monkeypatch: pytest.MonkeyPa
     assert not place.has_device_model(xen, DOMID)
 
 
+@pytest.mark.parametrize("kind", [b"pvh", b"hvm"], ids=["asked", "by Xen"])
+def test_it_is_watched_until_it_is_suspended(hv: StubBackend, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
+    text = f"{kind.decode()}:mem=4M,pv_drivers=no" if kind == b"hvm" else "pvh:mem=4M,ack_polls=9,suspend_polls=9"
+    domid = hv.stub.create(StubGuest.parse(text))
+    suspended: list[bool] = []
+    suspend = HvmSuspend(hv, domid, None)
+    suspend.watched_by(lambda: suspended.append(hv.stub.guest(domid).suspended))
+    if kind == b"hvm":  # Xen may take its time, which the stub does not
+        waits = iter([False, False, False])
+        monkeypatch.setattr(hv, "domain_shutdown", lambda *_: None)
+        monkeypatch.setattr("pyxcsr.suspend.hvm.is_suspended", lambda info: next(waits, None) is None)
+    suspend()
+    assert len(suspended) >= 3 and not any(suspended)
+
+
 @pytest.mark.parametrize(
     ("kind", "params", "asked"),
     [

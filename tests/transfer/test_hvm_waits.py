@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
@@ -13,8 +14,11 @@ from support.hvm_guests import save_hvm, wrong_pages
 
 import pyxcsr
 from pyxcsr import StubGuest
+from pyxcsr.cli.suspending import guest_parts
+from pyxcsr.guest.hvm import following
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats
+from pyxcsr.suspend.base import Suspend
 
 CLEAN = "xc_logdirty_control"
 QUIET = "pvh:mem=8M,writes=0,compact=yes"
@@ -140,3 +144,65 @@ def test_an_exchange_while_a_compressor_is_waited_for(hv: StubBackend, tmp_path:
         pyxcsr.save(hv, domid, out, policy="libxc", cancel=lambda: out.settles and exchange())  # type: ignore[arg-type]
     assert exchange.calls > 10
     assert wrong_pages(hv, domid, tmp_path / "s") == []
+
+
+def test_an_exchange_while_pyxcsr_save_asks_it_to_suspend(hv: StubBackend, tmp_path: Path) -> None:
+    """The command makes what suspends the guest itself."""
+    domid = hv.stub.create(StubGuest.parse(QUIET))
+    hv.stub.guest(domid).set_suspend("ok", ack_polls=30, suspend_polls=30)
+    exchange = Exchange(hv, domid)
+    report = save_hvm(hv, domid, tmp_path / "s", suspend=guest_parts(hv, domid, 60.0, exchange).suspend)
+    assert exchange.calls > 10
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+    assert report.physmap.moves >= 2 and report.physmap.may_have_missed
+
+
+class Slowly(Suspend):
+    """Suspends a guest, which gives pages back and gets others meanwhile; or, watched, the same ones."""
+
+    def __init__(self, hv: StubBackend, domid: int, watches: bool) -> None:
+        self._guest, self._watches = hv.stub.guest(domid), watches
+        gfns = [x for x in self._guest.pfns_with_memory() if x < 0x400]
+        self._there, self._gone = gfns[-5:], gfns[-10:-5]
+        self._guest.balloon_out(self._gone)
+        self.watch: Optional[Callable[[], None]] = None
+
+    def watched_by(self, watch: Callable[[], None]) -> None:
+        self.watch = watch
+
+    def __call__(self) -> None:
+        self._guest.balloon_out(self._there)
+        time.sleep(following.UNWATCHED if not self._watches else following.WATCH)
+        if self._watches and self.watch is not None:
+            self.watch()
+        comes = self._there if self._watches else self._gone
+        self._guest.balloon_in(comes)
+        time.sleep(following.WATCH)
+        if self._watches and self.watch is not None:
+            self.watch()
+        for gfn in comes:
+            self._guest.write_page(gfn, os.urandom(4096))
+        self._guest.shut_down(2)
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "a Suspend"])
+def test_an_exchange_while_a_function_of_the_callers_suspends_it(
+    hv: StubBackend, tmp_path: Path, plain: bool
+) -> None:
+    """Nobody can watch it. So it is looked at once it is suspended: the end in one call does not see to that."""
+    domid = hv.stub.create(StubGuest.parse(QUIET))
+    slowly = Slowly(hv, domid, watches=False)
+    report = save_hvm(hv, domid, tmp_path / "s", suspend=slowly.__call__ if plain else slowly)
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+    assert report.physmap.may_have_missed and report.physmap.unwatched >= following.UNWATCHED
+
+
+def test_one_that_watches_while_it_suspends_the_guest(hv: StubBackend, tmp_path: Path) -> None:
+    """The gfns have pages before and after, which no look could tell: the number does."""
+    domid = hv.stub.create(StubGuest.parse(QUIET))
+    slowly = Slowly(hv, domid, watches=True)
+    report = save_hvm(hv, domid, tmp_path / "s", suspend=slowly)
+    assert wrong_pages(hv, domid, tmp_path / "s") == []
+    assert report.physmap.may_have_missed and report.physmap.moves == 2 and report.physmap.sent_again == 1
+    assert slowly.watch is not None
+    slowly.watch()  # the save is over, and has let go of it

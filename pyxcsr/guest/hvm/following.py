@@ -2,7 +2,7 @@
 
 Up to Xen 4.21 neither is in a dirty bitmap (docs/hvm.md). What Xen tells is how many pages the domain has, which is
 asked often because that is cheap, and for 1024 gfns at a time whether they have a page, which is asked when the
-number moved.
+number moved, or could not be asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ EXCHANGES_SHOWN = (4, 22)
 WATCH = 0.004
 """Seconds between two requests for the number of pages while the saver waits for something else."""
 
+UNWATCHED = 0.1
+"""Seconds: if the guest has run for longer without the number having been asked for, a look is due, whatever it is. The
+longest that a pass does not ask is less, unless this process has to wait for a processor."""
+
 REST = 4
 """Within a pass, looks rest this many times as long as one takes: at most a fifth of the time goes into them."""
 
@@ -43,6 +47,7 @@ class PhysmapFollowing:
         self._hv, self._domid, self._save, self._poll = hv, domid, save, poll
         self._report, self._warnings = report.physmap, report.warnings
         self._rest_until = self._asked = 0.0
+        self._runs = True
         self._moves = Moves(self._pages())
 
     def _pages(self) -> int:
@@ -62,14 +67,33 @@ class PhysmapFollowing:
 
     def watch(self) -> None:
         if time.monotonic() >= self._asked + WATCH:
-            self._moves.note(self._pages())
+            self._note()
 
-    def look(self) -> None:
-        self._moves.note(self._pages())
-        if self._moves.look_due and time.monotonic() >= self._rest_until:
+    def look(self, now: bool = False) -> None:
+        self._note()
+        if self._moves.look_due and (now or time.monotonic() >= self._rest_until):
             self._compare()
 
+    def returned(self, longest: float) -> None:
+        seconds = time.monotonic() - self._asked
+        if self._runs and seconds > longest:
+            self._moves.unwatched()
+            self._report.unwatched = max(self._report.unwatched, seconds)
+
+    def suspended(self) -> None:
+        self.returned(UNWATCHED)
+        self._runs = False
+
+    def goes_on(self) -> None:
+        self._asked, self._runs = time.monotonic(), True
+
+    def _note(self) -> None:
+        self.returned(UNWATCHED)
+        self._moves.note(self._pages())
+
     def fetched(self, final: bool) -> None:
+        self.returned(UNWATCHED)
+        self._asked = time.monotonic()
         info = self._hv.domain_info(self._domid)
         self._moves.bitmap_fetched(info.tot_pages)
         self._save.grow(check_nr_gfns(info, self._hv.nr_gpfns(self._domid)))
@@ -101,6 +125,13 @@ class PhysmapFollowing:
                 f"domain {self._domid} gave pages back and got others while it was saved. What was noticed was sent "
                 "again; docs/hvm.md says what Xen gives no way to notice"
             )
+        elif final and self._moves.moved_unwatched:
+            self._report.may_have_missed = True
+            self._warn(
+                f"domain {self._domid} gave pages back, or got some, while or just before nobody could ask how many it "
+                f"has, for up to {self._report.unwatched:.2f} s. What differed afterwards was sent again; docs/hvm.md "
+                "says what that does not show"
+            )
         return marked
 
     def _warn(self, text: str) -> None:
@@ -124,4 +155,4 @@ class PhysmapFollowing:
 
     def _between(self) -> None:
         self._poll()
-        self._moves.note(self._pages())
+        self._note()

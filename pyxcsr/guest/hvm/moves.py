@@ -4,6 +4,9 @@ A look at the physmap finds the gfns that have got a page, or lost theirs. It do
 got another one between two looks. Such a page takes a decrease of the number and an increase, in either order: a page
 that the guest has given back counts until nobody maps it any more, as this save may do, or the guest's device model.
 So an increase for which no look finds a page that has come may be the first half of that.
+
+All this goes by a number that is asked for every few milliseconds. After a stretch in which it was not, it may be what
+it was although pages have come and others have gone; only a look finds these then.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Moves:
         "_owed",
         "_quiet",
         "_unsettled",
+        "_unwatched",
+        "_unwatched_before",
         "_up",
         "_up_before",
         "_was_quiet",
@@ -39,6 +44,7 @@ class Moves:
         "count",
         "grew",
         "look_due",
+        "moved_unwatched",
         "pages",
         "shrank",
     )
@@ -50,7 +56,10 @@ class Moves:
         """How often the number was seen to have changed."""
         self.grew = self.shrank = False
         self.look_due = False
-        """The number has changed since the last look began."""
+        """The number has changed since the last look began, or was not watched."""
+        self.moved_unwatched = False
+        """Pages have come or gone in a stretch in which the number was not watched, or next to one: some may have done
+        both."""
         self._first = True  # until the first bitmap: nothing is known of gfns that were not sent yet
         self._once = False  # all pages must be sent once after the next bitmap
         self._unsettled = False  # the same, until the number stands still from one bitmap to the next
@@ -60,10 +69,11 @@ class Moves:
         self._up_before = self._down_before = False  # during a look: since the look before it began
         self._owed = 0  # by so much the number went up, and no look has found a page for it yet
         self._hidden_up = False  # no look will
+        self._unwatched = self._unwatched_before = False  # since the last look began; during a look: before it began
 
     @property
     def both_ways(self) -> bool:
-        """The number has gone up, and down, in whatever order."""
+        """Pages have come, and pages have gone, in whatever order."""
         return self.grew and self.shrank
 
     @property
@@ -87,17 +97,28 @@ class Moves:
             self.shrank = self._down = True
             self._unsettled |= self._up or self._up_before or self._hidden_up
 
+    def unwatched(self) -> None:
+        """The number was not asked for during a while in which the guest ran."""
+        self.look_due = self._unwatched = True
+
     def look_begins(self) -> None:
+        self._unwatched_before, self._unwatched = self._unwatched, False
         self._up_before, self._down_before = self._up, self._down
         self._up = self._down = self.look_due = False
 
     def look_ends(self, pages: int, appeared: int, vanished: int) -> None:
         """``appeared``, ``vanished``: what the look found. If the number did not tell of it, it hides other things."""
         self.note(pages)
-        self._unsettled |= bool(appeared) and not (self._up or self._up_before)
+        moved = appeared or vanished or self._up_before or self._down_before
+        self.moved_unwatched |= self._unwatched_before and bool(moved)
+        self.grew |= bool(appeared)
+        self.shrank |= bool(vanished)
+        untold = bool(appeared) and not (self._up or self._up_before)
+        untold |= bool(vanished) and not (self._down or self._down_before)
+        self._unsettled |= untold
+        self._quiet &= not untold
         self._owed = max(self._owed - appeared, 0)
         self._hidden_up |= self._owed > 0 and not self._up  # a page that has come during this look the next one finds
-        self._unsettled |= bool(vanished) and not (self._down or self._down_before)
         self._up_before = self._down_before = False
 
     def bitmap_fetched(self, pages: int) -> None:

@@ -44,7 +44,16 @@ class P2mFollowing:
     def watch(self) -> None:
         """Nothing: a p2m's pages tell later, too, that they were written."""
 
-    def look(self) -> None:
+    def returned(self, longest: float) -> None:
+        """Nothing, for the same reason."""
+
+    def suspended(self) -> None:
+        """Nothing, for the same reason."""
+
+    def goes_on(self) -> None:
+        """Nothing, for the same reason."""
+
+    def look(self, now: bool = False) -> None:
         if self.restless:
             return
         try:

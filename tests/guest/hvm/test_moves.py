@@ -136,3 +136,50 @@ def test_one_that_never_rests_is_sent_whole_each_time() -> None:
         moves.note(90)
         moves.note(number := number + 1)
         assert fetched(moves, number)
+
+
+def test_after_a_stretch_without_watching_a_look_is_due_though_the_number_is_the_same() -> None:
+    moves = after_first_bitmap()
+    moves.unwatched()
+    assert moves.look_due and moves.settled is None
+    look(moves)
+    assert not moves.look_due and not fetched(moves, 100)
+    assert not moves.moved_unwatched and not moves.both_ways
+
+
+def test_a_look_after_it_finds_that_pages_came_and_others_went() -> None:
+    """It may hide a gfn that did both, so that all is sent again: until a bitmap later nothing has moved."""
+    moves = after_first_bitmap()
+    moves.unwatched()
+    look(moves, appeared=3, vanished=3)
+    assert moves.both_ways and moves.moved_unwatched
+    assert fetched(moves, 100)
+    assert not fetched(moves, 100)
+
+
+@pytest.mark.parametrize(("pages", "found"), [(97, {"vanished": 3}), (103, {"appeared": 3}), (103, {})])
+def test_what_moved_one_way_in_it_may_have_gone_both(pages: int, found: dict[str, int]) -> None:
+    moves = after_first_bitmap()
+    moves.unwatched()
+    moves.note(pages)
+    look(moves, after=pages, **found)
+    assert moves.moved_unwatched and not moves.both_ways
+    assert not fetched(moves, pages), "a balloon driver moves one way until it is at its target"
+
+
+def test_a_stretch_without_watching_during_a_look_needs_another() -> None:
+    moves = after_first_bitmap()
+    moves.look_begins()
+    moves.unwatched()
+    moves.look_ends(100, 0, 0)
+    assert moves.look_due and not moves.moved_unwatched
+
+
+def test_a_look_that_finds_an_exchange_says_that_the_bitmap_was_not_quiet() -> None:
+    moves = after_first_bitmap()
+    moves.bitmap_fetched(100)
+    moves.unwatched()
+    look(moves, appeared=1, vanished=1)  # after the bitmap, and perhaps of after it, too
+    assert moves.all_again()
+    assert fetched(moves, 100)
+    assert not fetched(moves, 100)
