@@ -17,6 +17,7 @@ from support.remus import Protected
 import pyxcsr
 from pyxcsr import StubGuest
 from pyxcsr.frames import PageType
+from pyxcsr.guest.hvm import following
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.transfer import checkpoints
@@ -92,8 +93,11 @@ def test_what_moved_one_way_meanwhile_may_hide_more(hv: StubBackend, tmp_path: P
     assert any("nobody could ask how many it has" in x for x in report.warnings)
 
 
-def test_no_look_is_put_off_until_the_guest_waits_for_it(hv: StubBackend, tmp_path: Path) -> None:
+def test_no_look_is_put_off_until_the_guest_waits_for_it(
+    hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A look is due before each checkpoint, and looks rest after one for longer than there is between two."""
+    monkeypatch.setattr(following, "UNWATCHED", 1e9)  # nor does one come of waiting for a processor
     guest = Ballooning(hv, tmp_path / "s", compact="no")
     calls: Counter[bool] = Counter()
 
