@@ -16,8 +16,9 @@ from hostile.hvm_guests import ASKED, HVM_GUESTS
 from hostile.judging import judge_ending
 from hostile.test_checkpointed import ALL, COUNT, MOMENTS, Protected, judge_bounds, judge_refused
 from hostile.test_hvm_guests import Saver, judge_next, judge_outcome
-from pyxcsr.guest.hvm import pod
+from pyxcsr.guest.hvm import following, pod
 from pyxcsr.hypervisor.open import StubBackend
+from pyxcsr.transfer import checkpoints
 
 NOT_AT_ALL = "never populated"
 """Guests that are populated on demand, and never done with that: no checkpoint of theirs is ever written."""
@@ -40,6 +41,8 @@ def test_hostile_between_checkpoints(
     hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Hostile
 ) -> None:
     monkeypatch.setattr(pod, "SECONDS", case.patience)
+    monkeypatch.setattr(following, "UNWATCHED", 1e9)  # guests act at calls: these do not go by how long it had to wait
+    monkeypatch.setattr(checkpoints, "CALLED", 1e9)
     guest = ProtectedHvm(hv, case, tmp_path / "s")
     guest.save()
     assert guest.acting is not None, f"the first checkpoint was never written: {guest.raised!r}"
