@@ -12,6 +12,7 @@ import time
 from pyxcsr.control.folder import Folder, Unusable, lock_name, socket_name
 from pyxcsr.control.names import folder_name
 from pyxcsr.plain import TYPE_CHECKING
+from pyxcsr.plain_contexts import suppress
 
 if TYPE_CHECKING:
     from typing import Optional
@@ -92,11 +93,17 @@ class GuestLock:
             if _is_at(fd, self._folder, self._name):
                 os.unlink(self._name, dir_fd=self._folder.fd)
         except OSError:  # a lock that nobody holds is swept up by the next one
-            pass
+            _clear(fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_UN)  # a process forked meanwhile may have it open, too
         finally:
             os.close(fd)
+
+
+def _clear(fd: int) -> None:
+    """Nobody's name in a lock that is left behind: it is not that of a save that was killed."""
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
 
 
 def _opened(folder: Folder, name: str, flags: int) -> int:
