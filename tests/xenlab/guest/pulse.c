@@ -24,10 +24,11 @@
  *                  pages that the balloon brings are used, and checked, at once; the
  *                  heartbeat ends with churned=<how often it has done so>
  *   pulse.churn=2  the same, but it waits until the balloon has moved by 2 MiB
- *   pulse.uart=1   each tick changes the scratch register of the serial port, which is
- *                  in QEMU, and looks first whether it is what the last tick wrote: a
+ *   pulse.uart=1   each beat changes the scratch register of the serial port, which is
+ *                  in QEMU, and looks first whether it is what the last beat wrote: a
  *                  device model that goes on from an older state counts as bad; the
- *                  heartbeat ends with uart=<how often it was as it should be>
+ *                  heartbeat ends with uart=<how often it was as it should be>. (Not
+ *                  each tick: QEMU in an emulated dom0 takes that long to answer.)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -299,8 +300,6 @@ int main(void)
         last = t, wall = w;
         if (dt > 200)
             dt = 200;
-        if (scratching)
-            scratch(&uart);
         for (due_w += rate * dt; due_w >= 1000; due_w -= 1000) {
             rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
             uint64_t page = rng % pages;
@@ -314,6 +313,8 @@ int main(void)
         }
         if (t >= next_beat) {
             next_beat = t + 1000 * every;
+            if (scratching)
+                scratch(&uart);
             uint64_t wrong = bad + churner->bad + uart.bad, alive = 0;
             for (unsigned i = 0; i < nworkers; i++) {
                 wrong += workers[i].bad;
