@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Optional
 
-from pyxcsr.cli.outcome import is_suspended
+from pyxcsr.cli import say
+from pyxcsr.cli.outcome import condition_told
 from pyxcsr.errors import DomainNotFound, SuspendError, UsageError, XcsrError, note
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.programs import FOLDERS
 
-PATIENCE = 60.0
-"""Seconds for xl, which may wait for a script of a device, or for another xl."""
+PATIENCE, AT_MOST = 10.0, 1800.0
+"""Seconds for xl: until it is said that it is waited for, and in all.
+
+It may wait for a script of a device or for another xl, and Xen takes its time to free a large guest's memory.
+"""
 
 POLL = 0.02
 
@@ -48,40 +51,48 @@ def _how(hv: Backend, domid: int, cancel: Callable[[], bool]) -> Callable[[], No
 def _destroyed(hv: Backend, domid: int, destroy: Callable[[], None]) -> None:
     """Destroys the guest if it is still as it was saved. Raises XcsrError, which says what has become of it."""
     try:
-        if not hv.domain_info(domid).suspended:
+        now = hv.domain_info(domid)
+        if not now.suspended:
             raise SuspendError(
-                f"domain {domid} was not destroyed: somebody has let it go on since it was saved, and what it has "
-                "done since then is not in the stream",
+                f"domain {domid} was not destroyed: it is not as it was saved, but {now.condition}. What it has done "
+                "since it was saved is not in the stream",
                 domid=domid,
             )
         destroy()
-    except XcsrError as error:
+    except Exception as error:
         note(error, f"the stream is complete; {_state(hv, domid, error)}")
         raise
 
 
-def _state(hv: Backend, domid: int, error: XcsrError) -> str:
-    if isinstance(error, DomainNotFound):
-        return f"there is no domain {domid} any more"
-    if is_suspended(hv, domid):
+class _StillAtIt(XcsrError):
+    """xl has not ended yet."""
+
+
+def _state(hv: Backend, domid: int, error: Exception) -> str:
+    condition = None if isinstance(error, DomainNotFound) else condition_told(hv, domid)
+    if condition is None:
+        return f"it is not known what has become of domain {domid}"
+    if isinstance(error, _StillAtIt):  # it may be destroyed in the very next moment
+        return f"domain {domid} must not go on before xl has ended, since it would be destroyed with all that it did"
+    if condition == "suspended":
         return f"domain {domid} stays suspended: `xl destroy {domid}`, or let it go on with `pyxcsr recover {domid}`"
-    return f"domain {domid} is not suspended any more"
+    return f"domain {domid} is {condition}"
 
 
 def _by_xl(xl: str, domid: int, cancel: Callable[[], bool]) -> None:
     """In a session of its own: Ctrl-C does not end it half way, but only the wait for it. Raises XcsrError."""
-    with tempfile.TemporaryFile() as said:  # no pipe: xl may go on when nobody waits for it any more
+    words = [xl, "destroy", str(domid)]
+    with os.fdopen(os.memfd_create("xl"), "rb") as said:  # no pipe: xl may go on when nobody waits for it any more
         try:
             process = subprocess.Popen(
-                [xl, "destroy", str(domid)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-            )  # fmt: skip
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            )
         except OSError as error:
             raise XcsrError(f"{xl} cannot be started: {error.strerror}", domid=domid) from error
-        status = _ended(process, cancel)
+        status = _ended(process, domid, cancel)
         if status is None:
-            raise XcsrError(
-                f"`xl destroy {domid}` has not ended yet. It is left to itself (process {process.pid})", domid=domid
+            raise _StillAtIt(
+                f"`xl destroy {domid}` has not ended yet, and goes on (process {process.pid})", domid=domid
             )
         if status:
             said.seek(0)
@@ -89,12 +100,18 @@ def _by_xl(xl: str, domid: int, cancel: Callable[[], bool]) -> None:
             raise XcsrError(f"xl could not destroy domain {domid} (status {status}): {text}", domid=domid)
 
 
-def _ended(process: subprocess.Popen[bytes], cancel: Callable[[], bool]) -> Optional[int]:
+def _ended(process: subprocess.Popen[bytes], domid: int, cancel: Callable[[], bool]) -> Optional[int]:
     """Its status; None: it still runs when it is no longer to be waited for.
 
     A signal that came before, too late to keep the guest from being destroyed, does not end the wait.
     """
-    until, heard = time.monotonic() + PATIENCE, cancel()
-    while process.poll() is None and time.monotonic() < until and (heard or not cancel()):
+    began, heard, told = time.monotonic(), cancel(), False
+    while process.poll() is None and (heard or not cancel()):
+        waited = time.monotonic() - began
+        if waited >= AT_MOST:
+            break
+        if waited >= PATIENCE and not told:
+            say.note(f"the stream is complete; `xl destroy {domid}` (process {process.pid}) is waited for")
+            told = True
         time.sleep(POLL)
     return process.poll()

@@ -11,20 +11,24 @@ from contextlib import contextmanager
 from typing import Optional
 
 from pyxcsr.cli import say
-from pyxcsr.errors import DeviceModelError, DomainNotFound, XcsrError, note
+from pyxcsr.errors import DeviceModelError, XcsrError, note
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
+from pyxcsr.transfer.steering import condition_of
 
 ATTEMPTS = 2
 """How often it is tried to let a guest go on: one that stays suspended is lost to its users."""
 
 
 class Outcome:
-    """The end of a saved guest's pause. What goes wrong is kept until ``check``, by when the image has its name."""
+    """The end of a saved guest's pause. What goes wrong is kept until ``check``, by when the image has its name.
 
-    def __init__(self, hv: Backend, domid: int, suspend: Suspend) -> None:
-        self._hv, self._domid, self._suspend = hv, domid, suspend
+    ``whole``: the image has all that the guest needs, the state of its device model included if it has one.
+    """
+
+    def __init__(self, hv: Backend, domid: int, suspend: Suspend, whole: bool = True) -> None:
+        self._hv, self._domid, self._suspend, self._whole = hv, domid, suspend, whole
         self._problem: Optional[XcsrError] = None
 
     def goes_on(self, _report: Optional[SaveReport] = None) -> None:
@@ -56,36 +60,36 @@ class Outcome:
             note(self._problem, f"{image}; {self._state()}")
             raise self._problem
 
-    def _state(self) -> str:
-        if is_suspended(self._hv, self._domid):
-            return (
-                f"domain {self._domid} stays suspended: let it go on with `pyxcsr recover {self._domid}`, or destroy "
-                "it and restore the image"
-            )
-        if isinstance(self._problem, DeviceModelError):
-            return f"domain {self._domid} runs without its devices: destroy it and restore the image"
-        return f"domain {self._domid} runs"
-
-
-@contextmanager
-def guest_goes_on_if_this_fails(hv: Backend, domid: int, suspend: Suspend) -> Iterator[None]:
-    """For what comes after the save: a file that could not be kept must not cost a guest."""
-    try:
-        yield
-    except BaseException:
+    @contextmanager
+    def goes_on_if_this_fails(self) -> Iterator[None]:
+        """For what comes after the save: a file that could not be kept must not cost a guest."""
         try:
-            suspend.resume()
-        except XcsrError as problem:  # not the first error, which is the one that is raised
-            if is_suspended(hv, domid):
-                say.note(f"the guest may still be suspended: {problem}")
-            elif isinstance(problem, DeviceModelError):
-                say.note(f"the guest does not wait to be resumed, but its devices may stand still: {problem}")
-        raise
+            yield
+        except BaseException:
+            self.goes_on()
+            if self._problem is not None:  # not the first error, which is the one that is raised
+                say.note(f"{self._state()}: {self._problem}")
+            raise
+
+    def _state(self) -> str:
+        condition = condition_told(self._hv, self._domid)
+        if condition is None:
+            return f"it is not known what has become of domain {self._domid}"
+        if condition == "suspended":
+            restore = ", or destroy it and restore the image" if self._whole else ""
+            return f"domain {self._domid} stays suspended: let it go on with `pyxcsr recover {self._domid}`{restore}"
+        if isinstance(self._problem, DeviceModelError):
+            restore = "destroy it and restore the image, or " if self._whole else ""
+            return (
+                f"domain {self._domid} is {condition}, but its QEMU may stand still: {restore}have QEMU go on by its "
+                "command `cont`"
+            )
+        return f"domain {self._domid} is {condition}"
 
 
-def is_suspended(hv: Backend, domid: int) -> bool:
-    """Whether a guest waits to be resumed, for all that is known: one that has crashed or gone does not."""
+def condition_told(hv: Backend, domid: int) -> Optional[str]:
+    """What a guest is now, in a word; None if Xen does not say."""
     try:
-        return hv.domain_info(domid).suspended
-    except XcsrError as error:
-        return not isinstance(error, DomainNotFound)
+        return condition_of(hv, domid)
+    except XcsrError:
+        return None

@@ -13,7 +13,7 @@ from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.destroying import destroyer
 from pyxcsr.cli.opening import find_domain, opened
-from pyxcsr.cli.outcome import Outcome, guest_goes_on_if_this_fails
+from pyxcsr.cli.outcome import Outcome
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
 from pyxcsr.cli.packed import check_compression, compressed
 from pyxcsr.cli.receiver import Receiver, started
@@ -151,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
             with untouched_so_far():
                 receiver = _receiver(args, stack, cancel)
                 output = _begun(_output(args, receiver, cancel))
-            outcome = Outcome(hv, domid, suspend)
-            with guest_goes_on_if_this_fails(hv, domid, suspend):
+            outcome = Outcome(hv, domid, suspend, whole=not devices_are_lost)
+            with outcome.goes_on_if_this_fails():
                 with output as file, compressed(file, args.compress, cancel, whole=waits) as packed:
                     with wrapped(hv, domid, packed.fileno(), config, qemu, cancel):
                         packed.report = report = _save(hv, domid, packed.out, args, given, parts, outcome, cancel)
@@ -160,6 +160,7 @@ def run(args: argparse.Namespace) -> int:
                             report.warnings.append(NO_DEVICES.format(domid))
                     if args.then == "resume":
                         outcome.goes_on()  # as soon as its image is complete: it need not wait for the disk
+                        control.let_go()
                 _check_not_cancelled(args, domid, cancel)
             if args.then == "pause":
                 outcome.is_paused()

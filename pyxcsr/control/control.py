@@ -40,8 +40,8 @@ class Control:
 
     If the folder cannot be used the save goes on without it, and has a warning in its report.
 
-    As a context around a save it keeps the lock until the context ends: nobody else saves a guest of which it is yet to
-    be decided what becomes of it. Without, the lock ends with the save.
+    As a context around a save that succeeds it keeps the lock until the context ends, or ``let_go`` is called: nobody
+    else saves a guest of which it is yet to be decided what becomes of it. Else the lock ends with the save.
     """
 
     __slots__ = (
@@ -139,15 +139,19 @@ class Control:
     def end(self, error: Optional[BaseException] = None) -> None:
         """The save has ended, by ``error`` if it failed: tells it, and takes the socket away. Never raises.
 
-        The lock goes, too, unless this is the context of more than the save. Again: nothing more is told.
+        The lock goes, too, unless the save has succeeded and this is the context of more. Again: nothing more is told.
         """
         self._claimed = True
         if self._feed is not None:
             self._guarded(lambda: self._last(error))
         self._feed = self._server = None
         self._close(self._seen)
-        if self._entered == 0:
+        if self._entered == 0 or error is not None:
             self._close(self._held)
+
+    def let_go(self) -> None:
+        """The save is over, and so is what was yet to be done with the guest: the lock goes. Never raises."""
+        self._close(self._held)
 
     def leave(self) -> None:
         """The save has succeeded, and the process ends without returning from it: the lock goes as well, in whatever

@@ -14,7 +14,7 @@ import time
 from pyxcsr.errors import BeingSaved
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import suppress
-from pyxcsr.transfer.savers import savers_of
+from pyxcsr.transfer.savers import does, savers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +54,9 @@ class Others:
         if xl has it in hand, who may let it go on, or destroy it."""
         found = self._guarded(lambda: self._before(suspended))
         if found:
-            does = "saves it" if all(x.sure for x in found) else "saves it, or may do so"
             raise self._error(
                 found,
-                f"domain {self._domid} cannot be saved: {_names(found)} {does}; wait until that is over"
+                f"domain {self._domid} cannot be saved: {_names(found)} {does(found)}; wait until that is over"
                 f"{_or_end(found[0])}. Nothing was done",
             )
 

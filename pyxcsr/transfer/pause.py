@@ -127,10 +127,10 @@ class Pause:
     def _state(self) -> str:
         """As it is, and not as it was left: who is told that the stream is complete may have let the guest go on."""
         try:
-            suspended = self._hv.domain_info(self._domid).suspended
+            condition = self._hv.domain_info(self._domid).condition
         except XcsrError:  # it has gone, or nothing can be told of it
             return ""
-        return f", and domain {self._domid} {'stays suspended' if suspended else 'runs'}"
+        return f", and domain {self._domid} {'stays' if condition == 'suspended' else 'is'} {condition}"
 
     def _end(self, error: BaseException) -> None:
         problem: Optional[Exception] = None

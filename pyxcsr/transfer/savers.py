@@ -32,8 +32,9 @@ COMMANDS = (SAVES, "migrate")
 """The latter has xl's helper save the guest, which uses log-dirty mode and is seen itself."""
 
 XL = "xl"
-CARRIES = ("save", "migrate", "remus")
-"""Commands of xl's that have a helper save the domain."""
+DESTROYS = "destroy"
+CARRIES = ("save", "migrate", "remus", DESTROYS)
+"""Commands of xl's that have a helper save the domain, or end it."""
 
 COMM = 15
 """Characters of a name that the kernel keeps."""
@@ -115,18 +116,21 @@ class Savers:
             found.add(pid)
 
     def carriers(self) -> list[Saver]:
-        """xl at work for a save or a migration of the domain, as far as its arguments tell. It has the suspended guest
-        in hand for longer than its helper lives, and gives it away or destroys it in the end.
+        """xl at work for a save or a migration of the domain, as far as its arguments tell, or destroying it.
+
+        It has the suspended guest in hand for longer than its helper lives, and gives it away or ends it afterwards.
 
         Such a one is none of :meth:`now`'s: it must not be told to end. Raises OSError if /proc cannot be read.
         """
-        return [Saver(x, XL, None) for x in self.pids() if self._is_carrier(self._words(x))]
+        found = [self._carrier(x, self._words(x)) for x in self.pids()]
+        return [x for x in found if x is not None]
 
-    def _is_carrier(self, words: list[str]) -> bool:
+    def _carrier(self, pid: int, words: list[str]) -> Optional[Saver]:
         if not words or os.path.basename(words[0]) != XL or not self._called & set(words[1:]):
-            return False
-        command = next((x for x in words[1:] if not x.startswith("-")), "")
-        return len(command) > 1 and any(x.startswith(command) for x in CARRIES)  # xl takes "mig" for migrate
+            return None
+        word = next((x for x in words[1:] if not x.startswith("-")), "")
+        command = next((x for x in CARRIES if len(word) > 1 and x.startswith(word)), None)  # xl takes "mig" for migrate
+        return None if command is None else Saver(pid, f"{XL} {DESTROYS}" if command == DESTROYS else XL, None)
 
     def holds_lock(self) -> Optional[Saver]:
         """Who saves the domain through this package; that may be another thread of this process."""
@@ -285,12 +289,19 @@ def savers_of(hv: Asked, domid: int, run_dir: Optional[str] = None) -> Savers:
     return Savers(domid, None if name is None else os.fsdecode(name), run_dir=run_dir)
 
 
+def does(savers: list[Saver]) -> str:
+    """What they do with the domain, in words."""
+    if all(x.name.endswith(DESTROYS) for x in savers):
+        return "destroys it"
+    return "saves it" if all(x.sure for x in savers) else "saves it, or may do so"
+
+
 def refuse_beside(savers: list[Saver], domid: int, what: str) -> None:
     """Raises BeingSaved if there are any: ``what`` (as "domain 1 cannot be measured") would do harm."""
     if savers:
         names, first = " and ".join(map(str, savers)), savers[0]
         raise BeingSaved(
-            f"{what}: {names} saves it; wait until that is over",
+            f"{what}: {names} {does(savers)}; wait until that is over",
             errno=errno.EBUSY, domid=domid, pid=first.pid, program=first.name,
         )  # fmt: skip
 

@@ -16,6 +16,10 @@ from pyxcsr.errors import SuspendError, UsageError, XcsrError
 class Info(NamedTuple):
     suspended: bool
 
+    @property
+    def condition(self) -> str:
+        return "suspended" if self.suspended else "running"
+
 
 class Xen:
     """A guest of Xen. ``kind``: what libxl has noted of it; None: it has not made it."""
@@ -87,9 +91,9 @@ def test_an_xl_that_fails_leaves_the_guest_suspended(more: Path) -> None:
 
 def test_a_guest_that_was_let_go_on_is_not_destroyed(more: Path) -> None:
     xl(more, f"touch {more}/called")
-    with pytest.raises(SuspendError, match="somebody has let it go on") as raised:
+    with pytest.raises(SuspendError, match="it is not as it was saved, but running") as raised:
         destroyer(Xen(b"pv", suspended=False))()
-    assert "the stream is complete; domain 7 is not suspended" in said_besides(raised.value)
+    assert "the stream is complete; domain 7 is running" in said_besides(raised.value)
     assert not (more / "called").exists()
 
 
@@ -103,7 +107,9 @@ def test_an_xl_that_cannot_be_started_is_told_as_well(more: Path) -> None:
 
 
 @pytest.mark.parametrize("why", ["a signal", "its time is over"])
-def test_an_xl_that_hangs_is_not_waited_for(more: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+def test_an_xl_that_hangs_is_not_waited_for(
+    more: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], why: str
+) -> None:
     xl(more, f"echo $$ > {more}/pid; exec /bin/sleep 60")
     calls: list[int] = []
 
@@ -112,10 +118,13 @@ def test_an_xl_that_hangs_is_not_waited_for(more: Path, monkeypatch: pytest.Monk
         return why == "a signal" and len(calls) > 3
 
     if why != "a signal":
-        monkeypatch.setattr(destroying, "PATIENCE", 0.2)
-    with pytest.raises(XcsrError, match=r"has not ended yet\. It is left to itself") as raised:
+        monkeypatch.setattr(destroying, "PATIENCE", 0.1)
+        monkeypatch.setattr(destroying, "AT_MOST", 0.3)
+    with pytest.raises(XcsrError, match="has not ended yet, and goes on") as raised:
         destroyer(Xen(b"pv"), cancel)()
-    assert "the stream is complete; domain 7 stays suspended" in said_besides(raised.value)
+    text = said_besides(raised.value)
+    assert "the stream is complete; domain 7 must not go on before xl has ended" in text and "recover" not in text
+    assert ("is waited for" in capsys.readouterr().err) is (why != "a signal")
     process = int(str(raised.value).rpartition("process ")[2].rstrip(")"))
     os.kill(process, 0)  # it still runs
     os.kill(process, 9)

@@ -100,7 +100,7 @@ def test_a_guest_that_runs_although_a_later_step_failed(
     failing(monkeypatch, seen, "xs_resume_domain", [1])
     assert save(tmp_path / "s") == 1
     text = capsys.readouterr().err
-    assert f"is complete all the same; domain {seen.domid} runs" in text and "suspended" not in text
+    assert f"is complete all the same; domain {seen.domid} is running" in text and "suspended" not in text
     assert seen.state == "running"
     judge_rules(tmp_path / "s", xen=False)
 
@@ -121,7 +121,7 @@ def test_a_guest_that_cannot_be_paused(
 ) -> None:
     failing(monkeypatch, seen, "xc_domain_pause", [1])
     assert save(tmp_path / "s", "--then", "pause") == 1
-    assert f"is complete all the same; domain {seen.domid} runs" in capsys.readouterr().err
+    assert f"is complete all the same; domain {seen.domid} is running" in capsys.readouterr().err
     assert seen.state == "running"
     judge_rules(tmp_path / "s", xen=False)
 
@@ -140,7 +140,8 @@ def test_devices_that_do_not_go_on(
     monkeypatch.setattr(HvmSuspend, "resume", resume)
     words = ["save", "--backend", "stub", "hvm:mem=8M,writes=20", str(tmp_path / "s"), "--quiet"]
     assert main.main(words) == 1 and seen.state == "running"
-    assert "runs without its devices: destroy it and restore the image" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "is running, but its QEMU may stand still" in text and "restore" not in text, "the image lacks the devices"
     judge_rules(tmp_path / "s", xen=False)
 
 
@@ -170,7 +171,7 @@ def test_a_guest_that_somebody_resumes_meanwhile_is_not_destroyed(
 ) -> None:
     at_first_sync(monkeypatch, lambda: seen.hv.domain_resume(seen.domid))
     assert save(tmp_path / "s", "--then", "destroy") == 1
-    assert seen.state == "running" and "somebody has let it go on" in capsys.readouterr().err
+    assert seen.state == "running" and "it is not as it was saved, but running" in capsys.readouterr().err
     judge_rules(tmp_path / "s", xen=False)
 
 
@@ -183,6 +184,22 @@ def test_a_guest_that_cannot_be_destroyed(
     judge_rules(tmp_path / "s", xen=False)
 
 
+def no_space(fd: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("times", [1, 8])
+def test_a_file_that_cannot_be_kept_costs_no_guest(
+    tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int
+) -> None:
+    failing(monkeypatch, seen, "xc_domain_resume", list(range(1, times + 1)))
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert save(tmp_path / "s", "--then", "pause") == 1 and list(tmp_path.iterdir()) == []
+    text = capsys.readouterr().err
+    assert seen.state == ("running" if times == 1 else "suspended")
+    assert (f"let it go on with `pyxcsr recover {seen.domid}`" in text) is (times > 1)
+
+
 @pytest.mark.parametrize("then", ["resume", "destroy"])
 def test_nobody_else_saves_it_until_it_is_known_what_becomes_of_it(
     tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch, then: str
@@ -193,7 +210,19 @@ def test_nobody_else_saves_it_until_it_is_known_what_becomes_of_it(
         with Folder(str(tmp_path / "run")) as folder:
             held.append(holder_of(folder, seen.domid) is not None)
 
+    def destroyer(*words: Any) -> Callable[[], None]:
+        def destroy() -> None:
+            locked()
+            made()
+            locked()
+
+        made = real(*words)
+        return destroy
+
+    real = command.destroyer
+    monkeypatch.setattr(command, "destroyer", destroyer)
     at_first_sync(monkeypatch, locked)
     assert save(tmp_path / "s", "--then", then, "--run-dir", str(tmp_path / "run")) == 0
     locked()
-    assert held == [True, False] and [x.name for x in (tmp_path / "run").iterdir()] == []
+    assert held == ([True, True, True, False] if then == "destroy" else [False, False])
+    assert [x.name for x in (tmp_path / "run").iterdir()] == []

@@ -18,7 +18,8 @@ import pytest
 
 from pyxcsr.control.folder import Folder
 from pyxcsr.control.lock import GuestLock
-from pyxcsr.transfer.savers import NoSavers, Saver, Savers
+from pyxcsr.errors import BeingSaved
+from pyxcsr.transfer.savers import NoSavers, Saver, Savers, refuse_beside
 
 XENGUEST = "/usr/libexec/xen/bin/xenguest"
 HELPER = "/usr/lib/xen-4.17/bin/libxl-save-helper"
@@ -238,3 +239,11 @@ def test_an_xl_that_has_the_guest_in_hand(tmp_path: Path, words: tuple[str, ...]
     process(tmp_path, 50, *words)
     savers = Savers(7, "db1", str(tmp_path))
     assert savers.carriers() == ([Saver(50, "xl", None)] if carries else []) and savers.now() == []
+
+
+def test_an_xl_that_destroys_the_guest_has_it_in_hand(tmp_path: Path) -> None:
+    """A guest that is resumed meanwhile would be destroyed with all that it did."""
+    process(tmp_path, 50, "/usr/sbin/xl", "destroy", "7")
+    (carrier,) = Savers(7, "db1", str(tmp_path)).carriers()
+    with pytest.raises(BeingSaved, match=r"xl destroy \(process 50\) destroys it; wait until that is over"):
+        refuse_beside([carrier], 7, "domain 7 is left alone")

@@ -106,7 +106,7 @@ def test_complete_raises(hv: StubBackend, tmp_path: Path, resumed: bool) -> None
     assert hv.stub.leaks() == {}
     assert hv.stub.guest(domid).suspended is not resumed, "whoever has the stream may go on with it"
     told = "; ".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
-    assert f"the stream is complete, and domain {domid} {'runs' if resumed else 'stays suspended'}" in told
+    assert f"the stream is complete, and domain {domid} {'is running' if resumed else 'stays suspended'}" in told
     if not resumed:
         judge(hv, domid, tmp_path / "s")
 
