@@ -14,7 +14,7 @@ import time
 from pyxcsr.errors import BeingSaved
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_contexts import suppress
-from pyxcsr.transfer.savers import does, savers_of
+from pyxcsr.transfer.savers import XL, does, savers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class Others:
     def __init__(self, hv: Asked, domid: int, control: Control, warnings: list[str]) -> None:
         self._domid, self._locked, self._warnings = domid, control.locked, warnings
         self._savers: Savers = savers_of(hv, domid)
-        self._last, self._settled = set[int](), set[int]()  # of the last look; and those who need no other one
+        self._last, self._settled = dict[int, float](), set[int]()  # since when; and those who need no other look
         self._ancestors, self._waited_for = set[int](), set[int]()
         self._looked_at = self._all_looked_at = time.monotonic()
 
@@ -57,7 +57,7 @@ class Others:
             raise self._error(
                 found,
                 f"domain {self._domid} cannot be saved: {_names(found)} {does(found)}; wait until that is over"
-                f"{_or_end(found[0])}. Nothing was done",
+                f"{_if_it_hangs(found[0])}. Nothing was done",
             )
 
     def look(self, often: bool = False) -> None:
@@ -74,7 +74,8 @@ class Others:
         savers = self._savers
         self._ancestors = savers.ancestors()  # of a helper xl, perhaps `pyxcsr migrate`; of a command perhaps sudo
         found = [x for x in self._named() if not (self._locked and x.ours)]
-        found = [x for x in found if x.sure or savers.may_have_begun(x)]
+        # one of ours without a lock may be what has started this process, without being its parent: it saves nothing
+        found = [x for x in found if not x.ours or savers.may_have_begun(x)]
         if not self._locked:
             with suppress(OSError):  # where there can be no lock, nobody has one
                 holder = savers.holds_lock()
@@ -83,17 +84,22 @@ class Others:
 
     def _meanwhile(self) -> list[Saver]:
         """Others through this package are not asked for: each has looked before it began, and seen this save."""
-        found = [x for x in self._named() if not x.ours and self._begins(x)]
-        for other in found:
-            if not other.sure:
-                self._warn(f"{other} may have saved domain {self._domid}, too: its image and this one are wrong then")
-        return [x for x in found if x.sure]
+        return [x for x in self._named() if not x.ours and self._begins(x)]
 
     def _named(self) -> list[Saver]:
-        """Those that save the domain by their names and arguments, but for this process and its ancestors."""
-        found = self._savers.among(self._unsettled() - self._ancestors)
+        """Those that save the domain by their names and arguments, but for this process and its ancestors.
+
+        A save helper whose arguments name no domain is about to begin, or to end, and may work on another one: it is
+        looked at again.
+        """
+        found: list[Saver] = []
+        for pid in self._unsettled() - self._ancestors:
+            try:
+                found += self._savers.among([pid])
+            except PermissionError as problem:
+                self._warn(f"it is not known whether process {pid} saves domain {self._domid}, too: {problem.strerror}")
         self._settled -= {x.pid for x in found}
-        return found
+        return [x for x in found if x.sure]
 
     def _unsettled(self) -> set[int]:
         """Processes that have to be looked at. One that has been there at two looks remains what it is; one that has
@@ -101,20 +107,27 @@ class Others:
         self._looked_at = now = time.monotonic()
         pids = set(self._savers.pids())
         if now - self._all_looked_at >= ANEW:
-            self._all_looked_at, self._last = now, set()
-        look_at = pids - (self._settled & self._last)
-        self._settled, self._last = pids & self._last, pids
+            self._all_looked_at, self._settled, self._last = now, set(), {}
+        self._settled &= pids
+        look_at = pids - self._settled
+        self._last = {x: self._last.get(x, now) for x in look_at}  # when it was first seen
+        self._settled |= {x for x, since in self._last.items() if now - since >= EVERY}
         return look_at
 
     def _begins(self, saver: Saver) -> bool:
-        """Whether it has called Xen, for all that is known, or does so in a moment: a name alone does no harm."""
+        """Whether it has called Xen, for all that is known, or does so in a moment: a name alone does no harm.
+
+        One that has gone may have done so, unless it was seen before without the hypervisor's device.
+        """
         until = time.monotonic() + (0 if saver.pid in self._waited_for else WAIT)
         self._waited_for.add(saver.pid)
-        while not self._savers.may_have_begun(saver):
-            if time.monotonic() >= until:
-                return False
+        opened = self._savers.opened(saver)
+        if opened is None:
+            return True
+        while opened is False and time.monotonic() < until:
             time.sleep(BETWEEN)
-        return True
+            opened = self._savers.opened(saver)
+        return bool(opened)
 
     def _fail(self, found: list[Saver]) -> None:
         names = _names(found)
@@ -147,8 +160,10 @@ def _names(found: list[Saver]) -> str:
     return " and ".join(map(str, found))
 
 
-def _or_end(saver: Saver) -> str:
+def _if_it_hangs(saver: Saver) -> str:
     """What else may be done about a process that hangs, or is taken for what it is not."""
     if saver.pid in (0, os.getpid()):  # a lock that does not tell whose it is; another thread
         return ""
+    if saver.name.startswith(XL):  # its receiver may have the guest running already
+        return ". If it hangs, look first whether the guest runs at the other end"
     return f", or end it (`kill {saver.pid}`) if it hangs or has nothing to do with this guest"

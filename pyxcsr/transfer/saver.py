@@ -64,6 +64,12 @@ LEFT_ON = (
 )
 """A warning."""
 
+LEFT_ON_HVM = (
+    "log-dirty mode was on already, and was begun anew: before Xen 4.17, and its security updates of 2022, QEMU's "
+    "watch over the display may have it on; or a save that was killed has left it on"
+)
+"""The same for an HVM guest, whose QEMU uses log-dirty mode for itself."""
+
 REST = 0.005
 """Seconds between two looks for wishes while the next pass is put off."""
 
@@ -419,7 +425,8 @@ class Saver:
         self._report.logdirty_retried = self._save.logdirty_enable()
         self._look_for_others()
         if self._report.logdirty_retried:
-            self._report.warnings.append(LEFT_ON)
+            has_display = self._info.hvm and self._options.device_model is not None
+            self._report.warnings.append(LEFT_ON_HVM if has_display else LEFT_ON)
         self._outlook.begin()
         if self._following:
             self._following.tracked()

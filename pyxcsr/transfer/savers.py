@@ -158,9 +158,15 @@ class Savers:
 
     def may_have_begun(self, saver: Saver) -> bool:
         """Whether it may have called Xen. One that has not opened the hypervisor's device cannot have."""
+        return self.opened(saver) is not False
+
+    def opened(self, saver: Saver) -> Optional[bool]:
+        """Whether it has opened the hypervisor's device, for all that can be seen; None: there is no such process."""
         folder = os.path.join(self._proc, str(saver.pid), "fd")
         try:
             return any(_target(os.path.join(folder, x)) in DEVICES for x in os.listdir(folder))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
         except OSError:
             return True
 
@@ -204,7 +210,7 @@ class Savers:
         words = _split(text)
         names = [*_first_words(words), comm]
         for name in NAMES:
-            if any(x in (name, name[:COMM]) for x in names):
+            if any(x in (name, name[:COMM]) for x in ([*names[:1], comm] if name == XENGUEST else names)):
                 return self._helper(pid, name, words) if words or self._lives(pid) else None
         if PROGRAM in names and self._called & set(words) and set(COMMANDS) & set(words):
             command = next(x for x in words if x in COMMANDS)
@@ -291,9 +297,7 @@ def savers_of(hv: Asked, domid: int, run_dir: Optional[str] = None) -> Savers:
 
 def does(savers: list[Saver]) -> str:
     """What they do with the domain, in words."""
-    if all(x.name.endswith(DESTROYS) for x in savers):
-        return "destroys it"
-    return "saves it" if all(x.sure for x in savers) else "saves it, or may do so"
+    return "destroys it" if all(x.name.endswith(DESTROYS) for x in savers) else "saves it"
 
 
 def refuse_beside(savers: list[Saver], domid: int, what: str) -> None:

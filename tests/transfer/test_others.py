@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from support.judge import judge, looks_complete
@@ -99,8 +99,11 @@ def test_none_begins_beside_another(
         (PYTHON, "/usr/bin/pyxcsr", "save", "stub-1", "x"),
         ("less", XENGUEST),
         ("xl", "migrate", "1", "there"),
+        (XENGUEST, "-mode", "listen"),
+        ("xl", "create", "/etc/xen/xenguest"),
     ],
-    ids=["another guest", "a restore", "ours", "ours in the place of libxl's", "our command", "unsure", "xl"],
+    ids=["another guest", "a restore", "ours", "ours in the place of libxl's", "our command", "a word", "xl",
+         "no domain named", "another guest's name"],
 )
 def test_what_hinders_no_save(
     hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path, words: tuple[str, ...]
@@ -110,15 +113,6 @@ def test_what_hinders_no_save(
     host.start(50, *words, opens="pipe:[1]")
     assert save(hv, tmp_path / "s", run_dir).warnings == []
     judge(hv, 1, tmp_path / "s", xen=False)
-
-
-def test_one_that_may_work_on_another_domain(
-    hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path
-) -> None:
-    made(hv)
-    host.start(50, XENGUEST, "-mode", "listen", opens=PRIVCMD)
-    with pytest.raises(pyxcsr.BeingSaved, match=r"saves it, or may do so; wait .* has nothing to do with this guest"):
-        save(hv, tmp_path / "s", run_dir)
 
 
 def test_its_ancestors_are_no_others(hv: StubBackend, host: Processes, tmp_path: Path) -> None:
@@ -297,13 +291,45 @@ def test_a_name_alone_is_waited_for_once(
     assert waits.count(others.WAIT) <= 4, "one or two for each"
 
 
-def test_one_that_may_have_saved_another_domain(
-    hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path
+def test_one_that_ends_before_it_calls_xen(
+    hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its libraries are missing, or somebody pressed Ctrl-C."""
     made(hv)
-    comes = coming(lambda: host.start(50, XENGUEST, "-mode", "listen", opens=PRIVCMD))
-    (warning,) = save(hv, tmp_path / "s", run_dir, progress=comes).warnings
-    assert "xenguest (process 50) may have saved domain 1, too" in warning
+    real, seen = Savers.opened, list[object]()
+
+    def opened(self: Savers, saver: Any) -> Any:
+        seen.append(real(self, saver))
+        (host.proc / str(saver.pid) / "fd" / "3").unlink()
+        (host.proc / str(saver.pid) / "fd").rmdir()
+        return seen[-1]
+
+    monkeypatch.setattr(Savers, "opened", lambda *x: opened(*x) if not seen else real(*x))
+    comes = coming(lambda: host.helper(50, 1, opens="pipe:[1]"))
+    assert save(hv, tmp_path / "s", run_dir, progress=comes).warnings == [] and seen == [False]
+    judge(hv, 1, tmp_path / "s", xen=False)
+
+
+def test_one_process_that_cannot_be_looked_at(
+    hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are."""
+    made(hv)
+    real = Savers._read
+
+    def read(self: Savers, pid: int, name: str) -> str:
+        if pid == 40:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(self, pid, name)
+
+    monkeypatch.setattr(Savers, "_read", read)
+    host.start(40, "hidden")
+    (warning,) = save(hv, tmp_path / "s", run_dir).warnings
+    assert warning.startswith("it is not known whether process 40 saves domain 1, too")
+    hv.domain_resume(1)
+    host.helper(50, 1)
+    with pytest.raises(pyxcsr.BeingSaved):
+        save(hv, tmp_path / "s", run_dir)
 
 
 def test_log_dirty_mode_that_was_on(hv: StubBackend, host: Processes, tmp_path: Path, run_dir: Path) -> None:
@@ -324,8 +350,10 @@ def test_log_dirty_mode_that_was_on(hv: StubBackend, host: Processes, tmp_path: 
 class Looked(Savers):
     """Notes who was looked at."""
 
+    seen: ClassVar[set[int]] = set()
+
     def among(self, pids: Any) -> Any:
-        self.seen = set(pids)
+        self.seen.update(pids)
         return super().among(pids)
 
 
@@ -343,17 +371,25 @@ def test_who_is_looked_at_again(
     looks._looked_at = looks._all_looked_at = 0.0
 
     def look() -> set[int]:
+        savers.seen.clear()
         looks.look()
-        return savers.seen
+        return set(savers.seen)
 
     looks.refuse(suspended=False)
     assert savers.seen == {1}
     host.start(50, "xl", "migrate", "1", "there")
-    assert look() == {1, 50} and look() == {50} and look() == set()
+    assert look() == look() == {1, 50}, "as long as they are young"
+    now[0] = others.EVERY
+    assert look() == {1, 50} and look() == set()
     host.start(60, PYTHON, OURS, *SAVE_1)
+    now[0] += others.EVERY
+    assert look() == {60}
+    now[0] += others.EVERY
     assert [look() for _ in range(3)] == [{60}] * 3, "it may hand over to Xen's own"
     now[0] = others.ANEW
-    assert look() == look() == {1, 50, 60} and look() == {60}
+    assert look() == {1, 50, 60}
+    now[0] += others.EVERY
+    assert look() == {1, 50, 60} and look() == {60}
     (host.proc / "50").rename(host.proc / "away")
     look()
     host.helper(50, 1)
