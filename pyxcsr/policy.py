@@ -54,8 +54,8 @@ class PrecopyStats:
     are as they stand. ``throttle``: takes one step more of its processor time from the
     guest and returns True, or False if no more can be taken; None where that is not wanted. ``suspending``: how many
     pfns the guest dirties while it suspends, with all of its processor time, as last measured; None: not known.
-    ``bandwidth_changed``: the bandwidth limit has been changed since the policy was asked after the pass before, so
-    that the passes made so far tell little of the next one. ``p2m_restless``: the guest
+    ``bandwidth_changed``: the bandwidth limit has become quite another since the policy was asked after the pass
+    before, so that the passes made so far tell little of the next one. ``p2m_restless``: the guest
     changes the structure of its p2m more often than :class:`P2mLimits` allow, so that it cannot be saved while it runs.
     Then STOP_AND_COPY suspends it at once, with all that is dirty left for the last pass, and any other answer ends the
     save.

@@ -74,12 +74,12 @@ class Following(Protocol):
         """A function of somebody else's has returned, during which the guest ran. If nobody has watched for longer than
         ``longest`` seconds, a look is due, whatever there is to see by now. Asks Xen nothing."""
 
-    def suspended(self) -> None:
-        """The guest has been suspended, by a function that need not have watched until then: the same, if it has taken
-        longer than is usual between two looks."""
+    def suspended(self, at: Optional[float] = None) -> None:
+        """The guest has been suspended, ``at`` some moment or now, by a function that need not have watched until then:
+        the same, if it has taken longer than is usual between two looks, and the guest's memory may well change."""
 
-    def goes_on(self) -> None:
-        """A checkpoint has been written, and the guest, which was suspended until now, is about to go on."""
+    def goes_on(self, at: Optional[float] = None) -> None:
+        """A checkpoint has been written, and the guest is about to go on, or has gone on ``at`` some moment."""
 
     def ended(self, found: SweepResult) -> None:
         """The last look and the last sweep were made by SaveHandle.end, which ``found`` that."""

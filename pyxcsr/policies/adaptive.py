@@ -72,6 +72,10 @@ FEW = 50
 
 EXPECTED = "the limits were expected to be kept"
 
+NEARLY = 0.9
+
+BEYOND = "few enough pages were left, but the guest dirties about as many as target_dirty while it suspends"
+
 TOO_FAST = "the guest dirties pages as fast as they can be sent"
 
 RESTLESS = "the guest changed its p2m more often than the limits allow"
@@ -152,8 +156,15 @@ class AdaptivePolicy:
         if limits.max_downtime is not None:
             met.append(pause * MARGIN <= limits.max_downtime)
         if limits.target_dirty is not None:
+            if self._is_beyond(stats):
+                dirty = stats.dirty_now or 0
             met.append(dirty < limits.target_dirty)
         return all(met) if met else None
+
+    def _is_beyond(self, stats: PrecopyStats) -> bool:
+        """Whether no pass can reach ``target_dirty``, as the guest dirties nearly that many while it suspends."""
+        target = self.limits.target_dirty
+        return target is not None and _suspending(stats) >= NEARLY * target
 
     def _pays(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
         """Whether a further pass wins enough."""
@@ -226,12 +237,17 @@ class AdaptivePolicy:
             what = TOO_FAST if busy else NOT_KNOWN if unknown else "the limits cannot be kept"
             return self._say(Decision.ABORT, f"abort_if_busy: {what}{rates}")
         if met:
-            return self._say(Decision.STOP_AND_COPY, EXPECTED)
+            return self._say(Decision.STOP_AND_COPY, BEYOND if self._is_beyond(stats) else EXPECTED)
         if last:
             return self._say(Decision.STOP_AND_COPY, f"max_iterations: {stats.iteration} live passes were made{rates}")
         if busy:
             return self._say(Decision.STOP_AND_COPY, f"{TOO_FAST}{rates}")
         return self._say(Decision.STOP_AND_COPY, "a further pass would not have shortened the pause worth its while")
+
+
+def _suspending(stats: PrecopyStats) -> float:
+    """How many pages the guest dirties while it suspends."""
+    return 0.0 if stats.suspending is None else stats.suspending()
 
 
 def _cheap(stats: PrecopyStats) -> bool:

@@ -7,7 +7,7 @@ from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Union
+    from typing import Optional, Union
 
 
 class Suspend:
@@ -17,7 +17,13 @@ class Suspend:
     and ``resume`` if the save fails after that and before the stream is complete. If somebody else has suspended the
     guest before, ``found_suspended`` is called in the object's place. An HVM or PVH guest has to be watched until it is
     suspended, which one that waits for it can do: see ``watched_by``.
+
+    ``suspended_at``: when the guest was suspended (time.monotonic()), if the call did something else after that, as to
+    stop its device model; ``resumed_at``: when it was about to go on, likewise.
     """
+
+    suspended_at: Optional[float] = None
+    resumed_at: Optional[float] = None
 
     def check(self) -> None:
         """Raises SuspendError if the guest cannot be asked in the state that it is in. The base refuses nothing."""

@@ -152,6 +152,7 @@ class HvmSuspend(Suspend):
             self._by_driver()
         else:
             self._by_xen()
+        self.suspended_at = time.monotonic()
         if self._qemu is not None:
             self._stopped = True  # an attempt may have succeeded although it failed here
             self._qemu.stop()
@@ -177,5 +178,6 @@ class HvmSuspend(Suspend):
                 devices_go_on(self._qemu)
                 self._stopped = False
         finally:
+            self.resumed_at = time.monotonic()
             resumed = self._by_driver.resume() or self._by_xen.resume()
         return resumed

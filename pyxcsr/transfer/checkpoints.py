@@ -91,6 +91,8 @@ class CheckpointedSaver(Saver):
         if self._following is not None:
             self._following.goes_on()
         seconds = self._pause.goes_on(self._asked.postcopy)
+        if self._following is not None and self._asked.postcopy is None and self._pause.resumed_at is not None:
+            self._following.goes_on(self._pause.resumed_at)  # its device model was first
         self._save.goes_on()
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=False)
@@ -119,7 +121,7 @@ class CheckpointedSaver(Saver):
         self._tell("suspend")
         self._pause.begin(self._info)
         if self._following is not None:
-            self._following.suspended()
+            self._following.suspended(self._pause.suspended_at)
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
 

@@ -50,6 +50,10 @@ stack."""
 SHORT = 0.001
 """Seconds for a dirty bitmap, up to which it is read in a rehearsal although it was fetched before."""
 
+MORE = 1.1
+"""A bandwidth limit that is changed by more than this factor, set or lifted, voids what was decided by the old one.
+One that is changed a little again and again must not keep a save from ever deciding."""
+
 ABSORBED = 1024
 """Pages of a pass that an output takes at once, perhaps, however slow it is. Of the passes sent last, so many pages are
 what tells for how long the output lets us wait."""
@@ -75,6 +79,7 @@ class Outlook:
         self._costs, self._sending = Costs(), Costs()  # paused; while the guest runs, if no limit holds
         self._rates, self._own = Recent(WINDOW), Recent(LATELY)  # by seconds; by processor time
         self._limit: Optional[int] = None
+        self._judged_by: Optional[int] = None  # the limit of which the policy knows
         self.bandwidth_changed = False
         """Whether the bandwidth limit has been changed. To be set to False when the policy has been told."""
         self._output = 0.0  # seconds in which a slow output takes a page
@@ -98,8 +103,9 @@ class Outlook:
 
     def limited(self, bandwidth: Optional[int]) -> None:
         """So many bytes a second may be sent from now on while the guest runs. To be called now and then."""
-        if bandwidth != self._limit:
-            self._limit, self.bandwidth_changed = bandwidth, True
+        was, self._limit = self._judged_by, bandwidth
+        if was != bandwidth and (was is None or bandwidth is None or not 1 / MORE <= bandwidth / was <= MORE):
+            self._judged_by, self.bandwidth_changed = bandwidth, True
 
     def passed(self, done: PassReport, busy: float, unmapping: float, waited: float) -> None:
         """A pass is over. Of its seconds a suspended guest would have waited for the ``busy`` ones, without those for

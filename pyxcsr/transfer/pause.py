@@ -43,6 +43,16 @@ class Pause:
         """Whether the guest has been suspended for this save, and nobody has been asked yet to let it go on."""
         return self.begun and not self._going_on
 
+    @property
+    def suspended_at(self) -> Optional[float]:
+        """See :class:`pyxcsr.Suspend`."""
+        return self._suspend.suspended_at
+
+    @property
+    def resumed_at(self) -> Optional[float]:
+        """See :class:`pyxcsr.Suspend`."""
+        return self._suspend.resumed_at
+
     def watched_by(self, watch: Callable[[], None]) -> None:
         """See :meth:`pyxcsr.Suspend.watched_by`."""
         self._suspend.watched_by(watch)

@@ -366,17 +366,24 @@ class Saver:
             if self._through is not None:
                 self._report.seconds_settling = self._through.settle(self._watching(self._poll))
             self._look_for_others()
+            self._last_look()
             self._deciding.look()
             self._report.predicted_pause = self._predicted_pause()
             self._max_downtime = self._options.limits.max_downtime
             self._deciding.suspends(self._left)
         self._tell("suspend")
         self._throttling.release_early()  # without processor time it would take long
+        self._last_look()
         self._pause.begin(self._info, look=self._ending is None or not self._ending.ready)
         if self._following is not None:
-            self._following.suspended()
+            self._following.suspended(self._pause.suspended_at)
         if self._bandwidth is not None:
             self._bandwidth.apply(paused=True)
+
+    def _last_look(self) -> None:
+        """What is due of an HVM guest now, it would wait for when it is suspended."""
+        if self._options.live and self._following is not None and self._ops.p2m is None:
+            self._following.look(now=True)
 
     def _finish(self) -> None:
         """A program that the stream goes through has to end well, unless that is somebody else's affair."""

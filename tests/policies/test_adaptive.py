@@ -10,8 +10,9 @@ import pytest
 from support.simulated import Outcome, World, simulate
 
 import pyxcsr
-from pyxcsr.policies.adaptive import EXPECTED, MAX_ITERATIONS, REST, AdaptivePolicy
+from pyxcsr.policies.adaptive import BEYOND, EXPECTED, MAX_ITERATIONS, REST, AdaptivePolicy
 from pyxcsr.policy import Decision, PrecopyStats, SimplePolicy
+from pyxcsr.transfer.outlook import Outlook
 
 RATES = [0, 1_000, 20_000, 60_000, 400_000]
 SIZES = {"256M": 1 << 16, "4G": 1 << 20}
@@ -249,7 +250,28 @@ def test_a_target_is_judged_by_what_is_left_for_the_pause(limits: dict[str, int]
     can_be = limits["target_dirty"] > 300
     assert out.report.target_reached is (out.left < limits["target_dirty"]) is can_be
     assert (out.stopped == EXPECTED) is can_be and out.report.dirty_left == out.left
-    assert can_be or (out.passes == MAX_ITERATIONS and out.stopped.startswith("max_iterations"))
+    assert can_be or (out.passes < MAX_ITERATIONS and out.stopped == BEYOND), "no pass brings it there"
+
+
+@pytest.mark.parametrize(("rate", "bandwidth", "target"), [(20_000, 250_000, 50), (60_000, 250_000, 300)])
+def test_a_target_below_what_a_suspending_guest_writes_ends_no_save(rate: int, bandwidth: int, target: int) -> None:
+    """Nor does it have a timeout waited for."""
+    out = simulate(World(1 << 16, rate, 1 / bandwidth), adaptive(abort_if_busy=True, target_dirty=target))
+    assert out.passes < 12 and out.stopped == BEYOND and not out.report.target_reached
+    limits = {"target_dirty": target, "throttle": True, "timeout": 20.0}
+    out = simulate(World(1 << 16, rate, 1 / bandwidth), adaptive(**limits), throttle=True)
+    assert out.passes < 12 and out.seconds < 5 and out.stopped == BEYOND
+
+
+def test_a_bandwidth_that_is_changed_a_little_again_and_again() -> None:
+    """A program that controls it by `tune` must not keep the save from deciding."""
+    outlook = Outlook(1)
+    changed = []
+    for limit in (None, 20_000, 20_010, 19_990, 21_000, 22_500, 30_000, None, None):
+        outlook.limited(limit)
+        changed.append(outlook.bandwidth_changed)
+        outlook.bandwidth_changed = False
+    assert changed == [False, True, False, False, False, True, True, True, False]
 
 
 def test_a_pause_is_predicted_of_a_guest_that_has_its_time_back() -> None:

@@ -7,10 +7,10 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
-from support.hvm_guests import save_hvm, wrong_pages
+from support.hvm_guests import StubQemu, save_hvm, wrong_pages
 
 import pyxcsr
 from pyxcsr import StubGuest
@@ -19,6 +19,7 @@ from pyxcsr.guest.hvm import following
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.policy import Decision, PrecopyStats
 from pyxcsr.suspend.base import Suspend
+from pyxcsr.suspend.hvm import HvmSuspend
 
 CLEAN = "xc_logdirty_control"
 QUIET = "pvh:mem=8M,writes=0,compact=yes"
@@ -206,3 +207,43 @@ def test_one_that_watches_while_it_suspends_the_guest(hv: StubBackend, tmp_path:
     assert report.physmap.may_have_missed and report.physmap.moves == 2 and report.physmap.sent_again == 1
     assert slowly.watch is not None
     slowly.watch()  # the save is over, and has let go of it
+
+
+class SlowQemu(StubQemu):
+    """A device model that takes its time to stop: it writes to disks first. The guest stands still by then."""
+
+    def stop(self) -> None:
+        time.sleep(following.UNWATCHED + 0.05)
+        super().stop()
+
+
+@pytest.mark.parametrize("drivers", ["yes", "no"])
+def test_no_suspended_guest_waits_for_a_look_because_its_device_model_stops_slowly(
+    hv: StubBackend, tmp_path: Path, drivers: str
+) -> None:
+    domid = hv.stub.create(StubGuest.parse(f"hvm:mem=8M,writes=3,pv_drivers={drivers}"))
+    qemu: Any = SlowQemu(hv.stub.guest(domid))
+    report = save_hvm(hv, domid, tmp_path / "s", suspend=HvmSuspend(hv, domid, qemu), device_model=qemu)
+    assert report.seconds_suspending > following.UNWATCHED
+    assert (report.physmap.looks, report.physmap.unwatched) == (0, 0.0) and not report.physmap.may_have_missed
+
+
+@pytest.mark.parametrize("phase", ["pass", "suspend"])
+def test_a_look_that_is_due_is_made_while_the_guest_runs(hv: StubBackend, tmp_path: Path, phase: str) -> None:
+    """A function of the caller's has kept the save for so long that nobody knows what the guest has exchanged."""
+    domid = hv.stub.create(StubGuest.parse("pvh:mem=8M,writes=3"))
+    guest, looks = hv.stub.guest(domid), {True: 0, False: 0}
+
+    def progress(now: pyxcsr.Progress) -> None:
+        if now.phase == phase and not now.remaining:
+            time.sleep(following.UNWATCHED + 0.02)
+
+    def count(name: str, _count: int) -> None:
+        if name == "xc_get_pfn_type_batch":
+            looks[guest.suspended] += 1
+
+    with hv.stub.hook(count):
+        report = save_hvm(hv, domid, tmp_path / "s", progress=progress)
+    assert report.physmap.looks >= 1 and report.physmap.unwatched > following.UNWATCHED
+    assert looks[True] < 10 < looks[False], "a look at all gfns takes many more"
+    assert wrong_pages(hv, domid, tmp_path / "s") == []

@@ -46,8 +46,8 @@ class PhysmapFollowing:
     ) -> None:
         self._hv, self._domid, self._save, self._poll = hv, domid, save, poll
         self._report, self._warnings = report.physmap, report.warnings
-        self._rest_until = self._asked = 0.0
-        self._runs = True
+        self._rest_until = self._asked = self._costs = 0.0
+        self._runs, self._watched = True, False
         self._moves = Moves(self._pages())
 
     def _pages(self) -> int:
@@ -66,26 +66,35 @@ class PhysmapFollowing:
         return self.settled is None
 
     def watch(self) -> None:
+        self._watched = True
         if time.monotonic() >= self._asked + WATCH:
             self._note()
 
     def look(self, now: bool = False) -> None:
+        self._watched = False
         self._note()
         if self._moves.look_due and (now or time.monotonic() >= self._rest_until):
             self._compare()
 
     def returned(self, longest: float) -> None:
-        seconds = time.monotonic() - self._asked
-        if self._runs and seconds > longest:
-            self._moves.unwatched()
-            self._report.unwatched = max(self._report.unwatched, seconds)
+        self._unwatched(longest, time.monotonic())
 
-    def suspended(self) -> None:
-        self.returned(UNWATCHED)
+    def suspended(self, at: Optional[float] = None) -> None:
+        # a look now would be one that the guest waits for. Where somebody has watched, if perhaps not all the time, it
+        # is made only for a guest whose memory is known to grow and shrink
+        self._unwatched(UNWATCHED, time.monotonic() if at is None else at, self._moves.count > 0 or not self._watched)
         self._runs = False
 
-    def goes_on(self) -> None:
-        self._asked, self._runs = time.monotonic(), True
+    def goes_on(self, at: Optional[float] = None) -> None:
+        self._asked, self._runs = time.monotonic() if at is None else at, True
+
+    def _unwatched(self, longest: float, until: float, look: bool = True) -> None:
+        """A look is due, unless the guest has run unwatched for so short a time that a look takes as long."""
+        seconds = until - self._asked
+        if self._runs and seconds > longest:
+            self._report.unwatched = max(self._report.unwatched, seconds)
+            if look and seconds > self._costs:
+                self._moves.unwatched()
 
     def _note(self) -> None:
         self.returned(UNWATCHED)
@@ -145,7 +154,7 @@ class PhysmapFollowing:
         found = self._save.look_at_physmap(self._between)
         self._moves.look_ends(self._pages(), found.appeared, found.vanished)
         took = time.monotonic() - began
-        self._rest_until = began + took * (1 + REST)
+        self._rest_until, self._costs = began + took * (1 + REST), took
         report = self._report
         report.looks += 1
         report.appeared += found.appeared

@@ -47,10 +47,10 @@ class P2mFollowing:
     def returned(self, longest: float) -> None:
         """Nothing, for the same reason."""
 
-    def suspended(self) -> None:
+    def suspended(self, at: Optional[float] = None) -> None:
         """Nothing, for the same reason."""
 
-    def goes_on(self) -> None:
+    def goes_on(self, at: Optional[float] = None) -> None:
         """Nothing, for the same reason."""
 
     def look(self, now: bool = False) -> None:
