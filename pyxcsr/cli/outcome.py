@@ -57,7 +57,7 @@ class Outcome:
     def check(self, image: str) -> None:
         """Raises what went wrong. ``image``: what has become of the image, in words."""
         if self._problem is not None:
-            note(self._problem, f"{image}; {self._state()}")
+            note(self._problem, f"{image}; {self._state(self._whole)}")
             raise self._problem
 
     @contextmanager
@@ -67,19 +67,26 @@ class Outcome:
             yield
         except BaseException:
             self.goes_on()
-            if self._problem is not None:  # not the first error, which is the one that is raised
-                say.note(f"{self._state()}: {self._problem}")
+            # not the first error, which is the one that is raised; of a guest that has crashed there is nothing to say
+            if self._problem is not None and self._waits():
+                say.note(f"{self._state(restorable=False)}: {self._problem}")
             raise
 
-    def _state(self) -> str:
+    def _waits(self) -> bool:
+        """Whether the guest waits to be resumed, for all that is known, or for its devices."""
+        condition = condition_told(self._hv, self._domid)
+        return condition in (None, "suspended") or isinstance(self._problem, DeviceModelError)
+
+    def _state(self, restorable: bool) -> str:
+        """``restorable``: there is an image, and it has all that the guest needs."""
         condition = condition_told(self._hv, self._domid)
         if condition is None:
             return f"it is not known what has become of domain {self._domid}"
         if condition == "suspended":
-            restore = ", or destroy it and restore the image" if self._whole else ""
+            restore = ", or destroy it and restore the image" if restorable else ""
             return f"domain {self._domid} stays suspended: let it go on with `pyxcsr recover {self._domid}`{restore}"
         if isinstance(self._problem, DeviceModelError):
-            restore = "destroy it and restore the image, or " if self._whole else ""
+            restore = "destroy it and restore the image, or " if restorable else ""
             return (
                 f"domain {self._domid} is {condition}, but its QEMU may stand still: {restore}have QEMU go on by its "
                 "command `cont`"

@@ -222,7 +222,7 @@ def test_the_first_error_is_told_even_if_the_guest_cannot_be_resumed(
     with pyxcsr.open_hypervisor("stub") as hv:
         hv.stub.reset()  # type: ignore[union-attr]
     told = capsys.readouterr().err
-    assert "the first error" in told and "may still be suspended" in told
+    assert "the first error" in told and "stays suspended: let it go on with `pyxcsr recover" in told
 
 
 def test_nobody_is_told_to_resume_a_guest_that_is_gone(
@@ -240,7 +240,7 @@ def test_nobody_is_told_to_resume_a_guest_that_is_gone(
     with pyxcsr.open_hypervisor("stub") as hv:
         hv.stub.reset()  # type: ignore[union-attr]
     told = capsys.readouterr().err
-    assert "domain" in told and "may still be suspended" not in told
+    assert "domain" in told and "suspended: let it" not in told
 
 
 def test_a_timeout_that_is_no_number(tmp_path: Path) -> None:

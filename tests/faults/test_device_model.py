@@ -140,7 +140,9 @@ def test_a_suspended_guest_whose_devices_do_not_go_on_is_told_of(
     assert save(script, tmp_path / "s", "--no-live", *FORMATS["xl"]) == 1
     assert script.left == {**WELL, "devmodel_stopped": True}
     assert script.seen[:2] == [STOP, STATE] and script.seen[2:4] == [GO_ON, GO_ON]
-    assert "its devices may stand still: domain" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "is running, but its QEMU may stand still: have QEMU go on" in text
+    assert "restore" not in text, "there is no image"
 
 
 @pytest.mark.parametrize(("what", "says"), [("missing", "no device model that listens"), ("busy", "busy with another")])
