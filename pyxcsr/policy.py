@@ -92,11 +92,16 @@ class PrecopyStats:
         return self.look() if self.look is not None else None
 
     @property
+    def dirtied_suspending(self) -> float:
+        """How many pfns the guest dirties while it suspends; 0 if that is not known."""
+        return 0.0 if self.suspending is None else self.suspending()
+
+    @property
     def predicted_dirty(self) -> Optional[int]:
         """How many pfns would be left for the pause if the guest were suspended now: those that are dirty, and those
         that it dirties while it suspends. None if that is not known."""
         dirty = self.dirty_now
-        return None if dirty is None else dirty + round(0.0 if self.suspending is None else self.suspending())
+        return None if dirty is None else dirty + round(self.dirtied_suspending)
 
     @property
     def costs_now(self) -> tuple[float, Optional[float]]:

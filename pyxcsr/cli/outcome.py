@@ -15,10 +15,8 @@ from pyxcsr.errors import DeviceModelError, XcsrError, note
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.report import SaveReport
 from pyxcsr.suspend.base import Suspend
+from pyxcsr.transfer.pause import ATTEMPTS
 from pyxcsr.transfer.steering import condition_of
-
-ATTEMPTS = 2
-"""How often it is tried to let a guest go on: one that stays suspended is lost to its users."""
 
 
 class Outcome:
@@ -57,7 +55,8 @@ class Outcome:
     def check(self, image: str) -> None:
         """Raises what went wrong. ``image``: what has become of the image, in words."""
         if self._problem is not None:
-            note(self._problem, f"{image}; {self._state(self._whole)}")
+            state = self._state(condition_told(self._hv, self._domid), self._whole)
+            note(self._problem, f"{image}; {state}")
             raise self._problem
 
     @contextmanager
@@ -67,19 +66,16 @@ class Outcome:
             yield
         except BaseException:
             self.goes_on()
-            # not the first error, which is the one that is raised; of a guest that has crashed there is nothing to say
-            if self._problem is not None and self._waits():
-                say.note(f"{self._state(restorable=False)}: {self._problem}")
+            if self._problem is not None:  # not the first error, which is the one that is raised
+                condition = condition_told(self._hv, self._domid)
+                # a guest that has crashed or gone waits neither to be resumed nor for its devices
+                if condition in (None, "suspended") or isinstance(self._problem, DeviceModelError):
+                    say.note(f"{self._state(condition, restorable=False)}: {self._problem}")
             raise
 
-    def _waits(self) -> bool:
-        """Whether the guest waits to be resumed, for all that is known, or for its devices."""
-        condition = condition_told(self._hv, self._domid)
-        return condition in (None, "suspended") or isinstance(self._problem, DeviceModelError)
-
-    def _state(self, restorable: bool) -> str:
-        """``restorable``: there is an image, and it has all that the guest needs."""
-        condition = condition_told(self._hv, self._domid)
+    def _state(self, condition: Optional[str], restorable: bool) -> str:
+        """``condition``: what was told of the guest; ``restorable``: there is an image, and it has all that the guest
+        needs."""
         if condition is None:
             return f"it is not known what has become of domain {self._domid}"
         if condition == "suspended":

@@ -29,6 +29,7 @@ the save. A pause that lasts longer than that is one that somebody may want to s
 
 
 NOR_ANOTHER = ", and a second save of the guest would not be noticed"
+"""Where there is no lock."""
 
 
 class Control:
@@ -157,7 +158,7 @@ class Control:
         """The save has succeeded, and the process ends without returning from it: the lock goes as well, in whatever
         context this is. One that is left behind is of a save that was killed. Never raises."""
         self.end()
-        self._close(self._held)
+        self.let_go()
 
     def __enter__(self) -> Control:
         self._entered += 1

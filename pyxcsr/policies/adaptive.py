@@ -73,6 +73,7 @@ FEW = 50
 EXPECTED = "the limits were expected to be kept"
 
 NEARLY = 0.9
+"""Pages dirtied while the guest suspends, for each page of ``target_dirty``, from which on no pass can reach that."""
 
 BEYOND = "few enough pages were left, but the guest dirties about as many as target_dirty while it suspends"
 
@@ -164,7 +165,7 @@ class AdaptivePolicy:
     def _is_beyond(self, stats: PrecopyStats) -> bool:
         """Whether no pass can reach ``target_dirty``, as the guest dirties nearly that many while it suspends."""
         target = self.limits.target_dirty
-        return target is not None and _suspending(stats) >= NEARLY * target
+        return target is not None and stats.dirtied_suspending >= NEARLY * target
 
     def _pays(self, stats: PrecopyStats, met: Optional[bool]) -> bool:
         """Whether a further pass wins enough."""
@@ -243,11 +244,6 @@ class AdaptivePolicy:
         if busy:
             return self._say(Decision.STOP_AND_COPY, f"{TOO_FAST}{rates}")
         return self._say(Decision.STOP_AND_COPY, "a further pass would not have shortened the pause worth its while")
-
-
-def _suspending(stats: PrecopyStats) -> float:
-    """How many pages the guest dirties while it suspends."""
-    return 0.0 if stats.suspending is None else stats.suspending()
 
 
 def _cheap(stats: PrecopyStats) -> bool:

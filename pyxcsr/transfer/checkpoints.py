@@ -113,8 +113,8 @@ class CheckpointedSaver(Saver):
             self._poll()
             self._look_for_others(often=True)
             left = until - time.monotonic()
-            if self._following is not None and self._ops.p2m is None:
-                self._following.look(now=left <= 0)  # what is not found now the suspended guest will wait for
+            if self._physmap is not None:
+                self._physmap.look(now=left <= 0)  # what is not found now the suspended guest will wait for
             if left <= 0:
                 break
             time.sleep(min(left, STEP))

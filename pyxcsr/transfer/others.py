@@ -45,7 +45,7 @@ class Others:
     def __init__(self, hv: Asked, domid: int, control: Control, warnings: list[str]) -> None:
         self._domid, self._locked, self._warnings = domid, control.locked, warnings
         self._savers: Savers = savers_of(hv, domid)
-        self._last, self._settled = dict[int, float](), set[int]()  # since when; and those who need no other look
+        self._first_seen, self._settled = dict[int, float](), set[int]()  # when; and those who need no other look
         self._ancestors, self._waited_for = set[int](), set[int]()
         self._looked_at = self._all_looked_at = time.monotonic()
 
@@ -102,16 +102,16 @@ class Others:
         return [x for x in found if x.sure]
 
     def _unsettled(self) -> set[int]:
-        """Processes that have to be looked at. One that has been there at two looks remains what it is; one that has
-        just been started may become another program."""
+        """Processes that have to be looked at. One that was first seen :data:`EVERY` ago remains what it is; one that
+        has just been started may become another program."""
         self._looked_at = now = time.monotonic()
         pids = set(self._savers.pids())
         if now - self._all_looked_at >= ANEW:
-            self._all_looked_at, self._settled, self._last = now, set(), {}
+            self._all_looked_at, self._settled, self._first_seen = now, set(), {}
         self._settled &= pids
         look_at = pids - self._settled
-        self._last = {x: self._last.get(x, now) for x in look_at}  # when it was first seen
-        self._settled |= {x for x, since in self._last.items() if now - since >= EVERY}
+        self._first_seen = {x: self._first_seen.get(x, now) for x in look_at}
+        self._settled |= {x for x, at in self._first_seen.items() if now - at >= EVERY}
         return look_at
 
     def _begins(self, saver: Saver) -> bool:

@@ -65,8 +65,8 @@ LEFT_ON = (
 """A warning."""
 
 LEFT_ON_HVM = (
-    "log-dirty mode was on already, and was begun anew: before Xen 4.17, and its security updates of 2022, QEMU's "
-    "watch over the display may have it on; or a save that was killed has left it on"
+    "log-dirty mode was on already, and was begun anew: on a Xen without the fix of XSA-397, QEMU may have it on for "
+    "the display; or a save that was killed has left it on"
 )
 """The same for an HVM guest, whose QEMU uses log-dirty mode for itself."""
 
@@ -221,9 +221,14 @@ class Saver:
         self._begin_ahead()
         if self._options.live:
             self._following = self._ops.following(self._save, self._write)
-            if self._following is not None and self._ops.p2m is None:  # else there is nothing to watch
+            if self._physmap is not None:
                 self._pause.watched_by(self._watch)
                 stack.callback(self._pause.watched_by, lambda: None)
+
+    @property
+    def _physmap(self) -> Optional[Following]:
+        """What follows an HVM or PVH guest's physmap in a live save. A PV guest's p2m tells later what has changed."""
+        return self._following if self._following is not None and self._ops.p2m is None else None
 
     def _begin_ahead(self) -> None:
         try:
@@ -381,9 +386,9 @@ class Saver:
             self._bandwidth.apply(paused=True)
 
     def _last_look(self) -> None:
-        """What is due of an HVM guest now, it would wait for when it is suspended."""
-        if self._options.live and self._following is not None and self._ops.p2m is None:
-            self._following.look(now=True)
+        """A suspended guest would wait for a look that is due now."""
+        if self._physmap is not None:
+            self._physmap.look(now=True)
 
     def _finish(self) -> None:
         """A program that the stream goes through has to end well, unless that is somebody else's affair."""

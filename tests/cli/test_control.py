@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from control.scene import wait_for
 from support.judge import judge_rules, looks_complete
-from support.processes import OnXen, only_processes
+from support.on_xen import OnXen
+from support.processes import only_processes
 
 import pyxcsr
 from cli.programs import COMMAND, SAVE, environment, run

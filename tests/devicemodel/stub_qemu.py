@@ -9,21 +9,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from devicemodel.fake_qemu import VERSION, FakeQemu, Reply
-from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.domain import StubDomain
 from pyxcsr.hypervisor.stub.panel import StubError
-
-
-class OnDom0:
-    """The stub, as if it were real Xen: only there QEMUs are looked for."""
-
-    backend = "xen"
-
-    def __init__(self, hv: StubBackend) -> None:
-        self._hv = hv
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
 
 
 def obeying(guest: StubDomain, before: Optional[Reply] = None) -> Reply:

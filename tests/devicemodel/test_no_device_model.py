@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.on_xen import OnXen
 
 import pyxcsr
 from devicemodel.strict_qemu import Strict, listening
-from devicemodel.stub_qemu import OnDom0
 from pyxcsr import StubGuest
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.devicemodel import place
@@ -40,7 +40,7 @@ def test_it_is_saved_without(hv: StubBackend, path: Path, kind: str, noted: str)
     """libxl refuses a file in which a PVH guest has a device model's state, and asks no such QEMU for one."""
     domid = made(hv, kind, noted)
     with listening(path, ENDS_OVER_BOTH):
-        parts = guest_parts(OnDom0(hv), domid, 60.0, lambda: False)  # type: ignore[arg-type]
+        parts = guest_parts(OnXen(hv), domid, 60.0, lambda: False)  # type: ignore[arg-type]
     assert (parts.qemu is not None) is (parts.device_model is not None) is (noted == "hvm")
 
 
@@ -52,7 +52,7 @@ def test_it_is_recovered_without(hv: StubBackend, path: Path, kind: str, noted: 
         Noted(hv, domid, Qemu(domid), print).put(BEGUN)
         assert (hv.xenstore_read(path_of(domid)) or b"").startswith(b"begun ")
         has_begun(qemu, noted == "hvm")
-        done = pyxcsr.recover(OnDom0(hv), domid)  # type: ignore[arg-type]
+        done = pyxcsr.recover(OnXen(hv), domid)  # type: ignore[arg-type]
         assert not qemu.dead and qemu.told == [False] * (noted == "hvm")
     assert (done.device_model, done.left) == ("off" if noted == "hvm" else None, [])
 

@@ -1,37 +1,17 @@
-"""A /proc made of files, and the stub as if it were Xen, whose guests other programs save, too."""
+"""A /proc made of files, on whose host other programs save guests, too."""
 
 from __future__ import annotations
 
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer import savers
 
 LIBXL = "/usr/lib/xen-4.17/bin/libxl-save-helper"
 PRIVCMD = "/dev/xen/privcmd"
-
-
-class OnXen:
-    """The stub, as if it were Xen."""
-
-    backend = "xen"
-
-    def __init__(self, hv: StubBackend) -> None:
-        self._hv = hv
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hv, name)
-
-    def __enter__(self) -> OnXen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 class Processes:

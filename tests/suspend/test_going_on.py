@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from devicemodel.stub_qemu import OnDom0, qemu_of
+from devicemodel.stub_qemu import qemu_of
+from support.on_xen import OnXen
 
 import pyxcsr
 from pyxcsr.devicemodel import place
@@ -46,7 +47,7 @@ def test_with_its_qemu(hv: StubBackend, path: Path, failures: int) -> None:
         return REFUSED if len(told) <= failures else None
 
     with qemu_of(hv.stub.guest(domid), path / f"qmp-{domid}", reply):
-        done = pyxcsr.recover(OnDom0(hv), domid)
+        done = pyxcsr.recover(OnXen(hv), domid)
     assert told == [True] * min(failures + 1, ATTEMPTS)
     assert done.resumed and hv.stub.guest(domid).state().running
     assert ["may stand still" in x for x in done.left] == [True] * (failures == ATTEMPTS)
@@ -54,7 +55,7 @@ def test_with_its_qemu(hv: StubBackend, path: Path, failures: int) -> None:
 
 def test_without_one(hv: StubBackend, path: Path) -> None:
     domid = suspended(hv)
-    let_go_on(OnDom0(hv), domid)
+    let_go_on(OnXen(hv), domid)
     assert hv.stub.guest(domid).state().running
 
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import pytest
 from support.judge import judge, looks_complete
-from support.processes import LIBXL, PRIVCMD, OnXen, Processes, only_processes
+from support.on_xen import OnXen
+from support.processes import LIBXL, PRIVCMD, Processes, only_processes
 
 import pyxcsr
 from pyxcsr.control.folder import Folder

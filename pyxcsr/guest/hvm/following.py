@@ -27,8 +27,8 @@ WATCH = 0.004
 """Seconds between two requests for the number of pages while the saver waits for something else."""
 
 UNWATCHED = 0.1
-"""Seconds: if the guest has run for longer without the number having been asked for, a look is due, whatever it is. The
-longest that a pass does not ask is less, unless this process has to wait for a processor."""
+"""Seconds: if the guest has run for longer without the number having been asked for, a look is due, whatever it is.
+Within a pass it is asked for more often, unless this process has to wait for a processor."""
 
 REST = 4
 """Within a pass, looks rest this many times as long as one takes: at most a fifth of the time goes into them."""
