@@ -122,10 +122,10 @@ class PhysmapReport:
     again; ``sent_again``: how often all pages were, since a gfn may have lost its page and got another one unseen, the
     last time perhaps while the guest was suspended; ``may_have_missed``: pages both came and went during the save, or
     some did either while it was not watched, and up to Xen 4.21 nothing tells of a page that goes and comes between two
-    questions; ``unwatched``: the longest time in seconds, of those that made a look necessary, for which the guest ran
-    and the number was not asked for, as in a function of the caller's; ``exchanges_shown``:
-    whether this Xen tells of such a page (since 4.22): if not, a guest that makes such an exchange, and seems to move
-    in one direction only, is not noticed.
+    questions; ``unwatched``: the longest time in seconds for which the guest ran and the number was not asked for, as
+    in a function of the caller's, or 0 if that was never longer than usual; ``exchanges_shown``: whether this Xen
+    tells of such a page (since 4.22): if not, a guest that makes such an exchange, and seems to move in one direction
+    only, is not noticed.
     """
 
     moves: int = 0

@@ -27,8 +27,7 @@
  *   pulse.uart=1   each beat changes the scratch register of the serial port, which is
  *                  in QEMU, and looks first whether it is what the last beat wrote: a
  *                  device model that goes on from an older state counts as bad; the
- *                  heartbeat ends with uart=<how often it was as it should be>. (Not
- *                  each tick: QEMU in an emulated dom0 takes that long to answer.)
+ *                  heartbeat ends with uart=<how often it was as it should be>
  */
 #define _GNU_SOURCE
 #include <errno.h>
