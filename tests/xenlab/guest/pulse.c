@@ -222,6 +222,7 @@ static void start_churning(struct worker *w, int at_once)
 {
     if (fork())
         return;
+    munmap(region, pages * PAGE); /* or each page that the parent fills anew would be there twice */
     struct timespec nap = {0, 50 * 1000000};
     uint64_t first = meminfo("MemTotal: %lu"), now = first;
     while (!at_once && now + 512 > first && first + 512 > now) {
