@@ -19,11 +19,15 @@ from pyxcsr.cli.signals import CancelBySignal
 from pyxcsr.cli.suspending import guest_parts
 from pyxcsr.errors import UsageError, untouched_so_far
 from pyxcsr.hypervisor.names import BACKENDS
+from pyxcsr.limits.given import Given
+from pyxcsr.limits.limits import Limits
 from pyxcsr.limits.words import BY_NAME
 from pyxcsr.measure.dirty_rate import dirty_rate
-from pyxcsr.units import parse_seconds
 
 BANDWIDTHS = ("100M", "1G")
+
+FURTHER = ("timeout", "on_timeout", "max_iterations", "target_dirty", "abort_if_busy")
+"""Limits that hold for every prediction of one run. What ``throttle`` would win cannot be told beforehand."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="predict a save in which the guest may be paused for so long, as 300ms; may be given several times (none)",
     )
+    for word in (BY_NAME[x] for x in FURTHER):
+        if word.metavar:
+            add(word.option, metavar=word.metavar, help=f"predict with this limit: {word.help}")
+        else:
+            add(word.option, action="store_const", const="yes", help=f"predict with this limit: {word.help}")
     add(
         "--take-over",
         action="store_true",
@@ -63,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command. Returns the exit status."""
     bandwidths = [_bandwidth(x) for x in args.bandwidth or BANDWIDTHS]
-    limits: list[Optional[float]] = [_downtime(x) for x in args.max_downtime] if args.max_downtime else [None]
+    limits = [_limits(args, x) for x in args.max_downtime or [None]]
     cancel = CancelBySignal()
     with cancel.installed(), opened(args.backend, "dirty-rate") as hv:
         with untouched_so_far():
@@ -73,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             hv, domid, seconds=args.seconds, device_model=model, cancel=cancel, take_over=args.take_over,
             savers=savers_for(args, hv, domid),
         )  # fmt: skip
-    predictions = [found.predict(bandwidth, limit) for bandwidth, limit in product(bandwidths, limits)]
+    predictions = [found.predict(bandwidth, limits=x) for bandwidth, x in product(bandwidths, limits)]
     if args.json:
         document = {"ok": True, **found.to_dict(), "predictions": [x.to_dict() for x in predictions]}
         say.report(json.dumps(document, indent=2))
@@ -90,8 +99,11 @@ def _bandwidth(text: str) -> int:
     return nr_bytes
 
 
-def _downtime(text: str) -> float:
-    seconds = parse_seconds(text)
-    if not seconds > 0:
-        raise UsageError(f"--max-downtime {text}: it must be more than 0")
-    return seconds
+def _limits(args: argparse.Namespace, max_downtime: Optional[str]) -> Limits:
+    """The limits of one prediction. Raises UsageError that names the option."""
+    given = Given()
+    for name, text in {"max_downtime": max_downtime, **{x: getattr(args, x) for x in FURTHER}}.items():
+        if text is not None:
+            option = BY_NAME[name].option
+            given.add(name, text, option, option)
+    return given.limits()

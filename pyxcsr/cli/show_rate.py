@@ -73,9 +73,11 @@ def _predictions(predictions: Sequence[Prediction]) -> list[str]:
     ]
     for x in predictions:
         limit = "-" if x.max_downtime is None else format_seconds(x.max_downtime)
-        verdict = "NOT KEPT: " + x.why if x.within is False else x.why
+        verdict = "ENDED: " + x.why if x.ends == "aborted" else "NOT KEPT: " + x.why if x.within is False else x.why
         lines.append(
             f"{format_size(round(x.bandwidth)):>7}/s {limit:>7} {x.passes:>6} {x.bytes / (1 << 30):>7.2f} "
-            f"{x.seconds:>8.1f} {format_seconds(x.pause):>9}  {verdict}"
+            f"{x.seconds:>8.1f} {format_seconds(x.pause) if x.ends == 'saved' else '-':>9}  {verdict}"
         )
+    if any(x.ends == "aborted" for x in predictions):
+        lines.append("ENDED: a limit ends the save, and the guest runs on.")
     return lines

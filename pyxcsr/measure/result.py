@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from pyxcsr.arguments import check_number, check_seconds
+from pyxcsr.arguments import check_number
 from pyxcsr.errors import UsageError
+from pyxcsr.limits.limits import Limits
 from pyxcsr.limits.words import MOST_BANDWIDTH
 from pyxcsr.measure.curve import Curve
-from pyxcsr.measure.predict import MAX_ITERATIONS, Guest, Prediction, predict
+from pyxcsr.measure.predict import Guest, Prediction, predict
 from pyxcsr.measure.windows import Counted
+
+if TYPE_CHECKING:
+    from pyxcsr.limits.limits import Time
 
 
 @dataclass
@@ -64,21 +68,28 @@ class DirtyRate:
         return Curve([*points, (self.seconds, float(self.distinct))], float(max(self.tot_pages, self.distinct)))
 
     def predict(
-        self, bandwidth: float, max_downtime: Optional[float] = None, max_iterations: int = MAX_ITERATIONS
+        self,
+        bandwidth: float,
+        max_downtime: Optional[Time] = None,
+        max_iterations: Optional[int] = None,
+        *,
+        limits: Optional[Limits] = None,
     ) -> Prediction:
         """What a live save of this guest would come to, through an output that takes ``bandwidth`` bytes a second.
 
-        ``max_downtime``: seconds for which the guest may be paused. Raises UsageError for numbers that are not above 0,
-        or larger than any output or time.
+        ``max_downtime``, ``max_iterations``: as in :class:`pyxcsr.Limits`; or ``limits``: all limits of the save, of
+        which ``bandwidth`` may slow its live passes further, and ``throttle`` is taken to win nothing. Raises
+        UsageError for numbers that are not above 0, or larger than any output or time, and if a limit is given twice.
         """
         check_number("bandwidth", bandwidth, 1, (int, float))
         if bandwidth > MOST_BANDWIDTH:
             raise UsageError(f"bandwidth is {bandwidth!r}: that is more than any output takes")
-        check_number("max_iterations", max_iterations, 1)
-        if max_downtime is not None:
-            check_seconds("max_downtime", max_downtime)
+        if limits is None:
+            limits = Limits(max_downtime=max_downtime, max_iterations=max_iterations)
+        elif max_downtime is not None or max_iterations is not None:
+            raise UsageError("max_downtime and max_iterations are given beside limits: put them there")
         guest = Guest(self.curve, self.tot_pages, self.nr_vcpus, self.fetch_seconds)
-        return predict(guest, bandwidth, max_downtime, max_iterations)
+        return predict(guest, bandwidth, limits)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the fields, and the rate."""

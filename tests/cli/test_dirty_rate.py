@@ -59,6 +59,10 @@ def test_json(capfd: pytest.CaptureFixture[str], kind: str) -> None:
         ("--bandwidth", str((1 << 62) + 1)),
         ("--max-downtime", "300"),
         ("--max-downtime", "0ms"),
+        ("--timeout", "5"),
+        ("--max-iterations", "0"),
+        ("--target-dirty", "few"),
+        ("--on-timeout", "never"),
         ("--seconds", "0"),
         ("--seconds", "nan"),
     ],
@@ -76,6 +80,23 @@ def test_what_is_not_kept_is_said() -> None:
     assert "in each second: 50000" in text and "60000 pages a second" in text
     found.period = 4.0
     assert "; in each 4 s: 50000" in told(found, [])
+
+
+def test_limits_that_end_the_save(capfd: pytest.CaptureFixture[str]) -> None:
+    words = (GUEST, "--seconds", "0.5", "--bandwidth", "1M", "--max-downtime", "10ms")
+    status, out, _ = run(capfd, *words, "--timeout", "2s")
+    rows = [x for x in out.splitlines() if "1M/s" in x]
+    assert status == 0 and len(rows) == 1 and rows[0].endswith(" -  ENDED: timeout") and "the guest runs on" in out
+    _, out, _ = run(capfd, *words, "--timeout", "2s", "--on-timeout", "suspend", "--json")
+    (row,) = json.loads(out)["predictions"]
+    assert (row["ends"], row["why"], row["within"]) == ("saved", "timeout", False) and row["dirty"] > 1000
+    _, out, _ = run(capfd, *words, "--abort-if-busy")
+    assert "ENDED: too busy" in out
+    _, out, _ = run(capfd, GUEST, "--seconds", "0.5", "--bandwidth", "1G", "--target-dirty", "2000")
+    assert "short enough" in out
+    words = (GUEST, "--seconds", "0.5", "--bandwidth", "10M", "--max-downtime", "1us")
+    _, out, _ = run(capfd, *words, "--max-iterations", "2")
+    assert "NOT KEPT: passes used up" in out
 
 
 PROGRAM = """

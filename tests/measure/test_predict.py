@@ -7,6 +7,7 @@ import math
 import pytest
 
 import pyxcsr
+from pyxcsr import Limits
 from pyxcsr.measure.curve import Curve
 from pyxcsr.measure.predict import MAX_ITERATIONS, Guest, predict
 from pyxcsr.measure.result import DirtyRate
@@ -34,7 +35,7 @@ def test_an_idle_guest() -> None:
 def test_half_the_bandwidth_is_dirtied() -> None:
     """Each pass leaves half of what it sent: the limit decides how many there are."""
     slow = PAGE_BYTES * 10000
-    found = predict(guest_of(5000), slow, 0.05)
+    found = predict(guest_of(5000), slow, Limits(max_downtime=0.05))
     left = 65536.0
     passes = 0
     while True:
@@ -56,7 +57,7 @@ def test_a_guest_that_is_faster_than_the_output() -> None:
 
 def test_a_limit_that_cannot_be_kept_is_waited_for() -> None:
     """As the policy does it: the guest may become less busy."""
-    found = predict(guest_of(20000), PAGE_BYTES * 10000, 0.3)
+    found = predict(guest_of(20000), PAGE_BYTES * 10000, Limits(max_downtime=0.3))
     assert (found.passes, found.within, found.why) == (MAX_ITERATIONS, False, "passes used up")
     assert found.seconds > 30 * 65536 / 10000
 
@@ -71,14 +72,14 @@ def test_the_same_pages_again_and_again() -> None:
 
 
 def test_passes_are_used_up() -> None:
-    found = predict(guest_of(8900), PAGE_BYTES * 10000, 1e-6, 4)
+    found = predict(guest_of(8900), PAGE_BYTES * 10000, Limits(max_downtime=1e-6, max_iterations=4))
     assert (found.passes, found.why) == (4, "passes used up")
-    assert predict(guest_of(8900), PAGE_BYTES * 10000, 1e-6).passes <= MAX_ITERATIONS
+    assert predict(guest_of(8900), PAGE_BYTES * 10000, Limits(max_downtime=1e-6)).passes <= MAX_ITERATIONS
 
 
 def test_a_faster_output_never_has_a_longer_pause() -> None:
     guest = Guest(Curve([(2.0**x, 3000 * (1 - math.exp(-(2.0**x)))) for x in range(-6, 5)], 9000), 9000, 2, 1e-4)
-    pauses = [predict(guest, speed * MB, 0.01).pause for speed in (1, 10, 100, 1000)]
+    pauses = [predict(guest, speed * MB, Limits(max_downtime=0.01)).pause for speed in (1, 10, 100, 1000)]
     assert pauses == sorted(pauses, reverse=True)
 
 
@@ -97,7 +98,7 @@ def test_the_rate_is_that_of_a_second() -> None:
 
 
 WRONG = [
-    (0,), (float("nan"),), (10**310,), (float("inf"),), ("1G",), (1e9, 0), (1e9, "300ms"), (1e9, None, 0),
+    (0,), (float("nan"),), (10**310,), (float("inf"),), ("1G",), (1e9, 0), (1e9, "300"), (1e9, None, 0),
 ]  # fmt: skip
 
 
@@ -105,3 +106,11 @@ WRONG = [
 def test_wrong_numbers(wrong: tuple[object, ...]) -> None:
     with pytest.raises(pyxcsr.UsageError):
         measured().predict(*wrong)  # type: ignore[arg-type]
+
+
+def test_limits_are_given_once() -> None:
+    found = measured()
+    assert found.predict(1e9, "300ms") == found.predict(1e9, limits=Limits(max_downtime=0.3))
+    assert found.predict(1e9, 0.3, 2) == found.predict(1e9, limits=Limits(max_downtime=0.3, max_iterations=2))
+    with pytest.raises(pyxcsr.UsageError, match="put them there"):
+        found.predict(1e9, 0.3, limits=Limits())
