@@ -192,7 +192,7 @@ def _open_fifo(path: Path, cancel: Cancel) -> int:
 
 def _open_device(path: Path) -> int:
     """A block device is refused if it is in use here: a file system on it would be lost. Of a guest that has it as its
-    disk the kernel does not tell."""
+    disk the kernel does not tell: see disks.py."""
     exclusive = os.O_EXCL if path.is_block_device() else 0
     try:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC | exclusive)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Optional
 from pyxcsr.checkpointed import Checkpointed
 from pyxcsr.cli import controlling, limiting, progress, say, status
 from pyxcsr.cli.destroying import destroyer
+from pyxcsr.cli.disks import check_no_disk
 from pyxcsr.cli.opening import find_domain, opened
 from pyxcsr.cli.outcome import Outcome
 from pyxcsr.cli.output import is_standard_output, is_synced, stream_output
@@ -141,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
             given = limits.for_guest(lambda: domain_name(hv, domid), args.live, say.note, args.verify)
             config = config_for(hv, domid, args)
             either = controlling.either(cancel, control)
+            if args.file is not None:
+                check_no_disk(hv, args.file, say.note)
             suspend, qemu, model = parts = guest_parts(hv, domid, args.suspend_timeout, either)
             destroyed_by = destroyer(hv, domid, cancel) if args.then == "destroy" else None
         devices_are_lost = model is not None and args.format == "libxc"
