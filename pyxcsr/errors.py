@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     CancelledBy = Literal["caller", "policy", "limit", "control"]
 
-_NOTED = "_noted"
+_NOTED, _NOTES = "_noted", "__notes__"
 
 
 class XcsrError(Exception):
@@ -44,14 +44,18 @@ class XcsrError(Exception):
         self.__dict__.update(facts)
 
     def __reduce__(self) -> Any:
-        return (_rebuild, (type(self), self.args, self.facts))
+        return (_rebuild, (type(self), self.args, vars(self)))
 
 
-def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], facts: dict[str, Any]) -> XcsrError:
+def _rebuild(kind: type[XcsrError], args: tuple[Any, ...], state: dict[str, Any]) -> XcsrError:
+    """The same error: ``state`` has its facts, its notes, whether it is ``untouched``, and what others have added."""
     error = kind.__new__(kind)
     Exception.__init__(error, *args)
-    error.facts = {}
-    error.learn(**facts)
+    error.__dict__.update(state)
+    error.facts = dict(error.facts)  # a copy's own, as its notes are: copy.copy() comes here, too
+    for name in (_NOTED, _NOTES):
+        if name in state:
+            error.__dict__[name] = list(state[name])
     return error
 
 
@@ -68,7 +72,7 @@ def note(error: BaseException, text: str) -> None:
 
 def notes_on(error: BaseException) -> list[str]:
     """What :func:`note` has added: also where an older Python has it in the error's text alone."""
-    return [*error.__dict__.get(_NOTED, ()), *getattr(error, "__notes__", ())]
+    return [*error.__dict__.get(_NOTED, ()), *getattr(error, _NOTES, ())]
 
 
 @contextmanager

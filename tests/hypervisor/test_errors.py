@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +63,38 @@ def test_pickling() -> None:
     error = pickle.loads(pickle.dumps(pyxcsr.DomainNotFound("text", op="x", errno=3, domid=7)))
     assert (type(error), str(error), error.domid, error.facts["op"]) == (pyxcsr.DomainNotFound, "text", 7, "x")
     assert error.strerror == "No such process"
+
+
+class OnOldPython(pyxcsr.OutputError):
+    """An error of a Python without ``add_note``, where :func:`pyxcsr.errors.note` adds to the text."""
+
+    @property
+    def add_note(self) -> None:  # type: ignore[override]
+        raise AttributeError("add_note")
+
+
+@pytest.mark.parametrize("again", [lambda x: pickle.loads(pickle.dumps(x)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("kind", [pyxcsr.OutputError, OnOldPython])
+def test_what_was_added_to_an_error_survives_pickling(kind: type[pyxcsr.OutputError], again: Any) -> None:
+    """The notes, that nothing was done, and what others keep on it; a copy's notes and facts are its own."""
+    error = kind("text", errno=28)
+    errors.note(error, "the guest stays suspended")
+    error.untouched = True
+    error.whose = "the caller's"  # type: ignore[attr-defined]
+    found = again(error)
+    assert (str(found), found.errno, found.untouched) == (str(error), 28, True)
+    assert found.whose == "the caller's"
+    assert errors.notes_on(found) == errors.notes_on(error) == ["the guest stays suspended"]
+    errors.note(found, "of the copy alone")
+    found.learn(offset=8)
+    assert errors.notes_on(error) == ["the guest stays suspended"] and error.facts == {"errno": 28}
+
+
+@pytest.mark.parametrize("kind", [x for x in KINDS.values() if issubclass(x, pyxcsr.XcsrError)])
+def test_each_kind_keeps_its_notes(kind: type[pyxcsr.XcsrError]) -> None:
+    facts = {"op": "x", "errno": 3} if issubclass(kind, pyxcsr.HypervisorError) else {}
+    error = kind("text", **facts, **({"offset": 0} if issubclass(kind, pyxcsr.StreamError) else {}))
+    errors.note(error, "more")
+    error.untouched = True
+    found = pickle.loads(pickle.dumps(error))
+    assert (type(found), vars(found)) == (kind, vars(error)) and errors.notes_on(found) == ["more"]
