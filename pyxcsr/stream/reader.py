@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Optional, Union
 
-from pyxcsr.errors import NotAStream, StreamError, StreamTruncated
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.frames import PAGE_SHIFT
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import sniff
@@ -60,7 +60,8 @@ class StreamReader:
     Iterating gives typed records (``pyxcsr.stream.records``), END the last; each has ``.offset``. What
     follows END is not read, so a stream within another can be read too. Memory is bounded by one record, and
     by what has really arrived of it. Raises NotAStream, StreamTruncated, StreamError, each with offset and
-    record; after such an error the reader raises it again, since it has lost its place.
+    record; after such an error the reader raises it again, since it has lost its place. Iterating once more goes on
+    where it was left: to read a stream again, as ``verify`` does, takes another reader, of the file at its beginning.
 
     A Source that has been read from may be given, too: the stream begins where that stands (``start``), and all
     offsets are counted as the Source counts.
@@ -72,7 +73,7 @@ class StreamReader:
         self.start = self._source.offset
         self._image: ImageHeader | None = None
         self._domain: DomainHeader | None = None
-        self._ended = False
+        self._begun = self._ended = False
         self._failure: StreamError | None = None
 
     def __repr__(self) -> str:
@@ -88,6 +89,14 @@ class StreamReader:
     def ended(self) -> bool:
         """True once END has been read."""
         return self._ended
+
+    def check_not_begun(self, what: str) -> None:
+        """Raises UsageError if records have been read already. ``what`` has to see all of them."""
+        if self._begun:
+            raise UsageError(
+                f"{what} has to read the whole stream, and of this reader records were read already ({self!r}): give "
+                "another StreamReader, of the file opened anew or after seek() to where the stream begins"
+            )
 
     @property
     def image_header(self) -> ImageHeader:
@@ -167,6 +176,7 @@ class StreamReader:
             )
 
     def _checked_record(self, pages: bool) -> RawRecord:
+        self._begun = True
         if self._failure is not None:
             raise self._failure
         try:

@@ -113,8 +113,9 @@ def survey(
     """Reads a stream up to its END; hands each line to ``show`` as soon as it is known, and records to ``take``.
 
     ``fold`` makes one line of PAGE_DATA records that follow one another. What goes wrong on the way ends up
-    in ``problems``; NotAStream, an unusable header and OSError are raised.
+    in ``problems``; NotAStream, an unusable header and OSError are raised; UsageError if records were read already.
     """
+    reader.check_not_begun("survey()")
     surveyor = Surveyor(reader, show, fold, take)
     while surveyor.follow():
         pass

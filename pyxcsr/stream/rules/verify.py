@@ -84,11 +84,12 @@ def verify(reader: StreamReader, *, limit: int = 10_000, checkpointed: bool = Fa
     ``limit`` bounds the complaints kept. ``checkpointed``: the stream is one of Remus, which has CHECKPOINT records and
     as a rule no END; at each checkpoint the guest must be whole, and what follows the last one does not count.
 
-    Raises NotAStream if it is no libxc stream at all, OSError if it cannot be read, UsageError for what is no reader;
-    everything else is a complaint.
+    Raises NotAStream if it is no libxc stream at all, OSError if it cannot be read, UsageError for what is no reader,
+    or one of which records (more than the headers) were read already; everything else is a complaint.
     """
     if not isinstance(reader, StreamReader):
         raise UsageError(f"verify takes a pyxcsr.StreamReader of an open file, not {reader!r}")
+    reader.check_not_begun("verify()")
     verifier = Verifier(reader, Complaints(limit), nested=False, checkpointed=checkpointed)
     while verifier.follow():
         pass

@@ -9,13 +9,15 @@ import struct
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support import oracle
 from support import streams as build
 
-from pyxcsr.errors import NotAStream, StreamError
+from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.frames import PAGE_SIZE, PageType
 from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
@@ -23,6 +25,7 @@ from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.complaints import RULES, Complaints
 from pyxcsr.stream.rules.verify import VerifyReport, verify
+from pyxcsr.stream.survey import survey
 from stream.rules import hvm_cases  # noqa: F401  (adds to CASES)
 from stream.rules.cases import CASES, Case, insert_before, set_page
 
@@ -432,3 +435,49 @@ def test_a_hostile_record_takes_little_memory() -> None:
     ok, _, grown_kib = done.stdout.decode().split()
     assert ok == "False"
     assert int(grown_kib) < 256 << 10
+
+
+def to_end(reader: StreamReader) -> None:
+    assert [x.name for x in reader][-1] == "END"
+
+
+def half(reader: StreamReader) -> None:
+    for record in reader:
+        if isinstance(record, rec.PageData):
+            return
+
+
+def first_raw(reader: StreamReader) -> None:
+    next(reader.raw_records())
+
+
+def into_an_error(reader: StreamReader) -> None:
+    with pytest.raises(StreamError):
+        for each in reader.raw_records():
+            reader._source.skip(each.size)  # so that it loses its place
+
+
+def once_verified(reader: StreamReader) -> None:
+    verify(reader)
+
+
+@pytest.mark.parametrize("before", [to_end, half, first_raw, into_an_error, once_verified])
+@pytest.mark.parametrize("judge", [verify, lambda reader: survey(reader, lambda line: None)])
+def test_a_reader_that_has_been_read_from_is_refused(
+    before: Callable[[StreamReader], None], judge: Callable[[StreamReader], object]
+) -> None:
+    """Not all of the stream would be seen, and what is damaged called good."""
+    reader = StreamReader(io.BytesIO(build.assemble(build.pv64())))
+    before(reader)
+    with pytest.raises(UsageError, match="another StreamReader"):
+        judge(reader)
+
+
+def test_headers_may_be_looked_at_before() -> None:
+    data = build.assemble(build.pv64())
+    for whole in (data, data[:30]):
+        reader = StreamReader(io.BytesIO(whole))
+        assert reader.image_header.version == 3
+        with suppress(StreamTruncated):
+            assert reader.origin.version == 3
+        assert [x.rule for x in verify(reader).complaints] == [x.rule for x in check(whole).complaints]
