@@ -85,8 +85,20 @@ def untouched_so_far() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def touched_by_now() -> Iterator[None]:
+    """Of what is raised within, it is not known that nothing was done: also of the error of another operation, which a
+    callback of the caller's may let through."""
+    try:
+        yield
+    except XcsrError as error:
+        error.untouched = False
+        raise
+
+
 class UsageError(XcsrError):
-    """The caller asked for something that makes no sense. Nothing was done.
+    """The caller asked for something that makes no sense. Nothing was done, if the error is ``untouched``; else it is
+    what a function of the caller's returned, or did, that makes none.
 
     ``path``, ``line``: where it stands, if it stands in a settings file.
     """

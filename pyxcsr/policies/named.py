@@ -37,6 +37,8 @@ def policy_for(chosen: Union[Policy, PolicyName, None], limits: Limits) -> Polic
         )
     if isinstance(chosen, str):
         raise UsageError(f"policy is {chosen!r}: give {', '.join(POLICIES)}, or a function of pyxcsr.PrecopyStats")
+    if isinstance(chosen, type):
+        raise UsageError(f"policy is the class {chosen.__name__}: give an object of it, {chosen.__name__}()")
     check_callback("policy", chosen, "a function of pyxcsr.PrecopyStats, a pyxcsr.SimplePolicy, or a policy's name")
     if getattr(chosen, "limits", None) is not limits:
         check_own(limits)

@@ -14,6 +14,7 @@ from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.report import Checkpoint, CheckpointsReport
 from pyxcsr.stream.format import RECORD_HEADER, RecordType
 from pyxcsr.suspend.base import PlainSuspend
+from pyxcsr.transfer.descriptor import flush_output
 from pyxcsr.transfer.saver import END, Saver
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ class CheckpointedSaver(Saver):
         super().__init__(hv, domid, options)
         self._sums = self._report.checkpoints = CheckpointsReport(self._asked.interval)
         self._offset = 0  # where the last checkpoint ended
+        self._out: Stream
 
     def run(self, out: Stream) -> SaveReport:
         """Saves the domain into ``out`` until the last checkpoint; an error says how many were whole."""
+        self._out = out
         try:
             return super().run(out)
         except BaseException as error:
@@ -81,6 +84,7 @@ class CheckpointedSaver(Saver):
         self._note(number, done, self._pause.seconds() if is_last else self._goes_on())
         if self._asked.checkpoint is not None and self._sums.last is not None:
             self._asked.checkpoint(self._sums.last)  # of the last one, too: a receiver reads what is theirs at each
+            flush_output(self._out, self._sink.offset)
         if is_last:
             self._put_last(END)
             self._paused(self._pause.seconds())
@@ -91,6 +95,8 @@ class CheckpointedSaver(Saver):
         if self._following is not None:
             self._following.goes_on()
         seconds = self._pause.goes_on(self._asked.postcopy)
+        if self._asked.postcopy is not None:  # the caller's, which may write
+            flush_output(self._out, self._sink.offset)
         if self._following is not None and self._asked.postcopy is None and self._pause.resumed_at is not None:
             self._following.goes_on(self._pause.resumed_at)  # its device model was first
         self._save.goes_on()

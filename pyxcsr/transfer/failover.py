@@ -17,6 +17,7 @@ from pyxcsr.stream.format import RECORD_OPTIONAL, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.records import decode
 from pyxcsr.stream.source import Source
+from pyxcsr.transfer.descriptor import read_by_others
 from pyxcsr.transfer.restorer import Restorer, SourceFile
 from pyxcsr.transfer.spool import Spool
 from pyxcsr.units import format_seconds
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pyxcsr.guest.judging import Judge
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, SourceHandle
     from pyxcsr.options import RestoreOptions
+    from pyxcsr.report import RestoreReport
+    from pyxcsr.transfer.descriptor import Stream
 
 BESIDES = 64 << 20
 """Bytes that a checkpoint may have besides pages: entries of holes, the p2m's frames, the guest's state."""
@@ -45,7 +48,12 @@ class CheckpointedRestorer(Restorer):
     def __init__(self, hv: Hypervisor, domid: int, options: RestoreOptions) -> None:
         super().__init__(hv, domid, options)
         self._heard, self._heard_at = 0, time.monotonic()
+        self._in: Stream
         self._listening = False  # there is something to fail over to, and whoever sends it is listened to
+
+    def run(self, in_: Stream) -> RestoreReport:
+        self._in = in_
+        return super().run(in_)
 
     def _take_all(self) -> None:
         head = self._first_checkpoint()
@@ -95,7 +103,10 @@ class CheckpointedRestorer(Restorer):
     def _others_part(self) -> bool:
         """Whoever else reads the stream has read what is theirs. False if they say that it is not whole."""
         checkpoint = self._options.checkpoint
-        return checkpoint is None or bool(checkpoint())
+        if checkpoint is None:
+            return True
+        with read_by_others(self._in):
+            return bool(checkpoint())
 
     def _whole(self) -> None:
         self._ops.checkpoint_complete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional, Union
 
+from pyxcsr.errors import untouched_so_far
 from pyxcsr.hypervisor.interface import Hypervisor
 from pyxcsr.options import RestoreOptions, Rings
 from pyxcsr.report import RestoreReport
@@ -48,15 +49,17 @@ def restore(
     ``silence``: seconds, or text as "2s": a stream of which nothing comes for so long is taken to have ended.
 
     On success the domain is complete and still paused. On failure it is half-built and never unpaused: destroy it,
-    unless the error is ``untouched``, as for a domain that runs or has memory (UsageError).
+    unless the error is ``untouched``, as for a domain that runs or has memory, or a wrong argument (UsageError).
     Raises XcsrError: NotAStream, StreamTruncated, StreamError (offset, record, pfn), IncompleteStream, VerifyMismatch,
     NotSupported, InputError, Cancelled, DomainNotFound, DomainDying, UsageError, HypervisorError.
     """
-    rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
-    options = RestoreOptions(
-        rings, static_data_done, progress, cancel, checkpointed=checkpointed, checkpoint=checkpoint, silence=silence
-    )
-    return restorer(hv, domid, options).run(in_)
+    with untouched_so_far():
+        rings = Rings(store_evtchn, store_domid, console_evtchn, console_domid)
+        options = RestoreOptions(
+            rings, static_data_done, progress, cancel, checkpointed=checkpointed, checkpoint=checkpoint, silence=silence
+        )
+        chosen = restorer(hv, domid, options)
+    return chosen.run(in_)
 
 
 def restorer(hv: Hypervisor, domid: int, options: RestoreOptions) -> Restorer:

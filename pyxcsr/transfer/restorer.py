@@ -18,6 +18,7 @@ from pyxcsr.errors import (
     StreamError,
     UsageError,
     VerifyMismatch,
+    touched_by_now,
     untouched_so_far,
 )
 from pyxcsr.guest.ops import RestoreContext, RestoreOps
@@ -75,10 +76,12 @@ class Restorer:
                 self._ops = self._find_ops(info)
                 release_by(stack, self._ops.cleanup, warnings)
                 self._ops.setup()
-            self._tell("pass")
-            self._take_all()
+            with touched_by_now():
+                self._tell("pass")
+                self._take_all()
         self._report.seconds = self._telling.seconds()
-        self._tell("done")
+        with touched_by_now():
+            self._tell("done")
         return self._report
 
     def _entered(self, file: SourceFile) -> Source:

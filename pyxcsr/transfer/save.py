@@ -106,47 +106,46 @@ def save(
     DomainNotFound, DomainDying, BeingSaved, NotSupported, LogDirtyUnsupported, P2mError, P2mChanged, PageTableError,
     PageError, GuestStateError, SuspendError, OutputError, Cancelled, HypervisorError.
     """
-    options = SaveOptions(
-        live=live,
-        verify=verify,
-        policy=policy,
-        suspend=suspend,
-        progress=progress,
-        cancel=cancel,
-        complete=complete,
-        durable=durable,
-        p2m_changes=p2m_changes,
-        p2m_limits=p2m_limits,
-        map_ahead=map_ahead,
-        device_model=device_model,
-        control=control,
-        limits=limits,
-        max_downtime=max_downtime,
-        timeout=timeout,
-        on_timeout=on_timeout,
-        max_iterations=max_iterations,
-        target_dirty=target_dirty,
-        bandwidth=bandwidth,
-        bandwidth_while_paused=bandwidth_while_paused,
-        abort_if_busy=abort_if_busy,
-        throttle=throttle,
-        checkpointed=checkpointed,
-    )
-    if options.checkpointed is not None:
-        return _checkpointed(hv, domid, options, out, compress)
-    if compress is None:
-        return Saver(hv, domid, options).run(out)
-    return _compressed(Saver(hv, domid, options), out, compress)
+    with untouched_so_far():
+        options = SaveOptions(
+            live=live,
+            verify=verify,
+            policy=policy,
+            suspend=suspend,
+            progress=progress,
+            cancel=cancel,
+            complete=complete,
+            durable=durable,
+            p2m_changes=p2m_changes,
+            p2m_limits=p2m_limits,
+            map_ahead=map_ahead,
+            device_model=device_model,
+            control=control,
+            limits=limits,
+            max_downtime=max_downtime,
+            timeout=timeout,
+            on_timeout=on_timeout,
+            max_iterations=max_iterations,
+            target_dirty=target_dirty,
+            bandwidth=bandwidth,
+            bandwidth_while_paused=bandwidth_while_paused,
+            abort_if_busy=abort_if_busy,
+            throttle=throttle,
+            checkpointed=checkpointed,
+        )
+        if options.checkpointed is not None:
+            saver = _checkpointed(hv, domid, options, compress)
+        else:
+            saver = Saver(hv, domid, options)
+    return saver.run(out) if compress is None else _compressed(saver, out, compress)
 
 
-def _checkpointed(
-    hv: Hypervisor, domid: int, options: SaveOptions, out: Stream, compress: Optional[str]
-) -> SaveReport:
+def _checkpointed(hv: Hypervisor, domid: int, options: SaveOptions, compress: Optional[str]) -> Saver:
     from pyxcsr.transfer.checkpoints import CheckpointedSaver  # only here: most saves need none of it
 
     if compress is not None:
         raise UsageError("compress and checkpointed do not go together: a compressor keeps back what it is given")
-    return CheckpointedSaver(hv, domid, options).run(out)
+    return CheckpointedSaver(hv, domid, options)
 
 
 def _compressed(saver: Saver, out: Stream, words: str) -> SaveReport:

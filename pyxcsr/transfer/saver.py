@@ -18,6 +18,7 @@ from pyxcsr.errors import (
     PageTableError,
     UsageError,
     XcsrError,
+    touched_by_now,
     untouched_so_far,
 )
 from pyxcsr.frames import PAGE_SIZE
@@ -156,6 +157,7 @@ class Saver:
                 self._refuse_beside_others(info)
                 self._throttling.check()  # may give time back: not before it is known that nobody else has taken it
                 self._sink = self._hv.open_sink(fd)
+            stack.enter_context(touched_by_now())
             release_by(stack, self._sink.close, self._report.warnings)
             self._outlook.room = self._sink.room
             release_by(stack, self._throttling.release, self._report.warnings)
