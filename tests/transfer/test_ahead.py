@@ -364,7 +364,8 @@ def test_a_forked_child_has_no_thread(hv: StubBackend, monkeypatch: pytest.Monke
             made.save.close()
             made.p2m.close()
             hv.close()
-            os._exit(hv.stub.usage()["fmem_handles"] != handles)
+            with pyxcsr.open_hypervisor("stub") as own:
+                os._exit("xenforeignmemory_close" in own.stub.calls())
         except BaseException:
             os._exit(2)
     assert handles == 2 and os.waitpid(pid, 0)[1] == 0

@@ -301,13 +301,18 @@ def test_somebody_else_resumes_the_guest_while_its_registers_are_read(hv: StubBa
 # -- the handle
 
 
-def child_that_unwinds(hv: StubBackend) -> int:
-    """Forks. In the child it raises Boom, with no call counted yet; in the parent it returns how the child ended."""
-    hv.stub.clear_calls()
+def child_that_unwinds() -> int:
+    """Forks. In the child, where no call is counted yet, it raises Boom; in the parent it returns how that ended."""
     pid = os.fork()
     if not pid:
         raise Boom
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def calls_of_child() -> dict[str, int]:
+    """What it has called since the fork, with whatever handle."""
+    with pyxcsr.open_hypervisor("stub") as own:
+        return own.stub.calls()
 
 
 def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: Path) -> None:
@@ -318,13 +323,13 @@ def test_a_forked_child_that_unwinds_touches_nothing(hv: StubBackend, tmp_path: 
 
     def progress(now: pyxcsr.Progress) -> None:
         if now.phase == "pass" and not status:
-            status.append(child_that_unwinds(hv))
+            status.append(child_that_unwinds())
 
     try:
         save_to(hv, domid, tmp_path / "s", progress=progress)
         judge_pages(hv, domid, tmp_path / "s")
     except Boom:
-        calls = set(hv.stub.calls()) & {"xc_shadow_control", "xenforeignmemory_unmap", "xc_domain_resume"}
+        calls = set(calls_of_child()) & {"xc_shadow_control", "xenforeignmemory_unmap", "xc_domain_resume"}
         os._exit(len(calls))
     finally:
         if os.getpid() != parent:
@@ -346,7 +351,7 @@ def test_a_forked_child_of_a_restore_unmaps_nothing(hv: StubBackend, tmp_path: P
     def cancel() -> bool:
         if not status and not writer.is_alive() and not select.select([reads], [], [], 0)[0]:
             assert hv.stub.leaks(), "the pages that are being read are mapped"
-            status.append(child_that_unwinds(hv))
+            status.append(child_that_unwinds())
             os.close(writes)
         return False
 
@@ -356,7 +361,7 @@ def test_a_forked_child_of_a_restore_unmaps_nothing(hv: StubBackend, tmp_path: P
         with pytest.raises(pyxcsr.StreamTruncated):
             pyxcsr.restore(hv, new, reads, cancel=cancel)
     except Boom:
-        os._exit(hv.stub.calls().get("xenforeignmemory_unmap", 0))
+        os._exit(calls_of_child().get("xenforeignmemory_unmap", 0))
     finally:
         if os.getpid() != parent:
             os._exit(99)

@@ -12,6 +12,7 @@ struct buffer {
     struct buffer *next;
     uint8_t *memory;
     size_t length;
+    bool inherited;             /* from before a fork */
 };
 
 static struct buffer *buffers;
@@ -49,7 +50,7 @@ static int allocate(xc_hypercall_buffer_t *b, size_t length)
         return -ENOMEM;
     }
     memset(memory, 0xa5, length);
-    *entry = (struct buffer){ buffers, memory, length };
+    *entry = (struct buffer){ buffers, memory, length, false };
     buffers = entry;
     st_usage.hypercall_buffers++;
     b->hbuf = memory;
@@ -70,9 +71,15 @@ static void release(xc_hypercall_buffer_t *b)
         abort();
     }
     *link = entry->next;
+    st_usage.hypercall_buffers -= !entry->inherited;
     free(entry->memory);
     free(entry);
-    st_usage.hypercall_buffers--;
+}
+
+void st_buffers_abandon(void)
+{
+    for (struct buffer *b = buffers; b; b = b->next)
+        b->inherited = true;
 }
 
 static void *allocate_call(enum st_function function, xc_interface *xch, xc_hypercall_buffer_t *b,

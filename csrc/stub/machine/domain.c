@@ -310,6 +310,16 @@ void st_domain_free_all(void)
     }
 }
 
+void st_domains_abandon(void)
+{
+    while (st.domains) {
+        struct st_domain *d = st.domains;
+
+        st.domains = d->next;
+        st_domain_free(d);
+    }
+}
+
 int st_domain_shut_down(struct st_domain *d, int reason)
 {
     if (reason < 0 || reason > SHUTDOWN_MAX)

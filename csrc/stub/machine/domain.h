@@ -107,6 +107,8 @@ int st_domain_unpause(struct st_domain *d);
 void st_domain_kill(struct st_domain *d);
 void st_domain_reap(void);
 void st_domain_free_all(void);
+/* In a forked child, which has no thread of theirs: frees what is known of them. Their frames are the parent's. */
+void st_domains_abandon(void);
 int st_domain_shut_down(struct st_domain *d, int reason);
 int st_domain_resume(struct st_domain *d, int fast);
 /* How much of its processors the scheduler lets it have, in ST_WHOLE parts. */

@@ -50,6 +50,8 @@ bool st_xch_valid(const xc_interface *xch);
 void st_log_error(xc_interface *xch, const char *function, int error);
 /* st_begin() for calls with a handle: -EBADF for a handle that is not open. */
 int st_begin_xc(enum st_function function, xc_interface *xch);
+/* In a forked child: none that was opened before is open. */
+void st_handles_abandon(void);
 
 /* ---- scripts: see the panel's stub_fail() and what follows it; these take no lock ---- */
 /* The number of a function, or -ENOENT. */

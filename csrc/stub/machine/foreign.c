@@ -374,3 +374,18 @@ void st_mappings_drop(void)
     while (mappings)
         forget(&mappings);
 }
+
+/*
+ * Frames are not counted down: their m2p entries are in memory that is the parent's. Handles are not freed, here and for the
+ * other libraries, lest a new one get the address of one that somebody still holds.
+ */
+void st_mappings_abandon(void)
+{
+    for (struct mapping *m = mappings; m; m = m->next) {
+        free(m->counted);
+        m->counted = NULL;
+        m->lent = true;
+    }
+    st_mappings_drop();
+    handles = NULL;
+}

@@ -123,6 +123,11 @@ int xc_interface_close(xc_interface *xch)
     return (int)st_end(ST_FN_xc_interface_close, NULL, drop_handle(xch));
 }
 
+void st_handles_abandon(void)
+{
+    handles = NULL;
+}
+
 static int version(int cmd, void *arg)
 {
     switch (cmd) {

@@ -18,12 +18,6 @@ void st_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* A child that is forked while another thread holds the lock has no such thread, and would wait for it for ever. */
-__attribute__((constructor)) static void survive_forks(void)
-{
-    pthread_atfork(st_lock, st_unlock, st_unlock);
-}
-
 int st_error(int error, const char *format, ...)
 {
     va_list al;

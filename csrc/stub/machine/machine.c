@@ -3,6 +3,7 @@
  * are Xen's, then come the m2p's own frames in chunks of 2 MiB, then the pool that domains get
  * theirs from, in an order that a seed decides.
  */
+#include "stub/machine/buffers.h"
 #include "stub/machine/domain.h"
 #include "stub/machine/entry.h"
 #include "stub/machine/foreign.h"
@@ -11,6 +12,7 @@
 #include "stub/machine/store.h"
 #include "stub/machine/window.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -204,6 +206,40 @@ int st_machine_reset(const stub_machine_config *config)
         return st_error(-rc, "cannot make a machine of %lu frames", (unsigned long)config->frames);
     }
     return 0;
+}
+
+/*
+ * A forked child has all that the machine knows, but none of its threads, and what it wrote to the machine's memory, a file,
+ * would be written to the parent's guests. So it lets go of the machine, and its first call makes it one of its own. What was
+ * handed out stays where it is, for whoever in the child still looks at it; the handles are the parent's, and no handles here.
+ */
+static void let_go(void)
+{
+    st_mappings_abandon();
+    st_domains_abandon();
+    st_handles_abandon();
+    st_store_abandon();
+    st_buffers_abandon();
+    st_faults_reset();
+    st_set_hook(NULL);
+    if (st.mapped_by_window) {
+        st_window_abandon();
+        st.window = NULL;
+    }
+    machine_down();
+    memset(&st_usage, 0, sizeof(st_usage));
+}
+
+static void begin_anew(void)
+{
+    let_go();
+    st_unlock();
+}
+
+/* The lock is taken first, so that the child finds all whole, and waits for no thread that it does not have. */
+__attribute__((constructor)) static void survive_forks(void)
+{
+    pthread_atfork(st_lock, st_unlock, begin_anew);
 }
 
 void st_usage_now(stub_usage *usage)

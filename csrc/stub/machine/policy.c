@@ -47,7 +47,7 @@ void xc_cpu_policy_destroy(xc_cpu_policy_t *policy)
 
     if (rc)
         st_lock();
-    if (policy)
+    if (policy && st_usage.cpu_policies) /* there are none in a child that was forked with one */
         st_usage.cpu_policies--;
     free(policy);
     st_end(ST_FN_xc_cpu_policy_destroy, NULL, 0);

@@ -154,6 +154,14 @@ static void drop_transaction(struct transaction *t)
     st_usage.xs_transactions--;
 }
 
+void st_store_abandon(void)
+{
+    while (transactions)
+        drop_transaction(transactions);
+    handles = NULL;
+    st_store_clear();
+}
+
 struct xs_handle *xs_open(unsigned long flags)
 {
     struct xs_handle *handle;

@@ -9,5 +9,7 @@ int st_store_set(const char *path, const char *value);
 const char *st_store_get(const char *path);
 void st_store_remove(const char *prefix);
 void st_store_clear(void);
+/* In a forked child: empty, and no handle is open. */
+void st_store_abandon(void);
 
 #endif

@@ -131,3 +131,11 @@ void st_window_forget(void)
     }
     nr_runs = 0;
 }
+
+void st_window_abandon(void)
+{
+    for (unsigned i = 0; i < NR_BUCKETS; i++)
+        for (struct kept *k = buckets[i]; k; k = k->next)
+            k->address = NULL;
+    st_window_forget();
+}

@@ -97,6 +97,8 @@ class StubDomain(Panel):
         self.domid = domid
 
     def __repr__(self) -> str:
+        if self._inherited:
+            return f"<{type(self).__name__} {self.domid} of another process>"
         try:
             state = self.state()
         except XcsrError:

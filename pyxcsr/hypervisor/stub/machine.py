@@ -1,12 +1,11 @@
 """The stub hypervisor's machine: its frames, guests, scripted failures and accounts.
 
-There is one a process. What it does stands in csrc/stub/panel/stub_api.h.
+There is one a process, also after a fork. What it does stands in csrc/stub/panel/stub_api.h.
 """
 
 from __future__ import annotations
 
 import errno as errno_module
-import os
 
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
@@ -49,10 +48,11 @@ class Stub(Panel):
 
     def __init__(self, ffi: Any, lib: Any) -> None:
         super().__init__(ffi, lib)
-        self._pid = os.getpid()
         self._made: list[tuple[int, int]] = []  # (machine, domid) of each guest made through this object
 
     def __repr__(self) -> str:
+        if self._inherited:
+            return f"<{type(self).__name__} of another process>"
         guests = ", ".join(map(str, self.domains)) or "none"
         return f"<{type(self).__name__}: guests {guests}; {self.free_frames} of {self.max_page} frames free>"
 
@@ -138,7 +138,7 @@ class Stub(Panel):
     def end_guests(self) -> None:
         """Destroys the guests made here that are still there. Closing the hypervisor does this."""
         made, self._made = self._made, []
-        if os.getpid() != self._pid:  # after a fork: the threads of guests are in the parent, and so are the guests
+        if self._inherited:  # the guests are in the parent, and so are their threads
             return
         for machine, domid in reversed(made):
             if machine == Stub._machines:
@@ -280,7 +280,8 @@ class Stub(Panel):
         try:
             yield
         finally:
-            self._lib.stub_set_hook(self._ffi.NULL)
+            if not self._inherited:  # a forked child's machine has no hook
+                self._lib.stub_set_hook(self._ffi.NULL)
             if failures:
                 raise failures[0]
 

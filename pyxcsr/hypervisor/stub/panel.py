@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyxcsr.errors import XcsrError
+from pyxcsr.errors import UsageError, XcsrError
 from pyxcsr.frames import Pfn
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -24,7 +24,22 @@ class Panel:
 
     def __init__(self, ffi: Any, lib: Any) -> None:
         self._ffi = ffi
-        self._lib = lib
+        self._functions = lib
+        self._pid = os.getpid()
+
+    @property
+    def _inherited(self) -> bool:
+        """Whether this is a forked child, whose machine is another one than that which this panel was made for."""
+        return os.getpid() != self._pid
+
+    @property
+    def _lib(self) -> Any:
+        if self._inherited:
+            raise UsageError(
+                "this control panel of the stub was made in another process, whose machine is not this one's; "
+                "open a hypervisor of your own after a fork"
+            )
+        return self._functions
 
     def _text(self, chars: Any) -> str:
         raw: bytes = self._ffi.string(chars)
