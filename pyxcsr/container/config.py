@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NamedTuple, NoReturn, Optional
 
 CONFIG_MAX = 4 << 20
@@ -37,7 +38,7 @@ def parse(text: bytes) -> dict[str, Any]:
     if len(text) > CONFIG_MAX:
         raise ValueError(f"{len(text)} bytes, more than {CONFIG_MAX}")
     try:
-        value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -61,6 +62,14 @@ def _is_deep(value: Any) -> bool:
 
 
 _KINDS = {list: "a list", str: "a string", type(None): "null", bool: "a truth value"}
+
+
+def _finite(text: str) -> float:
+    """A number that is written out again as one: one that is too large for a float would become Infinity."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

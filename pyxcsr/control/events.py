@@ -27,8 +27,8 @@ WINDOW = 3.0
 _WHERE = ("phase", "iteration", "pages_done", "pages_total", "bytes_written", "dirty_count")
 _MEASURED = ("dirty_rate", "predicted_pause", "p2m_follows", "p2m_resent", "throttled")
 _ENDED = ("bytes", "seconds", "seconds_suspending", "seconds_paused", "predicted_pause", "stopped", "policy",
-          "max_downtime", "downtime_kept", "target_dirty", "target_reached", "pages", "nr_pfns",
-          "warnings")  # fmt: skip
+          "max_downtime", "downtime_kept", "target_dirty", "target_reached", "dirty_left", "pages",
+          "nr_pfns", "warnings")  # fmt: skip
 
 
 def event(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
