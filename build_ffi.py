@@ -2,9 +2,10 @@
 with the real libxenctrl, or with what loads the libxenctrl of whatever Xen runs.
 
 ``PYXCSR_BACKENDS`` (a comma-separated list of ``xen``, ``loader`` and ``stub``) says which are wanted; what is asked
-for is required. Unset, the stub is built always, ``_xen`` where libxenctrl can be linked with, and ``_loader``
-elsewhere.
-``PYXCSR_WERROR=1`` makes compiler warnings errors.
+for is required. Unset, the stub is built always, ``_xen`` where libxenctrl (of Xen 4.16 or later) can be linked
+with, and ``_loader`` elsewhere.
+``PYXCSR_WERROR=1`` makes compiler warnings errors; with ``PYXCSR_ABI_HEADERS=1`` the stub is compiled against csrc/abi/
+though Xen's own headers are here. A build stops at other values of these, and at names that are nearly theirs.
 
 setuptools knows these commands through [tool.setuptools.cmdclass]; extension modules are declared here
 and not in pyproject.toml because setuptools understands them there only since 74.1, and a dom0 without
@@ -13,6 +14,7 @@ network builds with what its distribution has (Debian 12: 66.1).
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
@@ -37,6 +40,13 @@ except ImportError:  # setuptools before 70.1
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("xen", "loader", "stub")
+SWITCHES = ("PYXCSR_WERROR", "PYXCSR_ABI_HEADERS")
+VARIABLES = ("PYXCSR_BACKENDS", *SWITCHES)
+"""What a build reads of the environment. Others of these names are for when pyxcsr runs, and may be set here, too."""
+AT_RUN_TIME = "PYXCSR_BACKEND"
+"""One of those others: alone it is far more likely a misspelling."""
+SIMILAR = 0.85
+"""Names that are as like each other as that are taken for misspellings: one letter of six less, another prefix."""
 XEN_LIBRARIES = ("xenctrl", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 XEN_PACKAGES = ("xencontrol", "xenguest", "xenforeignmemory", "xenstore", "xentoollog")
 STUB_HEADERS = ("stub/machine/described.h", "stub/kernel/described.h", "stub/panel/stub_api.h")
@@ -88,21 +98,34 @@ def pkg_config(option: str) -> list[str]:
 
 
 def have_xen() -> Optional[str]:
-    """None if a program that uses libxenctrl compiles and links; else what the compiler said."""
-    text = (
-        "#include <xenctrl.h>\n#include <xenguest.h>\n#include <xenforeignmemory.h>\n#include <xenstore.h>\n"
-    )
-    text += "int main(void) { return !xc_interface_open(0, 0, 0) + !xs_open(0); }\n"
+    """None if a program that uses libxenctrl compiles and links; else what the compiler said.
+
+    It includes what the core does, which refuses releases of Xen that it cannot be linked with.
+    """
+    text = '#include "xen/compat.h"\nint main(void) { return !xc_interface_open(0, 0, 0) + !xs_open(0); }\n'
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(text)
-        command = [*compiler(), *pkg_config("--cflags"), str(source), "-o", str(source.with_suffix(""))]
-        command += [*pkg_config("--libs"), *(f"-l{x}" for x in XEN_LIBRARIES)]
+        command = [*compiler(), f"-I{HERE / 'csrc'}", *pkg_config("--cflags"), str(source)]
+        command += ["-o", str(source.with_suffix("")), *pkg_config("--libs"), *(f"-l{x}" for x in XEN_LIBRARIES)]
         try:
             run = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
             return f"{command[0]}: {error}"
     return None if run.returncode == 0 else run.stderr
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Raises SetupError for what is meant for the build, and would be passed over in silence."""
+    for name in sorted(environ):
+        near = [] if name in VARIABLES else difflib.get_close_matches(name.upper(), VARIABLES, 1, SIMILAR)
+        if not near or (name == AT_RUN_TIME and near[0] in environ):
+            continue
+        kept = ", which is read when pyxcsr runs," if name == AT_RUN_TIME else ""
+        raise SetupError(f"{name}{kept} is no setting of the build: write {near[0]} if that is meant, else unset it")
+    for name in SWITCHES:
+        if environ.get(name, "") not in ("", "0", "1"):
+            raise SetupError(f"{name}={environ[name]!r}: use 1, or 0")
 
 
 def wanted() -> list[str]:
@@ -117,9 +140,9 @@ def wanted() -> list[str]:
     problem = have_xen() if "xen" in names else None
     if problem is not None:
         raise SetupError(
-            "PYXCSR_BACKENDS asks for xen, but libxenctrl cannot be compiled and linked with.\n"
+            "PYXCSR_BACKENDS asks for xen, but there is no libxenctrl of Xen 4.16 or later to compile and link with.\n"
             "Install its headers: libxen-dev on Debian and Ubuntu, xen-devel on Fedora and openSUSE; or ask for the\n"
-            "loader, which needs none: PYXCSR_BACKENDS=loader,stub.\n"
+            "loader, which needs none and also works with Xen 4.14 and 4.15: PYXCSR_BACKENDS=loader,stub.\n"
             f"The compiler said:\n{problem}"
         )
     return [x for x in BACKENDS if x in names]
@@ -163,9 +186,23 @@ def extension(name: str, real_headers: bool) -> Extension:
 
 def extensions() -> list[Extension]:
     """All modules to build here. Xen's own headers are used wherever they are, for the stub too."""
+    check_environment(os.environ)
     names = wanted()
     real = "xen" in names or (os.environ.get("PYXCSR_ABI_HEADERS") != "1" and have_xen() is None)
     return [extension(name, real) for name in names]
+
+
+def made_of(ext: Extension) -> str:
+    """What a module was compiled against, and is linked with."""
+    if "csrc/abi" in ext.include_dirs:
+        headers = "csrc/abi"
+    else:
+        releases = pkg_config("--modversion")
+        headers = f"the headers of Xen {releases[0]}" if releases else "Xen's headers that are installed here"
+    if ext.name.endswith("_xen"):
+        return f"{ext.name}: compiled against {headers}, and linked with that release's libxenctrl alone"
+    loads = ", and loads the libxenctrl of the Xen that runs" if ext.name.endswith("_loader") else ""
+    return f"{ext.name}: compiled against {headers}{loads}"
 
 
 def emit(name: str, path: Path) -> None:
@@ -265,6 +302,8 @@ class BuildExt(_WithModules, _build_ext):
         for stale in Path(self.build_lib, "pyxcsr").glob("_*.abi3.so"):  # of an earlier build, of other backends
             stale.unlink()
         super().run()
+        for ext in self.extensions:
+            print(f"built {made_of(ext)}")
 
     def build_extension(self, ext: Extension) -> None:
         name = ext.name.rpartition("._")[2]
