@@ -205,7 +205,7 @@ class P2mLimits:
 
     ``per_pass``, ``in_all``: how many changes are followed in one pass, and in the whole save. If there are more, the
     policy is asked with ``p2m_restless``. ``settle_seconds``: how long p2m_generation may stay odd, which it is during
-    a change, before the save ends. Raises UsageError for negative ones.
+    a change, or a tree be unreadable, before the save ends. Raises UsageError for negative ones.
     """
 
     per_pass: int = 1000

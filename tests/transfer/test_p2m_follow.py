@@ -201,7 +201,7 @@ def test_a_walk_that_was_given_up_is_owed(hv: StubBackend, monkeypatch: pytest.M
 def followed(hv: StubBackend, **values: Any) -> tuple[Any, SharedInfo, FollowedP2m]:
     domid, guest = make(hv, writes=0, pt_updates=0, **values)
     shared = SharedInfo(hv, domid, hv.domain_info(domid).shared_info_mfn, WIDE)
-    return guest, shared, FollowedP2m(hv, domid, shared, lambda: None)
+    return guest, shared, FollowedP2m(hv, domid, shared, lambda: None, 0.02)
 
 
 @pytest.mark.parametrize("kind", ["list", "tree"])

@@ -9,11 +9,11 @@ csrc/save/follow.c.
 
 from __future__ import annotations
 
-import time
-
 from pyxcsr.errors import P2mChanged, P2mError
-from pyxcsr.guest.pv.p2m.generation import check_same, read_even
-from pyxcsr.guest.pv.p2m.map import ATTEMPTS, check_repeats, find_leaves, map_leaves, pfn_limit
+from pyxcsr.guest.pv.p2m.attempts import Attempts
+from pyxcsr.guest.pv.p2m.frame_list import problem_of_top
+from pyxcsr.guest.pv.p2m.generation import SETTLE_SECONDS, check_same, read_even
+from pyxcsr.guest.pv.p2m.map import check_repeats, find_leaves, map_leaves, pfn_limit
 from pyxcsr.guest.pv.p2m.pagetable import Walk
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -104,31 +104,44 @@ class FollowedP2m:
     def _take(self) -> bool:
         """Walks until nothing has changed during a walk. Returns whether it has found something else than before."""
         self._stale = True  # until a walk is complete: one that is given up must be made again
-        last: Optional[P2mError] = None
-        until = time.monotonic() + (self._settle or 0.0) if self._handle is None else 0.0
-        attempts = 0
-        while attempts < ATTEMPTS or time.monotonic() < until:
-            attempts += 1
+        settle = SETTLE_SECONDS if self._settle is None else self._settle
+        attempts = Attempts(settle, self._handle is None)
+        while True:
             info = self._hv.domain_info(self._domid)
-            generation = read_even(self._shared, not info.suspended, self._cancel, self._settle)
+            generation = read_even(self._shared, not info.suspended, self._cancel, settle)
             head = self._shared.head()
             try:
                 return self._take_once(info, head, generation)
             except P2mError as error:
-                still = self._shared.generation() == generation and self._shared.head() == head
-                if still and (head.is_list or info.suspended) and not isinstance(error, P2mChanged):
-                    raise  # nothing has changed meanwhile: the tables really are wrong
-                last = error
+                attempts.failed(error, (generation, head))
+                if attempts.lasts or self._is_no_changes(error, info, head, generation):
+                    raise
+                if attempts.over:
+                    raise self._keeps_changing(error, attempts.count) from error
             self._cancel()
-        assert last is not None  # ATTEMPTS > 0
-        raise P2mChanged(
+            attempts.wait()
+
+    def _is_no_changes(self, error: P2mError, info: DomainInfo, head: P2mHead, generation: int) -> bool:
+        """Whether an error cannot come of a change during the walk: nothing has changed, and that would have shown.
+
+        Nothing shows that a running guest changes its tree; but what shared_info says of it is no part of it.
+        """
+        if isinstance(error, P2mChanged) or self._shared.generation() != generation or self._shared.head() != head:
+            return False
+        if head.is_list or info.suspended:
+            return True
+        return problem_of_top(self._shared.geometry, head.frame_list_list, head.nr_pfns) is not None
+
+    def _keeps_changing(self, last: P2mError, attempts: int) -> P2mChanged:
+        now = self._shared.generation()
+        return P2mChanged(
             f"the guest changes the structure of its p2m all the time: it was not possible to read it in {attempts} "
             f"attempts; the last one found: {last}",
             field="p2m_generation",
-            value=self._shared.generation(),
+            value=now,
             before=self.generation,
-            after=self._shared.generation(),
-        ) from last
+            after=now,
+        )
 
     def _take_once(self, info: DomainInfo, head: P2mHead, generation: int) -> bool:
         geometry = self._shared.geometry

@@ -10,29 +10,44 @@ from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Optional
 
     from pyxcsr.guest.pv.geometry import Geometry
     from pyxcsr.hypervisor.interface import Hypervisor
 
 
-def read_tree(hv: Hypervisor, domid: int, geometry: Geometry, top: int, nr_pfns: int, limit: int) -> Leaves:
-    """The leaves of the tree whose top is frame ``top``. Raises P2mError (index, mfn)."""
-    most = min(limit, geometry.tree_pfns)
-    if not 0 < nr_pfns <= most:
-        raise P2mError(
-            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to {most:#x}",
+def problem_of_top(geometry: Geometry, top: int, nr_pfns: int) -> Optional[P2mError]:
+    """Why no tree whose top is frame ``top`` can have so many pfns, whatever is in it; None if one can."""
+    if not 0 < nr_pfns <= geometry.tree_pfns:
+        return P2mError(
+            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to {geometry.tree_pfns:#x}",
             field="max_pfn",
             value=nr_pfns,
-            limit=limit,
+            limit=geometry.tree_pfns,
         )
-    frames = geometry.nr_leaves(nr_pfns)
     if top in (0, geometry.invalid):
-        raise P2mError(
+        return P2mError(
             "the guest tells neither where its p2m list is (p2m_cr3) nor its frame lists; "
             "it may not have come far enough in its boot",
             field="pfn_to_mfn_frame_list_list",
             value=top,
         )
+    return None
+
+
+def read_tree(hv: Hypervisor, domid: int, geometry: Geometry, top: int, nr_pfns: int, limit: int) -> Leaves:
+    """The leaves of the tree whose top is frame ``top``. Raises P2mError (index, mfn)."""
+    problem = problem_of_top(geometry, top, nr_pfns)
+    if problem is not None:
+        raise problem
+    if nr_pfns > limit:
+        raise P2mError(
+            f"the guest claims {nr_pfns:#x} pfns (shared_info max_pfn), but it can have 1 to {limit:#x}",
+            field="max_pfn",
+            value=nr_pfns,
+            limit=limit,
+        )
+    frames = geometry.nr_leaves(nr_pfns)
     lists = _level(hv, domid, geometry, [top], -(-frames // geometry.per_leaf), "frame list list")
     return Leaves(nr_pfns, _level(hv, domid, geometry, lists, frames, "frame list"))
 

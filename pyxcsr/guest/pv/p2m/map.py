@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.guest.pv.geometry import GEOMETRIES, MAX_NR_PFNS
+from pyxcsr.guest.pv.p2m.attempts import ATTEMPTS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.frame_list import read_tree
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pyxcsr.guest.pv.p2m.pagetable import Leaves
     from pyxcsr.guest.pv.p2m.shared_info import P2mHead, SharedInfo
     from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, P2mHandle
-
-ATTEMPTS = 16
-"""How often to walk to the p2m, if the guest changes its structure during each walk."""
 
 HOLES = 4 << 20
 """How many pfns without memory a guest may have: such as the holes in a PC's first 16 GiB (e820_host)."""
