@@ -13,7 +13,7 @@ from pyxcsr.errors import XcsrError
 from pyxcsr.hypervisor import loading
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BackendName
-from pyxcsr.hypervisor.open import open_hypervisor
+from pyxcsr.hypervisor.open import open_hypervisor, passed_over
 from pyxcsr.hypervisor.scheduling import WITH_CAPS
 
 MODULES = ("xen", "loader", "stub")
@@ -44,6 +44,7 @@ def look(backend: BackendName) -> Host:
     built = [x for x in MODULES if importlib.util.find_spec(f"pyxcsr._{x}") is not None]
     host.add("pyxcsr", f"{pyxcsr.__version__}, Python {platform.python_version()}; built with {', '.join(built)}")
     if backend == "xen":
+        _modules(host)
         _running(host)
         _devices(host)
     try:
@@ -57,6 +58,12 @@ def look(backend: BackendName) -> Host:
         else:
             host.add("libraries", "the hypervisor cannot be opened", str(error))
     return host
+
+
+def _modules(host: Host) -> None:
+    why = passed_over()
+    if why:
+        host.add("pyxcsr", f"_xen cannot be loaded here, so the loader is used: {why}", note=True)
 
 
 def _running(host: Host) -> None:

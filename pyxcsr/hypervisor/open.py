@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from pyxcsr.errors import BackendUnavailable, UsageError
+from pyxcsr.errors import BackendUnavailable, UsageError, XcsrError, note
 from pyxcsr.hypervisor.backend import Backend
 from pyxcsr.hypervisor.names import BACKENDS
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, Union, overload
+    from typing import Any, Literal, Optional, Union, overload
 
     from pyxcsr.hypervisor.names import BackendName
     from pyxcsr.hypervisor.stub.machine import Stub
@@ -85,14 +85,33 @@ def _not_built(name: str) -> BackendUnavailable:
     return BackendUnavailable(f"pyxcsr was built without the {name} backend; {advice}", backend=name)
 
 
-def _linked() -> Any:
-    """The module for Xen: the one that is linked with its libraries, if it was built, else the one that loads them."""
+def _with_one_release() -> tuple[Any, Optional[BackendUnavailable]]:
+    """The module that is linked with one release of Xen, if it is to be used; and what keeps it from being loaded."""
     from pyxcsr.hypervisor import loading
 
-    module = None if loading.named() else _built("xen")
+    try:
+        return (None if loading.named() else _built("xen")), None
+    except BackendUnavailable as error:
+        return None, error
+
+
+def passed_over() -> str:
+    """Why the loader is used although ``_xen`` is there; empty if that is not so."""
+    unusable = _with_one_release()[1]
+    return "" if unusable is None or _built("loader") is None else str(unusable.__cause__)
+
+
+def _linked() -> Any:
+    """The module for Xen: the one that is linked with its libraries, if it was built and those are here, else the one
+    that loads them."""
+    from pyxcsr.hypervisor import loading
+
+    module, unusable = _with_one_release()
     if module is not None:
         return module
     module = _built("loader")
+    if module is None and unusable is not None:
+        raise unusable
     if module is None and loading.named():
         raise BackendUnavailable(
             f"{loading.NAMED} is for the loader, and this pyxcsr was built without it: unset the variable, or build "
@@ -101,7 +120,12 @@ def _linked() -> Any:
         )
     if module is None:
         raise _not_built("xen")
-    loading.load(module)
+    try:
+        loading.load(module)
+    except XcsrError as error:
+        if unusable is not None:
+            note(error, f"the module linked with one release of Xen cannot be used either: {unusable.__cause__}")
+        raise
     return module
 
 

@@ -237,3 +237,12 @@ def test_what_is_amiss() -> None:
     assert Diagnosis(fine, [Ability("x", False, expected=False), Ability("y", None)]).healthy
     assert not Diagnosis(fine, [Ability("x", False)]).healthy
     assert not Diagnosis([*fine, Finding("e", "f", "bad")], []).healthy
+
+
+@pytest.mark.parametrize("why", ["", "libxenctrl.so.4.17: cannot open shared object file"])
+def test_a_module_for_another_xen(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """The loader is used instead, which is no fault; the doctor does not let it look as if ``_xen`` were used."""
+    monkeypatch.setattr(host, "passed_over", lambda: why)
+    found = [x for x in host.look("xen").findings if x.name == "pyxcsr"]
+    assert [x.verdict for x in found] == ["ok", "note"][: 1 + bool(why)]
+    assert not why or (why in found[1].text and "the loader is used" in found[1].text)

@@ -18,6 +18,7 @@ import pytest
 import pyxcsr._stub
 
 import pyxcsr
+from pyxcsr.errors import notes_on
 from pyxcsr.hypervisor import faults
 from pyxcsr.hypervisor.interface import results
 from pyxcsr.hypervisor.open import StubBackend
@@ -199,6 +200,39 @@ def test_which_module_is_xen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(loading.NAMED, "/somewhere/libxenctrl.so")
     with pytest.raises(pyxcsr.BackendUnavailable, match="PYXCSR_LIBXENCTRL is for the loader"):
         opening._linked()
+
+
+def test_a_module_for_another_xen_beside_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader is used; if it cannot be either, the error tells of both; without it the error is the module's."""
+    from pyxcsr.hypervisor import loading
+    from pyxcsr.hypervisor import open as opening
+
+    built = {"loader"}
+    loads: list[object] = []
+
+    def module(name: str) -> object:
+        if name == "xen":
+            cause = ImportError("libxenctrl.so.4.17: cannot open")
+            raise pyxcsr.BackendUnavailable(f"the xen backend cannot be loaded: {cause}", backend="xen") from cause
+        return name if name in built else None
+
+    monkeypatch.setattr(opening, "_built", module)
+    monkeypatch.setattr(loading, "load", loads.append)
+    monkeypatch.delenv(loading.NAMED, raising=False)
+    assert opening._linked() == "loader" and loads == ["loader"]
+    assert opening.passed_over() == "libxenctrl.so.4.17: cannot open"
+
+    def refuse(module: object) -> None:
+        raise pyxcsr.VersionMismatch("of another release", op="xcsr_load", errno=errno.EACCES)
+
+    monkeypatch.setattr(loading, "load", refuse)
+    with pytest.raises(pyxcsr.VersionMismatch) as caught:
+        opening._linked()
+    assert any("either: libxenctrl.so.4.17" in x for x in notes_on(caught.value))
+    built.clear()
+    with pytest.raises(pyxcsr.BackendUnavailable, match=r"cannot be loaded: libxenctrl\.so\.4\.17"):
+        opening._linked()
+    assert opening.passed_over() == ""
 
 
 ALIASES = ("BackendName", "P2mChanges", "Phase", "Policy")  # of types: Python keeps no docstring of theirs
