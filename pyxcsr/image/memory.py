@@ -6,9 +6,10 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Callable, Optional, Union
 
+from pyxcsr.arguments import check_callback
 from pyxcsr.container.enter import leave
 from pyxcsr.container.reader import Kind
 from pyxcsr.errors import InputError, OutputError, PageError, UsageError
@@ -23,7 +24,7 @@ from pyxcsr.image.walk import Walk, walk
 from pyxcsr.stream import hvm_context
 from pyxcsr.stream.compressed import plain
 from pyxcsr.stream.format import RecordType
-from pyxcsr.stream.source import open_input
+from pyxcsr.stream.source import check_descriptor, open_input
 
 FIND_STEP = 256
 
@@ -47,7 +48,7 @@ class MemoryImage:
 
     def __init__(
         self,
-        path: Union[str, os.PathLike[str], int],
+        path: Union[str, bytes, os.PathLike[str], os.PathLike[bytes], int],
         *,
         index: bool = True,
         folder: Optional[str] = None,
@@ -55,22 +56,26 @@ class MemoryImage:
     ) -> None:
         """Reads the stream once, but for its pages, or (``index``) takes what ``pyxcsr index`` has left beside it.
 
-        ``path``: a file's name, - for standard input, or a descriptor, which stays the caller's and is read from where
-        it stands. ``folder``: where a
-        temporary file goes. ``tick``: called with the bytes read so far. Raises StreamError, NotAStream,
-        StreamTruncated, InputError, UsageError, OSError.
+        ``path``: a file's name, - for standard input, or a descriptor, which stays the caller's, who may close it
+        afterwards, and is read from where it stands. ``folder``: where a temporary file goes. ``tick``: called with the
+        bytes read so far. Raises StreamError, NotAStream, StreamTruncated, InputError, OSError; UsageError, also of
+        every use after ``close``.
         """
+        given = _input_given(path)
+        if tick is not None:
+            check_callback("tick", tick, "a function of the bytes read so far")
+        self._closed = False
         self._stack = ExitStack()
         self._view: Optional[mmap.mmap] = None
         self._cpus: Optional[dict[int, bytes]] = None
         try:
-            if isinstance(path, int):
-                self._fd = path
-            else:
-                self._fd = self._stack.enter_context(open_input(os.fspath(path)))
+            self._fd = given if isinstance(given, int) else self._stack.enter_context(open_input(given))
             self._began = os.fstat(self._fd)
-            known = beside.load(self._fd, os.fspath(path)) if index and not isinstance(path, int) else None
-            self._map, self.contents = known or self._take(folder, tick)
+            known = beside.load(self._fd, given) if index and isinstance(given, str) else None
+            self._map, self._contents = known or self._take(folder, tick)
+            if self._fd == given:  # the caller's: its number may be another file's later
+                self._fd = os.dup(self._fd)
+                self._stack.callback(os.close, self._fd)
         except BaseException:
             self._stack.close()
             raise
@@ -94,19 +99,29 @@ class MemoryImage:
             return taken.map, taken.contents
 
     def close(self) -> None:
-        """Closes the file. Views of it must be gone by then."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        """Closes the file. What ``array`` has given stays usable."""
+        self._closed = True
+        view, self._view = self._view, None
+        if view is not None:
+            with suppress(BufferError):  # there are arrays of it: the mapping goes with the last one
+                view.close()
         self._stack.close()
 
+    def _check_open(self) -> None:
+        """What was a file's descriptor may be another file's by now."""
+        if self._closed:
+            raise UsageError("this image has been closed")
+
     def __enter__(self) -> MemoryImage:
+        self._check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
+        if self._closed:
+            return f"<{type(self).__name__}: closed>"
         return f"<{type(self).__name__} of {self.kind} guest, {self._map.nr_with_content()} pages>"
 
     # What there is
@@ -119,41 +134,50 @@ class MemoryImage:
     @property
     def map(self) -> PageMap:
         """Each pfn's last word in the stream."""
+        self._check_open()
         return self._map
 
     @property
+    def contents(self) -> Contents:
+        """What the stream holds besides pages."""
+        self._check_open()
+        return self._contents
+
+    @property
     def fd(self) -> int:
-        """Where the pages are to be read from, at the places in ``map``."""
+        """Where the pages are to be read from, at the places in ``map``. It is closed with the image."""
+        self._check_open()
         return self._fd
 
     @property
     def began(self) -> os.stat_result:
         """What fstat() said of the input before it was read."""
+        self._check_open()
         return self._began
 
     def pfns(self) -> Iterator[int]:
         """Each pfn that has content, ascending."""
-        return self._map.with_content()
+        return self.map.with_content()
 
     def types(self) -> Mapping[PageType, int]:
         """How many pfns the stream left with each type."""
-        return {PageType(kind): count for kind, count in self._map.count_types().items()}
+        return {PageType(kind): count for kind, count in self.map.count_types().items()}
 
     def type_of(self, pfn: int) -> PageType:
         """A pfn's type; XTAB for one that the stream never named."""
-        word = self._map.word(pfn)
+        word = self.map.word(pfn)
         return PageType(word & 0xF) if word & KNOWN else PageType.XTAB
 
     # Memory
 
     def page(self, pfn: int) -> Optional[bytes]:
         """A pfn's 4096 bytes, or None if the stream left it without content. Raises InputError, OSError."""
-        word = self._map.word(pfn)
+        word = self.map.word(pfn)
         return self.at(word >> PLACE_SHIFT) if word & 0xFF in WITH_CONTENT else None
 
     def at(self, place: int, count: int = 1) -> bytes:
         """``count`` pages from a place in the file on. Raises InputError where it has become too short."""
-        data = os.pread(self._fd, count * PAGE_SIZE, place)
+        data = os.pread(self.fd, count * PAGE_SIZE, place)
         if len(data) < count * PAGE_SIZE:
             raise InputError(f"the file has changed: it ends at byte {place + len(data)}", errno=0, offset=place)
         return data
@@ -162,7 +186,7 @@ class MemoryImage:
         """Reads pages from a place in the file on to where the caller wants them. Raises as ``at`` does."""
         done = 0
         while done < len(view):
-            got = os.preadv(self._fd, [view[done:]], place + done)
+            got = os.preadv(self.fd, [view[done:]], place + done)
             if got == 0:
                 raise InputError(f"the file has changed: it ends at byte {place + done}", errno=0, offset=place)
             done += got
@@ -184,7 +208,7 @@ class MemoryImage:
         """Each address at which ``text``, which may cross pages, stands in the guest's memory, ascending."""
         if not text:
             raise UsageError("there is nothing to be found in an empty text")
-        for first, count in self._map.ranges():
+        for first, count in self.map.ranges():
             kept, at = b"", first
             while at < first + count:
                 here = min(FIND_STEP, first + count - at)
@@ -195,18 +219,20 @@ class MemoryImage:
     def array(self, pfn: int) -> Any:
         """A pfn's page as a numpy array of 4096 bytes, without a copy and not to be written. Raises PageError.
 
+        The array is the file itself, mapped: if the file is cut off afterwards, reading the array ends the process
+        with SIGBUS, and no exception can tell of it. Of a file that may change use ``page``, which raises InputError.
         Raises UsageError where numpy is not installed.
         """
         try:
             import numpy as np
         except ImportError as error:
             raise UsageError("arrays need numpy, which is not installed: apt-get install python3-numpy") from error
-        word = self._map.word(pfn)
+        word = self.map.word(pfn)
         if word & 0xFF not in WITH_CONTENT:
             raise PageError(f"pfn 0x{pfn:x} has no content", pfn=pfn, type=int(self.type_of(pfn)))
         if self._view is None:
-            size = os.lseek(self._fd, 0, os.SEEK_END)  # mmap() itself would go by fstat(), which tells no device's
-            self._view = mmap.mmap(self._fd, size, access=mmap.ACCESS_READ)
+            size = os.lseek(self.fd, 0, os.SEEK_END)  # mmap() itself would go by fstat(), which tells no device's
+            self._view = mmap.mmap(self.fd, size, access=mmap.ACCESS_READ)
         place = word >> PLACE_SHIFT
         if place + PAGE_SIZE > len(self._view):
             raise InputError("the file has changed: it has become shorter", errno=0, offset=place)
@@ -233,6 +259,7 @@ class MemoryImage:
         return self._hvm_cpus()[vcpu]
 
     def _hvm_cpus(self) -> dict[int, bytes]:
+        self._check_open()
         if self._cpus is None:
             context = self.contents.blob(RecordType.HVM_CONTEXT) or b""
             entries = (x for x in hvm_context.look(context)[0].entries if x.typecode == hvm_context.CPU)
@@ -266,6 +293,19 @@ class MemoryImage:
             parts.append(read(self.translate(vaddr, vcpu), here))
             vaddr, count = vaddr + here, count - here
         return b"".join(parts)
+
+
+def _input_given(path: object) -> Union[str, int]:
+    """A file's name or a descriptor. Raises UsageError for anything else."""
+    if isinstance(path, int) and not isinstance(path, bool):
+        check_descriptor(path)
+        return path
+    if isinstance(path, (str, bytes, os.PathLike)):
+        name = os.fsdecode(path)
+        if "\0" in name:
+            raise UsageError(f"{name!r} is no file's name: there is a zero byte in it")
+        return name
+    raise UsageError(f"an image is read from a path or a descriptor, not {path!r}: give FILE.name, or FILE.fileno()")
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Skipping(Source):
         """As Source's."""
         if self._fd is None or wanted <= len(self._ahead):
             return super().skip(wanted)
+        self.check_open()
         there = min(wanted, max(self._end - self.start - self.offset, 0))
         self._ahead = b""
         self.offset += there

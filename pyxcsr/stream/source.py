@@ -30,12 +30,14 @@ Input = Union[int, BinaryIO, io.RawIOBase, io.BufferedIOBase]
 class Source:
     """Counted reads. ``offset`` is the number of bytes read so far; the input need not be seekable.
 
-    A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it but by ``peek``.
+    A file descriptor stays the caller's: it is not closed here, and nothing is read ahead from it but by ``peek``. It
+    has to stay open: once it is closed, or its number is another file's, every use raises UsageError.
     """
 
     def __init__(self, file: Input) -> None:
-        """Raises UsageError for what cannot be read from, like a path."""
+        """Raises UsageError for what cannot be read from, like a path, or a file that is closed."""
         _check(file)
+        self._known = _identity(file) if isinstance(file, int) else None
         self.offset = 0
         self._ahead = b""
         self._known_end: int | None = None
@@ -71,6 +73,7 @@ class Source:
 
     def skip(self, wanted: int) -> int:
         """Passes over so many bytes; how many there were. Where the input can seek none is read. Raises OSError."""
+        self.check_open()
         start = self.offset
         ahead = min(wanted, len(self._ahead))
         self._ahead = self._ahead[ahead:]
@@ -133,8 +136,16 @@ class Source:
         poll.register(fd, select.POLLIN)
         poll.poll()
 
+    def check_open(self) -> None:
+        """Raises UsageError for a file that has been closed since, and a descriptor that is not what it was."""
+        if self._known is None:
+            check_not_closed(self._file)
+        elif _identity(self._file.fileno()) != self._known:
+            raise UsageError(f"descriptor {self._file.fileno()} was closed, and is another file's now")
+
     def _readinto(self, view: memoryview | bytearray) -> int:
         """At least one byte, or 0 at the input's end, however long it takes."""
+        self.check_open()
         while True:
             try:
                 got: int | None = self._file.readinto(view)  # type: ignore[union-attr]
@@ -187,8 +198,47 @@ def _check(file: object) -> None:
             f"a stream is read from a descriptor or a binary file object, and {file!r} is neither: give "
             'open(PATH, "rb"), or io.BytesIO(DATA) for bytes in memory'
         )
-    if isinstance(file, int) and file < 0:
-        raise UsageError(f"{file} is no file descriptor")
+    if isinstance(file, int):
+        check_descriptor(file)
+        return
+    check_not_closed(file)
+    if _says_readable(file) is False:
+        raise UsageError(f'{file!r} is not open for reading: give open(PATH, "rb")')
+
+
+def _says_readable(file: object) -> object:
+    """What it answers; None for one of a class of somebody's own that leaves the answer to io, whose word is False."""
+    readable, kind = getattr(file, "readable", None), type(file)
+    if getattr(kind, "readable", None) is io.RawIOBase.readable and kind.__module__ not in ("_io", "io"):
+        return None
+    return readable() if callable(readable) else None
+
+
+def check_descriptor(fd: int) -> None:
+    """Raises UsageError for what is no descriptor, or one that cannot be read from."""
+    if fd < 0:
+        raise UsageError(f"{fd} is no file descriptor")
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    except (OSError, OverflowError):
+        raise UsageError(f"{fd} is no open file descriptor") from None
+    if mode == os.O_WRONLY:
+        raise UsageError(f"file descriptor {fd} is open for writing only")
+
+
+def check_not_closed(file: object) -> None:
+    """Raises UsageError for a file object that has been closed."""
+    if getattr(file, "closed", False) is True:
+        raise UsageError(f"the input is {file!r}, which has been closed: keep it open until all has been read")
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """What tells a descriptor's file from another one that has got the same number. Raises UsageError if it is none."""
+    try:
+        facts = os.fstat(fd)
+    except OSError:
+        raise UsageError(f"file descriptor {fd} has been closed: keep it open until all has been read") from None
+    return facts.st_dev, facts.st_ino
 
 
 GONE = "the working directory has been deleted: give an absolute path"

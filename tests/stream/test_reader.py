@@ -9,9 +9,11 @@ import random
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import streams as build
@@ -21,7 +23,7 @@ from pyxcsr.stream import format as fmt
 from pyxcsr.stream import records as rec
 from pyxcsr.stream.format import DomainType
 from pyxcsr.stream.reader import StreamReader
-from pyxcsr.stream.source import READ_STEP, open_input
+from pyxcsr.stream.source import READ_STEP, Source, open_input
 
 PV = build.assemble(build.pv64())
 
@@ -297,3 +299,71 @@ def test_descriptors_do_not_leak(tmp_path: Path) -> None:
         with open_input(str(path)) as fd, pytest.raises(NotAStream):
             list(StreamReader(fd))
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with two streams."""
+    path = tmp_path / "stream"
+    path.write_bytes(PV * 2)
+    return path
+
+
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_file_that_cannot_be_read_is_refused(path: Path, buffering: int) -> None:
+    closed = open(path, "rb", buffering)  # noqa: SIM115 - it is closed in the next line
+    closed.close()
+    memory = io.BytesIO(PV)
+    memory.close()
+    for file in (closed, memory, gzip.GzipFile(fileobj=io.BytesIO(), mode="wb")):
+        with pytest.raises(UsageError, match=r"has been closed|not open for reading"):
+            StreamReader(file)
+    with open(path, "ab", buffering) as out, tempfile.NamedTemporaryFile("wb") as wrapped:
+        for only in (out, wrapped):
+            with pytest.raises(UsageError, match="not open for reading"):
+                StreamReader(only)
+        with pytest.raises(UsageError, match="writing only"):
+            StreamReader(out.fileno())
+        number = os.dup(out.fileno())
+    os.close(number)
+    for fd in (number, 1 << 40):
+        with pytest.raises(UsageError, match="no open file descriptor"):
+            StreamReader(fd)
+
+
+def test_an_object_of_ones_own_need_not_say_that_it_can_be_read() -> None:
+    class Own(io.RawIOBase):
+        inside = io.BytesIO(PV)
+
+        def readinto(self, view: Any) -> int:
+            return self.inside.readinto(view)
+
+    assert not Own().readable() and len(list(StreamReader(Own()))) == len(build.pv64())
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_a_file_that_is_closed_meanwhile(path: Path, pages: bool) -> None:
+    with path.open("rb") as file:
+        records = StreamReader(file).raw_records(pages=pages)
+        next(records)
+    with pytest.raises(UsageError, match="keep it open"):
+        list(records)
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_a_descriptor_that_becomes_another_files(path: Path, tmp_path: Path, pages: bool) -> None:
+    """Its bytes would have been read as this stream's."""
+    fd = os.open(path, os.O_RDONLY)
+    records = StreamReader(fd).raw_records(pages=pages)
+    next(records)
+    os.close(fd)
+    with pytest.raises(UsageError, match=f"{fd} has been closed"):
+        next(records)
+    records = StreamReader(Source(os.open(path, os.O_RDONLY))).raw_records(pages=pages)
+    next(records)
+    (tmp_path / "other").write_bytes(PV)
+    os.close(fd)
+    assert os.open(tmp_path / "other", os.O_RDONLY) == fd
+    with pytest.raises(UsageError, match="another file's now"):
+        list(records)
+    os.close(fd)
