@@ -154,6 +154,7 @@ def variables() -> list[tuple[str, str]]:
         ("PYXCSR_P2M_CHANGES", "follow: a PV guest that changes its p2m is saved all the same; abort: the save ends"),
         ("PYXCSR_RUN_DIR", "where a save has its socket and lock, for pyxcsr watch, tune and cancel; none: nowhere"),
         ("PYXCSR_EVENTS", "a file that events are appended to as lines of JSON; 2: standard error"),
+        ("PYXCSR_LIBXENCTRL", "a libxenctrl to load, instead of that of the Xen that runs"),
         ("PYXCSR_RESUME", "yes: the guest of a save that fails is resumed, which libvirt does not do itself"),
         ("PYXCSR_RESTORE", "stock: every restore is left to Xen's own helper"),
         ("PYXCSR_SAVE", "stock: every save is left to Xen's own helper"),

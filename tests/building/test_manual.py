@@ -132,3 +132,15 @@ def test_the_drop_in(made: Path) -> None:
     assert [x for x in lines if not x.startswith("#")] == [
         "[Service]", "Environment=LIBXL_SAVE_HELPER=/usr/local/bin/pyxcsr-save-helper", "Environment=PYXCSR_RESUME=yes",
     ]  # fmt: skip
+
+
+def test_what_both_programs_obey_is_in_both_pages_and_the_document(made: Path) -> None:
+    """Not those that are for the wheel's own making, or handed from one process of ours to the next."""
+    from pyxcsr.limits import variables
+
+    known = {x for x in re.findall(r"PYXCSR_\w+", Path(variables.__file__).read_text()) if not x.endswith("_")}
+    internal = {"PYXCSR_BACKENDS", "PYXCSR_HANDED_OVER", "PYXCSR_WITHOUT"}
+    assert "PYXCSR_LIBXENCTRL" in known
+    for text in (text_of(made / "pyxcsr-save-helper.8"), (ROOT / "docs/save-helper.md").read_text()):
+        assert [x for x in sorted(known - internal) if x not in text] == []
+    assert "PYXCSR_LIBXENCTRL" in text_of(made / "pyxcsr.1")
