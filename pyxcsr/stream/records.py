@@ -321,9 +321,12 @@ class PageData(Record):
         return record
 
     @classmethod
-    def build(cls, pages: Iterable[tuple[int, PageType, bytes]]) -> PageData:
-        """A record from (pfn, type, content) triples; the content is empty where the type has none."""
-        listed = list(pages)
+    def build(cls, pages: Iterable[tuple[int, int, Buffer | None]]) -> PageData:
+        """A record from (pfn, type, content) triples, as ``items`` gives them.
+
+        The type is a PageType or its number; the content is empty or None where the type has none.
+        """
+        listed = [(pfn, PageType(kind), content or b"") for pfn, kind, content in pages]
         for pfn, kind, content in listed:
             if len(content) != (PAGE_SIZE if kind.has_data else 0):
                 raise ValueError(f"pfn 0x{pfn:x}: {len(content)} bytes do not fit {kind.name}")

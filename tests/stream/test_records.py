@@ -196,3 +196,12 @@ def test_p2m_frames_that_no_receiver_takes_are_refused() -> None:
     record = rec.P2mFrames(0, 1, range(fmt.RECORD_LENGTH_MAX // 8))
     with pytest.raises(NotSupported, match="P2M_FRAMES record of 134217736 bytes"):
         next(iter(rec.framed(record)))
+
+
+def test_a_record_from_what_items_gives() -> None:
+    """The loop in which a program rewrites a stream."""
+    record = rec.PageData.build([(1, PageType.NOTAB, PAGE_A), (2, PageType.XTAB, b""), (3, PageType.L1TAB, PAGE_A)])
+    again = rec.PageData.build(list(record.items()))
+    assert again.encode() == record.encode()
+    with pytest.raises(ValueError, match="0 bytes do not fit NOTAB"):
+        rec.PageData.build([(1, 0, None)])
