@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pyxcsr.errors import UsageError
 from pyxcsr.plain import TYPE_CHECKING
@@ -34,9 +35,43 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_callback(name: str, value: object, what: str) -> None:
-    """Raises UsageError unless ``value`` can be called. ``what``: of which kind it must be."""
+    """Raises UsageError unless ``value`` can be called, and is run when it is. ``what``: of which kind it must be."""
     if not callable(value):
         raise UsageError(f"{name} is {value!r}, which cannot be called: give {what}")
+    check_not_async(name, value)
+
+
+def check_methods(name: str, value: object, methods: tuple[str, ...]) -> None:
+    """Raises UsageError if one of these of an object's methods is async. Those that it does not have are no matter."""
+    for method in methods:
+        check_not_async(f"{name}.{method}", getattr(value, method, None))
+
+
+def check_not_async(name: str, value: object) -> None:
+    """Raises UsageError for an async function: a call of it runs nothing, and nobody here awaits what it returns."""
+    if _is_async(value):
+        raise UsageError(
+            f"{name} is {value!r}, an async function, which would never be run: give a plain function. It is called in "
+            "the thread of this call, and can hand on what it learns by loop.call_soon_threadsafe(...)"
+        )
+
+
+# flags of a function's code: async def, and an async def that yields (inspect has their names, and takes long to load)
+_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x200
+
+
+def _is_async(value: object) -> bool:
+    """Whether it is an async function, a method or functools.partial of one, or an object whose __call__ is one."""
+    functools = sys.modules.get("functools")  # where nobody has loaded it there is no partial
+    while functools is not None and isinstance(value, functools.partial):
+        value = value.func
+    value = getattr(value, "__func__", value)  # a bound method's
+    if getattr(value, "_is_coroutine_mark", None) is not None:  # of inspect.markcoroutinefunction()
+        return True
+    code = getattr(value, "__code__", None)
+    if code is None and not isinstance(value, type):
+        code = getattr(getattr(type(value), "__call__", None), "__code__", None)  # noqa: B004 - which is asked for its code
+    return bool(getattr(code, "co_flags", 0) & (_COROUTINE | _ASYNC_GENERATOR))
 
 
 def check_no_path(stream: object, what: str, to_open: str) -> None:

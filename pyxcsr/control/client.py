@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, Union
 
+from pyxcsr.arguments import check_callback
 from pyxcsr.control.connection import Connection, Event, NoAnswer, listeners
 from pyxcsr.control.folder import Folder, Unusable
 from pyxcsr.control.lock import Holder, holder, holder_of, is_being_saved, sweep, was_killed
@@ -186,6 +187,8 @@ def running(
     guest. The socket and the lock of that save are then removed, so that it is told once; without ``killed`` they stay.
     Raises UsageError if that folder cannot be used.
     """
+    if killed is not None:
+        check_callback("killed", killed, "a function of a domid")
     found = []
     try:
         with opened_folder(run_dir) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyxcsr.arguments import check_methods, check_not_async
 from pyxcsr.errors import UsageError
 from pyxcsr.plain import TYPE_CHECKING
 
@@ -74,9 +75,11 @@ def as_suspend(given: SuspendCallable) -> Suspend:
     it would never be called, so that a guest whose owner expects it to be resumed would stay suspended.
     """
     if isinstance(given, Suspend):
+        check_methods("suspend", given, ("__call__", "check", "found_suspended", "resume", "watched_by"))
         return given
     if not callable(given):
         raise UsageError(f"suspend is {given!r}: give a pyxcsr.Suspend, or a callable that suspends the guest")
+    check_not_async("suspend", given)
     for name in ("check", "resume", "watched_by"):
         if hasattr(given, name):
             raise UsageError(

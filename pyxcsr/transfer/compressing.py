@@ -131,6 +131,8 @@ def compressing(out: Stream, words: str, *, whole: bool = False) -> Iterator[Com
 
 def check(words: str) -> Packing:
     """What is to be run. Raises UsageError for words that mean nothing, and for a program that is not installed."""
+    if not isinstance(words, str):
+        raise UsageError(f'compress is {words!r}: give "zstd", "zstd:LEVEL", "lz4" or "lz4:LEVEL"')
     how = packing(words)
     if shutil.which(how.words[0]) is None:
         raise UsageError(f"compressing with {words} needs the program {how.words[0]}: apt-get install {how.package}")

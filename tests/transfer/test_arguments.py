@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from pathlib import Path
@@ -106,6 +107,8 @@ def test_what_python_has_read_ahead_is_restored(hv: StubBackend, domid: int, tmp
         ({"p2m_limits": 10}, "pyxcsr.P2mLimits"),
         ({"map_ahead": "auto"}, "map_ahead is 'auto'"),
         ({"device_model": "qemu"}, "device_model"),
+        ({"compress": True}, 'compress is True: give "zstd"'),
+        ({"compress": b"zstd"}, "compress is b'zstd'"),
     ],
 )
 def test_an_option(hv: StubBackend, domid: int, options: dict[str, Any], advice: str) -> None:
@@ -209,3 +212,62 @@ def test_a_described_guest(hv: StubBackend) -> None:
             pyxcsr.StubGuest.parse(wrong)
     with pytest.raises(pyxcsr.UsageError, match="not a number of bytes"):
         pyxcsr.StubGuest(mem="64M")  # type: ignore[arg-type]
+
+
+async def of_nothing() -> None:
+    """What must not be given."""
+
+
+async def of_one(value: object) -> None:
+    """What must not be given."""
+
+
+class Called:
+    """An object that is called, with an async __call__."""
+
+    async def __call__(self, *_: object) -> None:
+        """Never run."""
+
+    method = __call__
+
+
+class AsyncSuspend(pyxcsr.Suspend):
+    """One whose resume would never be run."""
+
+    def __call__(self) -> None:
+        """Would suspend the guest."""
+
+    async def resume(self) -> None:  # type: ignore[override]
+        """Never run."""
+
+
+ASYNC = [of_nothing, of_one, functools.partial(functools.partial(of_one, 1)), Called(), Called().method,
+         functools.partial(Called())]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ASYNC, ids=range(len(ASYNC)))
+def test_an_async_function_is_refused(hv: StubBackend, domid: int, given: Any) -> None:
+    """It would be called and never run, and what it returns taken for True."""
+    with open("/dev/null", "r+b") as file:
+        for name in ("policy", "suspend", "progress", "cancel", "complete"):
+            with pytest.raises(pyxcsr.UsageError, match=rf"^{name} is .*call_soon_threadsafe"):
+                pyxcsr.save(hv, domid, file, **{name: given})
+        for name in ("last", "postcopy", "checkpoint"):
+            with pytest.raises(pyxcsr.UsageError, match=rf"^{name} is .*call_soon_threadsafe"):
+                pyxcsr.Checkpointed(**{name: given})
+        for name in ("progress", "cancel", "static_data_done", "checkpoint"):
+            with pytest.raises(pyxcsr.UsageError, match=rf"^{name} is .*call_soon_threadsafe"):
+                pyxcsr.restore(hv, domid, file, **{name: given}, checkpointed=True)
+    with pytest.raises(pyxcsr.UsageError, match="call_soon_threadsafe"):
+        pyxcsr.dirty_rate(hv, domid, cancel=given)
+    with pytest.raises(pyxcsr.UsageError, match="call_soon_threadsafe"):
+        pyxcsr.running(killed=given)
+    with pytest.raises(pyxcsr.UsageError, match="call_soon_threadsafe"), hv.stub.hook(given):
+        pass
+    assert untouched(hv, domid)
+
+
+def test_a_suspend_with_an_async_method_is_refused(hv: StubBackend, domid: int) -> None:
+    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.UsageError, match=r"suspend\.resume is .*async"):
+        pyxcsr.save(hv, domid, out, suspend=AsyncSuspend())
+    assert untouched(hv, domid)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno as errno_module
 
+from pyxcsr.arguments import check_callback
 from pyxcsr.errors import UsageError
 from pyxcsr.frames import PAGE_SIZE
 from pyxcsr.hypervisor.interface import SCHEDULER_NAMES
@@ -275,6 +276,7 @@ class Stub(Panel):
         if function is None:
             yield
             return
+        check_callback("hook", function, "a function of a call's name and number")
         failures: list[BaseException] = []
         self._install(function, failures)
         try:
