@@ -51,6 +51,14 @@ static int defer_or_fail(xcsr_save *s, struct batch *b, uint32_t i, int err, con
 
 /* -- 1. frames and types */
 
+/* A frame that is not the guest's, or not for this pfn: what was sent of the pfn is no frame then, see follow.c. */
+static int not_its_frame(xcsr_save *s, struct batch *b, uint32_t i, const char *what)
+{
+    int rc = defer_or_fail(s, b, i, ERANGE, what);
+    b->frame_at[i] = XCSR_INVALID;
+    return rc;
+}
+
 static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
 {
     uint64_t pfn = b->pfns[i];
@@ -63,7 +71,7 @@ static int take_frame(xcsr_save *s, struct batch *b, uint32_t i)
     /* So a frame is sent for one pfn only: a guest that names a frame twice in its p2m cannot swell the stream, and no
      * pfn gets the memory of another one. */
     if (s->p2m && xcsr_load(&s->h->m2p[mfn]) != pfn)
-        return defer_or_fail(s, b, i, ERANGE, "the m2p gives this frame to another pfn");
+        return not_its_frame(s, b, i, "the m2p gives this frame to another pfn");
     b->frames[b->nr_frames] = mfn;
     b->slot[b->nr_frames++] = (uint16_t)i;
     return 0;
@@ -98,7 +106,7 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
         sparse_remove(&s->counted, b->pfns[i]);
     /* The m2p is that of the whole machine: a pfn may name the frame that another domain has for the same pfn. */
     if (s->p2m && type == TYPE_XTAB)
-        return defer_or_fail(s, b, i, ERANGE, "Xen says that this frame is not the guest's");
+        return not_its_frame(s, b, i, "Xen says that this frame is not the guest's");
     if (type == TYPE_XTAB || type == TYPE_BROKEN) {
         bool hole = !s->p2m; /* the p2m is Xen's own: there is no page there, and nothing is deferred */
         b->result.nr_holes += hole;

@@ -13,12 +13,15 @@
 #include "save/dirty.h"
 #include "save/former.h"
 #include "save/leaves.h"
+#include "xen/domain.h"
 #include "xen/page_types.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #define PER_WORD 64u
+#define BYTES_EVER (16u << 20) /* that leaves may own, whatever the guest has */
+#define BYTES_A_PAGE 64u       /* and besides for each page that it has, or may have */
 
 static void *lazy(uint64_t nr_bytes)
 {
@@ -48,6 +51,7 @@ int xcsr_follow(xcsr_save *s)
         return xcsr_fail_call(s->h, EOPNOTSUPP, "xcsr_follow", "a machine of %#llx frames is too large to follow a p2m in",
                               (unsigned long long)s->h->nr_mfns);
     f->nr_room = room_for(s, s->nr_pfns);
+    f->most_bytes = BYTES_EVER;
     f->sent = lazy(size_of(f->nr_room));
     if (!f->sent || sparse_init(&f->tables, f->nr_room) || sparse_init(&f->recent, f->nr_room) ||
         sparse_init(&f->former, s->h->nr_mfns))
@@ -96,7 +100,10 @@ static int note_table(struct follow *f, uint64_t pfn)
     return rc ? rc : sparse_add(&f->recent, pfn);
 }
 
-/* Of a deferred pfn it is the frame, too: that there was no data yet, s->deferred knows, and tables may name the frame. */
+/* Of a deferred pfn it is the frame, too, if the guest has it for this pfn: that there was no data yet, s->deferred knows,
+ * and tables may name the frame. Any other frame counts as a hole (batch.c): a guest may write into its p2m what it likes,
+ * and what is remembered must not grow with it. The sweep of a running guest then finds each time that something has
+ * appeared, and has the tables sent since the last one sent again, should one have named the frame for a moment. */
 static inline uint32_t mark_of_slot(const xcsr_save *s, const struct batch *b, uint32_t i)
 {
     return b->frame_at[i] < s->h->nr_mfns ? (uint32_t)b->frame_at[i] + SENT_BIAS : SENT_HOLE;
@@ -142,6 +149,32 @@ static bool note_row(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
                         (int8_t)step);
 }
 
+/* A frame is noted for the pfn that the m2p gives it, so that there are no more of them than the guest has, and twice as
+ * many while it moves them; and in no leaf one of them takes more than 32 bytes. Only a guest that gives its frames to one
+ * pfn after the other, just ahead of the save, has more noted than that. -E2BIG */
+static int check_room(xcsr_save *s)
+{
+    struct follow *f = &s->follow;
+    xcsr_domain now;
+    int rc = f->nr_bytes <= f->most_bytes ? 0 : domain_ask(s->h, s->domid, &now);
+    if (rc || f->nr_bytes <= f->most_bytes)
+        return rc;
+    f->most_bytes = BYTES_EVER + BYTES_A_PAGE * (now.max_pages > now.tot_pages ? now.max_pages : now.tot_pages);
+    if (f->nr_bytes <= f->most_bytes)
+        return 0;
+    return xcsr_fail(&s->h->error, XCSR_E_P2M, E2BIG, "xcsr_follow",
+                     "to follow the guest's p2m, more than %llu bytes would be needed, which its memory does not account for: it "
+                     "gives its frames to one pfn after the other while it is saved", (unsigned long long)f->most_bytes);
+}
+
+static int set_leaf(xcsr_save *s, struct sent_leaf *t, const uint32_t *marks)
+{
+    uint64_t was = sent_bytes(t);
+    int rc = sent_set(t, marks);
+    s->follow.nr_bytes += sent_bytes(t) - was;
+    return rc ? rc : check_room(s);
+}
+
 static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
     if (note_row(s, b, from, nr))
@@ -156,7 +189,7 @@ static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
     if (!memcmp(now, was, sizeof now))
         return 0;
     int rc = s->suspended ? 0 : former_note(&s->follow, was, now); /* if it is, the sweep has seen to each such frame */
-    return rc ? rc : sent_set(t, now);
+    return rc ? rc : set_leaf(s, t, now);
 }
 
 static int note_tables(xcsr_save *s, const struct batch *b)
@@ -184,7 +217,7 @@ int follow_note(xcsr_save *s, const struct batch *b)
             ;
         rc = note_leaf(s, b, from, to - from);
     }
-    return rc ? no_memory(s) : 0;
+    return rc == -ENOMEM ? no_memory(s) : rc;
 }
 
 /* -- the sweep */
@@ -275,9 +308,13 @@ static bool all_agree(const uint64_t *entries, const struct sent_leaf *t, uint32
 {
     uint64_t differ = 0;
     uint32_t first = sent_mark(t, from), step = (uint32_t)t->step[from >= t->at];
-    if (t->single)
+    uint32_t room[PER_WORD];
+    const uint32_t *marks = t->few ? room : t->marks + from;
+    if (t->few)
+        sent_some(t, from, PER_WORD, room);
+    if (t->single || t->few)
         for (uint32_t i = 0; i < PER_WORD; i++)
-            differ |= (entries[i] + SENT_BIAS) ^ t->marks[from + i];
+            differ |= (entries[i] + SENT_BIAS) ^ marks[i];
     else if (from < t->at && t->at < from + PER_WORD)
         for (uint32_t i = 0; i < PER_WORD; i++)
             differ |= (entries[i] + SENT_BIAS) ^ sent_in_run(t, from + i);

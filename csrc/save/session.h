@@ -40,6 +40,8 @@ struct batch { /* batch.c: one record on its way out; preallocated, used again a
 struct follow { /* follow.c: what following a p2m remembers */
     struct sent_leaf *sent; /* for each leaf; NULL: nothing is followed */
     uint64_t nr_room;       /* pfns that sent[] has room for */
+    uint64_t nr_bytes;      /* that these leaves own */
+    uint64_t most_bytes;    /* that they may, as far as it is known: see check_room */
     sparse_set tables;      /* pfns that went out as page tables, ever */
     sparse_set recent;      /* the same, since the last sweep */
     sparse_set former;      /* frames, see former.c */

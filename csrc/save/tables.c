@@ -22,7 +22,7 @@ static void forget_counts(const xcsr_save *s, struct batch *b, uint32_t k)
             k++;
             continue;
         }
-        bool is_hole = b->frame_at[i] >= s->h->nr_mfns;
+        bool is_hole = !sparse_has(&s->deferred, b->pfns[i]);
         b->result.nr_holes -= is_hole;
         b->result.nr_deferred -= !is_hole;
     }

@@ -30,7 +30,7 @@ static uint32_t end_of_run(const uint32_t *marks, uint32_t from, int8_t *step)
 
 void sent_clear(struct sent_leaf *t)
 {
-    if (t->single)
+    if (t->single || t->few)
         free(t->marks);
     *t = (struct sent_leaf){0};
 }
@@ -41,8 +41,55 @@ static int set_single(struct sent_leaf *t, const uint32_t *marks)
     if (!own)
         return -ENOMEM;
     memcpy(own, marks, SENT_PER_LEAF * sizeof *own);
+    if (t->few)
+        sent_clear(t);
     *t = (struct sent_leaf){.marks = own, .single = true};
     return 0;
+}
+
+static uint32_t nr_of_no_holes(const uint32_t *marks)
+{
+    uint32_t nr = 0;
+    for (uint32_t i = 0; i < SENT_PER_LEAF; i++)
+        nr += marks[i] != SENT_HOLE;
+    return nr;
+}
+
+static uint64_t size_of_few(uint32_t nr)
+{
+    return nr * (sizeof(uint32_t) + sizeof(uint16_t));
+}
+
+static int set_few(struct sent_leaf *t, const uint32_t *marks, uint32_t nr)
+{
+    uint32_t *own = malloc(size_of_few(nr));
+    if (!own)
+        return -ENOMEM;
+    uint16_t *where = (uint16_t *)(void *)(own + nr);
+    for (uint32_t i = 0, k = 0; i < SENT_PER_LEAF; i++) {
+        if (marks[i] == SENT_HOLE)
+            continue;
+        own[k] = marks[i];
+        where[k++] = (uint16_t)i;
+    }
+    sent_clear(t);
+    *t = (struct sent_leaf){.marks = own, .at = (uint16_t)nr, .few = true};
+    return 0;
+}
+
+static int set_others(struct sent_leaf *t, const uint32_t *marks)
+{
+    uint32_t nr = nr_of_no_holes(marks);
+    return nr <= SENT_FEW ? set_few(t, marks, nr) : set_single(t, marks);
+}
+
+#define OF_MALLOC 16u /* what malloc takes besides, about */
+
+uint64_t sent_bytes(const struct sent_leaf *t)
+{
+    if (t->few)
+        return size_of_few(t->at) + OF_MALLOC;
+    return t->single ? SENT_PER_LEAF * sizeof *t->marks + OF_MALLOC : 0;
 }
 
 int sent_set(struct sent_leaf *t, const uint32_t *marks)
@@ -54,7 +101,7 @@ int sent_set(struct sent_leaf *t, const uint32_t *marks)
         end = end_of_run(marks, at, &runs.step[1]);
     }
     if (end < SENT_PER_LEAF)
-        return set_single(t, marks);
+        return set_others(t, marks);
     runs.at = (uint16_t)at;
     sent_clear(t);
     *t = runs;
@@ -74,7 +121,7 @@ static bool is_next(const struct sent_leaf *t, uint32_t i, uint32_t first, int8_
 
 bool sent_add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, int8_t step)
 {
-    if (t->single || nr < 2)
+    if (t->single || t->few || nr < 2)
         return false;
     if (is_untouched(t) && !i)
         *t = (struct sent_leaf){.first = {first, SENT_NEVER}, .at = (uint16_t)nr, .step = {step, 0}};
@@ -87,8 +134,21 @@ bool sent_add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, 
     return true;
 }
 
+void sent_some(const struct sent_leaf *t, uint32_t from, uint32_t nr, uint32_t *marks)
+{
+    const uint16_t *where = sent_where(t);
+    for (uint32_t i = 0; i < nr; i++)
+        marks[i] = SENT_HOLE;
+    for (uint32_t k = sent_before(t, from); k < t->at && where[k] < from + nr; k++)
+        marks[where[k] - from] = t->marks[k];
+}
+
 void sent_marks(const struct sent_leaf *t, uint32_t *marks)
 {
+    if (t->few) {
+        sent_some(t, 0, SENT_PER_LEAF, marks);
+        return;
+    }
     if (t->single) {
         memcpy(marks, t->marks, SENT_PER_LEAF * sizeof *marks);
         return;

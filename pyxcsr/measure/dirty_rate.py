@@ -16,7 +16,7 @@ from pyxcsr.arguments import check_callback, check_domain, check_flag, check_sec
 from pyxcsr.devicemodel.base import DeviceModel
 from pyxcsr.errors import BeingSaved, Cancelled, DomainDying, HypervisorError, LogDirtyUnsupported, UsageError
 from pyxcsr.guest.hvm.limits import check_nr_gfns
-from pyxcsr.guest.pv.p2m.map import widest_limit
+from pyxcsr.guest.pv.p2m.map import pfn_limit
 from pyxcsr.hypervisor.interface import DomainInfo, Hypervisor, MeterHandle
 from pyxcsr.measure.result import DirtyRate
 from pyxcsr.measure.tracking import Ended, Tracking
@@ -139,7 +139,7 @@ class Measurement:
     def _nr_pfns(self, info: DomainInfo) -> int:
         """How many pfns the guest has; a PV guest says so itself, so that it is bounded by what Xen says."""
         nr_pfns = self._hv.nr_gpfns(self._domid)
-        return check_nr_gfns(info, nr_pfns) if info.hvm else min(nr_pfns, widest_limit(info))
+        return check_nr_gfns(info, nr_pfns) if info.hvm else min(nr_pfns, pfn_limit(info))
 
     def _track(self) -> Tracking:
         savers = savers_of(self._hv, self._domid) if self._savers is None else self._savers

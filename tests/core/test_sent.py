@@ -18,6 +18,7 @@ WRAPPER = """
 #include "sets/sent.h"
 uint32_t mark(const struct sent_leaf *t, uint32_t i) { return sent_mark(t, i); }
 int single(const struct sent_leaf *t) { return t->single; }
+int few(const struct sent_leaf *t) { return t->few; }
 int add_run(struct sent_leaf *t, uint32_t i, uint32_t nr, uint32_t first, int step)
 {
     return sent_add_run(t, i, nr, first, (int8_t)step);
@@ -80,7 +81,7 @@ def test_like_a_list(lib: Any, seed: int) -> None:
         words[:] = marks
         assert lib.sent_set(ctypes.byref(leaf), words) == 0
         as_runs += not lib.single(ctypes.byref(leaf))
-        assert nr > 2 or not lib.single(ctypes.byref(leaf))
+        assert nr > 2 or not (lib.single(ctypes.byref(leaf)) or lib.few(ctypes.byref(leaf)))
         assert [lib.mark(ctypes.byref(leaf), i) for i in range(PER_LEAF)] == marks
         if rng.random() < 0.05:
             lib.sent_clear(ctypes.byref(leaf))
@@ -88,6 +89,29 @@ def test_like_a_list(lib: Any, seed: int) -> None:
             marks = [NEVER] * PER_LEAF
     assert as_runs > 50
     lib.sent_clear(ctypes.byref(leaf))
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize("nr", [1, 2, 3, 79, 80, 81, 300])
+def test_frames_among_holes_take_memory_by_their_number(lib: Any, nr: int) -> None:
+    rng, leaf, words = random.Random(nr), SentLeaf(), (ctypes.c_uint32 * PER_LEAF)()
+    lib.sent_bytes.restype = ctypes.c_uint64
+    for _ in range(40):
+        marks = [HOLE] * PER_LEAF
+        for place in [0, PER_LEAF - 1, *rng.sample(range(1, PER_LEAF - 1), PER_LEAF - 2)][:nr]:
+            marks[place] = rng.choice([NEVER, LAST, rng.randrange(600, 1 << 31)])
+        words[:] = marks
+        assert lib.sent_set(ctypes.byref(leaf), words) == 0
+        assert lib.sent_bytes(ctypes.byref(leaf)) <= (32 * nr if nr < 81 else 2064)
+        assert [lib.mark(ctypes.byref(leaf), i) for i in range(PER_LEAF)] == marks
+        lib.sent_marks(ctypes.byref(leaf), words)
+        assert list(words) == marks
+        for begin in range(0, PER_LEAF if lib.few(ctypes.byref(leaf)) else 0, 64):
+            lib.sent_some(ctypes.byref(leaf), begin, 64, words)
+            assert words[:64] == marks[begin : begin + 64]
+        assert not lib.add_run(ctypes.byref(leaf), 8, 64, 4000, 1) or not lib.few(ctypes.byref(leaf))
+    lib.sent_clear(ctypes.byref(leaf))
+    assert bytes(leaf) == bytes(16)
 
 
 @pytest.mark.parametrize("seed", range(40))

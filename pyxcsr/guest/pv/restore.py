@@ -76,14 +76,14 @@ class PvRestoreOps:
     def setup(self) -> None:
         """Nothing: what a restore needs goes by the guest's width, which X86_PV_INFO tells."""
 
-    def _limit(self, geometry: Geometry) -> int:
+    def _limit(self) -> int:
         """How many pfns the domain may have."""
-        return pfn_limit_of(geometry, self._info.max_pages, self._info.max_pages)
+        return pfn_limit_of(self._info.max_pages, self._info.max_pages)
 
     def body_limit(self, code: int) -> int:
         if code == RecordType.X86_PV_P2M_FRAMES:
             known = [self._known] if self._known else GEOMETRIES.values()
-            return 8 + 8 * max(x.nr_leaves(self._limit(x)) for x in known)
+            return 8 + 8 * max(x.nr_leaves(self._limit()) for x in known)
         return BODY_LIMITS.get(RecordType(code), 0)
 
     # -- records
@@ -119,7 +119,7 @@ class PvRestoreOps:
                 offset=offset,
                 record=record.name,
             )
-        self._memory = self._hv.new_restore(self._domid, self._limit(geometry), geometry.width)
+        self._memory = self._hv.new_restore(self._domid, self._limit(), geometry.width)
         if self._hv.domain_width(self._domid) != geometry.width:
             self._hv.set_domain_width(self._domid, geometry.width)
             self._info = self._hv.domain_info(self._domid)  # from Xen 4.22 on shared_info may have moved
@@ -145,7 +145,7 @@ class PvRestoreOps:
 
     def judge(self) -> PvJudge:
         geometry = self._geometry
-        known = P2mExtent(len(self._leaves), self._nr_pfns, self._limit(geometry))
+        known = P2mExtent(len(self._leaves), self._nr_pfns, self._limit())
         return PvJudge(geometry, known, self._info.max_vcpu_id)
 
     def checkpoint_complete(self) -> None:

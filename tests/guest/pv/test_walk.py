@@ -8,7 +8,7 @@ import pytest
 
 import pyxcsr
 from pyxcsr.guest.pv.geometry import WIDE
-from pyxcsr.guest.pv.p2m.map import HOLES, find_leaves, map_p2m, pfn_limit, shared_limit
+from pyxcsr.guest.pv.p2m.map import HOLES, PFNS_A_PAGE, find_leaves, map_p2m, pfn_limit, shared_limit
 from pyxcsr.guest.pv.p2m.pagetable import check_range
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
@@ -199,8 +199,8 @@ def test_claims_are_bounded_by_what_xen_says(hv: StubBackend) -> None:
     domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M"))
     info = hv.domain_info(domid)
     assert shared_limit(info) == 8 * info.max_pages + HOLES
-    limit = pfn_limit(WIDE, info)
-    assert limit == 512 * info.tot_pages + shared_limit(info)
+    limit = pfn_limit(info)
+    assert limit == PFNS_A_PAGE * info.tot_pages + shared_limit(info)
     shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
     hv.stub.guest(domid).poke_shared_info("max_pfn", limit + 1)
     with pytest.raises(pyxcsr.P2mError):

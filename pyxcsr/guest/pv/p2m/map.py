@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
-from pyxcsr.guest.pv.geometry import GEOMETRIES, MAX_NR_PFNS
+from pyxcsr.guest.pv.geometry import MAX_NR_PFNS
 from pyxcsr.guest.pv.p2m.attempts import ATTEMPTS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
 from pyxcsr.guest.pv.p2m.frame_list import read_tree
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 HOLES = 4 << 20
 """How many pfns without memory a guest may have: such as the holes in a PC's first 16 GiB (e820_host)."""
 
+PFNS_A_PAGE = 64
+"""How many pfns a guest may have for each page that it owns, after it has given most of its memory back.
+
+A guest keeps more of a pfn than its entry: Linux has 64 bytes (struct page), so it needs a page for each 64 pfns."""
+
 
 class MappedP2m(NamedTuple):
     """A mapped p2m: the handle, the pfns of its leaves, and p2m_generation during the walk."""
@@ -37,23 +42,19 @@ def shared_limit(info: DomainInfo) -> int:
     return 8 * max(info.max_pages, info.tot_pages) + HOLES
 
 
-def pfn_limit_of(geometry: Geometry, owned: int, may_own: int) -> int:
-    """How many pfns a domain may have that owns ``owned`` pages and may own ``may_own``.
+def pfn_limit_of(owned: int, may_own: int) -> int:
+    """How many pfns a domain may have that owns ``owned`` pages and may own ``may_own``, whatever its width.
 
-    Each frame of its p2m, of 512 entries or 1024, is one of the domain's own pages, or is named more than once, for
-    which shared_limit() sets the bound.
+    Each frame of its p2m is one of the domain's own pages, of which it needs others as well, or is named more than
+    once, for which shared_limit() sets the bound. Its own could be full of entries, and hold 512 pfns each, or 1024;
+    but each pfn has a saver use memory of dom0's, too.
     """
-    return min(geometry.per_leaf * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
+    return min(PFNS_A_PAGE * owned + 8 * may_own + HOLES, MAX_NR_PFNS)
 
 
-def pfn_limit(geometry: Geometry, info: DomainInfo) -> int:
+def pfn_limit(info: DomainInfo) -> int:
     """How many pfns a domain may claim, by what Xen says that it owns."""
-    return pfn_limit_of(geometry, info.tot_pages, max(info.max_pages, info.tot_pages))
-
-
-def widest_limit(info: DomainInfo) -> int:
-    """The same, whatever the guest's width."""
-    return max(pfn_limit(x, info) for x in GEOMETRIES.values())
+    return pfn_limit_of(info.tot_pages, max(info.max_pages, info.tot_pages))
 
 
 def find_leaves(
@@ -63,7 +64,7 @@ def find_leaves(
 
     ``walk``: the walk to use, if there was an earlier one that knows most of the tables.
     """
-    limit = pfn_limit(geometry, info)
+    limit = pfn_limit(info)
     if not head.is_list:
         return read_tree(hv, info.domid, geometry, head.frame_list_list, head.nr_pfns, limit)
     walk = walk or Walk(hv, info.domid, geometry, limit)
