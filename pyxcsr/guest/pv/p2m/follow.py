@@ -146,7 +146,7 @@ class FollowedP2m:
     def _take_once(self, info: DomainInfo, head: P2mHead, generation: int) -> bool:
         geometry = self._shared.geometry
         if self._walk is None:
-            self._walk = Walk(self._hv, self._domid, geometry, pfn_limit(info))
+            self._walk = Walk(self._hv, self._domid, geometry, pfn_limit(info), self._cancel)
         if self._leaves is not None:
             self._walk.keep = max(self._walk.keep, self._leaves.nr_pfns)
         leaves = find_leaves(self._hv, info, geometry, head, self._walk)

@@ -6,7 +6,7 @@ from pyxcsr.errors import HypervisorError, P2mChanged, P2mError
 from pyxcsr.guest.pv.geometry import MAX_NR_PFNS
 from pyxcsr.guest.pv.p2m.attempts import ATTEMPTS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
-from pyxcsr.guest.pv.p2m.frame_list import read_tree
+from pyxcsr.guest.pv.p2m.frame_list import Tree
 from pyxcsr.guest.pv.p2m.generation import check_same, read_even
 from pyxcsr.guest.pv.p2m.pagetable import Walk
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
@@ -65,10 +65,11 @@ def find_leaves(
     ``walk``: the walk to use, if there was an earlier one that knows most of the tables.
     """
     limit = pfn_limit(info)
-    if not head.is_list:
-        return read_tree(hv, info.domid, geometry, head.frame_list_list, head.nr_pfns, limit)
     walk = walk or Walk(hv, info.domid, geometry, limit)
     walk.limit = limit
+    if not head.is_list:
+        tree = Tree(hv, info.domid, geometry, limit, walk.keep, walk.poll)
+        return tree.leaves(head.frame_list_list, head.nr_pfns)
     return walk.leaves(head.cr3, head.vaddr, head.nr_pfns)
 
 
@@ -95,8 +96,11 @@ def map_leaves(hv: Hypervisor, domid: int, geometry: Geometry, leaves: Leaves) -
         raise P2mError(f"a frame of the p2m is not the guest's: {error}", field="p2m", errno=error.errno) from error
 
 
-def _map(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int) -> MappedP2m:
-    leaves = find_leaves(hv, info, shared.geometry, shared.head())
+def _map(
+    hv: Hypervisor, info: DomainInfo, shared: SharedInfo, generation: int, cancel: Callable[[], None]
+) -> MappedP2m:
+    walk = Walk(hv, info.domid, shared.geometry, pfn_limit(info), cancel)
+    leaves = find_leaves(hv, info, shared.geometry, shared.head(), walk)
     check_repeats(hv, info, shared.geometry, leaves)
     handle = map_leaves(hv, info.domid, shared.geometry, leaves)
     try:
@@ -117,7 +121,7 @@ def map_p2m(hv: Hypervisor, info: DomainInfo, shared: SharedInfo, cancel: Callab
     for _ in range(ATTEMPTS):
         generation = read_even(shared, not info.suspended, cancel)
         try:
-            return _map(hv, info, shared, generation)
+            return _map(hv, info, shared, generation, cancel)
         except P2mError as error:
             if shared.generation() == generation and not isinstance(error, P2mChanged):
                 raise  # nothing has changed meanwhile: the tables really are wrong

@@ -11,11 +11,12 @@ from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.frames import PAGE_SHIFT, PAGE_SIZE
 from pyxcsr.guest.pv.geometry import MAX_NR_PFNS
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
+from pyxcsr.guest.pv.p2m.reserve import Reserve
 from pyxcsr.plain import TYPE_CHECKING, NamedTuple
 from pyxcsr.plain_array import array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pyxcsr.guest.pv.geometry import Geometry, Level
     from pyxcsr.hypervisor.interface import Hypervisor
@@ -29,10 +30,6 @@ PER_TABLE = 512
 
 AT_ONCE = 16
 """How many tables are copied at a time."""
-
-RESERVE_PAGES = 2
-"""How many different pages of empty entries a guest may share (Linux: one for missing memory, one for identity)."""
-
 
 
 class Leaves(NamedTuple):
@@ -83,10 +80,14 @@ class Walk:
 
     ``keep``: at least so many pfns stay, even if the list's end is empty now: they have been used before. A later walk
     reads all tables again; a level whose entries are equal to the last walk's is not checked entry by entry again.
+    ``poll``: called every few tables, however many of them a guest has; may raise Cancelled.
     """
 
-    def __init__(self, hv: Hypervisor, domid: int, geometry: Geometry, limit: int) -> None:
+    def __init__(
+        self, hv: Hypervisor, domid: int, geometry: Geometry, limit: int, poll: Callable[[], None] = lambda: None
+    ) -> None:
         self._hv, self._domid, self._geometry, self.limit = hv, domid, geometry, limit
+        self.poll = poll
         self._nr_mfns = hv.nr_mfns()
         self.keep = 0
         self.read: array[int] = array("Q")
@@ -157,6 +158,7 @@ class Walk:
 
     def _copy(self, mfns: Sequence[int], level: Level) -> bytes:
         self.read.extend(mfns)
+        self.poll()
         try:
             return self._hv.read_frames(self._domid, mfns)
         except HypervisorError as error:
@@ -202,22 +204,20 @@ class Walk:
         mapped only once is not dropped: the guest could fill it without telling, while it must replace a shared page
         before it can use one of its pfns, which changes the generation.
         """
-        shift = self._geometry.levels[-2].shift
-        begin = vaddr >> PAGE_SHIFT
-        end = begin + self._geometry.nr_leaves(nr_pfns)
-        whole: dict[int, bool] = {}  # entries of tables that the list fills, found to be reserve
+        level2, level1 = self._geometry.levels[-2:]
+        reserve = Reserve(self._geometry, self._nr_mfns, lambda mfns: self._copy(mfns, level1))
+        slots = self._slots(vaddr, nr_pfns)
+        whole: set[int] = set()  # tables that the list fills, found to be reserve
         kept = len(entries)
         while kept and self._pfns_before(vaddr, kept - 1) >= self.keep:
-            table = ((vaddr >> shift) + kept - 1) << (shift - PAGE_SHIFT)
-            slots = range(max(begin, table), min(end, table + PER_TABLE))
-            entry = entries[kept - 1]
-            reserve = whole.get(entry) if len(slots) == PER_TABLE else None
-            if reserve is None:
-                reserve = self._is_reserve(entry, slots)
-            if not reserve:
-                break
-            if len(slots) == PER_TABLE:
-                whole[entry] = True
+            used = slots(kept - 1)
+            (table,) = self._frames(entries[kept - 1 : kept], level2, used[0] // PER_TABLE)
+            if len(used) < PER_TABLE or table not in whole:
+                ahead = self._leaves_of(entries, kept - 2, slots) if len(used) < PER_TABLE and kept > 1 else ()
+                if not reserve.is_all(self._leaves_of(entries, kept - 1, slots), ahead):
+                    break
+            if len(used) == PER_TABLE:
+                whole.add(table)
             kept -= 1
         if kept < len(entries):
             nr_pfns = self._pfns_before(vaddr, kept)
@@ -236,14 +236,17 @@ class Walk:
         shift = self._geometry.levels[-2].shift
         return ((((vaddr >> shift) + nr) << shift) - vaddr) // PAGE_SIZE * self._geometry.per_leaf if nr else 0
 
-    def _is_reserve(self, entry: int, slots: range) -> bool:
-        """True if these slots (absolute indices) of a level 1 table all name shared pages of empty entries."""
+    def _slots(self, vaddr: int, nr_pfns: int) -> Callable[[int], range]:
+        """Gives the slots (absolute indices) that a list has in the table of its n-th level 2 entry."""
+        begin = vaddr >> PAGE_SHIFT
+        end = begin + self._geometry.nr_leaves(nr_pfns)
+        first = begin - begin % PER_TABLE
+        return lambda n: range(max(begin, first + n * PER_TABLE), min(end, first + (n + 1) * PER_TABLE))
+
+    def _leaves_of(self, entries: array[int], n: int, slots: Callable[[int], range]) -> array[int]:
+        """The frames that a list names in the table of its n-th level 2 entry."""
         level2, level1 = self._geometry.levels[-2:]
-        table = self._frames([entry], level2, slots[0] >> (level2.shift - PAGE_SHIFT))
-        begin = slots[0] % PER_TABLE
-        used = self._read(table, level1, begin, begin + len(slots))
-        leaves = self._frames(used, level1, slots[0])
-        distinct = set(leaves)
-        if len(distinct) > RESERVE_PAGES or any(leaves.count(x) < 2 for x in distinct):
-            return False
-        return all(x >= self._nr_mfns for x in self._geometry.words(self._copy(sorted(distinct), level1)))
+        used = slots(n)
+        table = self._frames(entries[n : n + 1], level2, used[0] // PER_TABLE)
+        begin = used[0] % PER_TABLE
+        return self._frames(self._read(table, level1, begin, begin + len(used)), level1, used[0])
