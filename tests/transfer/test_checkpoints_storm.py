@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,13 @@ from support.hvm_guests import suspend_hvm
 from support.hvm_kinds import NOT_TOLD_OF
 from support.hvm_storm import HvmStorm
 from support.remus import Protected, is_whole_with, places
-from support.storm import Storm
+from support.storm import MAX_PFNS, Storm
 
 import pyxcsr
 from pyxcsr.hypervisor import saving
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.hypervisor.stub.devmodel import device_model_of
+from pyxcsr.hypervisor.stub.panel import StubError
 
 SEEDS = range(int(os.environ.get("PYXCSR_SEEDS", "12")))
 COUNT = 4
@@ -34,6 +37,21 @@ def check_all(guest: Protected, tmp_path: Path, seed: int) -> None:
         guest.check_cut(data[: rng.randrange(end, behind)], tmp_path / "cut")
 
 
+def to_and_fro(storm: Storm, seed: int) -> Callable[[object], None]:
+    """Between checkpoints the p2m loses pages, and often has them again later, with holes in them."""
+    rng, sizes = random.Random(seed), {storm.guest.nr_pfns + 2000}
+
+    def change(_: object) -> None:
+        if not storm.guest.running or storm.holding is not None:
+            return
+        sizes.add(storm.guest.nr_pfns)
+        lowest = max(storm.guest.pfns_with_memory()) + 1
+        with suppress(StubError):
+            storm.guest.resize_p2m(rng.choice([lowest, min(max(sizes), MAX_PFNS)]))
+
+    return change
+
+
 @pytest.mark.parametrize("kind", ["pv64", "pv32"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pv(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, kind: str) -> None:
@@ -45,7 +63,7 @@ def test_pv(hv: StubBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, se
     options = {"cancel": storm.polled, "policy": pyxcsr.SimplePolicy(max_iterations=storm.max_iterations)}
     guest = Protected(hv, storm.domid, tmp_path / "s", **options)
     with hv.stub.hook(storm.hook):
-        guest.run(COUNT, interval=0.002)
+        guest.run(COUNT, interval=0.002, checkpoint=to_and_fro(storm, seed))
     check_all(guest, tmp_path, seed)
 
 

@@ -96,7 +96,8 @@ class FollowedChanges:
     A receiver's p2m never shrinks: the receiver writes p2m entries up to the largest size that it was ever told of. If
     the guest's p2m has shrunk, the guest may use its former p2m pages for something else, which must not be
     overwritten. So the record names, for all p2m pages that the guest no longer has, one page at the last pfn that the
-    receiver was ever told of. The guest has no such pfn any more; the page is sent for this purpose alone.
+    receiver was ever told of. The guest has no such pfn any more; the page is sent for this purpose alone. If its
+    p2m gets these pages back, as between checkpoints, that page is sent as a hole: nothing else notes that it was sent.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class FollowedChanges:
         self._nr_leaves = shared.geometry.nr_leaves
         self._report, self._is_final = report, info.suspended
         self._told: Optional[tuple[int, int, Sequence[int]]] = None
+        self._spare: Optional[int] = None  # where end_of_pages has sent a page that the guest does not have
         self.nr_pfns = 0
         """The largest size that the p2m ever had: as many pfns as the receiver has been told of."""
 
@@ -170,6 +172,9 @@ class FollowedChanges:
         if self._whole() != self._told:
             self._report.records += 1
             yield self._tell()
+        if self._spare is not None and not self._nr_lost:
+            yield PageData.build([(self._spare, PageType.XTAB, b"")])  # if the guest has a page there, that follows
+            self._spare = None
 
     def _refresh(self, look: Callable[[], bool]) -> bool:
         """Looks by ``look``; returns what it returns: whether anything has changed."""
@@ -189,14 +194,19 @@ class FollowedChanges:
 
     def _frames(self) -> Sequence[int]:
         """The pfns of the p2m's pages, for all pfns that the receiver knows of."""
-        frames = self._p2m.leaf_pfns
-        lost = self._nr_leaves(self.nr_pfns) - len(frames)
+        frames, lost = self._p2m.leaf_pfns, self._nr_lost
         return frames if not lost else array("Q", frames) + array("Q", [self.nr_pfns - 1]) * lost
+
+    @property
+    def _nr_lost(self) -> int:
+        """How many pages fewer the p2m has than the receiver knows of."""
+        return self._nr_leaves(self.nr_pfns) - len(self._p2m.leaf_pfns)
 
     def end_of_pages(self) -> Iterator[Record]:
         """If the p2m has lost pages: the page that the receiver may write instead of them."""
-        if len(self._p2m.leaf_pfns) < self._nr_leaves(self.nr_pfns):
-            yield PageData.build([(self.nr_pfns - 1, PageType.NOTAB, bytes(PAGE_SIZE))])
+        if self._nr_lost:
+            self._spare = self.nr_pfns - 1
+            yield PageData.build([(self._spare, PageType.NOTAB, bytes(PAGE_SIZE))])
 
     def close(self) -> None:
         """Unmaps it."""
