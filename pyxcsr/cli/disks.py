@@ -47,34 +47,37 @@ def check_no_disk(store: Store, name: str, warn: Callable[[str], None]) -> None:
         return
     what = "standard output" if standard else name
     try:
-        guest = next((x for x, node in _nodes(store) if _is(store, node, target)), None)
+        node = next((x for x in _nodes(store) if _is(store, x, name, target)), None)
     except HypervisorError as error:
         warn(f"whether {what} is a guest's disk is not known: {error}")
         return
-    if guest is not None:
+    if node is not None:
+        guest, device = node.split("/")[-2:]
         raise UsageError(
             f"{what} is a disk of domain {guest}, which would be overwritten: name another file or device. If that "
-            f"domain does not use it any more, detach it first (xl block-detach {guest})"
+            f"domain does not use it any more, detach it first (xl block-detach {guest} {device}); if there is no such "
+            f"domain, what is left of it can be removed (xenstore-rm {node})"
         )
 
 
-def _nodes(store: Store) -> Iterator[tuple[str, str]]:
-    """Each disk that dom0 serves: the guest's id, and where it is described."""
+def _nodes(store: Store) -> Iterator[str]:
+    """Where each disk that dom0 serves is described: by who serves it, the guest's id, and the device's number."""
     for kind in SERVED_BY:
         for guest in store.xenstore_directory(f"{BACKENDS}/{kind}"):
             for device in store.xenstore_directory(f"{BACKENDS}/{kind}/{guest}"):
-                yield guest, f"{BACKENDS}/{kind}/{guest}/{device}"
+                yield f"{BACKENDS}/{kind}/{guest}/{device}"
 
 
-def _is(store: Store, node: str, target: os.stat_result) -> bool:
+def _is(store: Store, node: str, name: str, target: os.stat_result) -> bool:
     """Whether the disk is the same file or device: by the device's number, or by the path that it was opened with."""
     if stat.S_ISBLK(target.st_mode):
         number = f"{os.major(target.st_rdev):x}:{os.minor(target.st_rdev):x}".encode()
         if store.xenstore_read(f"{node}/physical-device") == number:
             return True
     params = store.xenstore_read(f"{node}/params") or b""
-    path = params if params.startswith(b"/") else params.partition(b":")[2]  # "aio:/dev/vg/disk", by QEMU
-    if not path.startswith(b"/") or b"\0" in path:
+    begin = 0 if params.startswith(b"/") else params.find(b":/") + 1  # "aio:/dev/vg/disk", "tap:qcow2:/disks/a"
+    path = params[begin:]
+    if not path.startswith(b"/") or b"\0" in path or not _may_be(path, name):
         return False
     try:
         there = os.stat(path)
@@ -83,3 +86,12 @@ def _is(store: Store, node: str, target: os.stat_result) -> bool:
     if stat.S_ISBLK(there.st_mode) and stat.S_ISBLK(target.st_mode):
         return there.st_rdev == target.st_rdev
     return os.path.samestat(there, target)
+
+
+def _may_be(path: bytes, name: str) -> bool:
+    """Whether a guest's disk is looked at: not every file, because one that lies on a server that has gone is waited
+    for without end, and saves are made just then. So a file is known by its name, also where links lead to its folder.
+    """
+    real = os.fsencode(os.path.realpath(name))
+    names = {os.path.basename(os.fsencode(name)), os.path.basename(real)}
+    return path.startswith(b"/dev/") or os.path.basename(path) in names

@@ -73,7 +73,8 @@ def _predictions(predictions: Sequence[Prediction]) -> list[str]:
     ]
     for x in predictions:
         limit = "-" if x.max_downtime is None else format_seconds(x.max_downtime)
-        verdict = "ENDED: " + x.why if x.ends == "aborted" else "NOT KEPT: " + x.why if x.within is False else x.why
+        missed = x.within is False or x.target_reached is False
+        verdict = "ENDED: " + x.why if x.ends == "aborted" else "NOT KEPT: " + x.why if missed else x.why
         lines.append(
             f"{format_size(round(x.bandwidth)):>7}/s {limit:>7} {x.passes:>6} {x.bytes / (1 << 30):>7.2f} "
             f"{x.seconds:>8.1f} {format_seconds(x.pause) if x.ends == 'saved' else '-':>9}  {verdict}"

@@ -21,7 +21,8 @@ COMMON = (
 
 def of_error(error: BaseException) -> int:
     """Whether the work has failed, or has not been begun."""
-    untouched = isinstance(error, UsageError) or getattr(error, "untouched", False)
+    known = getattr(error, "__dict__", {}).get("untouched")
+    untouched = isinstance(error, UsageError) if known is None else known
     return UNUSABLE if untouched else FAILED
 
 

@@ -26,9 +26,9 @@ class Prediction:
 
     ``passes``: while the guest runs; ``seconds``: of the whole save; ``pause``: seconds for which the guest is paused,
     ``dirty``: pages that are sent in them; ``within``: whether the pause keeps the limit, None if there is none;
-    ``why``: why no further pass is made; ``ends``: "aborted" if a limit ends the save, and the guest runs on: then
-    ``pages``, ``bytes`` and ``seconds`` are those until that, and ``pause`` and ``dirty`` what the pause would have
-    come to.
+    ``target_reached``: likewise, whether ``dirty`` is less than ``target_dirty``; ``why``: why no further pass is made;
+    ``ends``: "aborted" if a limit ends the save, and the guest runs on: then ``pages``, ``bytes`` and ``seconds`` are
+    those until that, ``pause`` and ``dirty`` what the pause would have come to, and nothing is kept or reached.
     """
 
     bandwidth: float
@@ -42,6 +42,7 @@ class Prediction:
     within: Optional[bool]
     why: Why
     ends: Ends = "saved"
+    target_reached: Optional[bool] = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,19 +104,18 @@ class _Passes:
         self._seconds += self._guest.fetch + self._last * self._page
 
     def _is_at_rest(self) -> bool:
-        """Whether there is nothing but the timeout that ends these passes: so many may be made until then that they
-        are not gone through one by one."""
+        """Whether there is nothing but a timeout, or the number of passes, that ends these: so many may be made until
+        then that they are not gone through one by one."""
         return self._passes >= MAX_ITERATIONS
 
     def _skip(self) -> None:
-        """All passes until the timeout at once, as long as the last one."""
-        timeout = self._limits.timeout
-        assert timeout is not None  # else the passes would have been used up
+        """All passes until the timeout, or as many as are allowed, at once: as long as the last one."""
         pages = self._after(self._last)
         each = max(REST, self._guest.fetch + pages * self._page)
-        passes = math.floor(max(0.0, timeout - self._seconds) / each) + 1
-        if self._limits.max_iterations is not None:
-            passes = min(passes, self._limits.max_iterations - self._passes)
+        most = [self._most() - self._passes]
+        if self._limits.timeout is not None:
+            most.append(math.floor(max(0.0, self._limits.timeout - self._seconds) / each) + 1)
+        passes = int(min(most))
         self._last = pages
         self._passes, self._sent = self._passes + passes, self._sent + passes * pages
         self._seconds += passes * each
@@ -180,8 +180,10 @@ class _Passes:
         pause, sent, seconds = self._pause(dirty), self._sent, self._seconds
         if ends == "saved":
             sent, seconds = sent + dirty, seconds + SUSPENDING + pause
-        limit = self._limits.max_downtime
+        limit, target = self._limits.max_downtime, self._limits.target_dirty
+        within = None if limit is None or ends == "aborted" else pause <= limit
+        reached = None if target is None or ends == "aborted" else dirty < max(target, 1)
         return Prediction(
             self._bandwidth, limit, self._passes, round(sent), round(sent * PAGE_BYTES), seconds, round(dirty), pause,
-            None if limit is None else pause <= limit, why, ends,
+            within, why, ends, reached,
         )  # fmt: skip

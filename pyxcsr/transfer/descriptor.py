@@ -9,10 +9,9 @@ import os
 from pyxcsr.arguments import check_no_path
 from pyxcsr.errors import InputError, OutputError, UsageError
 from pyxcsr.plain import TYPE_CHECKING, Protocol
-from pyxcsr.plain_contexts import contextmanager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any, NoReturn, Optional, Union
 
 
@@ -89,26 +88,33 @@ def input_descriptor(in_: Stream) -> int:
     Raises InputError for a closed file, UsageError for what has no descriptor.
     """
     fd = _descriptor(in_, _READ)
-    if _is_read_ahead(in_):
-        os.lseek(fd, in_.tell(), os.SEEK_SET)  # type: ignore[union-attr]
+    file = _read_ahead(in_)
+    if file is not None:
+        os.lseek(fd, file.tell(), os.SEEK_SET)
     return fd
 
 
-@contextmanager
-def read_by_others(in_: Stream) -> Iterator[None]:
-    """While others read from the same input: an object that reads ahead goes on where the stream is, and the stream
-    where that has come to, if the input can be set to a place."""
-    if not _is_read_ahead(in_):
-        yield
-        return
-    fd = in_.fileno()  # type: ignore[union-attr]
-    in_.seek(os.lseek(fd, 0, os.SEEK_CUR))  # type: ignore[union-attr]
-    yield
-    os.lseek(fd, in_.tell(), os.SEEK_SET)  # type: ignore[union-attr]
+def hand_over(in_: Stream) -> None:
+    """Others read from the same input: an object that reads ahead goes on where the stream is, if it can be set to a
+    place. Raises OSError, and ValueError for one that is closed."""
+    file = _read_ahead(in_)
+    if file is not None:
+        file.seek(os.lseek(file.fileno(), 0, os.SEEK_CUR))
 
 
-def _is_read_ahead(in_: Stream) -> bool:
-    return isinstance(in_, (io.BufferedReader, io.BufferedRandom)) and in_.seekable()
+def take_back(in_: Stream) -> None:
+    """The stream goes on where others have come to. Raises like :func:`hand_over`."""
+    file = _read_ahead(in_)
+    if file is not None:
+        os.lseek(file.fileno(), file.tell(), os.SEEK_SET)
+
+
+def _read_ahead(in_: Stream) -> Optional[Any]:
+    """The file that reads ahead for this object, if it can be set to a place."""
+    file: Any = in_
+    while (inner := _inner(file)) is not None and not isinstance(file, (io.BufferedReader, io.BufferedRandom)):
+        file = inner
+    return file if isinstance(file, (io.BufferedReader, io.BufferedRandom)) and file.seekable() else None
 
 
 class _Use:
@@ -153,8 +159,8 @@ def _descriptor(stream: Any, use: _Use) -> int:
         raise use.closed(f"cannot {verb} the stream: {error}", errno=errno.EBADF, offset=0) from error
     if not _is_direct(stream, use.method):
         raise UsageError(
-            f"a stream is {use.what} a file descriptor, past the {use.method}() of {_named(stream)}, which does more "
-            f"than that: {use.instead}; or give fileno(), if its descriptor is what you mean"
+            f"a stream is {use.what} a file descriptor, past the {use.method}() of {_named(stream)}, which may do "
+            f"more than that: {use.instead}; or give fileno(), if its descriptor is what you mean"
         )
     return fd
 
@@ -163,18 +169,45 @@ def _is_direct(stream: Any, method: str) -> bool:
     """Whether what the object itself would write, or read, are the bytes that go through its descriptor.
 
     Of a compressed file, or a TLS connection, they are not. So an object that has such a method must be one of
-    Python's plain files; one that has none, as a socket, means nothing but its descriptor.
+    Python's plain files, and its class must not have a method of its own for it; one that has none, as a socket, means
+    nothing but its descriptor.
     """
+    inner = _inner(stream)
+    if isinstance(stream, io.IOBase) and _overrides(stream, method):
+        return False
+    if inner is not None:
+        return _is_direct(inner, method)
+    return isinstance(stream, io.FileIO) or not hasattr(stream, method)
+
+
+def _inner(stream: Any) -> Optional[Any]:
+    """What an object of Python's own reads from and writes to in the end, if it only passes on what it is given."""
     if isinstance(stream, io.TextIOWrapper):
-        return _is_direct(stream.buffer, method)
+        return stream.buffer
     if isinstance(stream, (io.BufferedWriter, io.BufferedReader, io.BufferedRandom)):
-        return _is_direct(stream.raw, method)
-    if isinstance(stream, io.FileIO) or type(stream).__module__ == "tempfile":
-        return True
-    socket = getattr(stream, "_sock", None)  # of what its makefile() returns
-    if socket is not None and isinstance(stream, io.RawIOBase):
-        return _is_direct(socket, method)
-    return not hasattr(stream, method)
+        return stream.raw
+    kind = type(stream)
+    return getattr(stream, _PASSED_ON.get((kind.__module__, kind.__name__), ""), None)
+
+
+_PASSED_ON = {
+    ("tempfile", "_TemporaryFileWrapper"): "file",
+    ("tempfile", "SpooledTemporaryFile"): "_file",
+    ("os", "_wrap_close"): "_stream",
+    ("socket", "SocketIO"): "_sock",
+    ("socketserver", "_SocketWriter"): "_sock",
+}
+"""Classes of the standard library, and where each has the object that it passes everything on to."""
+
+
+def _overrides(stream: object, method: str) -> bool:
+    """Whether a class that is derived from one of Python's files has this method, or one like it, of its own."""
+    for kind in type(stream).__mro__:
+        if kind.__module__ in ("io", "_io", "socket", "socketserver", "tempfile"):
+            return False
+        if any(x in vars(kind) for x in (method, f"{method}into", f"{method}lines")):
+            return True
+    return False
 
 
 def _named(stream: object) -> str:

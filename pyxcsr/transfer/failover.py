@@ -17,7 +17,7 @@ from pyxcsr.stream.format import RECORD_OPTIONAL, RecordType
 from pyxcsr.stream.incoming import Head, IncomingStream
 from pyxcsr.stream.records import decode
 from pyxcsr.stream.source import Source
-from pyxcsr.transfer.descriptor import read_by_others
+from pyxcsr.transfer.descriptor import hand_over, take_back
 from pyxcsr.transfer.restorer import Restorer, SourceFile
 from pyxcsr.transfer.spool import Spool
 from pyxcsr.units import format_seconds
@@ -49,6 +49,7 @@ class CheckpointedRestorer(Restorer):
         super().__init__(hv, domid, options)
         self._heard, self._heard_at = 0, time.monotonic()
         self._in: Stream
+        self._lost = ""  # why the next checkpoint cannot be read
         self._listening = False  # there is something to fail over to, and whoever sends it is listened to
 
     def run(self, in_: Stream) -> RestoreReport:
@@ -105,8 +106,17 @@ class CheckpointedRestorer(Restorer):
         checkpoint = self._options.checkpoint
         if checkpoint is None:
             return True
-        with read_by_others(self._in):
-            return bool(checkpoint())
+        try:
+            hand_over(self._in)
+        except (OSError, ValueError) as error:
+            self._lost = f"the input cannot be read any more: {error}"
+        if not checkpoint():
+            return False
+        try:
+            take_back(self._in)
+        except (OSError, ValueError) as error:  # this checkpoint is whole all the same
+            self._lost = f"the input cannot be read any more: {error}"
+        return True
 
     def _whole(self) -> None:
         self._ops.checkpoint_complete()
@@ -117,7 +127,7 @@ class CheckpointedRestorer(Restorer):
 
     def _follow(self, spool: Spool, replay: SourceHandle) -> str:
         """Takes checkpoint after checkpoint, as long as they come. Returns why none comes any more, "" after END."""
-        while True:
+        while not self._lost:
             self._heard, self._heard_at, self._listening = self._source.offset, time.monotonic(), True
             try:
                 if not self._hold_back(spool):
@@ -130,6 +140,7 @@ class CheckpointedRestorer(Restorer):
                 return "what belongs to the last checkpoint besides has not come"
             self._put_in(spool, replay)
             self._whole()
+        return self._lost
 
     def _hold_back(self, spool: Spool) -> bool:
         """Takes records out of the stream up to CHECKPOINT; False if END comes. Raises StreamError, InputError.

@@ -94,6 +94,8 @@ def test_limits_that_end_the_save(capfd: pytest.CaptureFixture[str]) -> None:
     assert "ENDED: too busy" in out
     _, out, _ = run(capfd, GUEST, "--seconds", "0.5", "--bandwidth", "1G", "--target-dirty", "2000")
     assert "short enough" in out
+    _, out, _ = run(capfd, GUEST, "--seconds", "0.5", "--bandwidth", "1M", "--target-dirty", "1")
+    assert "NOT KEPT: passes used up" in out
     words = (GUEST, "--seconds", "0.5", "--bandwidth", "10M", "--max-downtime", "1us")
     _, out, _ = run(capfd, *words, "--max-iterations", "2")
     assert "NOT KEPT: passes used up" in out

@@ -51,15 +51,18 @@ def disk(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("params", ["{}", "aio:{}", "qcow2:{}"])
+@pytest.mark.parametrize("params", ["{}", "aio:{}", "qcow2:{}", "tap:qcow2:{}"])
 @pytest.mark.parametrize("kind", ["vbd", "vbd3", "qdisk"])
 def test_a_file(disk: Path, kind: str, params: str, tmp_path: Path) -> None:
     store = Store({f"{kind}/3/51712/params": "aio:/nowhere", f"{kind}/17/51712/params": params.format(disk)})
-    link, hard = tmp_path / "link", tmp_path / "hard"
+    (tmp_path / "folder").mkdir()
+    link, hard = tmp_path / "link", tmp_path / "folder" / "disk.img"
     link.symlink_to(disk)
-    hard.hardlink_to(disk)
+    os.link(disk, hard)
     for name in (disk, link, hard):
-        assert f"{name} is a disk of domain 17" in refused(store, name)
+        text = refused(store, name)
+        assert f"{name} is a disk of domain 17" in text and "xl block-detach 17 51712" in text
+        assert f"xenstore-rm {BACKEND}/{kind}/17/51712" in text
     other = tmp_path / "other"
     assert refused(store, other) == ""
     other.write_bytes(b"disk")
@@ -67,8 +70,19 @@ def test_a_file(disk: Path, kind: str, params: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_path(disk: Path) -> None:
-    nodes = {"qdisk/1/1/params": "nbd:10.0.0.1:10809", "qdisk/1/2/params": "", "vbd/2/1/params": "/a\0b"}
+    nodes = {"qdisk/1/1/params": "nbd:10.0.0.1:10809"}
+    nodes.update({"qdisk/1/2/params": "", "vbd/2/1/params": "/a\0b", "qdisk/1/3/params": "x:y"})
     assert refused(Store(nodes), disk) == ""
+
+
+def test_files_with_other_names_are_not_looked_at(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may lie on a server that does not answer any more."""
+    looked: list[object] = []
+    real = os.stat
+    monkeypatch.setattr(disks.os, "stat", lambda name: (looked.append(name), real(name))[1])
+    store = Store({"qdisk/1/1/params": "aio:/nas/other.img", "qdisk/1/2/params": "aio:/nas/disk.img"})
+    assert refused(store, disk) == ""
+    assert b"/nas/other.img" not in looked and b"/nas/disk.img" in looked
 
 
 class Device:

@@ -97,11 +97,27 @@ def test_passes_of_an_idle_guest_do_not_fill_the_time() -> None:
     assert found.why == "timeout" and found.passes < 1000
 
 
+@pytest.mark.parametrize("most", [1, 29, 30, 31, 40, 1000])
+@pytest.mark.parametrize("limits", [{"max_downtime": 1e-6}, {"target_dirty": 10}, {}], ids=str)
+def test_as_many_passes_as_are_allowed(most: int, limits: dict[str, Any]) -> None:
+    """More than the policy makes of its own accord, too, and without a timeout."""
+    found = predicted(20_000, hot=3000, max_iterations=most, **limits)
+    if limits:
+        assert (found.passes, found.why, found.ends) == (most, "passes used up", "saved")
+        assert (found.within, found.target_reached).count(False) == 1
+    else:
+        assert found.passes <= min(most, 16) and found.within is found.target_reached is None
+    ended = predicted(20_000, hot=3000, max_iterations=most, max_downtime=1e-6, abort_if_busy=True)
+    assert (ended.ends, ended.within) == ("aborted", None)
+
+
 def test_a_target_that_no_pass_reaches() -> None:
     """The guest dirties as many while it suspends: what is left by a pass decides then, as in the policy."""
-    found = predicted(60_000, target_dirty=100, speed=1e6)
-    assert found.why == "short enough" or found.passes == MAX_ITERATIONS
-    assert predicted(20_000, target_dirty=80, speed=1e6).why == "short enough"
+    dirtied = guest_of(60_000).curve.pages(SUSPENDING)
+    found = predicted(60_000, target_dirty=int(dirtied), speed=1e6)
+    assert (found.why, found.target_reached) == ("short enough", False) and found.passes < MAX_ITERATIONS
+    found = predicted(60_000, target_dirty=int(1.5 * dirtied), speed=1e6)
+    assert (found.why, found.target_reached) == ("short enough", True)
 
 
 def test_the_bandwidth_limit_holds_for_the_live_passes() -> None:

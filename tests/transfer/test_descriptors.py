@@ -61,11 +61,36 @@ def tls() -> Iterator[Any]:
         yield secured
 
 
+class Hashing(io.FileIO):
+    """A plain file, but for what its class does."""
+
+    def write(self, data: Any) -> int:
+        return super().write(bytes(data))
+
+    def readinto(self, data: Any) -> int:
+        return super().readinto(data) or 0
+
+
+class Secret(io.BufferedWriter):
+    def write(self, data: Any) -> int:
+        return super().write(bytes(x ^ 1 for x in data))
+
+
+class Named(io.FileIO):
+    """One that does no more."""
+
+    def note(self) -> str:
+        return "mine"
+
+
 OPENED: dict[str, Callable[[Path], Any]] = {
     "gzip": lambda path: gzip.open(path, "wb"),
     "gzip, as text": lambda path: gzip.open(path, "wt"),
     "bz2": lambda path: bz2.open(path, "wb"),
     "lzma": lambda path: lzma.open(path, "wb"),
+    "its own write": lambda path: Hashing(path, "wb"),
+    "a layer": lambda path: io.BufferedWriter(Hashing(path, "wb")),
+    "a layer of its own": lambda path: Secret(io.FileIO(path, "wb")),
     "its own": lambda path: Teeing(os.open(path, os.O_WRONLY)),
     "buffered": lambda path: io.BufferedWriter(gzip.open(path, "wb")),
 }
@@ -77,6 +102,8 @@ def test_what_does_more_is_not_written_past(kind: str, path: Path) -> None:
     with pytest.raises(pyxcsr.UsageError, match=r"past the write\(\) of"):
         output_descriptor(out)
     assert output_descriptor(out.fileno()) == out.fileno()
+    if kind == "its own":
+        os.close(out.fileno())
 
 
 def test_nor_is_a_tls_connection(tls: Any) -> None:
@@ -114,7 +141,8 @@ def test_plain_ones_are_taken(path: Path) -> None:
             enter = stack.enter_context
             unnamed, named = enter(tempfile.TemporaryFile()), enter(tempfile.NamedTemporaryFile())
             spooled, made = enter(tempfile.SpooledTemporaryFile()), enter(ours.makefile("wb"))
-            for out in [*files, text, unnamed, named, made, spooled]:
+            written = enter(os.popen("cat >/dev/null", "w"))
+            for out in [*files, text, unnamed, named, made, spooled, enter(Named(path, "r+b")), written]:
                 assert output_descriptor(out) == out.fileno()  # type: ignore[arg-type]
             for in_ in [both, raw, ours, program.stdout, Descriptor(raw.fileno()), unnamed, named]:
                 assert input_descriptor(in_) == in_.fileno()  # type: ignore[arg-type]
@@ -131,10 +159,20 @@ def checkpointed(stream: Any, theirs: Callable[[Any], object], read: Callable[[]
         return pyxcsr.restore(hv, hv.stub.create_empty("4M"), stream, checkpointed=True, checkpoint=read)
 
 
+FILES: dict[str, Callable[[Path], Any]] = {
+    "open": lambda path: path.open("r+b"),
+    "unbuffered": lambda path: path.open("r+b", buffering=0),
+    "named": lambda path: tempfile.NamedTemporaryFile(),
+    "unnamed": lambda path: tempfile.TemporaryFile(),
+    "spooled": lambda path: tempfile.SpooledTemporaryFile(),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("way", ["the object", "its descriptor"])
-def test_what_others_write_at_a_checkpoint_is_in_its_place(way: str, path: Path) -> None:
+def test_what_others_write_at_a_checkpoint_is_in_its_place(way: str, kind: str, path: Path) -> None:
     seen = []
-    with path.open("r+b") as stream:
+    with FILES[kind](path) as stream:
         fd = stream.fileno()
 
         def write(done: pyxcsr.Checkpoint) -> None:
@@ -177,3 +215,23 @@ def test_an_output_that_cannot_be_flushed_at_a_checkpoint(path: Path) -> None:
             pyxcsr.save(hv, domid, stream, checkpointed=asked)
         assert error.value.offset and not error.value.untouched
         assert hv.domain_info(domid).condition == "running"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("at", [2, 3])
+def test_a_checkpoint_function_that_closes_the_input(whole: bool, at: int, path: Path) -> None:
+    """The primary has gone, and the function says so, or that what is its own had come: the guest is there."""
+    calls = []
+    with path.open("r+b") as stream:
+
+        def read() -> bool:
+            calls.append(1)
+            if len(calls) == at:
+                stream.close()
+                return whole
+            return True
+
+        report = checkpointed(stream, lambda done: None, read)
+    assert report.checkpoints == (at if whole else at - 1)
+    why = "cannot be read any more" if whole else "what belongs to the last checkpoint"
+    assert why in (report.failed_over or "")
