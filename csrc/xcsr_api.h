@@ -239,6 +239,8 @@ void xcsr_save_free(xcsr_save *s); /* also gives up a batch half written, and en
 uint64_t xcsr_save_nr_pfns(const xcsr_save *s);
 /* What the stream says of a pfn, once a pass over all of them is over: whether it has a page. */
 uint32_t xcsr_save_has_data(const xcsr_save *s, uint64_t pfn);
+/* Pfns that went out as BROKEN, and have not gone out otherwise since: the first max of them; *nr counts all. */
+int xcsr_save_broken(xcsr_save *s, uint64_t max, uint64_t *pfns, uint64_t *nr);
 /* Ends log-dirty mode, whoever began it; no error if nobody did. *supported 0: Xen cannot track this domain's writes. */
 int xcsr_logdirty_off(xcsr *h, uint32_t domid, uint32_t *supported);
 int xcsr_logdirty_enable(xcsr_save *s, uint32_t *retried);
@@ -461,6 +463,9 @@ uint32_t xcsr_restore_has_data(const xcsr_restore *r, uint64_t pfn);
 /* Every frame that a page table refers to must have been sent with data: -ENOENT names the first
  * that was not (pfn: the table, level, index, mfn: the missing pfn), *missing counts them all. */
 int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing);
+/* After it: pages that were last sent as BROKEN, and have memory because a PV guest's page tables name them, are filled with
+ * zeroes. *cleared counts them, *first is the first one's pfn. */
+int xcsr_restore_clear_broken(xcsr_restore *r, uint64_t *cleared, uint64_t *first);
 /* The guest has so many pfns and no more: what was sent of others counts as gone. */
 int xcsr_restore_cut(xcsr_restore *r, uint64_t nr_pfns);
 /* Takes the memory of pfns whose last entry says that they have none. Only after xcsr_restore_check_tables:

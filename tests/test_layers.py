@@ -65,7 +65,7 @@ CORE_FILES: list[set[str]] = [
     {"save/session"},
     {"save/dirty", "save/former"},
     {"save/leaves"},
-    {"save/follow", "save/holes", "save/logdirty", "save/ordinary", "save/physmap", "save/tables"},
+    {"save/broken", "save/follow", "save/holes", "save/logdirty", "save/ordinary", "save/physmap", "save/tables"},
     {"save/batch"},
     {"save/pass"},
     {"save/trial"},

@@ -5,9 +5,15 @@
 
 #include <sys/mman.h>
 
+/* The hardware of the saved guest's host had lost it: the guest still has the page, and its tables name it. */
+static bool is_broken(const xcsr_restore *r, uint64_t pfn)
+{
+    return restore_has_memory(r, pfn) && xcsr_restore_type(r, pfn) == TYPE_BROKEN;
+}
+
 static void check_target(xcsr_restore *r, uint64_t table, uint32_t level, uint32_t index, uint64_t target, uint64_t *missing)
 {
-    if (target != XCSR_INVALID && r->flags[target] & FLAG_DATA)
+    if (target != XCSR_INVALID && (r->flags[target] & FLAG_DATA || (level == 1 && is_broken(r, target))))
         return;
     if (!(*missing)++)
         restore_stream_error(r, table, target, level, index, "refers to memory that the stream does not contain:");
@@ -24,6 +30,29 @@ int xcsr_restore_check_tables(xcsr_restore *r, uint64_t *missing)
     *missing = 0;
     int rc = walk_batches(r, tables_wanted, check_tables, missing);
     return !rc && *missing ? -ENOENT : rc; /* the first one stands in the error record */
+}
+
+static int clear(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *cleared)
+{
+    if (!*cleared)
+        r->first_broken = pfns[0];
+    char *at = tables_map(r, pfns, nr, PROT_READ | PROT_WRITE);
+    if (!at)
+        return -r->h->error.err;
+    memset(at, 0, (size_t)nr * XCSR_PAGE);
+    xenforeignmemory_unmap(r->h->fmem, at, nr);
+    *cleared += nr;
+    return 0;
+}
+
+int xcsr_restore_clear_broken(xcsr_restore *r, uint64_t *cleared, uint64_t *first)
+{
+    XCSR_ENTER(r->h);
+    *cleared = 0;
+    r->first_broken = XCSR_INVALID;
+    int rc = r->translated ? 0 : walk_batches(r, is_broken, clear, cleared);
+    *first = r->first_broken;
+    return rc;
 }
 
 static bool is_pinned(const xcsr_restore *r, uint64_t pfn)

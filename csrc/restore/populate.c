@@ -26,7 +26,7 @@ static int refused(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, int err)
 bool restore_is_gone(const xcsr_restore *r, uint64_t pfn)
 {
     uint32_t type = xcsr_restore_type(r, pfn);
-    return restore_has_memory(r, pfn) && (type == TYPE_XTAB || type == TYPE_BROKEN);
+    return restore_has_memory(r, pfn) && (type == TYPE_XTAB || (type == TYPE_BROKEN && r->translated));
 }
 
 int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given)

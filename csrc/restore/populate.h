@@ -6,7 +6,8 @@
 
 /* Gives memory to those of the pfns (at most XCSR_BATCH) that have none; duplicates are allowed. */
 int restore_populate(xcsr_restore *r, const uint64_t *pfns, uint32_t nr);
-/* Sent once, and then said to be gone: ballooned out while the guest was saved. */
+/* Sent once, and then said to be gone: ballooned out while the guest was saved. What is broken is not gone from a guest whose
+ * page tables name it. */
 bool restore_is_gone(const xcsr_restore *r, uint64_t pfn);
 /* Takes the memory of nr pfns, at most XCSR_BATCH, from the domain. *given grows by them. */
 int restore_take_back(xcsr_restore *r, const uint64_t *pfns, uint32_t nr, uint64_t *given);

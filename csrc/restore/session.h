@@ -55,6 +55,7 @@ struct xcsr_restore {
     int errs[XCSR_BATCH];
     struct iovec iov;
     char *bounce; /* comparing: XCSR_BATCH pages */
+    uint64_t first_broken; /* complete.c: of the pages that were cleared */
 };
 
 static inline bool restore_has_memory(const xcsr_restore *r, uint64_t pfn)

@@ -3,6 +3,7 @@
  * The guest may run and change everything between two steps. While it runs, a page that cannot be sent is entered without
  * data and deferred. Once it is suspended nothing may move, and a page that cannot be sent is an error that names it. */
 #include "save/batch.h"
+#include "save/broken.h"
 #include "save/follow.h"
 #include "save/holes.h"
 #include "save/ordinary.h"
@@ -25,6 +26,8 @@ static int enter_without_data(xcsr_save *s, struct batch *b, uint32_t i, uint32_
     b->entries[i] = (uint64_t)type << TYPE_SHIFT | pfn;
     if (hole)
         sparse_remove(&s->deferred, pfn);
+    if (type != TYPE_BROKEN)
+        sparse_remove(&s->broken, pfn);
     if (sparse_add(&s->without_data, pfn) || (!hole && sparse_add(&s->deferred, pfn)))
         return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to defer pfn %#llx", (unsigned long long)pfn);
     return 0;
@@ -110,7 +113,8 @@ static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
     if (type == TYPE_XTAB || type == TYPE_BROKEN) {
         bool hole = !s->p2m; /* the p2m is Xen's own: there is no page there, and nothing is deferred */
         b->result.nr_holes += hole;
-        return enter_without_data(s, b, i, type, hole);
+        int rc = type == TYPE_BROKEN ? broken_note(s, b->pfns[i]) : 0;
+        return rc ? rc : enter_without_data(s, b, i, type, hole);
     }
     if ((type & 7) > 4 || type == 8 || type > TYPE_BROKEN)
         return page_error(s, b, i, type, EINVAL, "Xen reports a page type that this release does not know");
@@ -243,7 +247,7 @@ static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
         return defer_or_fail(s, b, i, ERANGE, "");
     b->page[i] = copy;
     b->result.nr_tables++;
-    return 0;
+    return broken_look(s, level, (const uint64_t *)(const void *)copy);
 }
 
 static int normalise_pages(xcsr_save *s, struct batch *b)

@@ -39,6 +39,8 @@ static void release_memory(xcsr_save *s)
     sparse_free(&s->deferred);
     sparse_free(&s->untracked);
     sparse_free(&s->counted);
+    sparse_free(&s->broken);
+    sparse_free(&s->named);
     follow_free(&s->follow);
     ending_free(&s->ending);
     if (s->arena)
@@ -81,6 +83,10 @@ int xcsr_save_new(xcsr *h, uint32_t domid, uint64_t nr_pfns, xcsr_p2m *p2m, xcsr
         rc = sparse_init(&s->untracked, nr_pfns);
     if (!rc)
         rc = sparse_init(&s->counted, nr_pfns);
+    if (!rc)
+        rc = sparse_init(&s->broken, nr_pfns);
+    if (!rc)
+        rc = sparse_init(&s->named, nr_pfns);
     if (!rc)
         rc = alloc_arena(s);
     if (rc) {
@@ -141,6 +147,10 @@ int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns)
         rc = sparse_grow(&s->untracked, nr_pfns);
     if (!rc)
         rc = sparse_grow(&s->counted, nr_pfns);
+    if (!rc)
+        rc = sparse_grow(&s->broken, nr_pfns);
+    if (!rc)
+        rc = sparse_grow(&s->named, nr_pfns);
     for (uint64_t pfn = s->nr_pfns; !rc && !s->p2m && pfn < nr_pfns; pfn++)
         rc = sparse_add(&s->without_data, pfn); /* so that one that has a page is known to be new */
     if (!rc)

@@ -79,6 +79,8 @@ struct xcsr_save {
 
     sparse_set without_data; /* pfns whose last entry in the stream had no data: holes, and the deferred. Without a p2m
                                 also those that were seen to have lost their page, and are to be sent as holes */
+    sparse_set broken;       /* pfns that went out as BROKEN. Those that have data again are not in without_data */
+    sparse_set named;        /* pfns that page tables above level 1 have named: they are page tables */
     sparse_set deferred;     /* pfns to be sent again, whether the next bitmap names them or not */
     sparse_set untracked;    /* without a p2m: the same, since Xen may not track their pages' writes before the next one */
     sparse_set counted;      /* without a p2m: of without_data, those that a look has found to have a page by now */

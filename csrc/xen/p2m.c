@@ -152,12 +152,26 @@ int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out)
     return 0;
 }
 
-static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
+static xcsr_error *wrong_leaf(xcsr_p2m *p, uint64_t i)
 {
     xcsr_error *e = &p->h->error;
     e->index = (uint32_t)i;
     e->mfn = p->leaf_mfns[i];
     e->pfn = p->leaf_pfns[i];
+    return e;
+}
+
+static int leaf_is_broken(xcsr_p2m *p, uint64_t i)
+{
+    xcsr_error *e = wrong_leaf(p, i);
+    e->type = TYPE_BROKEN;
+    return xcsr_fail(e, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu (pfn %#llx) is broken: the hardware has lost its content, and with it "
+                     "the guest can neither run on nor be restored", (unsigned long long)i, (unsigned long long)e->pfn);
+}
+
+static int leaf_is_table(xcsr_p2m *p, uint64_t i, uint32_t level)
+{
+    xcsr_error *e = wrong_leaf(p, i);
     e->level = level;
     return xcsr_fail(e, XCSR_E_P2M, ERANGE, "p2m", "p2m frame %llu (pfn %#llx) is a level %u page table, which nobody could restore",
                      (unsigned long long)i, (unsigned long long)e->pfn, level);
@@ -174,9 +188,13 @@ static int ask(xcsr_p2m *p, struct asked *a)
     for (uint32_t i = 0; i < a->nr; i++)
         a->types[i] = p->leaf_mfns[a->leaves[i]];
     int rc = a->nr ? page_types(p->h, p->domid, a->nr, a->types) : 0;
-    for (uint32_t i = 0; !rc && i < a->nr; i++)
-        if (table_level((uint32_t)a->types[i]))
-            rc = leaf_is_table(p, a->leaves[i], table_level((uint32_t)a->types[i]));
+    for (uint32_t i = 0; !rc && i < a->nr; i++) {
+        uint32_t type = (uint32_t)a->types[i];
+        if (table_level(type))
+            rc = leaf_is_table(p, a->leaves[i], table_level(type));
+        else if (type == TYPE_BROKEN)
+            rc = leaf_is_broken(p, a->leaves[i]);
+    }
     a->nr = 0;
     return rc;
 }

@@ -69,13 +69,15 @@ int vcpu_wrong(xcsr *h, uint32_t vcpu, const char *field, uint64_t value, const 
                      (unsigned long long)value, what);
 }
 
-/* A restorer writes into start_info, which Xen would not let it do in a page table. */
+/* A restorer writes into start_info, which Xen would not let it do in a page table. A page that is broken it does not get. */
 static int check_start_info(const xcsr_p2m *p, uint64_t mfn)
 {
     xen_pfn_t type = mfn;
     int rc = page_types(p->h, p->domid, 1, &type);
     if (!rc && table_level((uint32_t)type))
         rc = vcpu_wrong(p->h, 0, START_INFO, mfn, "a page table, which nobody could restore");
+    else if (!rc && type == TYPE_BROKEN)
+        rc = vcpu_wrong(p->h, 0, START_INFO, mfn, "a page that the hardware has lost");
     return rc;
 }
 

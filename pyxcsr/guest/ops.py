@@ -224,6 +224,7 @@ class RestoredState(NamedTuple):
     nr_pinned: int
     store_gfn: int
     console_gfn: int
+    warning: str = ""
 
 
 class RestoreContext:

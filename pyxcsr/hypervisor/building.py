@@ -111,6 +111,11 @@ class Restore(Child):
             )
         self._backend._check(rc, **self._facts)
 
+    def clear_broken(self) -> tuple[int, int]:
+        nr, first = self._backend._ffi.new("uint64_t *"), self._backend._ffi.new("uint64_t *")
+        self._call(self._backend._lib.xcsr_restore_clear_broken, nr, first)
+        return int(nr[0]), int(first[0])
+
     def context(self, vcpu: int, context: bytes, offset: int) -> bytes:
         out = bytearray(context)
         into = self._backend._ffi.from_buffer("char[]", out, require_writable=True)

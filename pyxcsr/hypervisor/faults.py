@@ -109,7 +109,9 @@ def exception(
             f"{text}: {os.strerror(code)}", errno=code, **_some(record, "pfn", "mfn", "type"), **facts
         )
     if kind == E_P2M:
-        where = _some(record, "index", "mfn", *(("level", "pfn") if record["level"] else ()))
+        where = _some(record, "index", "mfn", *(("level",) if record["level"] else ()))
+        if record["level"] or record["type"]:  # what is wrong with it Xen has said, who knows whose it is
+            where["pfn"] = record["pfn"]
         return P2mError(text, errno=code, field="p2m", value=record["mfn"], **where, **facts)
     if kind == E_INPUT:
         return _input_error(code, text, facts)

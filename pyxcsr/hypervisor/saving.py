@@ -155,6 +155,11 @@ class Save(Child):
     def has_data(self, pfn: int) -> bool:
         return bool(self._backend._lib.xcsr_save_has_data(self._live(), pfn))
 
+    def broken(self, most: int) -> tuple[int, list[int]]:
+        nr, pfns = self._backend._ffi.new("uint64_t *"), self._backend._ffi.new("uint64_t[]", most)
+        self._call(self._backend._lib.xcsr_save_broken, most, pfns, nr)
+        return int(nr[0]), list(pfns[0 : min(most, int(nr[0]))])
+
     def watch_pages(self) -> int:
         return self._number(self._backend._lib.xcsr_watch_pages, "uint64_t *")
 

@@ -217,6 +217,7 @@ class Restorer:
         report = self._report
         report.nr_pfns, report.nr_vcpus, report.pinned = state.nr_pfns, state.nr_vcpus, state.nr_pinned
         report.store_gfn, report.console_gfn = state.store_gfn, state.console_gfn
+        report.warnings.extend([state.warning] if state.warning else [])
         report.bytes = self._source.offset - self._stream.start
 
     def _wrong(self, head: Head, what: str) -> StreamError:

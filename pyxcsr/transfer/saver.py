@@ -281,6 +281,16 @@ class Saver:
         else:
             self._finish()
         self._paused(self._pause.seconds())
+        self._warn_of_broken()
+
+    def _warn_of_broken(self) -> None:
+        nr, first = self._save.broken(4)
+        if nr:
+            pfns = ", ".join(hex(x) for x in first) + (", ..." if nr > len(first) else "")
+            self._report.warnings.append(
+                f"the hardware has lost the content of {nr} of the guest's pages, which the stream does not have "
+                f"(BROKEN: pfn {pfns}); a restored guest finds them empty, or gone, and may not run on"
+            )
 
     def _end_at_once(self) -> int:
         """The last pass, the guest's state and END in one call, if that was prepared. Returns how far it has come."""

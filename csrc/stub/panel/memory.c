@@ -166,7 +166,7 @@ int stub_set_type(uint32_t domid, uint64_t pfn, uint32_t type)
     struct st_domain *d;
     int rc;
 
-    if (level > 4 || type & ~XEN_DOMCTL_PFINFO_LTAB_MASK)
+    if ((level > 4 && type != XEN_DOMCTL_PFINFO_BROKEN) || type & ~XEN_DOMCTL_PFINFO_LTAB_MASK)
         return st_error(EINVAL, "%#x is no type of a page with data", type);
     st_lock();
     d = st_panel_guest_with(domid, pfn, &rc);

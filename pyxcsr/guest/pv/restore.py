@@ -176,6 +176,7 @@ class PvRestoreOps:
         # All of the stream has been checked by now. If something fails from here on, it is Xen that refuses.
         self._hv.write_frame(self._domid, start_info_mfn, 0, head)
         self._guest.give_back()
+        warning = self._clear_broken()
         self._guest.write_p2m(self._leaves)
         write_shared_info(self._hv, self._domid, geometry, shared_mfn, shared)
         # Before the pins: vcpu 0's context says whether a 32-bit guest may have top tables above 4 GiB.
@@ -183,7 +184,16 @@ class PvRestoreOps:
         pinned = self._guest.pin()
         owners = (self._rings.console_domid, self._rings.store_domid)
         self._hv.seed_grants(self._domid, rings.console, rings.store, *owners)
-        return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console)
+        return RestoredState(self._nr_pfns, len(self._vcpus), pinned, rings.store, rings.console, warning)
+
+    def _clear_broken(self) -> str:
+        nr, first = self._guest.clear_broken()
+        if not nr:
+            return ""
+        return (
+            f"{nr} pages, the first of which is pfn {first:#x}, are full of zeroes: the hardware had lost their "
+            "content before the guest was saved"
+        )
 
     def _cut(self) -> None:
         """If the p2m shrank while the guest was saved, P2M_FRAMES tells its largest size, and shared_info its last."""

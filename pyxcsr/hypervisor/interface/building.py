@@ -38,7 +38,13 @@ class RestoreHandle(Protocol):
         """Whether a pfn's last entry had content."""
 
     def check_tables(self, offset: int) -> None:
-        """Raises IncompleteStream if a page table refers to memory that the stream did not contain."""
+        """Raises IncompleteStream if a page table refers to memory that the stream did not contain.
+
+        A page that is BROKEN counts as contained if it is named as an ordinary one.
+        """
+
+    def clear_broken(self) -> tuple[int, int]:
+        """Fills the pages with zeroes that a PV guest has, but not their content; returns how many, and the first."""
 
     def context(self, vcpu: int, context: bytes, offset: int) -> bytes:
         """A PV vcpu's context (vcpu_guest_context, x86_64) with frames instead of pfns, and online.

@@ -68,6 +68,9 @@ class SaveHandle(Protocol):
     def has_data(self, pfn: int) -> bool:
         """Whether the stream has a page of it, once a pass over all pfns is over."""
 
+    def broken(self, most: int) -> tuple[int, list[int]]:
+        """How many pfns the stream has as BROKEN, without their content; and the first of them, ``most`` at most."""
+
     def watch_pages(self) -> int:
         """Without a p2m: how many pages the domain has. From then on :meth:`batches` and :meth:`look_at_physmap` pause
         as soon as the number has changed, so that it can be asked again."""

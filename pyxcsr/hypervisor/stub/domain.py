@@ -365,7 +365,10 @@ class StubDomain(Panel):
         return int(old[0])
 
     def set_type(self, pfn: int, kind: PageType) -> None:
-        """Gives a page another type in Xen's tables, whatever is in it; marks it dirty, as Xen does."""
+        """Gives a page another type in Xen's tables, whatever is in it; marks it dirty, as Xen does.
+
+        A PV guest's can be BROKEN, too: the hardware has lost it.
+        """
         self._check(self._lib.stub_set_type(self.domid, pfn, int(kind) << 28), pfn=pfn)
 
     def shared_info(self, field: str) -> int:

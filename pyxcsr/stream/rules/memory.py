@@ -23,6 +23,7 @@ _SLICE = 1 << 14
 _LEVELS = {int(kind): kind.level for kind in PageType if kind.level}
 _NO_TABLES = bytes(state for state in range(256) if state & ~SENT not in _LEVELS)
 _POPULATED = HAS_DATA + bytes([SENT | PageType.XALLOC])
+_BROKEN = SENT | PageType.BROKEN
 _ORDINARY = frozenset([SENT | PageType.NOTAB])
 _TOPS = {
     4: frozenset([SENT | PageType.L4TAB, SENT | PageType.L4TAB_PINNED]),
@@ -273,11 +274,15 @@ class MemoryRules:
                 continue
             for at, state in enumerate(self._map.run(run.pfn, count)):
                 if state not in HAS_DATA:
-                    self._complain(
-                        "table-target",
+                    # What the hardware had lost the guest still has, and its tables name it. No table may be lost.
+                    lost = state == _BROKEN and table.level == 1
+                    text = (
                         f"{table_name(pfn, table)} slot {run.slot + at} refers to pfn 0x{run.pfn + at:x}, "
-                        f"which {describe_state(state)}",
+                        f"which {describe_state(state)}"
                     )
+                    self._complain("table-target", text, note=lost)
 
-    def _complain(self, rule: str, text: str, record: RecordType = RecordType.PAGE_DATA) -> None:
-        self._complaints.add(rule, text, offset=self._offset, record=record.name)
+    def _complain(
+        self, rule: str, text: str, record: RecordType = RecordType.PAGE_DATA, note: bool = False
+    ) -> None:
+        self._complaints.add(rule, text, offset=self._offset, record=record.name, note=note)
