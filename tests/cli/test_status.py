@@ -120,6 +120,7 @@ def test_through_the_interface(hv: StubBackend, tmp_path: Path) -> None:
         with pytest.raises(pyxcsr.Cancelled) as ended:
             pyxcsr.save(hv, domid, out, cancel=lambda: True)
         assert not ended.value.untouched and hv.stub.guest(domid).running
+        pyxcsr.save(hv, domid, out)
     new = hv.stub.create_empty("4M")
     for content, untouched in ((b"garbage" * 10, True), (tmp_path.joinpath("s").read_bytes()[:40], False)):
         (tmp_path / "in").write_bytes(content)

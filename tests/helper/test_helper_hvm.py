@@ -221,11 +221,17 @@ def test_a_guest_that_somebody_else_has_suspended_is_left_to_them(hv: StubBacken
     said: list[str] = []
     suspend = resuming.Resuming(hv, domid, lambda: pytest.fail("it is not asked any more"), said.append)
 
+    phases: list[str] = []
+
     def others() -> bool:
+        if "pass" not in phases:
+            return False
         hv.stub.guest(domid).shut_down(2)
         return True
 
     with open(tmp_path / "s", "wb") as out, pytest.raises(pyxcsr.Cancelled):
-        pyxcsr.save(hv, domid, out, suspend=suspend, cancel=others)
+        pyxcsr.save(
+            hv, domid, out, suspend=suspend, cancel=others, progress=lambda now: phases.append(now.phase)
+        )
     assert hv.domain_info(domid).suspended
     assert len(said) == 1 and "is left to them" in said[0]
