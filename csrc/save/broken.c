@@ -10,12 +10,14 @@ static int is_lost_table(xcsr_save *s, uint64_t pfn)
 {
     s->h->error.pfn = pfn;
     s->h->error.type = TYPE_BROKEN;
-    return xcsr_fail(&s->h->error, XCSR_E_PAGE, EIO, "page", "pfn %#llx is a page table of the guest's, and BROKEN: the hardware has "
-                     "lost its content", (unsigned long long)pfn);
+    return xcsr_fail(&s->h->error, XCSR_E_PAGE, EIO, "page", "pfn %#llx is, or was, a page table of the guest's, and BROKEN: the "
+                     "hardware has lost its content", (unsigned long long)pfn);
 }
 
 int broken_note(xcsr_save *s, uint64_t pfn)
 {
+    if (s->p2m)
+        s->p2m->has_broken = true;
     if (sparse_add(&s->broken, pfn))
         return xcsr_fail_call(s->h, ENOMEM, "calloc", "no memory to note pfn %#llx as broken", (unsigned long long)pfn);
     return s->suspended && sparse_has(&s->named, pfn) ? is_lost_table(s, pfn) : 0;

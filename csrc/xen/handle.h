@@ -38,6 +38,7 @@ struct xcsr_p2m {
     uint8_t *fresh;      /* by leaf: it is another page than before, or was written. See follow.c */
     const void *entries; /* nr_leaves * geometry->per_leaf, mapped from the guest; see p2m_load */
     uint64_t compat_m2p; /* as the handle's, for a guest that sees that m2p; else XCSR_INVALID */
+    bool has_broken; /* Xen has said of a page of the guest's that the hardware has lost it */
 };
 
 /* xcsr_fail for a failed libxenctrl call: adds libxc's own last message. */

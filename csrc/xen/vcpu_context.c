@@ -69,15 +69,19 @@ int vcpu_wrong(xcsr *h, uint32_t vcpu, const char *field, uint64_t value, const 
                      (unsigned long long)value, what);
 }
 
-/* A restorer writes into start_info, which Xen would not let it do in a page table. A page that is broken it does not get. */
-static int check_start_info(const xcsr_p2m *p, uint64_t mfn)
+/* A restorer writes into start_info, which Xen would not let it do in a page table. A page that is broken it does not get;
+ * that is asked of the other frames only if a page of this guest's is known to be so, because the guest stands meanwhile. */
+static int check_frame(const xcsr_p2m *p, uint32_t vcpu, const char *field, uint64_t mfn)
 {
+    bool start_info = !strcmp(field, START_INFO);
+    if (!start_info && !p->has_broken)
+        return 0;
     xen_pfn_t type = mfn;
     int rc = page_types(p->h, p->domid, 1, &type);
-    if (!rc && table_level((uint32_t)type))
-        rc = vcpu_wrong(p->h, 0, START_INFO, mfn, "a page table, which nobody could restore");
+    if (!rc && start_info && table_level((uint32_t)type))
+        rc = vcpu_wrong(p->h, vcpu, START_INFO, mfn, "a page table, which nobody could restore");
     else if (!rc && type == TYPE_BROKEN)
-        rc = vcpu_wrong(p->h, 0, START_INFO, mfn, "a page that the hardware has lost");
+        rc = vcpu_wrong(p->h, vcpu, field, mfn, "a page that the hardware has lost");
     return rc;
 }
 
@@ -88,7 +92,7 @@ static int to_pfn(void *by, uint32_t vcpu, const char *field, uint64_t mfn, uint
     *pfn = xcsr_lookup_pfn(p, mfn);
     if (*pfn == XCSR_INVALID)
         return vcpu_wrong(p->h, vcpu, field, mfn, "a frame that is not the guest's");
-    return strcmp(field, START_INFO) ? 0 : check_start_info(p, mfn);
+    return check_frame(p, vcpu, field, mfn);
 }
 
 static int too_many_to_send(void *by, uint32_t vcpu, uint64_t gdt_ents)

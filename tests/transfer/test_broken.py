@@ -71,6 +71,21 @@ def test_start_info_that_is_lost_ends_the_save(hv: StubBackend, kind: str) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("field", ["cr3", "gdt_frame0"])
+def test_what_a_vcpu_needs_that_is_lost_ends_the_save(hv: StubBackend, kind: str, live: bool, field: str) -> None:
+    """No table names a top table, or a page of descriptors."""
+    guest = a_guest(hv, kind)
+    value = guest.vcpu(0, field)
+    mfn = value >> 12 if field == "cr3" else value
+    lost = next(x for x in range(2048) if guest.mfn(x) == mfn)
+    guest.set_type(lost, PageType.BROKEN)
+    with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.GuestStateError, match="hardware has lost") as caught:
+        pyxcsr.save(hv, guest.domid, out, live=live)
+    assert caught.value.mfn == mfn and guest.running
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_page_table_that_is_lost_ends_the_save(hv: StubBackend, kind: str, live: bool, level: int) -> None:
     """Xen does not say that it was one: the tables that name it do, whether they are sent before it or after it."""
@@ -78,7 +93,7 @@ def test_a_page_table_that_is_lost_ends_the_save(hv: StubBackend, kind: str, liv
     for lost in (guest.pfns_of_type(PageType(level))[0], guest.pfns_of_type(PageType(level))[-1]):
         was = guest.types([lost])[0]
         guest.set_type(lost, PageType.BROKEN)
-        with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageError, match="is a page table") as caught:
+        with open("/dev/null", "wb") as out, pytest.raises(pyxcsr.PageError, match="or was, a page table") as caught:
             pyxcsr.save(hv, guest.domid, out, live=live)
         assert caught.value.pfn == lost and guest.running
         guest.set_type(lost, was)

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from pyxcsr.errors import P2mError
 
 ATTEMPTS = 16
-"""How often to walk to the p2m, if the guest changes its structure during each walk."""
+"""How often to walk to the p2m at least, if the guest changes its structure during each walk."""
 
 LEAST = 3
-"""How often at least, however long a walk takes."""
+"""How often an error must be found at least before it is believed; and how often to walk, however long that takes."""
+
+FAR_LONGER = 10
+"""Times a change's seconds, after which fewer attempts will do: where one walk takes long."""
 
 SHORTEST, LONGEST = 0.0005, 0.02
 """Seconds from one attempt to the next: the first, and the most."""
@@ -53,9 +56,12 @@ class Attempts:
     @property
     def over(self) -> bool:
         """Whether the guest has changed its p2m for too long, or, if an earlier one is mapped, too often."""
-        if not self._first and self._different >= ATTEMPTS:
+        seconds = time.monotonic() - self._began
+        if self.count >= LEAST and seconds >= FAR_LONGER * max(self._seconds, 1.0):
             return True
-        return self.count >= LEAST and time.monotonic() - self._began >= self._seconds
+        if self._first:
+            return self.count >= ATTEMPTS and seconds >= self._seconds
+        return self._different >= ATTEMPTS or (self.count >= ATTEMPTS and seconds >= self._seconds)
 
     def wait(self) -> None:
         """Leaves the guest a moment to go on."""

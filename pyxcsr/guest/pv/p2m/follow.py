@@ -124,13 +124,15 @@ class FollowedP2m:
     def _is_no_changes(self, error: P2mError, info: DomainInfo, head: P2mHead, generation: int) -> bool:
         """Whether an error cannot come of a change during the walk: nothing has changed, and that would have shown.
 
-        Nothing shows that a running guest changes its tree; but what shared_info says of it is no part of it.
+        Nothing shows that a running guest changes its tree; but how many pfns shared_info claims is no part of it.
+        A top that is not there yet is waited for: a guest that was just restored sets it once it goes on.
         """
         if isinstance(error, P2mChanged) or self._shared.generation() != generation or self._shared.head() != head:
             return False
         if head.is_list or info.suspended:
             return True
-        return problem_of_top(self._shared.geometry, head.frame_list_list, head.nr_pfns) is not None
+        problem = problem_of_top(self._shared.geometry, head.frame_list_list, head.nr_pfns)
+        return problem is not None and problem.facts["field"] == "max_pfn"
 
     def _keeps_changing(self, last: P2mError, attempts: int) -> P2mChanged:
         now = self._shared.generation()

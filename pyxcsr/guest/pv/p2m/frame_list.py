@@ -33,7 +33,7 @@ def problem_of_top(geometry: Geometry, top: int, nr_pfns: int) -> Optional[P2mEr
     if top in (0, geometry.invalid):
         return P2mError(
             "the guest tells neither where its p2m list is (p2m_cr3) nor its frame lists; "
-            "it may not have come far enough in its boot",
+            "it may not have come far enough in its boot, or have gone on since it was restored",
             field="pfn_to_mfn_frame_list_list",
             value=top,
         )
