@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyxcsr.errors import HypervisorError, P2mError
 from pyxcsr.guest.pv.p2m.blame import is_the_guests
-from pyxcsr.guest.pv.p2m.pagetable import AT_ONCE, Leaves
+from pyxcsr.guest.pv.p2m.pagetable import AT_ONCE, Leaves, check_limit
 from pyxcsr.guest.pv.p2m.reserve import Reserve
 from pyxcsr.plain import TYPE_CHECKING
 from pyxcsr.plain_array import array
@@ -81,14 +81,7 @@ class Tree:
             kept -= 1
         if kept < len(lists):
             nr_pfns = kept * per_list**2
-        if not 0 < nr_pfns <= self._limit:
-            raise P2mError(
-                f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have "
-                f"1 to {self._limit:#x}",
-                field="max_pfn",
-                value=nr_pfns,
-                limit=self._limit,
-            )
+        check_limit(nr_pfns, self._limit)
         return lists[:kept], nr_pfns
 
     def _entries(self, mfns: Sequence[int], nr: int, name: str) -> array[int]:

@@ -60,6 +60,17 @@ def check_range(geometry: Geometry, vaddr: int, nr_pfns: int) -> int:
     return end
 
 
+def check_limit(nr_pfns: int, limit: int) -> None:
+    """Raises P2mError if a p2m, without the room that is only reserved, has none or more than ``limit`` pfns."""
+    if not 0 < nr_pfns <= limit:
+        raise P2mError(
+            f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have 1 to {limit:#x}",
+            field="max_pfn",
+            value=nr_pfns,
+            limit=limit,
+        )
+
+
 def _of_length(numbers: array[int], nr: int) -> array[int]:
     """The same ones, cut or filled up with zeroes; made at once, because what grows leaves holes in memory."""
     whole = array("Q", [0]) * nr
@@ -221,14 +232,7 @@ class Walk:
             kept -= 1
         if kept < len(entries):
             nr_pfns = self._pfns_before(vaddr, kept)
-        if not 0 < nr_pfns <= self.limit:
-            raise P2mError(
-                f"the guest's p2m has {nr_pfns:#x} pfns, but by what Xen says of the domain it can have "
-                f"1 to {self.limit:#x}",
-                field="max_pfn",
-                value=nr_pfns,
-                limit=self.limit,
-            )
+        check_limit(nr_pfns, self.limit)
         return entries[:kept], nr_pfns
 
     def _pfns_before(self, vaddr: int, nr: int) -> int:
