@@ -32,6 +32,24 @@ AT_ONCE = 16
 """How many tables are copied at a time."""
 
 
+def frames_and_flags(entries: array[int]) -> tuple[array[int], int]:
+    """The frames that page table entries name; and PRESENT if all of them have it, SUPERPAGE if any has.
+
+    Goes through all of them as through one long number: the 64 GiB of a guest that waits have 32768.
+    """
+    nr, together = len(entries), int.from_bytes(entries.tobytes(), "little")
+    mfns = array("Q")
+    mfns.frombytes(((together & _each(FRAME, nr)) >> PAGE_SHIFT).to_bytes(8 * nr, "little"))
+    present = _each(PRESENT, nr)
+    all_present = nr > 0 and together & present == present
+    return mfns, PRESENT * all_present | SUPERPAGE * bool(together & _each(SUPERPAGE, nr))
+
+
+def _each(bits: int, nr: int) -> int:
+    """These bits in each of so many entries."""
+    return int.from_bytes(bits.to_bytes(8, "little") * nr, "little")
+
+
 class Leaves(NamedTuple):
     """What a walk finds: how many pfns the p2m covers (see _trim), and the frame of each leaf."""
 
@@ -184,9 +202,12 @@ class Walk:
                 errno=error.errno,
             ) from error
 
-    def _frames(self, entries: Sequence[int], level: Level, first: int) -> array[int]:
+    def _frames(self, entries: array[int], level: Level, first: int) -> array[int]:
         """The frames that entries name, checked. ``first``: the absolute index of the first entry."""
-        mfns = array("Q", ((e & FRAME) >> PAGE_SHIFT for e in entries))
+        mfns, flags = frames_and_flags(entries)
+        fit = flags & PRESENT and not (level.number > 1 and flags & SUPERPAGE)
+        if fit and min(mfns) > 0 and max(mfns) < self._nr_mfns:
+            return mfns
         for i, (entry, mfn) in enumerate(zip(entries, mfns)):
             bad = not entry & PRESENT or not 0 < mfn < self._nr_mfns or (level.number > 1 and entry & SUPERPAGE)
             if bad:
