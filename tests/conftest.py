@@ -14,9 +14,10 @@ from pyxcsr.switches import VARIABLE
 
 
 def pytest_configure() -> None:
-    """A shell's background job ignores SIGINT, and so would all that tests start and interrupt."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell's background job ignores SIGINT and SIGQUIT, and so would all that tests start and interrupt."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.hookimpl(trylast=True)
