@@ -30,7 +30,7 @@ int xcsr_restore_new(xcsr *h, uint32_t domid, uint64_t limit, uint32_t width, xc
     const bool translated = !width;
     if (!translated && !geometry)
         return xcsr_fail_call(h, EOPNOTSUPP, "xcsr_restore_new", "page tables of a guest with words of %u bytes", width);
-    int rc = translated ? 0 : xcsr_m2p_need(h);
+    int rc = translated ? 0 : m2p_need_whole(h);
     if (rc)
         return rc;
     xcsr_restore *r = calloc(1, sizeof *r);

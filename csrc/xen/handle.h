@@ -61,6 +61,7 @@ bool xcsr_seize(xcsr *h);
     __attribute__((cleanup(xcsr_leave), unused)) xcsr *entered_ = (handle)
 
 int xcsr_m2p_need(xcsr *h); /* maps the m2p unless it is; caller has entered */
+int m2p_need_whole(xcsr *h); /* the same; -ERANGE if the machine has more frames than when the m2p was mapped */
 int m2p_need_compat(xcsr *h); /* h->compat_m2p; caller has entered */
 
 void xcsr_logger_init(struct xcsr_logger *log);

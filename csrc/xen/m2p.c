@@ -29,13 +29,22 @@ fail:
     return NULL;
 }
 
+static int ask_nr_mfns(xcsr *h, unsigned long *nr)
+{
+    *nr = 0;
+    if (xc_maximum_ram_page(h->xch, nr) < 0 || !*nr) /* in spite of its name, one past the last frame */
+        return xcsr_fail_call(h, errno, "xc_maximum_ram_page", "cannot ask for the machine's last frame");
+    return 0;
+}
+
 int xcsr_m2p_need(xcsr *h)
 {
-    unsigned long max_page = 0; /* in spite of its name, one past the last frame */
+    unsigned long max_page;
     if (h->m2p)
         return 0;
-    if (xc_maximum_ram_page(h->xch, &max_page) < 0 || !max_page)
-        return xcsr_fail_call(h, errno, "xc_maximum_ram_page", "cannot ask for the machine's last frame");
+    int rc = ask_nr_mfns(h, &max_page);
+    if (rc)
+        return rc;
     uint64_t chunks = (max_page * sizeof(uint64_t) + (1ull << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT;
     xen_pfn_t *frames = list_frames(h, chunks);
     if (!frames)
@@ -49,6 +58,19 @@ int xcsr_m2p_need(xcsr *h)
     h->m2p_frames = chunks * CHUNK_FRAMES;
     h->nr_mfns = max_page;
     return 0;
+}
+
+/* A frame beyond the machine's last one is taken for a hole of a guest's p2m. */
+int m2p_need_whole(xcsr *h)
+{
+    unsigned long now;
+    const bool mapped = h->m2p;
+    int rc = mapped ? ask_nr_mfns(h, &now) : xcsr_m2p_need(h);
+    if (rc || !mapped || now <= h->nr_mfns)
+        return rc;
+    return xcsr_fail_call(h, ERANGE, "xc_maximum_ram_page",
+                          "memory was added to the host (%#lx frames; %#llx when the m2p was mapped), which would be taken for holes "
+                          "of the guest: open the hypervisor anew", now, (unsigned long long)h->nr_mfns);
 }
 
 /* Xen gives it to 64-bit callers too, if it has 32-bit guests at all. */
@@ -77,7 +99,7 @@ int m2p_need_compat(xcsr *h)
 int xcsr_nr_mfns(xcsr *h, uint64_t *nr)
 {
     XCSR_ENTER(h);
-    int rc = xcsr_m2p_need(h);
+    int rc = m2p_need_whole(h);
     *nr = h->nr_mfns;
     return rc;
 }

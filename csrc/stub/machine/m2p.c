@@ -83,13 +83,18 @@ uint64_t st_compat_m2p_mfn(uint64_t chunk)
     return chunk < st.compat_m2p_place.chunks ? chunk_mfn(&st.compat_m2p_place, chunk) : ST_NONE;
 }
 
+uint64_t st_m2p_room(void)
+{
+    return st.m2p_place.chunks * CHUNK_BYTES / sizeof(*st.m2p) - st.nr_frames;
+}
+
 int xc_maximum_ram_page(xc_interface *xch, unsigned long *max_mfn)
 {
     int rc = st_begin_xc(ST_FN_xc_maximum_ram_page, xch);
 
     if (rc)
         return (int)st_refused(ST_FN_xc_maximum_ram_page, xch, rc);
-    *max_mfn = st.nr_frames;
+    *max_mfn = st.nr_frames + st.added;
     return (int)st_end(ST_FN_xc_maximum_ram_page, xch, 0);
 }
 

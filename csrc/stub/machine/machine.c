@@ -142,6 +142,7 @@ static int machine_up(const stub_machine_config *config)
     st.order = config->extent_order;
     st.seed = config->seed;
     st.nr_frames = config->frames;
+    st.added = 0;
     st.backed = backed_frames(config);
     st.mapped_by_window = config->window;
     st.scheduler = config->scheduler ? config->scheduler : XEN_SCHEDULER_CREDIT2;

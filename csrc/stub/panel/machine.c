@@ -77,6 +77,21 @@ int stub_set_m2p(uint64_t mfn, uint64_t pfn)
     return rc;
 }
 
+int stub_add_memory(uint64_t frames)
+{
+    int rc;
+
+    st_lock();
+    rc = st_machine_ready();
+    if (!rc && frames > st_m2p_room() - st.added)
+        rc = st_error(ENOSPC, "the m2p has room for %lu frames more, not %lu", (unsigned long)(st_m2p_room() - st.added),
+                      (unsigned long)frames);
+    if (!rc)
+        st.added += frames;
+    st_unlock();
+    return rc;
+}
+
 void stub_get_usage(stub_usage *usage)
 {
     st_lock();

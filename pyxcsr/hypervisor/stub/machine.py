@@ -106,6 +106,10 @@ class Stub(Panel):
         """One past the machine's last frame."""
         return int(self._lib.stub_max_page())
 
+    def add_memory(self, frames: int) -> None:
+        """Adds frames to the host, which no guest gets. Raises StubError (ENOSPC) if the m2p has no room for them."""
+        self._check(self._lib.stub_add_memory(frames))
+
     @property
     def free_frames(self) -> int:
         """How many frames no domain has."""
