@@ -82,6 +82,7 @@ class CheckpointedSaver(Saver):
         is_last = self._asked.is_last(number)
         self._put(self._tail(CHECKPOINT))
         self._note(number, done, self._pause.seconds() if is_last else self._goes_on())
+        self._warn_of_broken()
         if self._asked.checkpoint is not None and self._sums.last is not None:
             self._asked.checkpoint(self._sums.last)  # of the last one, too: a receiver reads what is theirs at each
             flush_output(self._out, self._sink.offset)

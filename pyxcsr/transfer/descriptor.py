@@ -99,7 +99,9 @@ def hand_over(in_: Stream) -> None:
     place. Raises OSError, and ValueError for one that is closed."""
     file = _read_ahead(in_)
     if file is not None:
-        file.seek(os.lseek(file.fileno(), 0, os.SEEK_CUR))
+        at = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+        file.seek(0, os.SEEK_END)  # forgets what was read ahead: a place within that is only taken for reached
+        file.seek(at)
 
 
 def take_back(in_: Stream) -> None:

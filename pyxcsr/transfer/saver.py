@@ -97,6 +97,7 @@ class Saver:
         self._following: Optional[Following] = None
         self._where: tuple[Phase, Optional[PassReport], int] = ("setup", None, 0)
         self._decided = False
+        self._told_of_broken = ""
         self._max_downtime: Optional[float] = None  # as it was when the guest was asked to suspend
         self._left = 0  # pfns of the pass under way that have still to be sent
         self._ending: Optional[Ending] = None
@@ -284,13 +285,18 @@ class Saver:
         self._warn_of_broken()
 
     def _warn_of_broken(self) -> None:
+        """In place of what was told at an earlier checkpoint."""
         nr, first = self._save.broken(4)
+        warnings, told = self._report.warnings, self._told_of_broken
+        if told in warnings:
+            warnings.remove(told)
         if nr:
             pfns = ", ".join(hex(x) for x in first) + (", ..." if nr > len(first) else "")
-            self._report.warnings.append(
+            self._told_of_broken = (
                 f"the hardware has lost the content of {nr} of the guest's pages, which the stream does not have "
                 f"(BROKEN: pfn {pfns}); a restored guest finds them empty, or gone, and may not run on"
             )
+            warnings.append(self._told_of_broken)
 
     def _end_at_once(self) -> int:
         """The last pass, the guest's state and END in one call, if that was prepared. Returns how far it has come."""

@@ -46,6 +46,25 @@ def test_saved_with_a_warning_and_restored_with_zeroes(hv: StubBackend, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_warning_at_each_checkpoint(hv: StubBackend, kind: str) -> None:
+    """One, about all that are lost by then."""
+    guest = a_guest(hv, kind)
+    pages = ordinary_pages(guest)
+
+    def lose(done: pyxcsr.Checkpoint) -> None:
+        lost = pages[len(pages) // 2 + done.number]
+        guest.write_page(lost, b"x" * 4096)
+        guest.set_type(lost, PageType.BROKEN)
+
+    with open("/dev/null", "wb") as out:
+        asked = pyxcsr.Checkpointed(0, count=3, checkpoint=lose)
+        warnings = pyxcsr.save(hv, guest.domid, out, checkpointed=asked).warnings
+    (warning,) = warnings
+    assert "2 of the guest's pages" in warning
+    assert all(hex(pages[len(pages) // 2 + n]) in warning for n in (1, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("live", [True, False])
 def test_a_page_of_the_p2m_that_is_lost_ends_the_save(hv: StubBackend, kind: str, live: bool) -> None:
     guest = a_guest(hv, kind)

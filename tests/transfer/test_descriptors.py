@@ -188,6 +188,27 @@ def test_what_others_write_at_a_checkpoint_is_in_its_place(way: str, kind: str, 
     assert report.checkpoints == 3 and not report.failed_over
 
 
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+@pytest.mark.parametrize("buffering", [8192, 1 << 16, 1 << 20, 1 << 24])
+def test_what_others_read_ahead_is_no_place_of_the_stream(mode: str, buffering: int, path: Path) -> None:
+    """An object that has read several checkpoints at once takes a place within them for reached."""
+    seen = []
+    with pyxcsr.open_hypervisor("stub") as hv:
+        domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M"))
+        with path.open("wb") as out:
+            asked = pyxcsr.Checkpointed(0, count=6, checkpoint=lambda done: out.write(b"MINE%04d" % done.number))
+            pyxcsr.save(hv, domid, out, checkpointed=asked)
+        with path.open(mode, buffering=buffering) as stream:
+
+            def read() -> bool:
+                seen.append(stream.read(8))
+                return True
+
+            report = pyxcsr.restore(hv, hv.stub.create_empty("4M"), stream, checkpointed=True, checkpoint=read)
+    assert seen == [b"MINE%04d" % n for n in range(1, 7)]
+    assert report.checkpoints == 6 and not report.failed_over
+
+
 def test_what_postcopy_writes_is_in_its_place(path: Path) -> None:
     seen = []
     with pyxcsr.open_hypervisor("stub") as hv, path.open("r+b") as stream:
