@@ -114,3 +114,15 @@ def test_a_child_forked_while_a_thread_holds_the_lock(hv: StubBackend) -> None:
             with pyxcsr.open_hypervisor("stub") as own:
                 os._exit(own.stub.domains != [])
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_numbers_come_again_when_none_are_left(hv: StubBackend) -> None:
+    """As Xen's do, but for those of domains that there are. None is as large as DOMID_FIRST_RESERVED."""
+    kept, last = hv.stub.create_empty("1M"), 0
+    seen = set()
+    for _ in range(0x7FF0 + 100):
+        last = hv.stub.create_empty("1M")
+        seen.add(last)
+        hv.stub.destroy(last)
+    assert kept not in seen and seen == set(range(1, 0x7FF0)) - {kept}
+    assert last < 200 and list(hv.stub.domains) == [kept]

@@ -118,6 +118,18 @@ int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns)
     return 0;
 }
 
+/* Numbers that were given once come again when none are left, as Xen's do. */
+static uint32_t next_domid(void)
+{
+    uint32_t id;
+
+    do {
+        id = st.next_domid;
+        st.next_domid = id + 1 < DOMID_FIRST_RESERVED ? id + 1 : 1;
+    } while (st_domain_find(id));
+    return id;
+}
+
 /* A domain without a kernel, with room for so many pfns. */
 struct st_domain *st_domain_alloc(uint64_t pfns)
 {
@@ -125,7 +137,7 @@ struct st_domain *st_domain_alloc(uint64_t pfns)
 
     if (!d)
         return NULL;
-    d->id = st.next_domid++;
+    d->id = next_domid();
     d->cap_pfns = pfns;
     d->width = sizeof(uint64_t);
     d->geometry = st_geometry(d->width);
@@ -197,8 +209,9 @@ void st_domain_enlist(struct st_domain *d)
 {
     struct st_domain **link = &st.domains;
 
-    while (*link)
+    while (*link && (*link)->id < d->id)
         link = &(*link)->next;
+    d->next = *link;
     *link = d;
 }
 
