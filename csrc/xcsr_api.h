@@ -155,8 +155,7 @@ uint32_t xcsr_load32(const void *addr);
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
  * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame. Xen is asked for it anew
- * when a p2m is mapped, when a PV guest's restore begins, and by xcsr_nr_mfns and xcsr_logdirty_clean (final): -ERANGE if
- * memory was added to the host.
+ * by xcsr_nr_mfns and xcsr_pv_state, and when a PV guest's restore begins: -ERANGE if memory was added to the host.
  * xcsr_p2m_map maps the leaves of a guest whose words have width bytes (pte.h has the widths there are; -EOPNOTSUPP: not
  * this one); the guest goes on writing them. */
 int xcsr_nr_mfns(xcsr *h, uint64_t *nr);

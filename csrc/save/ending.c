@@ -226,8 +226,6 @@ static int rehearse_fetch(struct step *t)
 static int rehearse_look(struct step *t)
 {
     int rc = look(t);
-    if (rc >= 0 && t->s->p2m)
-        rc = m2p_need_whole(t->s->h);
     return rc < 0 ? rc : 0;
 }
 

@@ -49,9 +49,7 @@ int logdirty_fetch(xcsr_save *s, bool final)
 {
     if (final)
         mapper_settle(&s->mapper);
-    int rc = final && s->p2m ? m2p_need_whole(s->h) : 0;
-    if (!rc)
-        rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
+    int rc = tracking_fetch(s->h, s->domid, &s->bitmap_buf, s->nr_pfns, final ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0);
     if (rc)
         return rc;
     s->count_is_stale = false;

@@ -36,7 +36,9 @@ static int put_vcpu(xcsr *h, const xcsr_p2m *p2m, struct records *o, uint32_t do
 
 int pv_state(xcsr *h, const xcsr_p2m *p2m, uint32_t domid, uint32_t max_vcpu, const void *shared_info, struct records *o)
 {
-    int rc = records_put_tsc(h, o, domid);
+    int rc = m2p_need_whole(h); /* else a page of the guest may have been sent as a hole */
+    if (!rc)
+        rc = records_put_tsc(h, o, domid);
     if (!rc)
         rc = records_put(h, o, RECORD_SHARED_INFO, shared_info, XCSR_PAGE);
     for (uint64_t vcpu = 0; !rc && vcpu <= max_vcpu; vcpu++)

@@ -64,13 +64,14 @@ int xcsr_m2p_need(xcsr *h)
 int m2p_need_whole(xcsr *h)
 {
     unsigned long now;
-    const bool mapped = h->m2p;
-    int rc = mapped ? ask_nr_mfns(h, &now) : xcsr_m2p_need(h);
-    if (rc || !mapped || now <= h->nr_mfns)
+    if (!h->m2p)
+        return xcsr_m2p_need(h);
+    int rc = ask_nr_mfns(h, &now);
+    if (rc || now <= h->nr_mfns)
         return rc;
     return xcsr_fail_call(h, ERANGE, "xc_maximum_ram_page",
-                          "memory was added to the host (%#lx frames; %#llx when the m2p was mapped), which would be taken for holes "
-                          "of the guest: open the hypervisor anew", now, (unsigned long long)h->nr_mfns);
+                          "memory was added to the host (%#lx frames now, %#llx when the m2p was mapped), and a frame of the guest "
+                          "in it would be taken for a hole: open the hypervisor anew", now, (unsigned long long)h->nr_mfns);
 }
 
 /* Xen gives it to 64-bit callers too, if it has 32-bit guests at all. */

@@ -8,7 +8,7 @@
 static int map_leaves(xcsr_p2m *p, uint32_t domid)
 {
     xcsr *h = p->h;
-    int rc = m2p_need_whole(h);
+    int rc = xcsr_m2p_need(h);
     if (rc)
         return rc;
     p->compat_m2p = XCSR_INVALID;

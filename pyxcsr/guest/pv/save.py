@@ -142,7 +142,6 @@ class PvSaveOps:
         return self._shared
 
     def end_of_checkpoint(self, save: SaveHandle) -> bytes:
-        self._hv.nr_mfns()  # raises if memory was added to the host, in rehearsals before the guest is suspended
         return self._hv.pv_state(self._domid, self._info.max_vcpu_id, self._page.frames, self.p2m)
 
     def cleanup(self) -> None:
