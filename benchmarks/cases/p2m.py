@@ -17,15 +17,13 @@ from benchmarks.context import Context
 from benchmarks.guests import PAGE, describe, machine, pages_of
 from benchmarks.measure import Spread, in_turn
 from benchmarks.rows import Row, compared, of_values
+from benchmarks.savers import SUSPENDED
 from pyxcsr.hypervisor.stub.text import StubGuest
 
 SIZES = ("1G", "4G", "16G", "64G", "256G", "512G")
 
-
 FIRST = "xc_get_pfn_type_batch"
 """What either asks first of a batch of pages."""
-
-SUSPENDED = 2
 
 
 @contextmanager

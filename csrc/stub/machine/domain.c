@@ -118,26 +118,28 @@ int st_domain_reserve(struct st_domain *d, uint64_t nr_pfns)
     return 0;
 }
 
-/* Numbers that were given once come again when none are left, as Xen's do. */
+/* The next number that no domain has; after the last one they begin again, as Xen's do. 0: there is none. */
 static uint32_t next_domid(void)
 {
-    uint32_t id;
+    for (uint32_t tried = 1; tried < DOMID_FIRST_RESERVED; tried++) {
+        uint32_t id = st.next_domid;
 
-    do {
-        id = st.next_domid;
         st.next_domid = id + 1 < DOMID_FIRST_RESERVED ? id + 1 : 1;
-    } while (st_domain_find(id));
-    return id;
+        if (!st_domain_find(id))
+            return id;
+    }
+    return 0;
 }
 
 /* A domain without a kernel, with room for so many pfns. */
 struct st_domain *st_domain_alloc(uint64_t pfns)
 {
-    struct st_domain *d = calloc(1, sizeof(*d));
+    uint32_t id = next_domid();
+    struct st_domain *d = id ? calloc(1, sizeof(*d)) : NULL;
 
     if (!d)
         return NULL;
-    d->id = next_domid();
+    d->id = id;
     d->cap_pfns = pfns;
     d->width = sizeof(uint64_t);
     d->geometry = st_geometry(d->width);

@@ -38,7 +38,7 @@ struct st_machine {
     unsigned order;
     uint32_t scheduler;                 /* XEN_SCHEDULER_*, of domains in no other cpupool */
     uint64_t seed, nr_frames;
-    uint64_t added;                     /* frames that were added since, in which nothing lies */
+    uint64_t added;                     /* frames that were added to the host later; no guest has one */
     uint64_t backed;                    /* frames below have memory of their own; the others share */
     struct st_m2p_place m2p_place, compat_m2p_place;
     uint64_t pool_first, pool_frames, pool_next;

@@ -13,7 +13,7 @@ int st_m2p_map(void);
 void st_m2p_clear(void);
 void st_m2p_unmap(void);
 void st_m2p_set(uint64_t mfn, uint64_t pfn);
-/* How many frames more than the machine had at first the 64-bit table has entries for. */
+/* How many frames can be added to the machine until its 64-bit table has no entries for them. */
 uint64_t st_m2p_room(void);
 /* Frame of a chunk of the 32-bit m2p; ST_NONE behind its last one. */
 uint64_t st_compat_m2p_mfn(uint64_t chunk);

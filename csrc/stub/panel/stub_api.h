@@ -63,7 +63,7 @@ const char *stub_error(void);
 void stub_get_usage(stub_usage *usage);
 uint64_t stub_max_page(void);
 uint64_t stub_free_frames(void);
-int stub_add_memory(uint64_t frames); /* behind the last frame, as Xen says then; no guest gets them */
+int stub_add_memory(uint64_t frames); /* Xen says that there are so many more; no guest gets them */
 int stub_frame(uint64_t mfn, stub_frame_info *info);
 
 /* What a restored domain was given, besides memory and vcpus. -ENOENT: it was not given it. */
