@@ -100,7 +100,7 @@ def hand_over(in_: Stream) -> None:
     file = _read_ahead(in_)
     if file is not None:
         at = os.lseek(file.fileno(), 0, os.SEEK_CUR)
-        file.seek(0, os.SEEK_END)  # forgets what was read ahead: a place within that is only taken for reached
+        file.seek(0, os.SEEK_END)  # else a seek to what was read ahead would leave the descriptor where it is
         file.seek(at)
 
 

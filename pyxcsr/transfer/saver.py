@@ -285,7 +285,7 @@ class Saver:
         self._warn_of_broken()
 
     def _warn_of_broken(self) -> None:
-        """In place of what was told at an earlier checkpoint."""
+        """A warning of lost pages. It replaces the one of an earlier checkpoint."""
         nr, first = self._save.broken(4)
         warnings, told = self._report.warnings, self._told_of_broken
         if told in warnings:

@@ -35,7 +35,7 @@ AT_ONCE = 16
 def frames_and_flags(entries: array[int]) -> tuple[array[int], int]:
     """The frames that page table entries name; and PRESENT if all of them have it, SUPERPAGE if any has.
 
-    Goes through all of them as through one long number: the 64 GiB of a guest that waits have 32768.
+    All of them are looked at as one long number: a guest of 64 GiB has 32768 at the last level, and may be waiting.
     """
     nr, together = len(entries), int.from_bytes(entries.tobytes(), "little")
     mfns = array("Q")
