@@ -164,6 +164,9 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *out); /* how many different ones; -ENOMEM */
+/* The frames that entries of page tables of a level name. Returns the index of the first that is not the present entry of a
+ * 4 KiB page, or a table, in a frame from 1 up to nr_mfns - 1; nr: there is none. */
+uint64_t xcsr_pte_frames(uint64_t nr, const uint64_t *entries, uint64_t nr_mfns, uint32_t level, uint64_t *mfns);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
 int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again, without an error */
 /* After it. -ERANGE, XCSR_E_P2M: a leaf is a page table, into which Xen would not let a restorer write. */
@@ -269,7 +272,8 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* From now on each pfn of a batch is looked at by itself, also where all is as usual: see ordinary.c. */
 int xcsr_without_ordinary(xcsr_save *s);
 int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page has an entry (holes.c) */
-int xcsr_without_rows(xcsr_save *s); /* the same for what is remembered of pfns in a row whose frames are in a row (follow.c) */
+/* The same for pfns in a row whose frames are in a row, where they are remembered (follow.c) and in page tables (normalise.c). */
+int xcsr_without_rows(xcsr_save *s);
 /* The guest was suspended in the midst of a live pass. What is left of the pass goes out as it would have, but no write waits
  * for the disk any more. */
 int xcsr_paused(xcsr_save *s);
@@ -426,8 +430,9 @@ int xcsr_bitmap_use(enum xcsr_bitmap_way way);
 
 /* ---- normalise.c: pure, exported for tests ----------------------------------------------------
  * table: 512 entries, replaced in place by pfns. 0; -EAGAIN an entry's frame is not in the p2m;
- * -E2BIG a superpage; *slot names the entry, *mfn its frame. */
-int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn);
+ * -E2BIG a superpage; *slot names the entry, *mfn its frame. one_by_one: entries in a row are not taken at once, which is
+ * the obvious way; what comes of it is the same. */
+int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint32_t one_by_one, uint64_t *table, uint32_t *slot, uint64_t *mfn);
 
 /* ---- source.c ---------------------------------------------------------------------------------
  * The caller keeps fd open. Reads return XCSR_AGAIN when nothing has come for wait_ms, or not all by then; the same call

@@ -17,7 +17,8 @@ ORDINARY = "ordinary"
 """A batch in which all is as usual is gone through as a whole (csrc/save/ordinary.c); else pfn by pfn."""
 
 ROWS = "rows"
-"""Pfns in a row with frames in a row are remembered as such (csrc/save/follow.c); else pfn by pfn."""
+"""Pfns in a row with frames in a row are remembered as such (csrc/save/follow.c), and what page tables say of them is
+re-expressed at once (csrc/save/normalise.c); else pfn by pfn."""
 
 HOLES = "holes"
 """Of an HVM guest's gfns that never had a page nothing is said (csrc/save/holes.c); else each has an entry, as in

@@ -240,7 +240,7 @@ static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
     uint32_t level = (uint32_t)(b->entries[i] >> TYPE_SHIFT) & 7, slot = 0;
     uint64_t mfn = 0;
     memcpy(copy, b->page[i], XCSR_PAGE);
-    int rc = xcsr_normalise(s->p2m, level, (uint64_t *)(void *)copy, &slot, &mfn);
+    int rc = xcsr_normalise(s->p2m, level, s->without_rows, (uint64_t *)(void *)copy, &slot, &mfn);
     if (rc && (s->suspended || (rc == -E2BIG && is_still_table(s, b, i, level))))
         return table_error(s, b, i, level, slot, mfn, rc);
     if (rc)

@@ -1,5 +1,5 @@
 /* Page tables, from mfns to pfns. */
-#include "xen/handle.h"
+#include "xen/table_row.h"
 
 /* A level 2 table of a 32-bit guest may have Xen's slots; then Xen's own m2p for such guests is in the first of them. No
  * guest can put it there, as it is none of its frames. */
@@ -15,15 +15,40 @@ static void clear_xen_slots(const xcsr_p2m *p, uint32_t level, uint64_t *table)
     memset(&table[xens.first], 0, (size_t)(xens.end - xens.first) * sizeof *table);
 }
 
-/* Tables are often nearly empty. */
-static unsigned int list_present(const uint64_t *table, uint16_t *slots)
+/* As most of a table is where a guest maps its memory in one piece: ROW entries whose frames are in a row, and are those
+ * of pfns in a row. False: nothing is changed. */
+static bool row_done(const xcsr_p2m *p, uint64_t *entries, uint64_t superpage)
+{
+    uint64_t frames[ROW], pfns[ROW], back[ROW], all = ~0ull, any = 0;
+    for (uint32_t i = 0; i < ROW; i++) {
+        frames[i] = pte_frame(entries[i]);
+        all &= entries[i];
+        any |= entries[i];
+    }
+    if (!(all & PTE_PRESENT) || any & superpage || !row_ascends(frames) || !row_fits(frames[0], p->h->nr_mfns))
+        return false;
+    row_load(pfns, p->h->m2p + frames[0]);
+    if (!row_ascends(pfns) || !row_fits(pfns[0], p->nr_pfns))
+        return false;
+    row_load(back, (const uint64_t *)p->entries + pfns[0]);
+    if (memcmp(back, frames, sizeof back))
+        return false;
+    for (uint32_t i = 0; i < ROW; i++)
+        entries[i] = pte_with_frame(entries[i], pfns[i]);
+    return true;
+}
+
+/* The slots that are left to be looked at one by one. Tables are often nearly empty. */
+static unsigned int list_present(const xcsr_p2m *p, uint64_t *table, uint64_t superpage, bool in_rows, uint16_t *slots)
 {
     unsigned int n = 0;
-    for (unsigned int i = 0; i < PTE_PER_TABLE; i += 8) {
-        const uint64_t *e = table + i;
-        if (!((e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7]) & PTE_PRESENT))
+    for (unsigned int i = 0; i < PTE_PER_TABLE; i += ROW) {
+        uint64_t any = 0;
+        for (unsigned int j = i; j < i + ROW; j++)
+            any |= table[j];
+        if (!(any & PTE_PRESENT) || (in_rows && row_done(p, table + i, superpage)))
             continue;
-        for (unsigned int j = i; j < i + 8; j++) {
+        for (unsigned int j = i; j < i + ROW; j++) {
             slots[n] = (uint16_t)j;
             n += table[j] & PTE_PRESENT;
         }
@@ -56,16 +81,17 @@ static int refuse(uint64_t entry, unsigned int at, uint32_t *slot, uint64_t *mfn
     return -err;
 }
 
-int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint64_t *table, uint32_t *slot, uint64_t *mfn)
+int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint32_t one_by_one, uint64_t *table, uint32_t *slot, uint64_t *mfn)
 {
     uint16_t slots[PTE_PER_TABLE];
     uint64_t pfns[PTE_PER_TABLE];
+    uint64_t nr_pfns = p->nr_pfns, superpage = level > 1 ? PTE_SUPERPAGE : 0;
     clear_xen_slots(p, level, table);
-    unsigned int n = list_present(table, slots);
+    const bool in_rows = !one_by_one && p->geometry->width == sizeof(uint64_t);
+    unsigned int n = list_present(p, table, superpage, in_rows, slots);
     ask_m2p(p, table, slots, n, pfns);
     const void *entries = p->entries;
     const uint32_t width = p->geometry->width;
-    uint64_t nr_pfns = p->nr_pfns, superpage = level > 1 ? PTE_SUPERPAGE : 0;
     for (unsigned int i = 0; i < n; i++) {
         uint64_t entry = table[slots[i]], pfn = pfns[i];
         if (entry & superpage)

@@ -3,6 +3,7 @@
  * go through a whole batch without a branch for a page; what is unusual is left to batch.c, which looks at each pfn. */
 #include "save/ordinary.h"
 #include "xen/page_types.h"
+#include "xen/table_row.h"
 
 /* Bit n: a page can have type n. All others are holes, broken frames, or types that this release does not know. */
 #define PAGE_KINDS 0x1e1full
@@ -13,16 +14,33 @@ static void number(uint16_t *slots, uint32_t nr)
         slots[i] = (uint16_t)i;
 }
 
-/* Each entry is read once: the guest may be writing it. A frame beyond the machine's stands for frame 0 in the look at
- * the m2p, whose answer does not count then. */
+/* ROW pfns from the i-th on, if they are in a row, and so are their frames. False: it is not known whether all is as usual. */
+static bool look_up_row(const struct xcsr_p2m *p, const struct batch *b, uint32_t i, uint64_t *frames)
+{
+    uint64_t pfns[ROW];
+    if (b->pfns[i + ROW - 1] - b->pfns[i] != ROW - 1)
+        return false;
+    row_load(frames, (const uint64_t *)p->entries + b->pfns[i]);
+    if (!row_ascends(frames) || !row_fits(frames[0], p->h->nr_mfns))
+        return false;
+    row_load(pfns, p->h->m2p + frames[0]);
+    return !memcmp(pfns, b->pfns + i, sizeof pfns);
+}
+
+/* Each entry that counts is read once: the guest may be writing it. A frame beyond the machine's stands for frame 0 in the
+ * look at the m2p, whose answer does not count then. */
 static bool look_up(const struct xcsr_p2m *p, const struct batch *b, uint64_t *frames)
 {
     const uint64_t nr_mfns = p->h->nr_mfns, *m2p = p->h->m2p;
     uint64_t wrong = 0;
-    for (uint32_t i = 0; i < b->nr; i++) {
+    for (uint32_t i = 0; i < b->nr;) {
+        if (row_may_begin(i, b->nr) && look_up_row(p, b, i, frames + i)) {
+            i += ROW;
+            continue;
+        }
         uint64_t pfn = b->pfns[i], mfn = xcsr_load((const uint64_t *)p->entries + pfn);
         uint64_t beyond = mfn >= nr_mfns;
-        frames[i] = mfn;
+        frames[i++] = mfn;
         wrong |= beyond | (xcsr_load(&m2p[beyond ? 0 : mfn]) ^ pfn);
     }
     return !wrong;
@@ -87,18 +105,44 @@ int ordinary_enter_holes(xcsr_save *s, struct batch *b)
     return 0;
 }
 
-bool ordinary_types(xcsr_save *s, struct batch *b)
+/* ROW pages of one type, as most are. */
+static bool enter_row(struct batch *b, uint32_t i)
 {
-    uint64_t wrong = 0, kinds = 0;
-    if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && any(&s->without_data, b)))
+    const uint64_t type = b->types[i];
+    uint64_t differ = 0;
+    for (uint32_t k = i; k < i + ROW; k++)
+        differ |= b->types[k] ^ type;
+    if (differ)
         return false;
-    for (uint32_t i = 0; i < b->nr; i++) {
+    for (uint32_t k = i; k < i + ROW; k++)
+        b->entries[k] = type << TYPE_SHIFT | b->pfns[k];
+    return true;
+}
+
+/* Enters all. *kinds: the bits of all types. False: not each has a type that a page can have. */
+static bool enter_types(struct batch *b, uint64_t *kinds)
+{
+    uint64_t wrong = 0;
+    for (uint32_t i = 0; i < b->nr;) {
         uint64_t type = b->types[i];
         wrong |= ~(PAGE_KINDS >> type);
-        kinds |= type;
+        *kinds |= type;
+        if (row_may_begin(i, b->nr) && enter_row(b, i)) {
+            i += ROW;
+            continue;
+        }
         b->entries[i] = type << TYPE_SHIFT | b->pfns[i];
+        i++;
     }
-    if (wrong & 1)
+    return !(wrong & 1);
+}
+
+bool ordinary_types(xcsr_save *s, struct batch *b)
+{
+    uint64_t kinds = 0;
+    if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && any(&s->without_data, b)))
+        return false;
+    if (!enter_types(b, &kinds))
         return false;
     memcpy(b->pages.frames, b->frames, b->nr * sizeof *b->frames);
     memcpy(b->mapped_slot, b->slot, b->nr * sizeof *b->slot);

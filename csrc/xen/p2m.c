@@ -64,6 +64,19 @@ int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *ou
     return 0;
 }
 
+uint64_t xcsr_pte_frames(uint64_t nr, const uint64_t *entries, uint64_t nr_mfns, uint32_t level, uint64_t *mfns)
+{
+    const uint64_t flags = PTE_PRESENT | (level > 1 ? PTE_SUPERPAGE : 0);
+    uint64_t bad = nr;
+    for (uint64_t i = 0; i < nr; i++) {
+        mfns[i] = pte_frame(entries[i]);
+        bool is_good = (entries[i] & flags) == PTE_PRESENT && mfns[i] > 0 && mfns[i] < nr_mfns;
+        if (!is_good && bad == nr)
+            bad = i;
+    }
+    return bad;
+}
+
 static xcsr_p2m *alloc_p2m(uint64_t nr_leaves)
 {
     xcsr_p2m *p = calloc(1, sizeof *p);

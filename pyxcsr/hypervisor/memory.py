@@ -8,6 +8,7 @@ from pyxcsr.hypervisor.core import Child, Core
 from pyxcsr.plain import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
     from typing import Any, Optional
 
@@ -106,6 +107,13 @@ class MemoryCalls(Core):
 
     def nr_distinct(self, mfns: Sequence[int]) -> int:
         return self._number(self._lib.xcsr_nr_distinct, "uint64_t *", len(mfns), self._frames(mfns))
+
+    def pte_frames(self, entries: array[int], nr_mfns: int, level: int) -> tuple[array[int], int]:
+        from pyxcsr.plain_array import array
+
+        mfns = array("Q", [0]) * len(entries)
+        into = self._ffi.from_buffer("uint64_t[]", mfns, require_writable=True)
+        return mfns, int(self._lib.xcsr_pte_frames(len(entries), self._frames(entries), nr_mfns, level, into))
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2m:
         out = self._ffi.new("xcsr_p2m **")

@@ -13,7 +13,7 @@ from support.judge import judge, save_to
 import pyxcsr
 from pyxcsr.frames import PageType
 from pyxcsr.guest.pv.geometry import WIDE
-from pyxcsr.guest.pv.p2m.map import map_p2m
+from pyxcsr.guest.pv.p2m.map import MappedP2m, map_p2m
 from pyxcsr.guest.pv.p2m.shared_info import SharedInfo
 from pyxcsr.hypervisor.open import StubBackend
 from pyxcsr.transfer.save import save
@@ -55,6 +55,69 @@ def random_entry(rng: random.Random, mine: list[int], hv: StubBackend, bad: floa
     return rng.choice(mine) << 12 | flags | 1
 
 
+def check(hv: StubBackend, domid: int, mapped: MappedP2m, level: int, table: array[int]) -> bool:
+    """Whether it was refused; in both ways, as the obvious one does."""
+    ffi, lib = hv._ffi, hv._lib
+    wanted, no = table, None
+    try:
+        wanted = obvious(hv, domid, level, table)
+    except Refused as refused:
+        no = refused
+    for one_by_one in (False, True):
+        copy, slot, mfn = array("Q", table), ffi.new("uint32_t *"), ffi.new("uint64_t *")
+        into = ffi.from_buffer("uint64_t[]", copy)
+        rc = lib.xcsr_normalise(mapped.handle._cdata, level, one_by_one, into, slot, mfn)
+        assert (-rc, slot[0], mfn[0]) == no.args if no else (rc, copy) == (0, wanted)
+    return no is not None
+
+
+def in_runs(rng: random.Random, p2m: list[int]) -> array[int]:
+    """A table that maps pfns in a row, over and over from elsewhere; some frames are in a row, too."""
+    table: list[int] = []
+    while len(table) < 512:
+        nr, first = rng.choice([1, 16, 31, 32, 33, 64, 200]), rng.randrange(len(p2m))
+        flags = rng.getrandbits(12) & ~SUPERPAGE | 1 | rng.getrandbits(11) << 52
+        table += [x << 12 | flags for x in p2m[first : first + nr]]
+    return array("Q", table[:512])
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_against_the_obvious(hv: StubBackend, level: int, seed: int) -> None:
+    """One entry of a row is another one's, not present, a superpage, or names a frame that is not the guest's. Or all
+    of a row are another guest's, which has them for pfns that this one has, too; or lie across the machine's end.
+    """
+    rng = random.Random(seed * 10 + level)
+    hv.stub.reset(seed=seed, extent_order=7)
+    domid = hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", seed=seed))
+    guest, info = hv.stub.guest(domid), hv.domain_info(domid)
+    shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
+    mapped = map_p2m(hv, info, shared, lambda: None)
+    p2m = [guest.mfn(x) for x in guest.pfns_with_memory()]
+    other = hv.stub.guest(hv.stub.create(pyxcsr.StubGuest.pv64(mem="8M", seed=seed)))
+    rows = [range(x, x + 32) for x in (other.mfn(256), hv.stub.max_page - 16, (1 << 40) - 32)]
+    bad = [0, 3 << 12 | 1, hv.stub.max_page << 12 | 1]
+    refused = 0
+    for _ in range(20):
+        table = in_runs(rng, p2m)
+        refused += check(hv, domid, mapped, level, table)
+        for entry in (*bad, rng.choice(table), rng.choice(p2m) << 12 | 1):
+            changed = table[:]
+            changed[rng.randrange(512)] = entry
+            refused += check(hv, domid, mapped, level, changed)
+        for flag in (SUPERPAGE, 1):
+            changed = table[:]
+            changed[rng.randrange(512)] ^= flag
+            refused += check(hv, domid, mapped, level, changed)
+        for row in rows:
+            changed, at = table[:], rng.randrange(512 // 32) * 32
+            changed[at : at + 32] = array("Q", [x << 12 | 0x67 for x in row])
+            refused += check(hv, domid, mapped, level, changed)
+    assert refused > 20
+    mapped.handle.close()
+    shared.close()
+
+
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(6))
 def test_against_the_obvious(hv: StubBackend, level: int, seed: int) -> None:
@@ -65,23 +128,13 @@ def test_against_the_obvious(hv: StubBackend, level: int, seed: int) -> None:
     shared = SharedInfo(hv, domid, info.shared_info_mfn, WIDE)
     mapped = map_p2m(hv, info, shared, lambda: None)
     mine = [guest.mfn(x) for x in guest.pfns_with_memory()]
-    ffi, lib = hv._ffi, hv._lib
     refused = 0
     for bad in (0.0, 0.0, 0.001, 0.01):
         for density in (0.0, 0.02, 1.0):
             table = array("Q", (random_entry(rng, mine, hv, bad) if rng.random() < density else 0 for _ in range(512)))
             if bad == 0.01 and density == 1.0:
                 table[rng.randrange(512)] |= SUPERPAGE | 1
-            copy, slot, mfn = array("Q", table), ffi.new("uint32_t *"), ffi.new("uint64_t *")
-            rc = lib.xcsr_normalise(mapped.handle._cdata, level, ffi.from_buffer("uint64_t[]", copy), slot, mfn)
-            try:
-                wanted = obvious(hv, domid, level, table)
-            except Refused as no:
-                refused += 1
-                assert (-rc, slot[0], mfn[0]) == no.args
-            else:
-                assert rc == 0
-                assert copy == wanted
+            refused += check(hv, domid, mapped, level, table)
     assert refused or level == 4
     mapped.handle.close()
     shared.close()

@@ -42,6 +42,9 @@ GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "HVM": ("hvm", {"mem": "16M"}),
 }
 
+ORDERS = (3, 9)
+"""Frames are in runs of 8, or of 512."""
+
 DENSITIES = {"one": 4096, "few": 64, "half": 2, "all": 1}
 """Every so many-th page is dirtied."""
 
@@ -68,9 +71,9 @@ Act = Callable[[Any, Any], object]
 class Outcome:
     """What a save has told and written, or how it failed."""
 
-    def __init__(self, name: str, path: Path, act: Optional[Act], live: bool, step: int) -> None:
+    def __init__(self, name: str, path: Path, act: Optional[Act], live: bool, step: int, order: int) -> None:
         with pyxcsr.open_hypervisor("stub") as hv:
-            hv.stub.reset()
+            hv.stub.reset(extent_order=order)
             domid = hv.stub.create(described(name))
             guest = hv.stub.guest(domid)
             pfns = ordinary_pfns(guest)
@@ -108,14 +111,15 @@ def both(
     live: bool = True,
     step: int = 64,
 ) -> Outcome:
-    """Saves such a guest in both ways, and compares them."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    whole = Outcome(name, tmp_path / "whole", act, live, step)
-    for without in (ORDINARY, ROWS):
-        monkeypatch.setenv(VARIABLE, without)
-        single = Outcome(name, tmp_path / "single", act, live, step)
-        assert (whole.error, whole.passes) == (single.error, single.passes)
-        check_same(whole.stream, single.stream)
+    """Saves such a guest in both ways, and compares them; its frames are scattered, or in long rows."""
+    for order in ORDERS:
+        monkeypatch.delenv(VARIABLE, raising=False)
+        whole = Outcome(name, tmp_path / "whole", act, live, step, order)
+        for without in (ORDINARY, ROWS):
+            monkeypatch.setenv(VARIABLE, without)
+            single = Outcome(name, tmp_path / "single", act, live, step, order)
+            assert (whole.error, whole.passes) == (single.error, single.passes)
+            check_same(whole.stream, single.stream)
     return whole
 
 
@@ -142,6 +146,15 @@ def between(guest: Any, first: int, last: int) -> list[int]:
     return [x for x in ordinary_pfns(guest) if first <= x <= last]
 
 
+def rewrite(guest: Any, nr: int, entry: Callable[[int], int]) -> None:
+    """Writes so many entries of the p2m, in a row; in the first batch, which is looked at by 32."""
+    mine = ordinary_pfns(guest)
+    first = next(x for x in mine if x % 32 == 0 and set(range(x, x + 2 * nr)) <= set(mine))
+    assert first + nr < 1000
+    for pfn in range(first, first + nr):
+        guest.corrupt_p2m(pfn, entry(pfn))
+
+
 UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
     "a type that nobody knows": ("PV", lambda stub, g: g.set_type(at(700)(g), 8), pyxcsr.PageError),
     "an entry beyond the machine": ("PV", lambda stub, g: g.corrupt_p2m(at(5)(g), 1 << 40), pyxcsr.PageTableError),
@@ -149,6 +162,16 @@ UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
         "PV",
         lambda stub, g: g.corrupt_p2m(at(5)(g), int(g.mfn(at(6)(g)))),
         pyxcsr.PageError,
+    ),
+    "64 entries of other pfns'": (
+        "PV",
+        lambda stub, g: rewrite(g, 64, lambda pfn: int(g.mfn(pfn + 64))),
+        pyxcsr.PageError,
+    ),
+    "64 entries beyond the machine": (
+        "PV",
+        lambda stub, g: rewrite(g, 64, lambda pfn: (1 << 39) + pfn),
+        pyxcsr.PageTableError,
     ),
     "the last entry of all": ("PV", lambda stub, g: g.corrupt_p2m(at(-1)(g), (1 << 64) - 1), pyxcsr.PageTableError),
     "a page that cannot be mapped": (

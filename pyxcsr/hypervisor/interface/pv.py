@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Optional, Protocol
 
@@ -52,6 +53,11 @@ class Pv(Protocol):
 
     def nr_distinct(self, mfns: Sequence[int]) -> int:
         """How many different frames these are, in little memory, even if they are millions."""
+
+    def pte_frames(self, entries: array[int], nr_mfns: int, level: int) -> tuple[array[int], int]:
+        """The frames that entries of page tables of a level name; and the index of the first entry that is not the
+        present one of a 4 KiB page, or a table, in a frame from 1 up to ``nr_mfns`` - 1, or how many entries there are.
+        """
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2mHandle:
         """Maps the leaves of the p2m of a guest whose words have ``width`` bytes."""

@@ -11,6 +11,7 @@ import pytest
 from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m import pagetable
 from pyxcsr.guest.pv.p2m.pagetable import Walk
+from tests.support import entries
 
 VADDR = 0xFFFFC90000000000
 PRESENT = 0x067
@@ -28,6 +29,8 @@ class Machine:
 
     def read_frames(self, _domid: int, mfns: Any) -> bytes:
         return b"".join(struct.pack("<512Q", *self.pages.get(x, [0] * 512)) for x in mfns)
+
+    pte_frames = staticmethod(entries.pte_frames)
 
     def put(self, vaddr: int, mfn: int) -> None:
         table = 1

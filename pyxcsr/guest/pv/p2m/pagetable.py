@@ -21,33 +21,11 @@ if TYPE_CHECKING:
     from pyxcsr.guest.pv.geometry import Geometry, Level
     from pyxcsr.hypervisor.interface import Hypervisor
 
-PRESENT = 0x001
-SUPERPAGE = 0x080
-FRAME = 0x000FFFFFFFFFF000
-
 PER_TABLE = 512
 """Entries in a page table: 8 bytes each, whatever the guest's width."""
 
 AT_ONCE = 16
 """How many tables are copied at a time."""
-
-
-def frames_and_flags(entries: array[int]) -> tuple[array[int], int]:
-    """The frames that page table entries name; and PRESENT if all of them have it, SUPERPAGE if any has.
-
-    All of them are looked at as one long number: a guest of 64 GiB has 32768 at the last level, and may be waiting.
-    """
-    nr, together = len(entries), int.from_bytes(entries.tobytes(), "little")
-    mfns = array("Q")
-    mfns.frombytes(((together & _each(FRAME, nr)) >> PAGE_SHIFT).to_bytes(8 * nr, "little"))
-    present = _each(PRESENT, nr)
-    all_present = nr > 0 and together & present == present
-    return mfns, PRESENT * all_present | SUPERPAGE * bool(together & _each(SUPERPAGE, nr))
-
-
-def _each(bits: int, nr: int) -> int:
-    """These bits in each of so many entries."""
-    return int.from_bytes(bits.to_bytes(8, "little") * nr, "little")
 
 
 class Leaves(NamedTuple):
@@ -204,14 +182,9 @@ class Walk:
 
     def _frames(self, entries: array[int], level: Level, first: int) -> array[int]:
         """The frames that entries name, checked. ``first``: the absolute index of the first entry."""
-        mfns, flags = frames_and_flags(entries)
-        fit = flags & PRESENT and not (level.number > 1 and flags & SUPERPAGE)
-        if fit and min(mfns) > 0 and max(mfns) < self._nr_mfns:
-            return mfns
-        for i, (entry, mfn) in enumerate(zip(entries, mfns)):
-            bad = not entry & PRESENT or not 0 < mfn < self._nr_mfns or (level.number > 1 and entry & SUPERPAGE)
-            if bad:
-                raise self._bad_entry(entry, mfn, level, first + i)
+        mfns, bad = self._hv.pte_frames(entries, self._nr_mfns, level.number)
+        if bad < len(entries):
+            raise self._bad_entry(entries[bad], mfns[bad], level, first + bad)
         return mfns
 
     def _bad_entry(self, entry: int, mfn: int, level: Level, index: int) -> P2mError:

@@ -1,0 +1,38 @@
+/* Internal: words of the p2m, the m2p or a page table, taken so many at once. Where all is as usual, pfns in a row have frames in
+ * a row; then a loop without a branch for a word tells so, of which the compiler makes vectors. */
+#ifndef XCSR_TABLE_ROW_H
+#define XCSR_TABLE_ROW_H
+
+#include "xen/handle.h"
+
+#define ROW 32u
+
+/* The guest, or Xen, may be writing them: each is read once, and what is judged is the copy. */
+static inline void row_load(uint64_t *words, const uint64_t *from)
+{
+    for (uint32_t i = 0; i < ROW; i++)
+        words[i] = xcsr_load(from + i);
+}
+
+/* Whether each is one more than the one before. */
+static inline bool row_ascends(const uint64_t *words)
+{
+    uint64_t differ = 0;
+    for (uint32_t i = 0; i < ROW; i++)
+        differ |= words[i] ^ (words[0] + i);
+    return !differ;
+}
+
+/* Whether it is worth a look if ROW words from the i-th of nr on are as usual: where they were not, the next look is ROW later. */
+static inline bool row_may_begin(uint32_t i, uint32_t nr)
+{
+    return i % ROW == 0 && nr - i >= ROW;
+}
+
+/* Whether ROW words from this one on are below the end. */
+static inline bool row_fits(uint64_t first, uint64_t end)
+{
+    return first < end && end - first >= ROW;
+}
+
+#endif
