@@ -43,10 +43,7 @@ static unsigned int list_present(const xcsr_p2m *p, uint64_t *table, uint64_t su
 {
     unsigned int n = 0;
     for (unsigned int i = 0; i < PTE_PER_TABLE; i += ROW) {
-        uint64_t any = 0;
-        for (unsigned int j = i; j < i + ROW; j++)
-            any |= table[j];
-        if (!(any & PTE_PRESENT) || (in_rows && row_done(p, table + i, superpage)))
+        if (!(row_any(table + i) & PTE_PRESENT) || (in_rows && row_done(p, table + i, superpage)))
             continue;
         for (unsigned int j = i; j < i + ROW; j++) {
             slots[n] = (uint16_t)j;

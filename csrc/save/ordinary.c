@@ -108,14 +108,14 @@ int ordinary_enter_holes(xcsr_save *s, struct batch *b)
 /* ROW pages of one type, as most are. */
 static bool enter_row(struct batch *b, uint32_t i)
 {
-    const uint64_t type = b->types[i];
-    uint64_t differ = 0;
-    for (uint32_t k = i; k < i + ROW; k++)
-        differ |= b->types[k] ^ type;
+    const uint64_t *types = b->types + i, *pfns = b->pfns + i, type = types[0];
+    uint64_t *restrict entries = b->entries + i, differ = 0;
+    for (uint32_t k = 0; k < ROW; k++)
+        differ |= types[k] ^ type;
     if (differ)
         return false;
-    for (uint32_t k = i; k < i + ROW; k++)
-        b->entries[k] = type << TYPE_SHIFT | b->pfns[k];
+    for (uint32_t k = 0; k < ROW; k++)
+        entries[k] = type << TYPE_SHIFT | pfns[k];
     return true;
 }
 

@@ -9,14 +9,14 @@
 static uint32_t find_too_many(const struct batch *b)
 {
     uint32_t nr = 0;
-    for (uint32_t from = 0, to; from < b->nr_frames; from = to) {
-        uint64_t levels = 0;
-        to = b->nr_frames - from < ROW ? b->nr_frames : from + ROW;
-        for (uint32_t k = from; k < to; k++)
-            levels |= b->types[k] & 7;
-        for (uint32_t k = levels ? from : to; k < to; k++)
-            if (table_level((uint32_t)b->types[k]) && nr++ == TABLES_AT_ONCE)
-                return k;
+    for (uint32_t k = 0; k < b->nr_frames;) {
+        if (row_may_begin(k, b->nr_frames) && !(row_any(b->types + k) & 7)) {
+            k += ROW;
+            continue;
+        }
+        if (table_level((uint32_t)b->types[k]) && nr++ == TABLES_AT_ONCE)
+            return k;
+        k++;
     }
     return b->nr_frames;
 }

@@ -14,6 +14,16 @@ static inline void row_load(uint64_t *words, const uint64_t *from)
         words[i] = xcsr_load(from + i);
 }
 
+/* The bits that any of them has. */
+static inline uint64_t row_any(const uint64_t *words)
+{
+    uint64_t any[4] = {0}; /* so that not each waits for the one before */
+    for (uint32_t i = 0; i < ROW; i += 4)
+        for (uint32_t k = 0; k < 4; k++)
+            any[k] |= words[i + k];
+    return any[0] | any[1] | any[2] | any[3];
+}
+
 /* Whether each is one more than the one before. */
 static inline bool row_ascends(const uint64_t *words)
 {
