@@ -103,7 +103,7 @@ static int note_if_new(xcsr_save *s, uint64_t gfn)
 
 static int take_type(xcsr_save *s, struct batch *b, uint32_t k)
 {
-    uint32_t i = b->slot[k];
+    uint32_t i = slot_of(b, k);
     uint32_t type = (uint32_t)b->types[k];
     if (!s->p2m)
         sparse_remove(&s->counted, b->pfns[i]);
@@ -174,7 +174,7 @@ int batch_prepare(xcsr_save *s, struct batch *b, uint64_t position)
 {
     errno = 0; /* as in xcsr_enter */
     memset(&b->result, 0, sizeof b->result);
-    b->is_ordinary = b->has_tables = b->in_one_piece = false;
+    b->is_ordinary = b->in_one_piece = false;
     b->pages.nr = 0;
     b->position = position;
     b->nr = xcsr_bitmap_scan(s->bitmap, s->nr_pfns, &s->cursor, b->pfns, XCSR_BATCH);
@@ -200,7 +200,7 @@ static int take_pages(xcsr_save *s, struct batch *b)
     if (ordinary_pages(b))
         return 0;
     for (uint32_t k = 0; k < p->nr; k++) {
-        uint32_t i = b->mapped_slot[k];
+        uint32_t i = mapped_slot_of(b, k);
         int rc = 0;
         if (p->errs[k])
             rc = defer_or_fail(s, b, i, abs(p->errs[k]), "Xen does not let it be mapped");
@@ -253,10 +253,9 @@ static int normalise_page(xcsr_save *s, struct batch *b, uint32_t i, char *copy)
 static int normalise_pages(xcsr_save *s, struct batch *b)
 {
     char *copy = s->arena;
-    if (!s->p2m || b->in_one_piece)
-        return 0;
-    for (uint32_t i = 0; i < b->nr; i++) {
-        if (!b->page[i] || !((b->entries[i] >> TYPE_SHIFT) & 7))
+    for (uint32_t t = 0; t < b->nr_tables; t++) {
+        uint32_t i = b->tables[t];
+        if (!b->page[i]) /* it could not be mapped */
             continue;
         int rc = normalise_page(s, b, i, copy);
         if (rc)

@@ -195,9 +195,9 @@ static int note_leaf(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
 static int note_tables(xcsr_save *s, const struct batch *b)
 {
     int rc = 0;
-    for (uint32_t i = 0; b->result.nr_tables && i < b->nr && !rc; i++)
-        if (b->page[i] && (b->entries[i] >> TYPE_SHIFT & 7))
-            rc = note_table(&s->follow, b->pfns[i]);
+    for (uint32_t t = 0; t < b->nr_tables && !rc; t++)
+        if (b->page[b->tables[t]])
+            rc = note_table(&s->follow, b->pfns[b->tables[t]]);
     return rc;
 }
 

@@ -30,7 +30,7 @@ static bool row_done(const xcsr_p2m *p, uint64_t *entries, uint64_t superpage)
     row_load(pfns, p->h->m2p + frames[0]);
     if (!row_ascends(pfns) || !row_fits(pfns[0], p->nr_pfns))
         return false;
-    row_load(back, (const uint64_t *)p->entries + pfns[0]);
+    row_load_p2m(back, p->entries, p->geometry->width, pfns[0]);
     if (memcmp(back, frames, sizeof back))
         return false;
     for (uint32_t i = 0; i < ROW; i++)
@@ -84,8 +84,7 @@ int xcsr_normalise(const xcsr_p2m *p, uint32_t level, uint32_t one_by_one, uint6
     uint64_t pfns[PTE_PER_TABLE];
     uint64_t nr_pfns = p->nr_pfns, superpage = level > 1 ? PTE_SUPERPAGE : 0;
     clear_xen_slots(p, level, table);
-    const bool in_rows = !one_by_one && p->geometry->width == sizeof(uint64_t);
-    unsigned int n = list_present(p, table, superpage, in_rows, slots);
+    unsigned int n = list_present(p, table, superpage, !one_by_one, slots);
     ask_m2p(p, table, slots, n, pfns);
     const void *entries = p->entries;
     const uint32_t width = p->geometry->width;

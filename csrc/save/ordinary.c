@@ -8,19 +8,13 @@
 /* Bit n: a page can have type n. All others are holes, broken frames, or types that this release does not know. */
 #define PAGE_KINDS 0x1e1full
 
-static void number(uint16_t *slots, uint32_t nr)
-{
-    for (uint32_t i = 0; i < nr; i++)
-        slots[i] = (uint16_t)i;
-}
-
 /* ROW pfns from the i-th on, if they are in a row, and so are their frames. False: it is not known whether all is as usual. */
 static bool look_up_row(const struct xcsr_p2m *p, const struct batch *b, uint32_t i, uint64_t *frames)
 {
     uint64_t pfns[ROW];
     if (b->pfns[i + ROW - 1] - b->pfns[i] != ROW - 1)
         return false;
-    row_load(frames, (const uint64_t *)p->entries + b->pfns[i]);
+    row_load_p2m(frames, p->entries, p->geometry->width, b->pfns[i]);
     if (!row_ascends(frames) || !row_fits(frames[0], p->h->nr_mfns))
         return false;
     row_load(pfns, p->h->m2p + frames[0]);
@@ -32,13 +26,14 @@ static bool look_up_row(const struct xcsr_p2m *p, const struct batch *b, uint32_
 static bool look_up(const struct xcsr_p2m *p, const struct batch *b, uint64_t *frames)
 {
     const uint64_t nr_mfns = p->h->nr_mfns, *m2p = p->h->m2p;
+    const uint32_t width = p->geometry->width;
     uint64_t wrong = 0;
     for (uint32_t i = 0; i < b->nr;) {
         if (row_may_begin(i, b->nr) && look_up_row(p, b, i, frames + i)) {
             i += ROW;
             continue;
         }
-        uint64_t pfn = b->pfns[i], mfn = xcsr_load((const uint64_t *)p->entries + pfn);
+        uint64_t pfn = b->pfns[i], mfn = p2m_load(p->entries, width, pfn);
         uint64_t beyond = mfn >= nr_mfns;
         frames[i++] = mfn;
         wrong |= beyond | (xcsr_load(&m2p[beyond ? 0 : mfn]) ^ pfn);
@@ -53,10 +48,9 @@ bool ordinary_frames(const xcsr_save *s, struct batch *b)
         return false;
     if (!p)
         memcpy(b->frame_at, b->pfns, b->nr * sizeof *b->pfns);
-    else if (p->geometry->width != sizeof(uint64_t) || b->pfns[b->nr - 1] >= p->nr_pfns || !look_up(p, b, b->frame_at))
+    else if (b->pfns[b->nr - 1] >= p->nr_pfns || !look_up(p, b, b->frame_at))
         return false;
     memcpy(b->frames, b->frame_at, b->nr * sizeof *b->frames);
-    number(b->slot, b->nr);
     b->nr_frames = b->nr;
     return true;
 }
@@ -119,14 +113,13 @@ static bool enter_row(struct batch *b, uint32_t i)
     return true;
 }
 
-/* Enters all. *kinds: the bits of all types. False: not each has a type that a page can have. */
-static bool enter_types(struct batch *b, uint64_t *kinds)
+/* Enters all. False: not each has a type that a page can have. */
+static bool enter_types(struct batch *b)
 {
     uint64_t wrong = 0;
     for (uint32_t i = 0; i < b->nr;) {
         uint64_t type = b->types[i];
         wrong |= ~(PAGE_KINDS >> type);
-        *kinds |= type;
         if (row_may_begin(i, b->nr) && enter_row(b, i)) {
             i += ROW;
             continue;
@@ -139,16 +132,13 @@ static bool enter_types(struct batch *b, uint64_t *kinds)
 
 bool ordinary_types(xcsr_save *s, struct batch *b)
 {
-    uint64_t kinds = 0;
     if (s->without_ordinary || !b->nr || b->nr_frames != b->nr || (!s->p2m && !s->suspended && any(&s->without_data, b)))
         return false;
-    if (!enter_types(b, &kinds))
+    if (!enter_types(b))
         return false;
     memcpy(b->pages.frames, b->frames, b->nr * sizeof *b->frames);
-    memcpy(b->mapped_slot, b->slot, b->nr * sizeof *b->slot);
     b->pages.nr = b->nr;
     b->is_ordinary = true;
-    b->has_tables = s->p2m && kinds & 7;
     if (!s->p2m)
         forget(&s->counted, b);
     forget(&s->without_data, b);
@@ -156,29 +146,50 @@ bool ordinary_types(xcsr_save *s, struct batch *b)
     return true;
 }
 
+static int any_of_row(const int *errs)
+{
+    int any = 0;
+    for (uint32_t i = 0; i < ROW; i++)
+        any |= errs[i];
+    return any;
+}
+
 bool ordinary_pages(struct batch *b)
 {
     const struct pages *p = &b->pages;
-    const char *at = p->map.at;
     int failed = 0;
     if (!b->is_ordinary)
         return false;
-    for (uint32_t i = 0; i < b->nr; i++)
-        failed |= p->errs[i];
-    if (failed)
-        return false;
-    b->in_one_piece = !b->has_tables;
-    for (uint32_t i = 0; i < b->nr && !b->in_one_piece; i++)
-        b->page[i] = at + (size_t)i * XCSR_PAGE;
-    return true;
+    for (uint32_t i = 0; i < b->nr;) {
+        bool is_row = row_may_begin(i, b->nr);
+        failed |= is_row ? any_of_row(p->errs + i) : p->errs[i];
+        i += is_row ? ROW : 1;
+    }
+    b->in_one_piece = !failed;
+    for (uint32_t t = 0; t < b->nr_tables && !failed; t++)
+        b->page[b->tables[t]] = (const char *)p->map.at + (size_t)b->tables[t] * XCSR_PAGE;
+    return !failed;
+}
+
+static void add_pages(struct batch *b, const char *at, uint32_t nr)
+{
+    if (nr)
+        b->iov[b->nr_iov++] = (struct iovec){(void *)(uintptr_t)at, (size_t)nr * XCSR_PAGE};
+    b->result.nr_pages += nr;
 }
 
 bool ordinary_gather(struct batch *b)
 {
+    const char *at = b->pages.map.at;
+    uint32_t from = 0;
     if (!b->in_one_piece)
         return false;
-    b->iov[2] = (struct iovec){b->pages.map.at, (size_t)b->nr * XCSR_PAGE};
-    b->nr_iov = 3;
-    b->result.nr_pages = b->nr;
+    for (uint32_t t = 0; t < b->nr_tables; t++) {
+        uint32_t i = b->tables[t];
+        add_pages(b, at + (size_t)from * XCSR_PAGE, i - from);
+        add_pages(b, b->page[i], b->page[i] != NULL);
+        from = i + 1;
+    }
+    add_pages(b, at + (size_t)from * XCSR_PAGE, b->nr - from);
     return true;
 }

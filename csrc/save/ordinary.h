@@ -8,8 +8,8 @@
  * done in that way. Then nothing that counts has changed. */
 bool ordinary_frames(const xcsr_save *s, struct batch *b);
 bool ordinary_types(xcsr_save *s, struct batch *b);
-bool ordinary_pages(struct batch *b);  /* all are mapped; page[] is filled unless they are in_one_piece */
-bool ordinary_gather(struct batch *b); /* the pages as they lie mapped */
+bool ordinary_pages(struct batch *b);  /* all are mapped, in_one_piece; of page[], the tables' are filled in */
+bool ordinary_gather(struct batch *b); /* the pages as they lie mapped, but for tables */
 
 bool ordinary_holes(const xcsr_save *s, const struct batch *b); /* whether no pfn of the batch has a page */
 int ordinary_enter_holes(xcsr_save *s, struct batch *b);        /* enters all of such a batch without data; 0 or -ENOMEM */

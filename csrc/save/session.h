@@ -8,7 +8,7 @@
 
 #include <sys/uio.h>
 
-#define TABLES_AT_ONCE 256u /* page tables in a batch: see tables.c */
+#define TABLES_AT_ONCE 64u /* page tables in a batch: see tables.c */
 
 struct batch_head { /* the record's header and PAGE_DATA's own: 16 bytes */
     uint32_t type, length, count, reserved;
@@ -16,7 +16,7 @@ struct batch_head { /* the record's header and PAGE_DATA's own: 16 bytes */
 
 struct batch { /* batch.c: one record on its way out; preallocated, used again and again */
     bool prepared;     /* up to the frames to be mapped */
-    bool is_ordinary, has_tables, in_one_piece; /* ordinary.c: all pfns have a page; some are tables; as they are mapped */
+    bool is_ordinary, in_one_piece; /* ordinary.c: all pfns have a page; all are mapped, and page[] has the tables alone */
     bool writing;      /* built, and not yet written whole */
     uint64_t next_pfn; /* where the scan stood after it */
     uint64_t position; /* see batch_prepare */
@@ -28,14 +28,27 @@ struct batch { /* batch.c: one record on its way out; preallocated, used again a
     uint64_t entries[XCSR_BATCH]; /* type << 60 | pfn */
     xen_pfn_t frames[XCSR_BATCH];
     xen_pfn_t types[XCSR_BATCH];  /* asked in place: see page_types.h */
-    uint16_t slot[XCSR_BATCH];        /* the index in pfns[] */
-    uint16_t mapped_slot[XCSR_BATCH]; /* the index in pfns[] */
+    uint16_t slot[XCSR_BATCH];        /* the index in pfns[], unless all have a frame: see slot_of */
+    uint16_t mapped_slot[XCSR_BATCH]; /* the same, unless all is_ordinary: see mapped_slot_of */
+    uint16_t tables[TABLES_AT_ONCE];  /* the index in pfns[] of what Xen calls a page table; none without a p2m */
+    uint32_t nr_tables;
     uint64_t frame_at[XCSR_BATCH];    /* the frame, for messages and for follow.c */
     const char *page[XCSR_BATCH];     /* its data, or NULL */
     struct iovec iov[XCSR_BATCH + 2];
     uint32_t nr_iov;
     xcsr_batch_result result;
 };
+
+/* The index in pfns[] of the k-th one with a frame, and of the k-th that is mapped. They come in the order of pfns[]. */
+static inline uint32_t slot_of(const struct batch *b, uint32_t k)
+{
+    return b->nr_frames == b->nr ? k : b->slot[k];
+}
+
+static inline uint32_t mapped_slot_of(const struct batch *b, uint32_t k)
+{
+    return b->is_ordinary ? k : b->mapped_slot[k];
+}
 
 struct follow { /* follow.c: what following a p2m remembers */
     struct sent_leaf *sent; /* for each leaf; NULL: nothing is followed */

@@ -5,17 +5,19 @@
 #include "xen/page_types.h"
 #include "xen/table_row.h"
 
-/* The index in frames[] of the first table too many; nr_frames: there is none. */
-static uint32_t find_too_many(const struct batch *b)
+/* Lists the tables. The index in frames[] of the first one too many; nr_frames: there is none. */
+static uint32_t list_tables(struct batch *b)
 {
-    uint32_t nr = 0;
     for (uint32_t k = 0; k < b->nr_frames;) {
         if (row_may_begin(k, b->nr_frames) && !(row_any(b->types + k) & 7)) {
             k += ROW;
             continue;
         }
-        if (table_level((uint32_t)b->types[k]) && nr++ == TABLES_AT_ONCE)
+        bool is_table = table_level((uint32_t)b->types[k]);
+        if (is_table && b->nr_tables == TABLES_AT_ONCE)
             return k;
+        if (is_table)
+            b->tables[b->nr_tables++] = (uint16_t)slot_of(b, k);
         k++;
     }
     return b->nr_frames;
@@ -24,8 +26,8 @@ static uint32_t find_too_many(const struct batch *b)
 /* Those behind the cut that have no frame were counted by now, and will be again. */
 static void forget_counts(const xcsr_save *s, struct batch *b, uint32_t k)
 {
-    for (uint32_t i = b->slot[k]; i < b->nr; i++) {
-        if (k < b->nr_frames && b->slot[k] == i) {
+    for (uint32_t i = slot_of(b, k); i < b->nr; i++) {
+        if (k < b->nr_frames && slot_of(b, k) == i) {
             k++;
             continue;
         }
@@ -37,10 +39,11 @@ static void forget_counts(const xcsr_save *s, struct batch *b, uint32_t k)
 
 void tables_fit(xcsr_save *s, struct batch *b)
 {
-    uint32_t k = s->p2m ? find_too_many(b) : b->nr_frames;
+    b->nr_tables = 0;
+    uint32_t k = s->p2m ? list_tables(b) : b->nr_frames;
     if (k == b->nr_frames)
         return;
-    uint32_t nr = b->slot[k];
+    uint32_t nr = slot_of(b, k);
     forget_counts(s, b, k);
     b->result.nr_pfns -= b->nr - nr;
     s->cursor = b->next_pfn = b->pfns[nr];

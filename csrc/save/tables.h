@@ -4,7 +4,8 @@
 
 #include "save/session.h"
 
-/* The types of its frames have been asked: cuts the batch before the first table that the arena has no room for. */
+/* The types of its frames have been asked: lists the tables, and cuts the batch before the first one that the arena has no
+ * room for. */
 void tables_fit(xcsr_save *s, struct batch *b);
 
 #endif

@@ -7,11 +7,25 @@
 
 #define ROW 32u
 
-/* The guest, or Xen, may be writing them: each is read once, and what is judged is the copy. */
+typedef uint64_t row_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* The guest, or Xen, may be writing them: each is read once, which is what volatile is for, and what is judged is the copy.
+ * (x86 reads each word of a pair at once, if the word is aligned.) */
 static inline void row_load(uint64_t *words, const uint64_t *from)
 {
+    for (uint32_t i = 0; i < ROW; i += 2)
+        *(row_pair *)(words + i) = *(const volatile row_pair *)(from + i);
+}
+
+/* The same of a p2m whose words have width bytes, from pfn on. */
+static inline void row_load_p2m(uint64_t *words, const void *entries, uint32_t width, uint64_t pfn)
+{
+    if (width == sizeof(uint64_t)) { /* asked once, which the compiler does not see to */
+        row_load(words, (const uint64_t *)entries + pfn);
+        return;
+    }
     for (uint32_t i = 0; i < ROW; i++)
-        words[i] = xcsr_load(from + i);
+        words[i] = p2m_load(entries, sizeof(uint32_t), pfn + i);
 }
 
 /* The bits that any of them has. */

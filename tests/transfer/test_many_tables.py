@@ -17,7 +17,7 @@ from pyxcsr.stream.records import PageData
 from pyxcsr.stream.rules.verify import verify
 from pyxcsr.switches import ORDINARY, VARIABLE
 
-AT_ONCE = 256
+AT_ONCE = 64
 TABLES = (1, 2, 3, 4, 9, 10, 11, 12)
 SIZE = 520 << 20
 
