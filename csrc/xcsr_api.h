@@ -152,6 +152,11 @@ int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, con
 int xcsr_clear_frames(xcsr *h, uint32_t domid, uint64_t nr, const uint64_t *frames);
 uint64_t xcsr_load64(const void *addr); /* one atomic read: the guest may be writing */
 uint32_t xcsr_load32(const void *addr);
+typedef struct xcsr_word { /* in a page, as in shared_info; naturally aligned */
+    uint32_t offset, size; /* 4 or 8 bytes */
+    uint64_t value;
+} xcsr_word;
+uint32_t xcsr_words_stay(const void *page, uint32_t nr, const xcsr_word *words); /* 1: they have these values; each is read once */
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
  * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame. Xen is asked for it anew
@@ -331,10 +336,6 @@ int xcsr_save_grow(xcsr_save *s, uint64_t nr_pfns);
  * XCSR_END_COMPLETE: something is not as the plan says, and the caller goes on from there. -errno: of what was under way.
  * *out is all zero before the first call, and the caller's; the plan and all that it points at, too, until the save is
  * freed or prepared anew. plan NULL: forgets the former one. */
-typedef struct xcsr_word { /* in shared_info, naturally aligned */
-    uint32_t offset, size; /* 4 or 8 bytes */
-    uint64_t value;
-} xcsr_word;
 typedef struct xcsr_param { /* an HVM parameter */
     uint32_t index, reserved;
     uint64_t value; /* 0: not sent */

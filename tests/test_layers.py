@@ -55,7 +55,7 @@ CORE_FILES: list[set[str]] = [
     {"io/bucket", "io/durable", "io/source"},
     {"sets/bitmap_loop", "sets/sent", "sets/sparse_set", "xen/compat", "xen/pte"},
     {"io/sink", "sets/bitmap", "xen/handle"},
-    {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/hvm", "xen/scheduler", "xen/tsc"},
+    {"xen/cpu_policy", "xen/domain", "xen/foreign", "xen/hvm", "xen/scheduler", "xen/table_row", "xen/tsc"},
     {"xen/tracking", "xen/vcpu", "xen/xenstore"},
     {"xen/m2p", "xen/page_types"},
     {"xen/p2m", "xen/vcpu_context"},

@@ -40,19 +40,9 @@ static int ask_suspended(struct step *t)
     return now.shutdown && now.shutdown_reason == SHUTDOWN_suspend && !now.dying ? 0 : STOP;
 }
 
-static uint64_t load(const xcsr_end_plan *p, const xcsr_word *w)
-{
-    const char *at = (const char *)p->shared_info + w->offset;
-    return w->size == sizeof(uint64_t) ? xcsr_load((const uint64_t *)(const void *)at)
-                                       : __atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_RELAXED);
-}
-
 static bool words_stay(const xcsr_end_plan *p, uint32_t nr)
 {
-    for (uint32_t i = 0; i < nr; i++)
-        if (load(p, &p->words[i]) != p->words[i].value)
-            return false;
-    return true;
+    return xcsr_words_stay(p->shared_info, nr, p->words);
 }
 
 static int look_at_p2m(struct step *t)

@@ -15,6 +15,7 @@
 #include "save/leaves.h"
 #include "xen/domain.h"
 #include "xen/page_types.h"
+#include "xen/table_row.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -134,6 +135,17 @@ static bool is_said(const xcsr_save *s, const struct batch *b, uint32_t from, ui
     return !differ;
 }
 
+static bool is_run(const uint64_t *frames, uint32_t nr, uint64_t step)
+{
+    bool goes_on = true;
+    for (uint32_t i = 0; i + 1 < nr && goes_on;) {
+        bool is_row = nr - i > ROW;
+        goes_on = is_row ? row_steps(frames + i, step) : frames[i + 1] - frames[i] == step;
+        i += is_row ? ROW : 1;
+    }
+    return goes_on;
+}
+
 /* The same for pfns in a row whose frames are in a row, too, which are most of a first pass: without unfolding the leaf. */
 static bool note_row(xcsr_save *s, const struct batch *b, uint32_t from, uint32_t nr)
 {
@@ -141,10 +153,7 @@ static bool note_row(xcsr_save *s, const struct batch *b, uint32_t from, uint32_
     if (s->without_rows || nr < FEW || b->result.nr_pages != b->nr || pfns[nr - 1] - pfns[0] != nr - 1)
         return false;
     const uint64_t step = frames[1] - frames[0]; /* -1 as the largest number */
-    uint64_t differ = 0;
-    for (uint32_t i = 1; i < nr; i++)
-        differ |= (frames[i] - frames[i - 1]) ^ step;
-    return !differ && (step == 1 || step + 1 == 0) &&
+    return (step == 1 || step + 1 == 0) && is_run(frames, nr, step) &&
            sent_add_run(&s->follow.sent[pfns[0] / SENT_PER_LEAF], pfns[0] % SENT_PER_LEAF, nr, (uint32_t)frames[0] + SENT_BIAS,
                         (int8_t)step);
 }

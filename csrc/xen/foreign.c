@@ -50,6 +50,16 @@ uint32_t xcsr_load32(const void *addr)
     return __atomic_load_n((const uint32_t *)addr, __ATOMIC_ACQUIRE);
 }
 
+uint32_t xcsr_words_stay(const void *page, uint32_t nr, const xcsr_word *words)
+{
+    for (uint32_t i = 0; i < nr; i++) {
+        const void *at = (const char *)page + words[i].offset;
+        if ((words[i].size == sizeof(uint64_t) ? xcsr_load64(at) : xcsr_load32(at)) != words[i].value)
+            return 0;
+    }
+    return 1;
+}
+
 int xcsr_write_frame(xcsr *h, uint32_t domid, uint64_t mfn, uint64_t offset, const void *data, size_t len)
 {
     XCSR_ENTER(h);

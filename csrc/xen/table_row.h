@@ -47,6 +47,15 @@ static inline bool row_ascends(const uint64_t *words)
     return !differ;
 }
 
+/* Whether each of the ROW words after the first is that much more than the one before. */
+static inline bool row_steps(const uint64_t *words, uint64_t step)
+{
+    uint64_t differ = 0;
+    for (uint32_t i = 0; i < ROW; i++)
+        differ |= (words[i + 1] - words[i]) ^ step;
+    return !differ;
+}
+
 /* Whether it is worth a look if ROW words from the i-th of nr on are as usual: where they were not, the next look is ROW later. */
 static inline bool row_may_begin(uint32_t i, uint32_t nr)
 {

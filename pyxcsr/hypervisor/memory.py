@@ -10,7 +10,7 @@ from pyxcsr.plain import TYPE_CHECKING
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Sequence
-    from typing import Any, Optional
+    from typing import Any, Callable, Optional
 
     from pyxcsr.hypervisor.interface import P2mHandle
 
@@ -30,9 +30,18 @@ class Mapping(Child):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def load(self, offset: int, width: int) -> int:
+    def _check_word(self, offset: int, width: int) -> None:
         if width not in (4, 8) or offset % width or not 0 <= offset < self._nr * PAGE_SIZE:
             raise UsageError(f"offset {offset} is not one of a word of {width} bytes in {self._nr} frames")
+
+    def watch(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
+        for offset, width, _ in words:
+            self._check_word(offset, width)
+        made, lib = self._backend._ffi.new("xcsr_word[]", list(words)), self._backend._lib
+        return lambda: bool(lib.xcsr_words_stay(self._live(), len(made), made))
+
+    def load(self, offset: int, width: int) -> int:
+        self._check_word(offset, width)
         at = self._backend._ffi.cast("char *", self._live()) + offset
         return int(self._backend._lib.xcsr_load64(at) if width == 8 else self._backend._lib.xcsr_load32(at))
 

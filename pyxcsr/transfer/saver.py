@@ -591,7 +591,7 @@ class Saver:
             self._left = self._left_of(done, looked_at)
             self._tell(phase, done, looked_at, often=True)
             more = not batch.done
-            if self._following and not suspended:
+            if self._following and more and not suspended:
                 self._following.look()
         self._check_iteration(suspended)
         done.seconds, done.bytes = time.monotonic() - began, self._sink.offset - offset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -15,6 +15,9 @@ class MappedFrames(Protocol):
     def load(self, offset: int, width: int) -> int:
         """One atomic read of a word, straight from the guest: never cached. In bytes: ``offset``, a multiple of
         ``width``, which is 4 or 8."""
+
+    def watch(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
+        """Returns what tells, each time, whether these words still have these values: (offset, width, value)."""
 
     def copy(self) -> bytes:
         """The frames as they are now."""

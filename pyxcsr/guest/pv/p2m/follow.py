@@ -47,6 +47,7 @@ class FollowedP2m:
         self._leaves: Optional[Leaves] = None
         self._handle: Optional[P2mHandle] = None
         self._walk: Optional[Walk] = None
+        self._is_as_said: Callable[[], bool] = lambda: False  # whether shared_info says what it said at the last look
         self._stale = True  # what is mapped may not be what a walk would find now
         self._agreed = False  # the handle has last been asked for the pfns that leaf_pfns has
         self.announced = False
@@ -67,7 +68,7 @@ class FollowedP2m:
         A generation that has moved on counts as a change, even if nothing else is different. Raises P2mError if the
         guest's fields or tables are wrong, or if one change is never over; P2mChanged if changes keep coming.
         """
-        self.announced = self._shared.generation() != self.generation or self._shared.head() != self._head
+        self.announced = not self._is_as_said()
         if not (self.announced or self._stale):
             return False
         return self._take() or self.announced
@@ -170,6 +171,7 @@ class FollowedP2m:
         elsewhere = moved or pfns != self.leaf_pfns
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
         self._stale, self._agreed = False, True
+        self._is_as_said = self._shared.frames.watch(self._shared.words(generation, head))
         return elsewhere
 
     def _pfns(self, handle: P2mHandle, moved: bool) -> Sequence[int]:
