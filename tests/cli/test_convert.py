@@ -20,6 +20,7 @@ import pytest
 from support import containers as c
 from support import oracle
 from support import streams as build
+from support.peak import PEAK
 
 from pyxcsr.cli.convert import Output
 from pyxcsr.container.copy import Conversion, convert
@@ -292,17 +293,17 @@ def test_what_was_ignored_when_it_began_stays_so(tmp_path: Path) -> None:
     assert process.returncode == 0 and (tmp_path / "out").read_bytes() == c.PV
 
 
-_MEASURE = """
-import os, resource, sys
+_MEASURE = PEAK + """
+import os, sys
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.copy import convert
 count = 0
 def put(data):
     global count
     count += len(data)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 convert(0, put, to=Kind(sys.argv[1]))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(count, peak() - before)
 """
 
 

@@ -85,6 +85,14 @@ def test_it_measures(target: str, found: str, targets: Any) -> None:
     assert done.stdout.strip().endswith(found) and bool(done.stdout) == bool(found), done.stdout
 
 
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="measures memory")
+def test_what_runs_apart_does_not_answer_for_our_memory() -> None:
+    ours = bytearray(b"x") * (256 << 20)
+    tells = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    told = subprocess.run([*c_target.APART, sys.executable, "-c", tells], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < len(ours) >> 11  # KiB
+
+
 @pytest.mark.toolchain
 def test_a_short_run_in_c(tmp_path: Path) -> None:
     problem = c_target.missing()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support import oracle
 from support import streams as build
+from support.peak import PEAK
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.frames import PAGE_SIZE, PageType
@@ -387,13 +388,13 @@ def test_shuffled_records(seed: int) -> None:
 # Memory and speed
 
 
-_MEASURE = """
-import resource, sys
+_MEASURE = PEAK + """
+import sys
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 report = verify(StreamReader(0))
-print(report.ok, report.nr_pfns, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(report.ok, report.nr_pfns, peak() - before)
 """
 
 
