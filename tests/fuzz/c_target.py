@@ -105,7 +105,8 @@ def shortened(body: bytes, most: int = 6) -> bytes:
 def run(program: Path, corpus: Path, seconds: int, seed: int = 1) -> Run:
     """Fuzzes for so long; ``corpus`` takes what is found. One finding ends it."""
     command = [*APART, str(program), f"-max_total_time={seconds}", "-max_len=65536", f"-seed={seed}",
-               "-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1", "-use_value_profile=1", str(corpus)]  # fmt: skip
+               "-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1", "-use_value_profile=1",
+               str(corpus)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=corpus.parent, check=False,
                           env={**os.environ, **ENVIRON})  # fmt: skip
     edges = re.findall(r"cov: (\d+)", done.stderr)
