@@ -20,7 +20,7 @@ import pytest
 from support import containers as c
 from support import oracle
 from support import streams as build
-from support.peak import PEAK
+from support.peak import STATUS
 
 from pyxcsr.cli.convert import Output
 from pyxcsr.container.copy import Conversion, convert
@@ -293,7 +293,7 @@ def test_what_was_ignored_when_it_began_stays_so(tmp_path: Path) -> None:
     assert process.returncode == 0 and (tmp_path / "out").read_bytes() == c.PV
 
 
-_MEASURE = PEAK + """
+_MEASURE = STATUS + """
 import os, sys
 from pyxcsr.container.reader import Kind
 from pyxcsr.container.copy import convert
@@ -301,9 +301,9 @@ count = 0
 def put(data):
     global count
     count += len(data)
-before = peak()
+before = status("VmHWM")
 convert(0, put, to=Kind(sys.argv[1]))
-print(count, peak() - before)
+print(count, (status("VmHWM") - before) >> 10)
 """
 
 

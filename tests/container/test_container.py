@@ -19,7 +19,7 @@ from stream.rules.cases import CASES, set_page
 from support import containers as c
 from support import oracle
 from support import streams as build
-from support.peak import PEAK
+from support.peak import STATUS
 
 from container.cases import BROKEN, HVM_TEXT, TEXT
 from pyxcsr.container.config import CONFIG_MAX, NESTED_MAX, GuestSummary, describe, parse, problem, summary
@@ -437,7 +437,7 @@ def test_a_pipe_that_trickles() -> None:
     assert report.ok and report.container is not None and report.container.bytes == len(data)
 
 
-_MEASURE = PEAK + """
+_MEASURE = STATUS + """
 import sys
 from pyxcsr.container.survey import survey_input
 from pyxcsr.container.verify import verify_input
@@ -446,12 +446,12 @@ with open("/dev/null", "rb") as nothing:
         verify_input(nothing)
     except Exception:
         pass
-before = peak()
+before = status("VmHWM")
 with open(sys.argv[1], "rb") as file:
     report = verify_input(file)
 with open(sys.argv[1], "rb") as file:
     survey_input(file, lambda line: None)
-print(peak() - before, report.complaints[-1].rule)
+print((status("VmHWM") - before) >> 10, report.complaints[-1].rule)
 """
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from peer.image import image_of, kept_of_shared_info
 from support import hvm_truth
 from support.pace import too_long
+from support.peak import peak_begins, status
 from support.remus import is_whole_with, places
 from support.widths import WIDTHS
 
@@ -25,7 +25,7 @@ import pyxcsr
 from fuzz.corpus import REMUS, seed
 from fuzz.engine import Coverage, Outcome, one
 from fuzz.mutate import HEADERS, Mutator
-from fuzz.targets import DOMAIN, VCPUS, Finding, is_hvm, status
+from fuzz.targets import DOMAIN, VCPUS, Finding, is_hvm
 
 TRACED = 10
 """One input in so many is traced, and kept if it reaches lines that none has reached."""
@@ -126,12 +126,6 @@ class Epochs:
             raise Finding(f"{seconds:.1f} s for {length} bytes")
         if more > MEMORY + DOMAIN + MEMORY_PER_BYTE * length:
             raise Finding(f"{more >> 20} MiB for {length} bytes")
-
-
-def peak_begins() -> int:
-    """Resident memory now, from which its peak is counted."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return status("VmRSS")
 
 
 def pv_image(hv: Any, domid: int) -> dict[str, Any]:

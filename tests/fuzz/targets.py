@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from support.image import MemoryImage as Judge
 from support.pace import too_long
+from support.peak import peak_begins, status
 
 import pyxcsr
 from fuzz import image_targets
@@ -70,8 +70,7 @@ class Targets:
 
     def _bounded(self, target: Callable[[int], None], fd: int, length: int) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
-        Path("/proc/self/clear_refs").write_text("5")
-        before, began = status("VmRSS"), time.process_time()
+        before, began = peak_begins(), time.process_time()
         target(fd)
         seconds, nr_bytes = time.process_time() - began, status("VmHWM") - before
         if too_long(seconds, SECONDS + SECONDS_PER_BYTE * length):
@@ -167,9 +166,3 @@ def records_of(fd: int) -> StreamReader:
 def is_hvm(data: bytes) -> bool:
     """Whether a stream's domain header says so: a domain to restore it into is made accordingly."""
     return data[TYPE_AT : TYPE_AT + 4] == HVM
-
-
-def status(name: str) -> int:
-    """Bytes, from /proc."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
-    return int(line.split()[1]) << 10

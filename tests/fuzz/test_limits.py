@@ -14,11 +14,11 @@ import pytest
 from support import hvm
 from support.containers import HVM
 from support.pace import too_long
+from support.peak import peak_begins, status
 
 from fuzz import image_targets
 from fuzz.corpus import seed
 from fuzz.mutate import Pieces, apart, together
-from fuzz.targets import status
 
 PAGE_DATA, P2M_FRAMES, BASIC, CONTEXT, PARAMS, OPTIONAL = 1, 3, 4, 9, 10, 0x80000042
 VCPU_MSRS, CPUID_POLICY, MSR_POLICY = 12, 17, 18
@@ -124,10 +124,9 @@ ENTRY_BYTES, ENTRY_FACTOR = 3, 128
 
 def cost(targets: Any, data: bytes) -> tuple[float, int]:
     """Seconds (the lesser of two), and bytes of memory at most, of all that reads a stream."""
-    times, before = [], status("VmRSS")
     fd = os.memfd_create("stream")
     os.write(fd, data)
-    Path("/proc/self/clear_refs").write_text("5")
+    times, before = [], peak_begins()
     for _ in range(2):
         began = time.process_time()
         mine = (targets._read, targets._verify, targets._inspect, targets._image, targets._restore)

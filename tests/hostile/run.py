@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from support.peak import peak_begins, status
+
 from hostile.guests import Hostile
 from hostile.inside import HvmInside, Inside, Restless
 
@@ -73,33 +75,26 @@ def hostile(case: Hostile, inside: Inside, cost: Cost) -> Iterator[Acting]:
         yield acting
 
 
-def _status(name: str) -> int:
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
-    return int(line.split()[1]) << 10
-
-
-def _forget_peak() -> bool:
-    """Lets the peak of resident memory begin anew; False where the kernel cannot."""
+def _peak_begins() -> Optional[int]:
+    """None where the kernel cannot tell the peak of resident memory."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        return peak_begins()
     except OSError:
-        return False
-    return True
+        return None
 
 
 @contextmanager
 def measured(cost: Cost) -> Iterator[None]:
     """Memory and time of what is done within."""
     tracemalloc.start()
-    can = _forget_peak()
-    before, began = _status("VmRSS"), time.process_time()
+    before, began = _peak_begins(), time.process_time()
     try:
         yield
     finally:
         cost.seconds = time.process_time() - began
         cost.python = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        cost.resident = max(0, _status("VmHWM") - before) if can else None
+        cost.resident = None if before is None else max(0, status("VmHWM") - before)
 
 
 def inside_of(hv: Any, domid: int, other: int) -> Inside:

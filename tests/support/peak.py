@@ -6,25 +6,24 @@ getrusage(2) tells more: of what held the process's place before exec, too. That
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
-PEAK = '''
-def peak():
-    with open("/proc/self/status") as lines:
-        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM:"))
-'''
-"""For programs that measure themselves: in KiB, since the program began."""
 
-_REFS = Path("/proc/self/clear_refs")
+def status(name: str) -> int:
+    """Bytes, as the kernel tells them of this process: VmRSS is what it holds now, VmHWM the most that it has held."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
 
-def peak() -> int:
-    """Of this process, in KiB, since forget_peak()."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM:"))
+def peak_begins() -> int:
+    """From now on VmHWM tells the most that is held from now on. Returns what is held now, in bytes.
+
+    Raises OSError where the kernel cannot do that.
+    """
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
 
 
-def forget_peak() -> int:
-    """Begins anew; returns what the process holds now, in KiB."""
-    _REFS.write_text("5")
-    return peak()
+STATUS = inspect.getsource(status)
+"""For a program of a test's that measures itself. It has held nothing before it began: exec begins VmHWM anew."""

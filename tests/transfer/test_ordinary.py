@@ -42,8 +42,8 @@ GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "HVM": ("hvm", {"mem": "16M"}),
 }
 
-ORDERS = (3, 9)
-"""Frames are in runs of 8, or of 512."""
+ORDERS = {"frames in short runs": 3, "frames in long runs": 9}
+"""Runs of so many frames, as a power of 2. Words of tables are looked at by 32."""
 
 DENSITIES = {"one": 4096, "few": 64, "half": 2, "all": 1}
 """Every so many-th page is dirtied."""
@@ -107,32 +107,34 @@ def both(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    runs: str,
     act: Optional[Act] = None,
     live: bool = True,
     step: int = 64,
 ) -> Outcome:
-    """Saves such a guest in both ways, and compares them; its frames are scattered, or in long rows."""
-    for order in ORDERS:
-        monkeypatch.delenv(VARIABLE, raising=False)
-        whole = Outcome(name, tmp_path / "whole", act, live, step, order)
-        for without in (ORDINARY, ROWS):
-            monkeypatch.setenv(VARIABLE, without)
-            single = Outcome(name, tmp_path / "single", act, live, step, order)
-            assert (whole.error, whole.passes) == (single.error, single.passes)
-            check_same(whole.stream, single.stream)
+    """Saves such a guest in both ways, and compares them."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    whole = Outcome(name, tmp_path / "whole", act, live, step, ORDERS[runs])
+    for without in (ORDINARY, ROWS):
+        monkeypatch.setenv(VARIABLE, without)
+        single = Outcome(name, tmp_path / "single", act, live, step, ORDERS[runs])
+        assert (whole.error, whole.passes) == (single.error, single.passes)
+        check_same(whole.stream, single.stream)
     return whole
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+@pytest.mark.parametrize("runs", ORDERS)
 @pytest.mark.parametrize("name", GUESTS)
-def test_guests(name: str, live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert both(tmp_path, monkeypatch, name, live=live).error is None
+def test_guests(name: str, runs: str, live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert both(tmp_path, monkeypatch, name, runs, live=live).error is None
 
 
 @pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("runs", ORDERS)
 @pytest.mark.parametrize("name", ["PV", "PVH"])
-def test_densities(name: str, density: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = both(tmp_path, monkeypatch, name, step=DENSITIES[density])
+def test_densities(name: str, runs: str, density: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = both(tmp_path, monkeypatch, name, runs, step=DENSITIES[density])
     assert done.error is None and done.passes[-1][1] >= 3000 // DENSITIES[density]
 
 
@@ -200,10 +202,11 @@ UNUSUAL: dict[str, tuple[str, Act, Optional[type[Exception]]]] = {
 }
 
 
+@pytest.mark.parametrize("runs", ORDERS)
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_what_is_unusual(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_unusual(name: str, runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest, act, kind = UNUSUAL[name]
-    done = both(tmp_path, monkeypatch, guest, act)
+    done = both(tmp_path, monkeypatch, guest, runs, act)
     assert (done.error is None) == (kind is None), done.error
     if kind is not None:
         assert issubclass(done.error[0], kind)

@@ -6,9 +6,9 @@ import random
 from array import array
 
 import pytest
+from support.entries import FRAME, PRESENT, SUPERPAGE, pte_frames
 
 from pyxcsr.hypervisor.open import StubBackend
-from tests.support.entries import FRAME, PRESENT, SUPERPAGE, pte_frames
 
 NR_MFNS = (1 << 40) - 7
 ODD = (0, 1, 2**64 - 1, SUPERPAGE, SUPERPAGE | PRESENT, FRAME, FRAME | PRESENT, ~FRAME & 2**64 - 1,

@@ -7,11 +7,11 @@ import struct
 from typing import Any, cast
 
 import pytest
+from support import entries
 
 from pyxcsr.guest.pv.geometry import WIDE
 from pyxcsr.guest.pv.p2m import pagetable
 from pyxcsr.guest.pv.p2m.pagetable import Walk
-from tests.support import entries
 
 VADDR = 0xFFFFC90000000000
 PRESENT = 0x067

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support import oracle
 from support import streams as build
-from support.peak import PEAK
+from support.peak import STATUS
 
 from pyxcsr.errors import NotAStream, StreamError, StreamTruncated, UsageError
 from pyxcsr.frames import PAGE_SIZE, PageType
@@ -388,13 +388,13 @@ def test_shuffled_records(seed: int) -> None:
 # Memory and speed
 
 
-_MEASURE = PEAK + """
+_MEASURE = STATUS + """
 import sys
 from pyxcsr.stream.reader import StreamReader
 from pyxcsr.stream.rules.verify import verify
-before = peak()
+before = status("VmHWM")
 report = verify(StreamReader(0))
-print(report.ok, report.nr_pfns, peak() - before)
+print(report.ok, report.nr_pfns, (status("VmHWM") - before) >> 10)
 """
 
 
