@@ -103,7 +103,8 @@ uint64_t ref_read(const uint64_t *words, uint64_t nr_words, uint32_t times)
 
 /* ---- page tables ---- */
 
-typedef int (*normalise_function)(const void *p2m, uint32_t level, uint32_t one_by_one, uint64_t *table, uint32_t *slot, uint64_t *mfn);
+typedef int (*normalise_function)(const void *p2m, uint32_t level, uint32_t one_by_one, uint64_t *table, uint32_t *slot,
+                                  uint64_t *mfn);
 
 /* Copies each table into one of arena's pages, in turn, and has the core express it in pfns there. */
 int ref_normalise_core(void *function, const void *p2m, uint32_t level, const uint64_t *tables, uint64_t nr,

@@ -156,7 +156,7 @@ typedef struct xcsr_word { /* in a page, as in shared_info; naturally aligned */
     uint32_t offset, size; /* 4 or 8 bytes */
     uint64_t value;
 } xcsr_word;
-uint32_t xcsr_words_stay(const void *page, uint32_t nr, const xcsr_word *words); /* 1: they have these values; each is read once */
+uint32_t xcsr_words_stay(const void *page, uint32_t nr, const xcsr_word *words); /* 1: all have these values; each is read once */
 
 /* ---- m2p.c and p2m.c --------------------------------------------------------------------------
  * The m2p is mapped at first use and kept until close. nr_mfns: one past the machine's last frame. Xen is asked for it anew
@@ -169,8 +169,8 @@ int xcsr_p2m_map(xcsr *h, uint32_t domid, uint32_t width, uint64_t nr_pfns, uint
                  xcsr_p2m **out);
 void xcsr_p2m_unmap(xcsr_p2m *p);
 int xcsr_nr_distinct(xcsr *h, uint64_t nr, const uint64_t *numbers, uint64_t *out); /* how many different ones; -ENOMEM */
-/* The frames that entries of page tables of a level name. Returns the index of the first that is not the present entry of a
- * 4 KiB page, or a table, in a frame from 1 up to nr_mfns - 1; nr: there is none. */
+/* The frames that nr page table entries of one level name. Returns the index of the first entry that is not present, is a
+ * superpage, or names frame 0 or one from nr_mfns on; nr: there is none. */
 uint64_t xcsr_pte_frames(uint64_t nr, const uint64_t *entries, uint64_t nr_mfns, uint32_t level, uint64_t *mfns);
 int xcsr_p2m_leaf_pfns(xcsr_p2m *p, uint64_t *pfns); /* -ERANGE, XCSR_E_P2M: a leaf is not the guest's */
 int xcsr_p2m_leaves_stay(xcsr_p2m *p, uint32_t *out);  /* after it: 1 if it would say the same again, without an error */
@@ -277,7 +277,8 @@ int xcsr_pass_begin(xcsr_save *s, uint32_t suspended);
 /* From now on each pfn of a batch is looked at by itself, also where all is as usual: see ordinary.c. */
 int xcsr_without_ordinary(xcsr_save *s);
 int xcsr_with_holes(xcsr_save *s); /* without a p2m: each gfn without a page has an entry (holes.c) */
-/* The same for pfns in a row whose frames are in a row, where they are remembered (follow.c) and in page tables (normalise.c). */
+/* From now on pfns in a row whose frames are in a row are remembered (follow.c), and put into page tables (normalise.c), one
+ * by one. */
 int xcsr_without_rows(xcsr_save *s);
 /* The guest was suspended in the midst of a live pass. What is left of the pass goes out as it would have, but no write waits
  * for the disk any more. */

@@ -135,6 +135,7 @@ static bool is_said(const xcsr_save *s, const struct batch *b, uint32_t from, ui
     return !differ;
 }
 
+/* Whether each frame is step more than the one before. */
 static bool is_run(const uint64_t *frames, uint32_t nr, uint64_t step)
 {
     bool goes_on = true;

@@ -15,8 +15,8 @@ static void clear_xen_slots(const xcsr_p2m *p, uint32_t level, uint64_t *table)
     memset(&table[xens.first], 0, (size_t)(xens.end - xens.first) * sizeof *table);
 }
 
-/* As most of a table is where a guest maps its memory in one piece: ROW entries whose frames are in a row, and are those
- * of pfns in a row. False: nothing is changed. */
+/* ROW entries at once, if all are present, and name frames in a row, which are those of pfns in a row. Most entries are so where
+ * a guest maps its memory in one piece. False: nothing is changed. */
 static bool row_done(const xcsr_p2m *p, uint64_t *entries, uint64_t superpage)
 {
     uint64_t frames[ROW], pfns[ROW], back[ROW], all = ~0ull, any = 0;

@@ -30,7 +30,7 @@ struct batch { /* batch.c: one record on its way out; preallocated, used again a
     xen_pfn_t types[XCSR_BATCH];  /* asked in place: see page_types.h */
     uint16_t slot[XCSR_BATCH];        /* the index in pfns[], unless all have a frame: see slot_of */
     uint16_t mapped_slot[XCSR_BATCH]; /* the same, unless all is_ordinary: see mapped_slot_of */
-    uint16_t tables[TABLES_AT_ONCE];  /* the index in pfns[] of what Xen calls a page table; none without a p2m */
+    uint16_t tables[TABLES_AT_ONCE];  /* the indices in pfns[] of page tables, by the types that Xen told; none without a p2m */
     uint32_t nr_tables;
     uint64_t frame_at[XCSR_BATCH];    /* the frame, for messages and for follow.c */
     const char *page[XCSR_BATCH];     /* its data, or NULL */

@@ -1,5 +1,5 @@
-/* Internal: words of the p2m, the m2p or a page table, taken so many at once. Where all is as usual, pfns in a row have frames in
- * a row; then a loop without a branch for a word tells so, of which the compiler makes vectors. */
+/* Internal: ROW words of the p2m, the m2p, a page table or a batch, looked at together. As a rule pfns in a row have frames in a
+ * row. Loops that have no branch for a single word tell whether that is so; the compiler makes vectors of them. */
 #ifndef XCSR_TABLE_ROW_H
 #define XCSR_TABLE_ROW_H
 
@@ -20,7 +20,7 @@ static inline void row_load(uint64_t *words, const uint64_t *from)
 /* The same of a p2m whose words have width bytes, from pfn on. */
 static inline void row_load_p2m(uint64_t *words, const void *entries, uint32_t width, uint64_t pfn)
 {
-    if (width == sizeof(uint64_t)) { /* asked once, which the compiler does not see to */
+    if (width == sizeof(uint64_t)) { /* outside of the loop, where the compiler does not put it */
         row_load(words, (const uint64_t *)entries + pfn);
         return;
     }
@@ -56,7 +56,8 @@ static inline bool row_steps(const uint64_t *words, uint64_t step)
     return !differ;
 }
 
-/* Whether it is worth a look if ROW words from the i-th of nr on are as usual: where they were not, the next look is ROW later. */
+/* Whether the i-th of nr words is one with which a row may begin. Where a row is not as usual, its words are gone through one by
+ * one, and no row is tried again before the next of these. */
 static inline bool row_may_begin(uint32_t i, uint32_t nr)
 {
     return i % ROW == 0 && nr - i >= ROW;

@@ -34,7 +34,7 @@ class Mapping(Child):
         if width not in (4, 8) or offset % width or not 0 <= offset < self._nr * PAGE_SIZE:
             raise UsageError(f"offset {offset} is not one of a word of {width} bytes in {self._nr} frames")
 
-    def watch(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
+    def comparing(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
         for offset, width, _ in words:
             self._check_word(offset, width)
         made, lib = self._backend._ffi.new("xcsr_word[]", list(words)), self._backend._lib

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fuzz.c_target import Run
+from fuzz.c_target import APART, Run
 
 MAX_LENGTH = 3 << 20
 TESTS = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def run(seeds: list[bytes], seconds: int, seed: int, findings: Path) -> Run:
         path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
         options = [f"-max_total_time={seconds}", f"-max_len={MAX_LENGTH}", f"-seed={seed}", "-rss_limit_mb=4096",
                    "-print_final_stats=1", f"-artifact_prefix={findings}/"]  # fmt: skip
-        command = [sys.executable, "-m", "fuzz.atheris_engine", str(corpus), *options]
+        command = [*APART, sys.executable, "-m", "fuzz.atheris_engine", str(corpus), *options]
         environ = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ, check=False)
         said = done.stdout + done.stderr

@@ -25,8 +25,8 @@ ENVIRON = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1", "UBSAN_
 
 
 APART = ["sh", "-c", '"$@"; exit $?', "sh"]
-"""Runs a program as a child of a shell's. libFuzzer goes by the most memory that its process has ever held, and Linux
-takes what held the process's place before exec into account: a worker of pytest whose tests once had 2 GiB."""
+"""Runs a program as a child of a shell. libFuzzer ends when its process has ever held more than its limit. Linux counts
+what the process held before exec, too: all of a worker of pytest, whose tests may once have held 2 GiB."""
 
 
 class Run(NamedTuple):

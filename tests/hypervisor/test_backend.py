@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import pyxcsr._stub
+from support.ordinary import ordinary_pages
 
 import pyxcsr
 from pyxcsr.errors import notes_on
@@ -400,6 +401,29 @@ def test_a_state_that_xen_refuses_is_no_matter_of_privilege(hv: StubBackend, tmp
         with pytest.raises(pyxcsr.HypervisorError, match="HVM context") as caught:
             pyxcsr.restore(hv, new, stream)
     assert type(caught.value) is pyxcsr.HypervisorError and "root" not in str(caught.value)
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_words_are_compared_with_what_they_are_now(hv: StubBackend, width: int) -> None:
+    guest = hv.stub.guest(domid := hv.stub.create(pyxcsr.StubGuest.pv64(mem="4M", writer="none")))
+    pfn = ordinary_pages(guest)[0]
+    with hv.map_frames(domid, [guest.mfn(pfn)]) as frames:
+        values = [frames.load(at, width) for at in (0, 16, 4096 - width)]
+        as_they_are = frames.comparing([(at, width, x) for at, x in zip((0, 16, 4096 - width), values)])
+        assert as_they_are() and as_they_are() and frames.comparing([])()
+        for at in (0, 16, 4096 - width):
+            page = bytearray(guest.read_page(pfn))
+            page[at + width - 1] ^= 0x80
+            guest.write_page(pfn, bytes(page))
+            assert not as_they_are()
+            page[at + width - 1] ^= 0x80
+            guest.write_page(pfn, bytes(page))
+            assert as_they_are()
+        for at in (1, 4096, 4096 - width + 1, -width):
+            with pytest.raises(pyxcsr.UsageError, match="is not one of a word"):
+                frames.comparing([(at, width, 0)])
+    with pytest.raises(pyxcsr.UsageError, match="not mapped any more"):
+        as_they_are()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -16,8 +16,9 @@ class MappedFrames(Protocol):
         """One atomic read of a word, straight from the guest: never cached. In bytes: ``offset``, a multiple of
         ``width``, which is 4 or 8."""
 
-    def watch(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
-        """Returns what tells, each time, whether these words still have these values: (offset, width, value)."""
+    def comparing(self, words: Sequence[tuple[int, int, int]]) -> Callable[[], bool]:
+        """Returns a function that tells whether these words have these values now: (offset, width, value), as in
+        load(). Raises UsageError for a word that is not in the frames; the function does once they are unmapped."""
 
     def copy(self) -> bytes:
         """The frames as they are now."""

@@ -55,8 +55,8 @@ class Pv(Protocol):
         """How many different frames these are, in little memory, even if they are millions."""
 
     def pte_frames(self, entries: array[int], nr_mfns: int, level: int) -> tuple[array[int], int]:
-        """The frames that entries of page tables of a level name; and the index of the first entry that is not the
-        present one of a 4 KiB page, or a table, in a frame from 1 up to ``nr_mfns`` - 1, or how many entries there are.
+        """The frames that page table entries of one level name; and the index of the first entry that is not present,
+        is a superpage, or names frame 0 or one from ``nr_mfns`` on. If there is none: how many entries there are.
         """
 
     def map_p2m(self, domid: int, nr_pfns: int, leaf_mfns: Sequence[int], width: int = 8) -> P2mHandle:

@@ -171,7 +171,7 @@ class FollowedP2m:
         elsewhere = moved or pfns != self.leaf_pfns
         self._head, self._leaves, self.generation, self.leaf_pfns = head, leaves, generation, pfns
         self._stale, self._agreed = False, True
-        self._is_as_said = self._shared.frames.watch(self._shared.words(generation, head))
+        self._is_as_said = self._shared.frames.comparing(self._shared.words(generation, head))
         return elsewhere
 
     def _pfns(self, handle: P2mHandle, moved: bool) -> Sequence[int]:
